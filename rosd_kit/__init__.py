@@ -1,0 +1,149 @@
+"""rosd-kit: on-policy self-distillation as recipes of interchangeable parts.
+
+`import rosd_kit as rk` is the one import that a plugin needs. Names are looked up when they are first used, so that
+importing the package alone loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rosd_kit.contracts import (
+        API_VERSION,
+        SLOTS,
+        Component,
+        Config,
+        Context,
+        Correction,
+        Demonstration,
+        Divergence,
+        Expert,
+        Gate,
+        Generate,
+        Localizer,
+        LossParts,
+        Objective,
+        Projection,
+        Reflector,
+        RolloutEngine,
+        Support,
+        Task,
+        Teacher,
+        TokenScores,
+        Verifier,
+    )
+    from rosd_kit.errors import EngineError, PluginError, RecipeError, RosdError, RunError, did_you_mean
+    from rosd_kit.hookspecs import hookimpl
+    from rosd_kit.types import (
+        Case,
+        Completion,
+        DistillSample,
+        FinishReason,
+        FirstError,
+        GateDecision,
+        GenerateRequest,
+        Group,
+        Message,
+        Passed,
+        Problem,
+        Prompt,
+        Reflection,
+        Rollout,
+        Sampling,
+        Section,
+        StepBatch,
+        TeacherView,
+        TokenWeights,
+        Trace,
+        Verdict,
+        View,
+        Weights,
+    )
+
+    __version__: str
+
+__all__ = [
+    "API_VERSION",
+    "SLOTS",
+    "Case",
+    "Completion",
+    "Component",
+    "Config",
+    "Context",
+    "Correction",
+    "Demonstration",
+    "DistillSample",
+    "Divergence",
+    "EngineError",
+    "Expert",
+    "FinishReason",
+    "FirstError",
+    "Gate",
+    "GateDecision",
+    "Generate",
+    "GenerateRequest",
+    "Group",
+    "Localizer",
+    "LossParts",
+    "Message",
+    "Objective",
+    "Passed",
+    "PluginError",
+    "Problem",
+    "Projection",
+    "Prompt",
+    "RecipeError",
+    "Reflection",
+    "Reflector",
+    "Rollout",
+    "RolloutEngine",
+    "RosdError",
+    "RunError",
+    "Sampling",
+    "Section",
+    "StepBatch",
+    "Support",
+    "Task",
+    "Teacher",
+    "TeacherView",
+    "TokenScores",
+    "TokenWeights",
+    "Trace",
+    "Verdict",
+    "Verifier",
+    "View",
+    "Weights",
+    "__version__",
+    "did_you_mean",
+    "hookimpl",
+]
+
+_HOMES = ("hookspecs", "errors", "types", "contracts")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it, the first time it is asked for."""
+    if name == "__version__":
+        return _version()
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rosd-kit")
+    except PackageNotFoundError:
+        return "0+checkout"

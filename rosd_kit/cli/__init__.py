@@ -1,0 +1,48 @@
+"""The command line: its commands, and how errors are shown.
+
+Only typer is imported here; a command imports what it needs when it runs, so that `rosd-kit --help` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from rosd_kit.cli.doctor import doctor
+from rosd_kit.cli.inspect import components, plugins, schema, show
+from rosd_kit.cli.runs import evaluate, run
+from rosd_kit.errors import RosdError
+from rosd_kit.plugins import PluginManager
+
+
+def build_app(manager: PluginManager) -> typer.Typer:
+    """Return the command line with the commands of every plugin."""
+    app = typer.Typer(
+        name="rosd-kit",
+        help="On-policy self-distillation of language models: methods are recipes of interchangeable parts.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.command()(run)
+    app.command("eval")(evaluate)
+    app.command()(show)
+    app.command()(components)
+    app.command()(plugins)
+    app.command()(schema)
+    app.command()(doctor)
+    manager.add_commands(app)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 when all went well, 2 for a user's mistake, which is told on stderr."""
+    try:
+        manager = PluginManager()
+        build_app(manager)(args=None if argv is None else list(argv), obj=manager, prog_name="rosd-kit")
+    except RosdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

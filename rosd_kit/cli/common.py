@@ -1,0 +1,47 @@
+"""What the commands share: their common arguments, and how plugins and recipes are loaded for them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rosd_kit.plugins import PluginManager
+
+if TYPE_CHECKING:
+    from rosd_kit.recipe import Resolution
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe such as rosd.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Changes, such as steps=50 localizer=full.")
+]
+Profile = Annotated[
+    str | None, typer.Option(help="Where to run: micro, one-gpu, paper, a file, or none. Wins over the recipe's own.")
+]
+PluginFiles = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Also load this plugin file. Repeatable.")
+]
+
+
+def load_plugins(context: typer.Context, files: Sequence[Path] | None, *, warn: bool = True) -> PluginManager:
+    """Return the process's plugins with these files added and all components known; broken ones are told on stderr."""
+    manager: PluginManager = context.obj
+    for file in files or ():
+        manager.load_file(file)
+    assert manager.registry is not None
+    if warn:
+        for report in manager.broken:
+            print(f"warning: plugin {report} is left out: {report.reason}", file=sys.stderr)
+    return manager
+
+
+def load(manager: PluginManager, recipe: str, overrides: Sequence[str] | None, profile: str | None) -> Resolution:
+    """Return the resolved recipe of a command's arguments."""
+    from rosd_kit.recipe import resolve_recipe
+
+    return resolve_recipe(recipe, overrides or (), profile, registry=manager.registry)

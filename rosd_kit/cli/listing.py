@@ -1,0 +1,83 @@
+"""Components in words: one line each, or one with all its options. Prints; decides nothing."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from rosd_kit.registry import Registry, summary_of
+
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def list_components(registry: Registry, kinds: Sequence[str]) -> None:
+    """Print the names of the slots' components with the first sentence of their docstrings."""
+    console = _console()
+    for kind in kinds:
+        console.print(kind, style="bold")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, min_width=18)
+        table.add_column()
+        for name in registry.names(kind):
+            table.add_row(f"  {name}", summary_of(registry.get(kind, name)))
+        console.print(table)
+
+
+def describe(registry: Registry, kind: str, name: str) -> None:
+    """Print everything about one component: docstring, options, capabilities, origin."""
+    console, entry = _console(), registry.entry(kind, name)
+    console.print(f"{kind}: {name}", style="bold")
+    console.print(Padding(inspect.cleandoc(entry.cls.__doc__ or "No description."), (0, 0, 1, 2)))
+    options = entry.cls.Config.model_fields
+    console.print("Options:" if options else "Options: none")
+    for option, info in options.items():
+        console.print(Padding(f"{option}: {type_text(info)}{_default(info)}", (0, 0, 0, 2)))
+        if info.description:
+            console.print(Padding(info.description, (0, 0, 0, 6)))
+    console.print(f"Needs: {', '.join(sorted(entry.cls.needs)) or 'nothing'}")
+    console.print(f"Provides: {', '.join(sorted(entry.cls.provides)) or 'nothing'}")
+    console.print(f"From: {entry.origin}")
+
+
+def type_text(info: FieldInfo) -> str:
+    """Return the type of an option in the words of a recipe: `quote | sentence`, `int > 0`."""
+    bounds = [
+        f"{sign} {getattr(rule, name)}" for rule in info.metadata for name, sign in _SIGNS.items() if _has(rule, name)
+    ]
+    return " ".join([_words(info.annotation), " and ".join(bounds)]).strip()
+
+
+def _words(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(str(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " | ".join(_words(argument) for argument in arguments)
+    if annotation is type(None):
+        return "null"
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(_words(argument) for argument in arguments)}]"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _has(rule: Any, name: str) -> bool:
+    return getattr(rule, name, None) is not None
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "  (must be given)"
+    default = info.get_default(call_default_factory=True, validated_data={})
+    return "" if default is PydanticUndefined else f" = {default!r}"
+
+
+def _console() -> Console:
+    return Console(markup=False, highlight=False, emoji=False)

@@ -1,0 +1,92 @@
+"""The commands that work: run and eval. They read their arguments and leave the work to the loop and the evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
+from rosd_kit.errors import RunError
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a step instead of the live display.")]
+
+
+def run(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe file or a shipped name; not with --resume.")
+    ] = None,
+    overrides: Overrides = None,
+    profile: Profile = None,
+    plugin: PluginFiles = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder. Default: recipe and time.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the runs' folders are.")] = Path("runs"),
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Continue this run; only its steps can be changed.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything up to loading the model; then stop.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train by a recipe."""
+    from rosd_kit.recipe import build_components
+
+    manager = load_plugins(context, plugin)
+    recipe, changes = _resumed(resume, recipe, overrides, profile) if resume else (recipe, overrides)
+    if recipe is None:
+        raise RunError("run: no recipe given. Write rosd-kit run RECIPE, such as rosd-kit run rosd, or --resume DIR")
+    resolved = load(manager, recipe, changes, profile).recipe
+    if dry_run:
+        build_components(resolved, manager.registry)
+        print(f"{resolved.name}: the recipe is valid and all its components can be built")
+        return
+    from rosd_kit.display import make_display
+    from rosd_kit.loop import execute
+
+    display = make_display(quiet=quiet, json=json)
+    execute(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
+
+
+def evaluate(
+    context: typer.Context,
+    subject: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, a model's folder, or a hub name.")
+    ],
+    overrides: Overrides = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe whose task and settings to use. Default: the run's.")
+    ] = None,
+    profile: Profile = None,
+    plugin: PluginFiles = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Measure a run's last checkpoint, or a model, on every suite of the recipe's task."""
+    manager = load_plugins(context, plugin)
+    folder = Path(subject) if (Path(subject) / "recipe.yaml").is_file() else None
+    changes = list(overrides or ())
+    if folder is None:
+        changes.insert(0, f"model.path={subject}")
+    what = recipe or (str(folder / "recipe.yaml") if folder else "rosd")
+    resolved = load(manager, what, changes, profile).recipe
+    from rosd_kit.display import make_display
+    from rosd_kit.evaluation.command import execute
+
+    execute(resolved, plugins=manager, run=folder, display=make_display(quiet=quiet, json=json))
+
+
+def _resumed(
+    folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None
+) -> tuple[str, list[str]]:
+    """Return the run's own recipe and the changes to it; anything but `steps=` would make it another run."""
+    changes = [change for change in [recipe, *(overrides or ())] if change is not None]
+    if profile is not None or any(not change.startswith("steps=") for change in changes):
+        raise RunError("run --resume: the run keeps its own recipe; only steps=... can be changed. Remove the rest")
+    if not (folder / "recipe.yaml").is_file():
+        raise RunError(f"run --resume: {str(folder)!r} holds no recipe.yaml. Give a run's folder, such as runs/rosd-1")
+    return str(folder / "recipe.yaml"), changes

@@ -1,0 +1,19 @@
+"""No importance weights. Knows nothing of how stale the rollouts are."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rosd_kit.contracts import Correction
+
+
+class NoCorrection(Correction):
+    """Weight 1 for every token."""
+
+    name = "none"
+
+    def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return ones."""
+        return torch.ones_like(current)

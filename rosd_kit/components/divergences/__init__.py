@@ -1,0 +1,9 @@
+"""How far the student is from the teacher at one token."""
+
+from __future__ import annotations
+
+from rosd_kit.components.divergences.forward_kl import ForwardKL
+from rosd_kit.components.divergences.jsd import JSD
+from rosd_kit.components.divergences.reverse_kl import ReverseKL
+
+COMPONENTS = (ForwardKL, JSD, ReverseKL)

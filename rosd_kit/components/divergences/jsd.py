@@ -1,0 +1,41 @@
+"""The generalised Jensen-Shannon divergence. Knows neither the support nor where the log-probs come from."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from rosd_kit.components.divergences.numerics import floored
+from rosd_kit.contracts import Divergence
+
+
+class JSD(Divergence):
+    """JSD_beta = beta KL(T||M) + (1-beta) KL(S||M) with M = beta T + (1-beta) S: bounded, between the two KLs.
+
+    Gradient in the student's logits: (1-beta) S (log S - log M - KL(S||M)). Near T = S it is about beta (1-beta) times
+    a KL, so with beta = 0.5 the gradient is a quarter of KL's. Source: GKD (arXiv 2306.13649), equation 1; ROSD and
+    SDPO take beta = 0.5. For beta = 0 or 1, which by convention mean the KLs, use `forward_kl` and `reverse_kl`.
+    """
+
+    name = "jsd"
+
+    class Config(Divergence.Config):
+        """Options of `jsd`."""
+
+        beta: float = Field(default=0.5, gt=0.0, lt=1.0)
+        """The teacher's share in the mixture; towards 0 it acts like forward KL, towards 1 like reverse KL."""
+
+    def per_token(
+        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
+    ) -> Float[Tensor, " tokens"]:
+        """Return JSD_beta in nats, `[tokens]`; at most the entropy of a coin with bias beta."""
+        beta: float = self.config.beta
+        log_s, log_t = floored(student), floored(teacher)
+        log_m = torch.logaddexp(log_t + math.log(beta), log_s + math.log1p(-beta))
+        from_teacher = beta * log_t.exp() * (log_t - log_m)
+        from_student = (1 - beta) * log_s.exp() * (log_s - log_m)
+        return (from_teacher + from_student).sum(-1)

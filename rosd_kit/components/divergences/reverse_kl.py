@@ -1,0 +1,36 @@
+"""KL(student || teacher), exact and from the sampled token. Knows neither the support nor how tokens were sampled."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rosd_kit.components.divergences.numerics import floored
+from rosd_kit.contracts import Divergence
+
+
+class ReverseKL(Divergence):
+    """KL(S||T) = sum_y S(y) (log S(y) - log T(y)): the student settles on what the teacher finds likely.
+
+    Gradient in the student's logits: S (log S - log T - KL). Source: GKD (arXiv 2306.13649), the limit beta = 1.
+    """
+
+    name = "reverse_kl"
+    provides = frozenset({"sampled"})
+
+    def per_token(
+        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
+    ) -> Float[Tensor, " tokens"]:
+        """Return KL(S||T) in nats, `[tokens]`."""
+        log_s, log_t = floored(student), floored(teacher)
+        return (log_s.exp() * (log_s - log_t)).sum(-1)
+
+    def sampled(self, student: Float[Tensor, " tokens"], teacher: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return the one-sample estimate log S - log T, `[tokens]`, may be negative.
+
+        Its gradient is (log S - log T) grad log S, the score-function estimator: for tokens drawn from S both the
+        value and the gradient are those of KL(S||T) in expectation.
+        """
+        log_s, log_t = floored(student), floored(teacher)
+        gap = (log_s - log_t).detach()
+        return gap * (1 + log_s - log_s.detach())

@@ -1,0 +1,39 @@
+"""The distillation term. Knows neither the teacher's weights nor its prompt, only its log-probs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rosd_kit.contracts import Objective, TokenScores
+from rosd_kit.types import DistillSample
+
+
+class Distill(Objective):
+    """Pull the student towards the teacher: correction times divergence, on the support, where the localizer points.
+
+    Source: ROSD (arXiv 2605.28014), whose loss this is with `jsd`, `student_topk` and `truncated`; OPSD and SDPO are
+    the same term with other parts.
+    """
+
+    name = "distill"
+    needs = frozenset({"teacher_prompt"})
+    needs_teacher = True
+
+    def token_weights(self, sample: DistillSample) -> Sequence[float]:
+        """Return the localizer's weights times the gate's; zeros for a sample without a teacher prompt."""
+        scale = sample.weight if self.takes(sample) and sample.teacher_views else 0.0
+        return [scale * weight for weight in sample.token_weights]
+
+    def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
+        """Return importance weight times divergence, in nats."""
+        parts, teacher = self.parts, scores.teacher
+        assert parts is not None and teacher is not None, "distill needs its loss parts and a teacher"
+        projection = parts.support.project(scores.student, teacher, scores.sampled)
+        if projection.sampled:
+            loss = parts.divergence.sampled(projection.student[:, 0], projection.teacher[:, 0])
+        else:
+            loss = parts.divergence.per_token(projection.student, projection.teacher)
+        return parts.correction.weigh(scores.behaviour, scores.current.detach()) * loss

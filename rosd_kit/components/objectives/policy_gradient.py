@@ -1,0 +1,63 @@
+"""Group-relative policy optimisation. Knows nothing of teachers; rewards come with the samples."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from rosd_kit.contracts import Objective, TokenScores
+from rosd_kit.types import DistillSample
+
+_LARGEST_LOG_RATIO = 20.0
+_SMALLEST_STD = 1e-6
+
+
+class PolicyGradient(Objective):
+    """GRPO: push up the tokens of rollouts that beat their group, with PPO's clipped ratio.
+
+    Source: GRPO (arXiv 2402.03300); wider upper clip and the mean over tokens from DAPO (arXiv 2503.14476); advantage
+    without the division from Dr. GRPO (arXiv 2503.20783). A group whose rewards are all equal has advantage 0; its
+    tokens still count in the mean.
+    """
+
+    name = "policy_gradient"
+    needs = frozenset({"group"})
+
+    class Config(Objective.Config):
+        """Options of `policy_gradient`."""
+
+        advantage: Literal["mean_std", "mean"] = "mean_std"
+        """Reward minus the group's mean, divided by the group's standard deviation or not."""
+        clip_low: float = Field(default=0.2, ge=0.0, le=1.0)
+        """The ratio counts no less than 1 - clip_low where that would help."""
+        clip_high: PositiveFloat = 0.28
+        """The ratio counts no more than 1 + clip_high where that would help."""
+        normalise: Literal["token", "sequence"] = "token"
+        """Mean over all tokens of the step, or mean over sequences of the mean over their tokens."""
+
+    def token_weights(self, sample: DistillSample) -> Sequence[float]:
+        """Return the gate's weight for each token, divided by the length under `sequence`."""
+        length = len(sample.response_ids)
+        weight = sample.weight if self.takes(sample) else 0.0
+        if self.config.normalise == "sequence" and length:
+            weight /= length
+        return [weight] * length
+
+    def advantage(self, sample: DistillSample) -> float:
+        """Return how far the reward is above its group's mean, in sample standard deviations under `mean_std`."""
+        rewards = sample.group_rewards
+        if len(rewards) < 2:
+            return 0.0
+        gap = sample.reward - statistics.fmean(rewards)
+        return gap / (statistics.stdev(rewards) + _SMALLEST_STD) if self.config.advantage == "mean_std" else gap
+
+    def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
+        """Return -min(r A, clip(r) A) with r the ratio to the policy that sampled."""
+        ratio = (scores.current - scores.behaviour).clamp_max(_LARGEST_LOG_RATIO).exp()
+        clipped = ratio.clamp(1 - self.config.clip_low, 1 + self.config.clip_high)
+        return -(ratio * scores.advantage).minimum(clipped * scores.advantage)

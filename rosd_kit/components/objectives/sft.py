@@ -1,0 +1,33 @@
+"""Cross entropy on the student's own responses. Knows nothing of teachers or advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rosd_kit.contracts import Objective, TokenScores
+from rosd_kit.types import DistillSample
+
+
+class SupervisedFineTuning(Objective):
+    """Raise the likelihood of sampled responses: rejection fine-tuning when only successes count."""
+
+    name = "sft"
+
+    class Config(Objective.Config):
+        """Options of `sft`."""
+
+        on: Literal["success", "all"] = "success"
+        """Which rollouts to imitate."""
+
+    def token_weights(self, sample: DistillSample) -> Sequence[float]:
+        """Return the gate's weight for each token; zeros for a failure unless `on` is `all`."""
+        wanted = self.takes(sample) and (sample.success or self.config.on == "all")
+        return [sample.weight if wanted else 0.0] * len(sample.response_ids)
+
+    def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
+        """Return the negative log-probs of the sampled tokens at temperature 1, in nats."""
+        return -scores.sampled_logprobs()

@@ -1,0 +1,46 @@
+"""An engine that replays the data: supervised fine-tuning as an ordinary recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rosd_kit.contracts import RolloutEngine
+from rosd_kit.errors import EngineError
+from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.train.student import Student
+from rosd_kit.types import Completion, GenerateRequest, Weights
+
+
+class ReferenceEngine(RolloutEngine):
+    """Gives each problem's reference solution as if it had been sampled, with log-probs of 0; use it with objective `sft`."""
+
+    name = "reference"
+    needs = frozenset({"solution"})
+
+    def start(self, student: Student) -> None:
+        self.student = student
+
+    def sync(self, student: Student, version: int) -> None:
+        """Nothing to do: the data does not depend on the weights."""
+
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+        return [self._replay(request) for request in requests]
+
+    def _replay(self, request: GenerateRequest) -> Completion:
+        if request.reference is None:
+            raise EngineError(
+                "rollout: 'reference' replays reference solutions, but a request came without one (evaluation and reflection "
+                "do). Set evaluation.problems=0 and reflector=none, or use rollout=transformers."
+            )
+        tokenizer = self.student.tokenizer
+        ids = [*tokenizer(request.reference, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        ids = ids[: request.sampling.max_new_tokens]
+        text, spans = decode_with_spans(tokenizer, ids)
+        return Completion(
+            prompt_ids=request.prompt_ids,
+            token_ids=tuple(ids),
+            logprobs=(0.0,) * len(ids),
+            text=text,
+            token_spans=tuple(spans),
+            finish_reason="stop" if ids[-1] == tokenizer.eos_token_id else "length",
+        )

@@ -1,0 +1,57 @@
+"""The embedded laboratory's task: procedural problems of one domain to train on, all domains to be measured on."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from rosd_kit.contracts import Config, Task
+from rosd_kit.micro.corpus import draw_instance
+from rosd_kit.micro.domains import DOMAINS, SUITES
+from rosd_kit.micro.domains.base import Domain, Instance, first_error, write_solution
+from rosd_kit.types import FirstError, Problem
+
+
+class Micro(Task):
+    """Procedural reasoning problems whose first error is known exactly, for any response."""
+
+    name = "micro"
+    provides = frozenset({"solution", "oracle"})
+
+    class Config(Config):
+        """Which domain to train on."""
+
+        train: Literal["sums", "sums_long", "coins", "clock", "colours"] = "sums"
+        """The suite whose problems are trained on; the others measure skill outside it."""
+
+    def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
+        return [_problem(self.config.train, f"train-{seed}-{step}-{i}") for i in range(count)]
+
+    def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
+        order = [self.config.train, *(suite for suite in SUITES if suite != self.config.train)]
+        return {suite: [_problem(suite, f"test-{seed}-{i}") for i in range(count)] for suite in order}
+
+    def in_domain(self) -> frozenset[str]:
+        return frozenset({self.config.train})
+
+    def first_error(self, problem: Problem, text: str) -> FirstError:
+        return first_error(DOMAINS[problem.meta["domain"]], problem.meta["instance"], text)
+
+
+def as_problem(domain: Domain, instance: Instance, *, suite: str, id: str) -> Problem:
+    """Return an instance as a problem with its answer and canonical solution."""
+    claims, answer = domain.solve(instance)
+    return Problem(
+        id=id,
+        suite=suite,
+        messages=({"role": "user", "content": domain.question(instance)},),
+        answer=answer,
+        solution=write_solution(claims, answer),
+        meta={"domain": domain.name, "instance": instance},
+    )
+
+
+def _problem(suite: str, name: str) -> Problem:
+    """Return the one problem that this suite and name stand for; the name is the whole seed."""
+    rng = random.Random(f"{suite} {name}")
+    return as_problem(*draw_instance(rng, *SUITES[suite]), suite=suite, id=f"{suite}-{name}")

@@ -1,0 +1,89 @@
+"""An exponential moving average of the student as teacher. Knows nothing of the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.errors import RunError
+
+if TYPE_CHECKING:
+    from rosd_kit.train.student import Student
+
+
+class EMA(Teacher):
+    """teacher <- (1 - rate) teacher + rate student, after every step. Source: SDPO (arXiv 2601.20802), rate 0.05.
+
+    Only trainable tensors can differ from the student's, so only they are kept: with LoRA the average is as small as
+    the adapters. To score, their storage changes places with the student's, which copies nothing.
+    """
+
+    name = "ema"
+
+    class Config(Teacher.Config):
+        """Options of `ema`."""
+
+        rate: float = Field(default=0.05, ge=0.0, le=1.0)
+        """Share of the student that enters the teacher at each step; 0 is `frozen`, 1 is `live`."""
+
+    def attach(self, student: Student) -> None:
+        """Start the average at the student's present weights, at least in float32."""
+        self._average = {name: _widened(p) for name, p in _trainable(student.model)}
+        self._refresh(student.model)
+
+    @torch.no_grad()
+    def after_step(self, student: Student) -> None:
+        """Move the average towards the student."""
+        for name, parameter in _trainable(student.model):
+            average = self._average[name]
+            average.lerp_(parameter.detach().to(average.dtype), self.config.rate)
+        self._refresh(student.model)
+
+    @contextmanager
+    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+        """Yield the student's network, which holds the average while it scores."""
+        yield (Expert(student.model, guard=lambda: self._swapped(student.model)),)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the average by parameter name."""
+        return dict(self._average)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a saved average; raises `RunError` when it belongs to another model."""
+        if different := sorted(state.keys() ^ self._average.keys()):
+            raise RunError(
+                f"teacher: the checkpoint's ema state does not fit the student: {len(different)} tensors are only on "
+                f"one side, first {different[0]!r}. Resume with the recipe's original model and lora settings."
+            )
+        for name, average in self._average.items():
+            average.copy_(state[name])
+            self._scored[name].copy_(average)
+
+    def _refresh(self, model: nn.Module) -> None:
+        """Hold the average in the parameters' own type; that is the average itself unless they are narrower."""
+        self._scored = {name: self._average[name].to(p.dtype) for name, p in _trainable(model)}
+
+    @contextmanager
+    def _swapped(self, model: nn.Module) -> Iterator[None]:
+        pairs = [(p, p.data, self._scored[name]) for name, p in _trainable(model)]
+        try:
+            for parameter, _, average in pairs:
+                parameter.data = average
+            yield
+        finally:
+            for parameter, own, _ in pairs:
+                parameter.data = own
+
+
+def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _widened(parameter: nn.Parameter) -> Tensor:
+    return parameter.detach().clone().to(torch.promote_types(parameter.dtype, torch.float32))

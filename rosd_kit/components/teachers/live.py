@@ -1,0 +1,26 @@
+"""The student itself as teacher. Knows nothing of the privileged prompt that tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rosd_kit.contracts import Expert, Teacher
+
+if TYPE_CHECKING:
+    from rosd_kit.train.student import Student
+
+
+class Live(Teacher):
+    """The student's current weights: only the prompt makes the teacher. No gradient flows through it."""
+
+    name = "live"
+
+    def attach(self, student: Student) -> None:
+        """Do nothing; there is nothing to keep."""
+
+    @contextmanager
+    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+        """Yield the student's own network."""
+        yield (Expert(student.model),)

@@ -1,0 +1,21 @@
+"""The laboratory's verifier: the last `Answer :` decides."""
+
+from __future__ import annotations
+
+from rosd_kit.contracts import Verifier
+from rosd_kit.micro.domains.base import find_answer
+from rosd_kit.types import Problem, Verdict
+
+
+class MicroVerifier(Verifier):
+    """Compares the response's last stated answer with the right one; says which answer was wrong."""
+
+    name = "micro"
+    provides = frozenset({"feedback"})
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        answer = find_answer(text)
+        if answer is None:
+            return Verdict(score=0.0, success=False, feedback="no Answer", status="unparsable")
+        right = answer == problem.answer
+        return Verdict(score=float(right), success=right, feedback=f"Answer {answer} is {'Right' if right else 'Wrong'}")

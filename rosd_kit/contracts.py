@@ -1,0 +1,389 @@
+"""One base class a slot: what a component does, when it is called, shapes and errors.
+
+A component is a class with a `name`, a nested `Config` and the methods of its slot. Its docstring's first sentence is
+what `rosd-kit components` prints. The core calls components through these classes and knows no method by name.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import pydantic
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rosd_kit.types import (
+    Case,
+    Completion,
+    DistillSample,
+    FirstError,
+    GateDecision,
+    GenerateRequest,
+    Group,
+    Problem,
+    Prompt,
+    Reflection,
+    Rollout,
+    Sampling,
+    TokenWeights,
+    Verdict,
+    View,
+    Weights,
+)
+
+if TYPE_CHECKING:
+    from rosd_kit.train.student import Student
+
+#: Version of the contracts in this file; a plugin may state the one it was written for as `rosd_kit_api`.
+API_VERSION = 1
+
+
+class Config(pydantic.BaseModel):
+    """Options of a component: frozen, unknown keys refused, every default the vetted one of its source.
+
+    Give each field a `pydantic.Field(description=...)`: it is printed by `rosd-kit components` and ends up in the JSON Schema.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Component(ABC):
+    """Base of everything that can sit in a slot.
+
+    `kind` is the slot's name and is set by the slot's base class; `name` is what a recipe writes. `needs` lists the
+    capabilities that some other chosen part must provide and `provides` those this one brings; both are plain words,
+    checked when the recipe loads.
+    """
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset()
+
+    class Config(Config):
+        """No options."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = config if config is not None else self.Config()
+
+    def wants_initial(self) -> bool:
+        """Return whether this component needs the initial weights kept beside the live ones."""
+        return False
+
+
+class Task(Component):
+    """Where problems come from. Stateless: the same arguments give the same problems, so a resumed run needs no cursor but the step."""
+
+    kind = "task"
+
+    @abstractmethod
+    def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
+        """Return the `count` training problems of one step, with ids that are unique within it."""
+
+    @abstractmethod
+    def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
+        """Return the held-out problems by suite name, in-domain first, at most `count` a suite."""
+
+    def in_domain(self) -> frozenset[str]:
+        """Return the names of the suites that measure the trained domain; the others are out of domain."""
+        return frozenset()
+
+    def first_error(self, problem: Problem, text: str) -> FirstError | None:
+        """Return the true first error of a response, or None when this task does not know it (capability `oracle`)."""
+        return None
+
+
+class Verifier(Component):
+    """Judges completions."""
+
+    kind = "verifier"
+
+    @abstractmethod
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Judge one completion's text. Must not raise on any text: garbage is a verdict with status `unparsable`."""
+
+    def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        """Judge all completions of one problem at once; override for group verifiers such as a majority vote."""
+        return [self.verify(problem, text) for text in texts]
+
+
+class RolloutEngine(Component):
+    """Generates text with the student's weights."""
+
+    kind = "rollout"
+
+    @abstractmethod
+    def start(self, student: Student) -> None:
+        """Called once, before anything else."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+        """Continue every prompt, in order. `initial` means the weights the run began with.
+
+        A prompt too long for the engine is a completion with finish reason `overlong` and no tokens. Raises
+        `EngineError` when the backend is gone for good.
+        """
+
+    @abstractmethod
+    def sync(self, student: Student, version: int) -> None:
+        """Called after every optimizer step: from now on generate with these weights, labelled `version`."""
+
+    def close(self) -> None:
+        """Called at the end of the run, also after an error."""
+        return None
+
+
+class Gate(Component):
+    """Decides, once and before anything is paid for, which rollouts of a group go on."""
+
+    kind = "gate"
+
+    @abstractmethod
+    def decide(self, group: Group) -> GateDecision:
+        """Return who passes. Pure: same group, same decision."""
+
+
+class Demonstration(Component):
+    """Chooses the privileged text that a rollout is compared with."""
+
+    kind = "demonstration"
+
+    @abstractmethod
+    def views(self, group: Group, rollout: Rollout, batch: Sequence[Group], rng: random.Random) -> tuple[View, ...]:
+        """Return 0..n views; never the rollout itself. `batch` holds every group of the step, `rng` is seeded per rollout."""
+
+
+class Generate(Protocol):
+    """What a reflector may call to have text generated: prompts are budgeted, tokenised and batched by the caller."""
+
+    def __call__(
+        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
+    ) -> list[Completion]: ...
+
+
+class Reflector(Component):
+    """Finds the first error of a rollout and says how to do it right."""
+
+    kind = "reflector"
+
+    @abstractmethod
+    def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
+        """Return one reflection for each case, in order. A text that cannot be parsed is a status, never an exception."""
+
+
+class Localizer(Component):
+    """Says which response tokens carry the distillation signal.
+
+    `locates` is False where no attempt is made to find the error, so that accuracy against an oracle makes no sense.
+    """
+
+    kind = "localizer"
+    locates: ClassVar[bool] = True
+
+    @abstractmethod
+    def locate(self, case: Case) -> TokenWeights:
+        """Return weights of the length of `case.rollout.completion.token_ids`."""
+
+
+class Context(Component):
+    """Writes the teacher's prompt."""
+
+    kind = "context"
+
+    @abstractmethod
+    def prompts(self, case: Case) -> tuple[Prompt, ...]:
+        """Return one prompt for each teacher view; none when the case has nothing privileged to tell."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One network that takes part in the teacher, and its share in the sum of logits.
+
+    `guard` is entered around every use of `model` and left before the student runs again: a teacher that shares modules
+    with the student (adapters off, averaged weights) switches them there. It is entered often, so it must be cheap.
+    """
+
+    model: nn.Module
+    share: float = 1.0
+    guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """Yield the network ready to score: guarded, in eval mode and without gradients; restore all of it after."""
+        training = [module for module in self.model.modules() if module.training]
+        with self.guard(), torch.no_grad():
+            try:
+                self.model.eval()
+                yield self.model
+            finally:
+                for module in training:
+                    module.training = True
+
+
+class Teacher(Component):
+    """Whose weights score the rollouts."""
+
+    kind = "teacher"
+
+    @abstractmethod
+    def attach(self, student: Student) -> None:
+        """Called once, when the student holds its initial weights (also before a resume loads others)."""
+
+    @abstractmethod
+    def scoring(self, student: Student) -> AbstractContextManager[tuple[Expert, ...]]:
+        """Yield the networks to score with; the teacher's logits are the share-weighted sum of theirs.
+
+        The student trains while this is open, so it must not change the student: that belongs into `Expert.guard`.
+        """
+
+    def after_step(self, student: Student) -> None:
+        """Called after every optimizer step."""
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return every tensor that a resumed run cannot recompute from the initial weights."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        assert not state, "a stateless teacher was given a state"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Student and teacher log-probs on a support, `[tokens, k]` each; rows sum to 1 in probability unless `sampled`."""
+
+    student: Float[Tensor, "tokens k"]
+    teacher: Float[Tensor, "tokens k"]
+    sampled: bool = False
+
+
+class Support(Component):
+    """Chooses the vocabulary entries on which student and teacher are compared."""
+
+    kind = "support"
+
+    @abstractmethod
+    def project(
+        self,
+        student: Float[Tensor, "tokens vocab"],
+        teacher: Float[Tensor, "tokens vocab"],
+        sampled: Int[Tensor, " tokens"],
+    ) -> Projection:
+        """Take full log-probs, return those on the support. Differentiable in `student`."""
+
+
+class Divergence(Component):
+    """Measures how far the student is from the teacher at each token."""
+
+    kind = "divergence"
+
+    @abstractmethod
+    def per_token(
+        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
+    ) -> Float[Tensor, " tokens"]:
+        """Return nats per token from log-probs on the support; plain differentiable torch."""
+
+    def sampled(self, student: Float[Tensor, " tokens"], teacher: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return the estimate from the sampled token alone, called instead of `per_token` on the support `sampled`.
+
+        Only a divergence that provides the capability `sampled` implements it.
+        """
+        raise AssertionError(f"divergence {self.name} cannot be estimated from the sampled token")
+
+
+class Correction(Component):
+    """Importance weights for the gap between the policy that sampled and the one that is trained."""
+
+    kind = "correction"
+
+    @abstractmethod
+    def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return one weight a token from log-probs of the sampled tokens; `current` carries no gradient."""
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The components that an objective may call."""
+
+    support: Support
+    divergence: Divergence
+    correction: Correction
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """A chunk of weighted tokens, as the engine hands it to the objectives.
+
+    `student` carries gradient. `teacher` is None where no objective of the recipe needs it. `behaviour` are the
+    engine's log-probs of the sampled tokens, `current` the student's at the same sampling temperature (with gradient),
+    and `advantage` what the objective itself returned for the token's sample.
+    """
+
+    student: Float[Tensor, "tokens vocab"]
+    teacher: Float[Tensor, "tokens vocab"] | None
+    sampled: Int[Tensor, " tokens"]
+    behaviour: Float[Tensor, " tokens"]
+    current: Float[Tensor, " tokens"]
+    advantage: Float[Tensor, " tokens"]
+
+    def sampled_logprobs(self) -> Float[Tensor, " tokens"]:
+        """Return the student's log-probs of the sampled tokens at temperature 1."""
+        return self.student.gather(1, self.sampled[:, None]).squeeze(1)
+
+
+class Objective(Component):
+    """One term of the loss: which tokens it covers and what each costs.
+
+    The engine sums weight times loss over the global batch and divides by the global sum of weights, term by term.
+    """
+
+    kind = "objective"
+    needs_teacher: ClassVar[bool] = False
+
+    def __init__(self, config: Any = None, parts: LossParts | None = None) -> None:
+        super().__init__(config)
+        self.parts = parts
+
+    def takes(self, sample: DistillSample) -> bool:
+        """Return whether the gate routed this sample to this term."""
+        return sample.route in ("*", self.name)
+
+    @abstractmethod
+    def token_weights(self, sample: DistillSample) -> Sequence[float]:
+        """Return one weight a response token, >= 0; all zeros leaves the sample out of this term."""
+
+    def advantage(self, sample: DistillSample) -> float:
+        """Return the sample's advantage, for objectives that use one."""
+        return 0.0
+
+    @abstractmethod
+    def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
+        """Return the loss of each token in the chunk; differentiable in `scores.student`."""
+
+
+SLOTS: dict[str, type[Component]] = {
+    base.kind: base
+    for base in (
+        Task,
+        Verifier,
+        RolloutEngine,
+        Gate,
+        Demonstration,
+        Reflector,
+        Localizer,
+        Context,
+        Teacher,
+        Support,
+        Divergence,
+        Correction,
+        Objective,
+    )
+}
+"""Slot name to base class, in the order in which data meets them."""

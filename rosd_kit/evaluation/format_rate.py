@@ -1,0 +1,25 @@
+"""The metric format rate: how many responses the verifier could read at all.
+
+A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+"""
+
+from __future__ import annotations
+
+import evaluate
+from datasets import Features, Value
+
+
+class FormatRate(evaluate.Metric):
+    """Share of responses whose verdict has the status `ok`, in [0, 1]."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=str(FormatRate.__doc__),
+            citation="",
+            inputs_description="predictions: the status of each verdict.",
+            features=Features({"predictions": Value("string")}),
+        )
+
+    def _compute(self, *, predictions: list[str]) -> dict[str, float]:
+        """Return `format_rate`."""
+        return {"format_rate": sum(status == "ok" for status in predictions) / len(predictions)}

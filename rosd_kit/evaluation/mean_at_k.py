@@ -1,0 +1,33 @@
+"""The metric mean@k: accuracy averaged over k samples a problem, with an interval over problems.
+
+A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import evaluate
+from datasets import Features, Value
+
+from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, cluster_means
+
+
+class MeanAtK(evaluate.Metric):
+    """Mean over problems of the share of their samples that are right, in [0, 1], with a 95 % bootstrap interval."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=str(MeanAtK.__doc__),
+            citation="",
+            inputs_description="predictions: 1 for a right sample, else 0. references: the id of the sample's problem.",
+            features=Features({"predictions": Value("float64"), "references": Value("string")}),
+        )
+
+    def _compute(
+        self, *, predictions: list[float], references: list[str], seed: int = 0, resamples: int = RESAMPLES
+    ) -> dict[str, Any]:
+        """Return `mean_at_k`, `low`, `high` and the number of `problems`."""
+        scores = cluster_means(predictions, references)
+        interval = bootstrap_mean(list(scores.values()), seed=seed, resamples=resamples)
+        return {"mean_at_k": interval.mean, "low": interval.low, "high": interval.high, "problems": len(scores)}

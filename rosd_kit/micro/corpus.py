@@ -1,0 +1,203 @@
+"""Lessons that the embedded base model is taught: solving, reflecting, and solving with privileged text.
+
+A lesson says what is shown and what should be answered, in plain fields; it knows no prompt template. Solving lessons
+follow the shaky beliefs of `beliefs.py`. In lessons with privileged text only what that text says is certain.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from rosd_kit.micro.beliefs import sampled_belief
+from rosd_kit.micro.domains import DOMAINS, SUITES
+from rosd_kit.micro.domains.base import Domain, Instance, first_error, write_idea, write_solution
+
+#: Lesson kind -> share of the mixture. Comparing two solutions is the slow skill, so reflection takes about half.
+MIXTURE: dict[str, float] = {
+    "solve": 0.36,
+    "reflect_wrong": 0.38,
+    "reflect_right": 0.06,
+    "idea": 0.08,
+    "solution": 0.04,
+    "solution_and_idea": 0.02,
+    "unrelated": 0.03,
+    "feedback": 0.03,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One thing to learn: `target` is the whole response, the other fields are what the prompt shows."""
+
+    kind: str
+    domain: Domain
+    instance: Instance
+    answer: str
+    target: str
+    response: str = ""
+    demonstration: str = ""
+    idea: str = ""
+
+
+def draw_lesson(rng: random.Random) -> Lesson:
+    """Return a random lesson of the mixture."""
+    kind = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
+    # Long problems are only solved: reflecting on them would take half of all tokens and no recipe asks for it.
+    names = [name for name in SUITES if kind == "solve" or not name.endswith("_long")]
+    domain, instance = draw_instance(rng, *SUITES[rng.choice(names)])
+    return _LESSONS[kind](kind, domain, instance, rng)
+
+
+def draw_instance(rng: random.Random, domain_name: str, fewest: int, most: int) -> tuple[Domain, Instance]:
+    """Return a domain and a random instance of it with `fewest` .. `most` moves."""
+    domain = DOMAINS[domain_name]
+    return domain, domain.draw(rng, rng.randint(fewest, most))
+
+
+def _solve(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+    target = write_solution(*domain.claims(instance, sampled_belief(rng)))
+    return Lesson(kind=kind, domain=domain, instance=instance, answer=domain.solve(instance)[1], target=target)
+
+
+def _reflect_wrong(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+    claims, answer = domain.solve(instance)
+    response = faulty_solution(domain, instance, rng)
+    truth = first_error(domain, instance, response)
+    return Lesson(
+        kind=kind,
+        domain=domain,
+        instance=instance,
+        answer=answer,
+        demonstration=write_solution(claims, answer),
+        response=response,
+        target=write_reflection(truth.idea, response[truth.start : truth.end]),
+    )
+
+
+def _reflect_right(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+    claims, answer = domain.solve(instance)
+    return Lesson(
+        kind=kind,
+        domain=domain,
+        instance=instance,
+        answer=answer,
+        response=write_solution(claims, answer),
+        target=write_reflection(write_idea(claims, answer, 0)),
+    )
+
+
+def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+    """Privileged text makes the facts it names certain; all other facts stay as shaky as they were."""
+    claims, answer = domain.solve(instance)
+    first = 0
+    if kind == "idea":
+        response = faulty_solution(domain, instance, rng) if rng.random() < 0.75 else write_solution(claims, answer)
+        first = max(0, first_error(domain, instance, response).step)
+    known = _facts(domain, instance)[0 if "solution" in kind else first :]
+    target = write_solution(*domain.claims(instance, sampled_belief(rng, frozenset(known))))
+    return Lesson(
+        kind=kind,
+        domain=domain,
+        instance=instance,
+        answer=answer,
+        demonstration=write_solution(claims, answer),
+        idea=write_idea(claims, answer, first),
+        target=target,
+    )
+
+
+def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+    """Another problem's solution: only the facts that happen to stand in it are certain."""
+    other = domain.draw(rng, len(instance.moves))
+    target = write_solution(*domain.claims(instance, sampled_belief(rng, frozenset(_facts(domain, other)))))
+    return Lesson(
+        kind="solution",
+        domain=domain,
+        instance=instance,
+        answer=domain.solve(instance)[1],
+        demonstration=write_solution(*domain.solve(other)),
+        target=target,
+    )
+
+
+def _feedback(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+    """Told that an attempt was wrong: a belief that leads elsewhere (a few tries; otherwise the truth)."""
+    attempt = domain.claims(instance, sampled_belief(rng))[1]
+    answer = domain.solve(instance)[1]
+    tries = (domain.claims(instance, sampled_belief(rng)) for _ in range(4))
+    solution = next((t for t in tries if attempt == answer or t[1] != attempt), domain.solve(instance))
+    return Lesson(
+        kind=kind, domain=domain, instance=instance, answer=answer, response=attempt, target=write_solution(*solution)
+    )
+
+
+_LESSONS: dict[str, Callable[[str, Domain, Instance, random.Random], Lesson]] = {
+    "solve": _solve,
+    "reflect_wrong": _reflect_wrong,
+    "reflect_right": _reflect_right,
+    "idea": _guided,
+    "solution": _guided,
+    "solution_and_idea": _guided,
+    "unrelated": _unrelated,
+    "feedback": _feedback,
+}
+
+
+def write_reflection(idea: str, quote: str | None = None) -> str:
+    """Return a reflection in ROSD's format."""
+    said = f"<error_quote> {quote} </error_quote> " if quote is not None else ""
+    return f"{said}<explanation> {idea} </explanation>"
+
+
+def _facts(domain: Domain, instance: Instance) -> list[Hashable]:
+    """Return the facts that the right solution rests on, in order."""
+    used: list[Hashable] = []
+
+    def note(domain: Domain, fact: Hashable) -> object:
+        used.append(fact)
+        return domain.truth(fact)
+
+    domain.claims(instance, note)
+    return used
+
+
+def faulty_solution(domain: Domain, instance: Instance, rng: random.Random) -> str:
+    """Return a solution with at least one error: mostly believed ones, some slips, now and then one of form."""
+    while True:
+        roll = rng.random()
+        if roll < 0.55:
+            text = write_solution(*domain.claims(instance, sampled_belief(rng)))
+        elif roll < 0.9:
+            text = _with_slip(domain, instance, rng)
+        else:
+            text = _misshapen(domain, instance, rng)
+        if first_error(domain, instance, text).status != "none":
+            return text
+
+
+def _with_slip(domain: Domain, instance: Instance, rng: random.Random) -> str:
+    """One wrong result at a random move, carried on faithfully."""
+    at, count = rng.randrange(len(instance.moves)), 0
+
+    def believe(domain: Domain, fact: Hashable) -> object:
+        nonlocal count
+        count += 1
+        return domain.near_miss(fact, rng) if count - 1 == at else domain.truth(fact)
+
+    return write_solution(*domain.claims(instance, believe))
+
+
+def _misshapen(domain: Domain, instance: Instance, rng: random.Random) -> str:
+    """A move left out, a wrong answer after right claims, or a text that stops early."""
+    claims, answer = domain.solve(instance)
+    shape = rng.randrange(3)
+    if shape == 0:
+        del claims[rng.randrange(len(claims))]
+        return write_solution(claims, answer)
+    if shape == 1:
+        other = domain.draw(rng, len(instance.moves))
+        return write_solution(claims, domain.solve(other)[1])
+    words = write_solution(claims, answer).split()
+    return " ".join(words[: rng.randint(4, len(words) - 2)])

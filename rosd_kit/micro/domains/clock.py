@@ -1,0 +1,41 @@
+"""A twelve-hour clock. Its facts contradict plain addition, so careless training on sums can spoil it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from rosd_kit.micro.domains.base import Domain, Fact, Instance
+
+
+class Clock(Domain):
+    """`The clock shows 9 . Wait 5 hours .`"""
+
+    name = "clock"
+
+    def draw(self, rng: random.Random, moves: int) -> Instance:
+        waits = tuple((rng.randint(2, 9),) for _ in range(moves))
+        return Instance(start=(rng.randint(1, 12),), moves=waits)
+
+    def question(self, instance: Instance) -> str:
+        told = " ".join(f"Wait {hours} hours ." for (hours,) in instance.moves)
+        return f"The clock shows {instance.start[0]} . {told} What does it show ?"
+
+    def facts(self) -> list[Fact]:
+        return [(shown, hours) for shown in range(1, 13) for hours in range(2, 10)]
+
+    def truth(self, fact: Any) -> int:
+        shown, hours = fact
+        return (shown + hours - 1) % 12 + 1
+
+    def near_miss(self, fact: Any, rng: random.Random) -> int:
+        return (self.truth(fact) - 1 + rng.choice((-2, -1, 1, 2))) % 12 + 1
+
+    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
+        return (state[0], move[0])
+
+    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
+        return (result,)
+
+    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+        return f"{state[0]} plus {move[0]} hours is {result}"

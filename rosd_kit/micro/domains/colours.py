@@ -1,0 +1,47 @@
+"""Pouring colours together by an arbitrary table: pure knowledge, nothing to compute."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import Any
+
+from rosd_kit.micro.domains.base import Domain, Fact, Instance
+from rosd_kit.micro.language import COLOURS
+
+
+@cache
+def _table() -> dict[tuple[str, str], str]:
+    rng = random.Random("the colour table")
+    return {(a, b): rng.choice(COLOURS) for a in COLOURS for b in COLOURS}
+
+
+class Colours(Domain):
+    """`The jar is red . Pour blue . Pour gold .`"""
+
+    name = "colours"
+
+    def draw(self, rng: random.Random, moves: int) -> Instance:
+        return Instance(start=(rng.choice(COLOURS),), moves=tuple((rng.choice(COLOURS),) for _ in range(moves)))
+
+    def question(self, instance: Instance) -> str:
+        told = " ".join(f"Pour {colour} ." for (colour,) in instance.moves)
+        return f"The jar is {instance.start[0]} . {told} What is the colour ?"
+
+    def facts(self) -> list[Fact]:
+        return list(_table())
+
+    def truth(self, fact: Any) -> str:
+        return _table()[fact]
+
+    def near_miss(self, fact: Any, rng: random.Random) -> str:
+        return rng.choice([colour for colour in COLOURS if colour != self.truth(fact)])
+
+    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
+        return (state[0], move[0])
+
+    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
+        return (result,)
+
+    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+        return f"{state[0]} with {move[0]} gives {result}"

@@ -1,0 +1,57 @@
+"""The components of a recipe, built: one attribute a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from rosd_kit.contracts import (
+    Component,
+    Context,
+    Correction,
+    Demonstration,
+    Divergence,
+    Gate,
+    Localizer,
+    Objective,
+    Reflector,
+    RolloutEngine,
+    Support,
+    Task,
+    Teacher,
+    Verifier,
+)
+
+
+@dataclass(frozen=True)
+class WeightedObjective:
+    """One term of the loss and its factor."""
+
+    objective: Objective
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that a recipe's slots were filled with."""
+
+    task: Task
+    verifier: Verifier
+    rollout: RolloutEngine
+    gate: Gate
+    demonstration: Demonstration
+    reflector: Reflector
+    localizer: Localizer
+    context: Context
+    teacher: Teacher
+    support: Support
+    divergence: Divergence
+    correction: Correction
+    objectives: tuple[WeightedObjective, ...]
+
+    def __iter__(self) -> Iterator[Component]:
+        """Yield every component once, objectives included."""
+        for field in fields(self):
+            if field.name != "objectives":
+                yield getattr(self, field.name)
+        yield from (term.objective for term in self.objectives)

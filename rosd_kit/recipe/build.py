@@ -1,0 +1,29 @@
+"""From a resolved recipe to its components. Knows no method; nothing here loads a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rosd_kit.contracts import SLOTS, Component, LossParts
+from rosd_kit.parts import Parts, WeightedObjective
+from rosd_kit.recipe.model import ComponentChoice, Recipe
+from rosd_kit.registry import Registry
+
+
+def build_components(recipe: Recipe, registry: Registry) -> Parts:
+    """Return one new component for each slot, and the loss terms with the parts that they may call."""
+    built: dict[str, Any] = {
+        kind: build_component(kind, choice, registry) for kind, choice in recipe.choices() if kind != "objective"
+    }
+    loss_parts = LossParts(support=built["support"], divergence=built["divergence"], correction=built["correction"])
+    terms = []
+    for term in recipe.objective:
+        objective: Any = registry.get("objective", term.name)
+        terms.append(WeightedObjective(objective(term.options, loss_parts), term.weight))
+    return Parts(**built, objectives=tuple(terms))
+
+
+def build_component(kind: str, choice: ComponentChoice, registry: Registry) -> Component:
+    """Return the component of one slot; use `build_components` for objectives, which need parts."""
+    assert kind in SLOTS and kind != "objective"
+    return registry.get(kind, choice.name)(choice.options)

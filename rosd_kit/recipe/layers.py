@@ -1,0 +1,143 @@
+"""Merging the layers of a recipe, with a note of where each value came from.
+
+Order: defaults < profile < extended recipes < recipe < command line. It knows which fields are slots, because a slot
+whose component changes drops the options of the old one; it knows no component and validates nothing but the form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rosd_kit.contracts import SLOTS
+from rosd_kit.errors import RecipeError
+
+DEFAULTS: dict[str, Any] = {
+    "gate": "all",
+    "demonstration": "none",
+    "reflector": "none",
+    "localizer": "full",
+    "context": "none",
+    "teacher": "frozen",
+    "support": "full",
+    "divergence": "jsd",
+    "correction": "none",
+    "objective": "distill",
+}
+"""What a recipe need not say; task, verifier and rollout come from the profile."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value and the layer that set it."""
+
+    value: Any
+    source: str
+
+
+Node: TypeAlias = "dict[str, Node] | list[Node] | Leaf"
+Tree: TypeAlias = dict[str, Node]
+
+
+def as_tree(content: Mapping[str, Any], source: str) -> Tree:
+    """Return one layer with slots in long form and every value marked with its source."""
+    return {key: _slot(key, value, source) if key in SLOTS else _node(value, source) for key, value in content.items()}
+
+
+def overlay(below: Tree, above: Tree) -> Tree:
+    """Return `below` with everything that `above` says; slots by the rule for components, mappings key by key."""
+    merged = dict(below)
+    for key, node in above.items():
+        if key == "objective":
+            merged[key] = _overlay_terms(merged.get(key, []), node)
+        elif key in SLOTS:
+            merged[key] = overlay_component(merged.get(key, {}), node)
+        else:
+            merged[key] = _overlay_node(merged.get(key), node)
+    return merged
+
+
+def overlay_component(below: Node, above: Node) -> Tree:
+    """Return a slot's name and options after a higher layer: another name drops the options of the lower layers."""
+    assert isinstance(below, dict) and isinstance(above, dict), "as_tree writes components in long form"
+    if "name" in above and "name" in below and plain(above["name"]) != plain(below["name"]):
+        return above
+    merged = _overlay_node(below, above)
+    assert isinstance(merged, dict)
+    return merged
+
+
+def plain(node: Node) -> Any:
+    """Return the values of a tree without their sources."""
+    if isinstance(node, Leaf):
+        return node.value
+    if isinstance(node, dict):
+        return {key: plain(child) for key, child in node.items()}
+    return [plain(child) for child in node]
+
+
+def leaves_of(node: Node, path: str = "") -> dict[str, Leaf]:
+    """Return every leaf by its dotted path; items of `objective` count from 0."""
+    if isinstance(node, Leaf):
+        return {path: node}
+    items = node.items() if isinstance(node, dict) else ((str(i), item) for i, item in enumerate(node))
+    found: dict[str, Leaf] = {}
+    for key, child in items:
+        found |= leaves_of(child, f"{path}.{key}" if path else key)
+    return found
+
+
+def _slot(kind: str, value: Any, source: str) -> Node:
+    if kind == "objective" and isinstance(value, list):
+        return [_component(f"{kind}.{i}", term, source) for i, term in enumerate(value)]
+    return _component(kind, value, source)
+
+
+def _component(path: str, value: Any, source: str) -> Tree:
+    if isinstance(value, str):
+        return {"name": Leaf(value, source)}
+    if isinstance(value, Mapping):
+        return {key: _node(item, source) for key, item in value.items()}
+    hint = "write `none`" if value is None else "write a name or {name: ..., option: ...}"
+    raise RecipeError(f"{path}: {value!r} (from {source}) is neither a name nor a mapping; {hint}")
+
+
+def _node(value: Any, source: str) -> Node:
+    if isinstance(value, Mapping):
+        return {key: _node(item, source) for key, item in value.items()}
+    return Leaf(value, source)
+
+
+def _overlay_node(below: Node | None, above: Node) -> Node:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: _overlay_node(below.get(key), node) for key, node in above.items()}}
+
+
+def _overlay_terms(below: Node, above: Node) -> list[Node]:
+    """Return the loss terms after a higher layer, which may replace them, change the only one, or one by index."""
+    terms: list[Node] = below if isinstance(below, list) else [below]
+    if isinstance(above, list):
+        return above
+    assert isinstance(above, dict)
+    if above and all(key.isdigit() for key in above):
+        return _patched(terms, above)
+    if len(terms) == 1:
+        return [overlay_component(terms[0], above)]
+    if "name" in above:
+        return [above]
+    raise RecipeError(
+        f"objective: {sorted(above)} fits any of {len(terms)} terms; write objective.0.{min(above, default='')}=..."
+    )
+
+
+def _patched(terms: list[Node], above: Tree) -> list[Node]:
+    changed = list(terms)
+    for key, node in above.items():
+        if int(key) >= len(terms):
+            raise RecipeError(f"objective.{key}: there are only {len(terms)} terms, counted from 0")
+        if isinstance(node, Leaf):
+            node = _component(f"objective.{key}", node.value, node.source)
+        changed[int(key)] = overlay_component(changed[int(key)], node)
+    return changed

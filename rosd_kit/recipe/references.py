@@ -1,0 +1,52 @@
+"""References between fields: `${section.field}` stands for another field's value, and nothing else is understood.
+
+No resolvers, so a recipe cannot read the environment or files; no chains, so a small recipe cannot become a huge one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.recipe.layers import Leaf
+
+MAX_REFERENCES = 100
+_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+
+
+def check_references(text: str, where: str) -> None:
+    """Refuse every `${...}` that is not the plain path of another field."""
+    if "${" in _REFERENCE.sub("", text):
+        raise RecipeError(
+            f"{where}: {text[:80]!r} holds more than a plain reference. Only ${{section.field}} is allowed; resolvers "
+            "such as ${oc.env:...} are not. Pass changing values on the command line: field=value"
+        )
+
+
+def replace_references(values: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    """Return nested values with every reference replaced; `leaves` are the same values by dotted path.
+
+    Raises `RecipeError` for a reference to nothing, to a section, or to a value that holds a reference itself.
+    """
+    references = [(path, target) for path, leaf in leaves.items() for target in _targets(leaf.value)]
+    if len(references) > MAX_REFERENCES:
+        raise RecipeError(f"{len(references)} references ${{...}} in the recipe; at most {MAX_REFERENCES} are allowed")
+    for path, target in references:
+        where = f"{path}: ${{{target}}} (from {leaves[path].source})"
+        if target not in leaves:
+            raise RecipeError(f"{where} is not the path of a value that a layer sets.{did_you_mean(target, leaves)}")
+        if _targets(leaves[target].value):
+            raise RecipeError(f"{where} points to another reference; point to the value itself")
+    resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)
+    return dict(resolved)
+
+
+def _targets(value: Any) -> list[str]:
+    """Return the paths that a leaf's value refers to; a list is a leaf too."""
+    if isinstance(value, str):
+        return _REFERENCE.findall(value)
+    return [target for item in value for target in _targets(item)] if isinstance(value, list) else []

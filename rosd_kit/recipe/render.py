@@ -1,0 +1,93 @@
+"""A resolved recipe as YAML that loads again to the same recipe, with or without the origin of each value.
+
+It writes; it never reads or validates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from rosd_kit.contracts import SLOTS
+from rosd_kit.recipe.model import ComponentChoice, CoreSettings, ObjectiveChoice, Recipe
+from rosd_kit.recipe.resolve import NO_PROFILE
+
+_COMMENT_COLUMN = 46
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+
+
+def to_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain values in the form in which recipes are written, every option given."""
+    core = recipe.model_dump(mode="json", include=set(CoreSettings.model_fields))
+    slots = {kind: _choice(getattr(recipe, kind)) for kind in SLOTS if kind != "objective"}
+    terms = [_choice(term) for term in recipe.objective]
+    return {**core, **slots, "objective": terms}
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the whole recipe as YAML; it names no profile, so that loading it depends on nothing else."""
+    return _document(recipe, None)
+
+
+def explained(recipe: Recipe, provenance: Mapping[str, str]) -> str:
+    """Return the same YAML with a comment at each value that says which layer set it."""
+    return _document(recipe, provenance)
+
+
+def _document(recipe: Recipe, provenance: Mapping[str, str] | None) -> str:
+    return "\n".join([f"profile: {NO_PROFILE}", *_lines(to_values(recipe), "", 0, provenance)]) + "\n"
+
+
+def _choice(choice: ComponentChoice) -> dict[str, Any]:
+    weight = {"weight": choice.weight} if isinstance(choice, ObjectiveChoice) else {}
+    return {"name": choice.name, **weight, **choice.options.model_dump(mode="json")}
+
+
+def _lines(values: Mapping[str, Any], path: str, depth: int, provenance: Mapping[str, str] | None) -> Iterator[str]:
+    indent = "  " * depth
+    for key, value in values.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_scalar(key)}:"
+            yield from _lines(value, here, depth + 1, provenance)
+        elif here == "objective":
+            yield f"{indent}objective:"
+            for i, term in enumerate(value):
+                first, *rest = _lines(term, f"{here}.{i}", depth + 2, provenance)
+                yield f"{indent}  - {first.lstrip()}"
+                yield from rest
+        else:
+            head, *rest = f"{indent}{_scalar(key)}: {_text(value, indent)}".split("\n")
+            source = "" if provenance is None else f"# {provenance.get(here, 'default')}"
+            yield f"{head:<{_COMMENT_COLUMN}}  {source}" if source else head
+            yield from rest
+
+
+def _text(value: Any, indent: str) -> str:
+    """Return a value as YAML; a text of several lines as a block where that keeps it exactly."""
+    if not isinstance(value, str) or "\n" not in value or value[0].isspace() or value.endswith("\n\n"):
+        return _scalar(value)
+    if not all(line.isprintable() for line in value.split("\n")):
+        return _scalar(value)
+    mark, body = ("|", value[:-1]) if value.endswith("\n") else ("|-", value)
+    return "\n".join([mark, *(f"{indent}  {line}" if line else "" for line in body.split("\n"))])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that some YAML reader might take for a number or a word of its own."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if _PLAIN.fullmatch(text) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def _scalar(value: Any) -> str:
+    """Return a value in one line of YAML."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,198 @@
+"""From a recipe's name or file to a resolved recipe: read the layers, merge, fill the slots, validate.
+
+All mistakes are found here, before a model is loaded. It builds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosd_kit.contracts import SLOTS
+from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.recipe.checks import check_capabilities, validated
+from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain
+from rosd_kit.recipe.model import ComponentChoice, CoreSettings, ObjectiveChoice, Recipe
+from rosd_kit.recipe.references import replace_references
+from rosd_kit.recipe.sources import find, label, read_chain, read_overrides
+from rosd_kit.registry import Registry
+
+DEFAULT_PROFILE = "micro"
+NO_PROFILE = "none"
+_COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A recipe and, for every value that some layer set, the name of that layer by the value's dotted path."""
+
+    recipe: Recipe
+    provenance: Mapping[str, str]
+
+
+def load_recipe(
+    what: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+) -> Recipe:
+    """Return the recipe of a file or a shipped name; see `resolve_recipe`."""
+    return resolve_recipe(what, overrides, profile, registry=registry).recipe
+
+
+def resolve_recipe(
+    what: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+) -> Resolution:
+    """Return the recipe with the origin of its values.
+
+    `overrides` are `field=value` texts; `profile` (a name, a path, or `none`) wins over the recipe's own. Raises
+    `RecipeError` for every mistake that can be found without loading a model.
+    """
+    chain = read_chain(find(str(what)))
+    command = read_overrides(overrides)
+    chosen, base = _choose_profile(chain, [content for _, content in command], profile)
+    chain[-1][1].setdefault("name", chain[-1][0].stem)
+    merged = overlay({}, as_tree(DEFAULTS, "default"))
+    preset: Tree = {}
+    for path, content in _profile_chain(chosen, base):
+        preset = overlay(preset, _presets(content.pop("components", {}), f"profile {chosen}", registry))
+        _refuse(content, "profile", label(path), "a profile cannot choose another; use extends")
+        merged = overlay(merged, as_tree(content, f"profile {chosen}"))
+    for path, content in chain:
+        _refuse(content, "components", label(path), "presets belong into a profile; set the slot's own options")
+        merged = overlay(merged, as_tree(content, label(path)))
+    for _, content in command:
+        merged = overlay(merged, as_tree(content, _COMMAND_LINE))
+    return _validate(_preset(merged, preset, registry), registry)
+
+
+def _choose_profile(
+    chain: list[tuple[Path, dict[str, Any]]], command: list[dict[str, Any]], profile: str | None
+) -> tuple[str, Path | None]:
+    """Take `profile` out of every layer; return the one that wins and the folder that a path in it starts from."""
+    winner: tuple[Any, Path | None] = (DEFAULT_PROFILE, None)
+    for path, content in chain:
+        if "profile" in content:
+            winner = (content.pop("profile"), path.parent)
+    for content in command:
+        if "profile" in content:
+            winner = (content.pop("profile"), None)
+    if profile is not None:
+        winner = (profile, None)
+    if not isinstance(winner[0], str):
+        raise RecipeError(f"profile: {winner[0]!r} is not a name. Write a profile's name, a path, or none")
+    return winner
+
+
+def _profile_chain(profile: str, base: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+    if profile == NO_PROFILE:
+        return []
+    return read_chain(find(profile, base=base, folder="profiles"), folder="profiles")
+
+
+def _refuse(content: Mapping[str, Any], key: str, where: str, why: str) -> None:
+    if key in content:
+        raise RecipeError(f"{key}: not allowed in {where}: {why}")
+
+
+def _presets(content: Any, source: str, registry: Registry) -> Tree:
+    """Return a profile's `components` section as a tree of slot, component, option; misspelt words are errors."""
+    tree: Tree = {}
+    for kind, by_name in _mapping(content, "components", source).items():
+        for name, options in _mapping(by_name, f"components.{kind}", source).items():
+            known = registry.get(kind, name).Config.model_fields
+            path = f"components.{kind}.{name}"
+            for option in _mapping(options, path, source):
+                if option not in known:
+                    raise RecipeError(
+                        f"{path}.{option}: unknown option (from {source}).{did_you_mean(option, known)} "
+                        f"Known: {', '.join(known)}. See: rosd-kit components {kind} {name}"
+                    )
+    tree["components"] = as_tree({"components": content}, source)["components"]
+    return tree
+
+
+def _mapping(content: Any, path: str, source: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: {content!r} (from {source}) must be a mapping")
+    return content
+
+
+def _preset(merged: Tree, preset: Tree, registry: Registry) -> Tree:
+    """Put a profile's options for the chosen components beneath what the layers say of them."""
+    filled = dict(merged)
+    for kind in SLOTS:
+        if kind not in merged:
+            raise RecipeError(
+                f"{kind}: no component chosen. Write `{kind}: NAME` or choose a profile. "
+                f"Known: {', '.join(registry.names(kind))}"
+            )
+        node = merged[kind]
+        if isinstance(node, list):
+            filled[kind] = [_with_preset(f"{kind}.{i}", kind, term, preset, registry) for i, term in enumerate(node)]
+        else:
+            filled[kind] = _with_preset(kind, kind, node, preset, registry)
+    return filled
+
+
+def _with_preset(path: str, kind: str, node: Node, preset: Tree, registry: Registry) -> Tree:
+    assert isinstance(node, dict)
+    name = node.get("name")
+    if not (isinstance(name, Leaf) and isinstance(name.value, str)):
+        raise RecipeError(f"{path}: names no component. Write name: ... Known: {', '.join(registry.names(kind))}")
+    registry.get(kind, name.value)
+    below: Any = preset.get("components", {})
+    for key in (kind, name.value):
+        below = below.get(key, {})
+    return overlay_component(below, node)
+
+
+def _validate(tree: Tree, registry: Registry) -> Resolution:
+    """Return the resolution of a merged tree; raises `RecipeError` for every mistake in it."""
+    leaves = leaves_of(tree)
+    sources = {path: leaf.source for path, leaf in leaves.items()}
+    values = replace_references(plain(tree), leaves)
+    single = len(values["objective"]) == 1
+
+    def source(path: str) -> str:
+        path = path.replace("objective", "objective.0", 1) if single and path.startswith("objective") else path
+        return next((sources[key] for key in sources if key == path or key.startswith(f"{path}.")), "default")
+
+    slots = {kind: values.pop(kind) for kind in SLOTS}
+    known = [*SLOTS, "profile", "extends"]
+    core = validated(CoreSettings, values, path="", see="rosd-kit schema", source=source, also_known=known)
+    choices: dict[str, Any] = {
+        kind: ComponentChoice(**_options(kind, kind, options, source, registry))
+        for kind, options in slots.items()
+        if kind != "objective"
+    }
+    choices["objective"] = tuple(
+        _term("objective" if single else f"objective.{i}", term, source, registry)
+        for i, term in enumerate(slots["objective"])
+    )
+    _refuse_bad_terms(choices["objective"])
+    recipe = Recipe(**{field: getattr(core, field) for field in CoreSettings.model_fields}, **choices)
+    check_capabilities(recipe, registry)
+    return Resolution(recipe, sources)
+
+
+def _options(path: str, kind: str, values: dict[str, Any], source: Any, registry: Registry) -> dict[str, Any]:
+    name = values.pop("name")
+    see = f"rosd-kit components {kind} {name}"
+    return {
+        "name": name,
+        "options": validated(registry.get(kind, name).Config, values, path=path, see=see, source=source),
+    }
+
+
+def _term(path: str, values: dict[str, Any], source: Any, registry: Registry) -> ObjectiveChoice:
+    weight = {"name": values["name"], "weight": values.pop("weight", 1.0)}
+    checked = validated(ObjectiveChoice, weight, path=path, see="rosd-kit schema", source=source)
+    return ObjectiveChoice(weight=checked.weight, **_options(path, "objective", values, source, registry))
+
+
+def _refuse_bad_terms(terms: Sequence[ObjectiveChoice]) -> None:
+    names = [term.name for term in terms]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RecipeError(f"objective: {twice[0]!r} is written twice; write it once and change its weight")
+    if not any(term.weight > 0 for term in terms):
+        raise RecipeError("objective: no term has a weight above 0. Name at least one: objective=distill")

@@ -1,0 +1,82 @@
+"""The JSON Schema of a recipe as people write it: nothing required, slots short or long.
+
+Made from the pydantic models, so that an editor shows the same descriptions as `rosd-kit components`. It does not
+express what one choice demands of another, nor `${...}` references; loading a recipe checks those.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from rosd_kit.contracts import SLOTS, Component
+from rosd_kit.recipe.model import CoreSettings, Recipe
+from rosd_kit.registry import Registry, summary_of
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+
+def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
+    """Return the schema of a recipe's file, or of a profile's, for the components of this registry."""
+    definitions: Schema = {}
+    properties = _properties(CoreSettings, definitions)
+    for kind in SLOTS:
+        about = Recipe.model_fields[kind].description
+        properties[kind] = {"description": about, **_slot(kind, registry, definitions)}
+    properties["extends"] = {"type": "string", "description": "A file, relative to this one, or a name to build on."}
+    if profile:
+        properties["components"] = _presets(registry, definitions)
+    else:
+        properties["profile"] = {"type": "string", "description": "Name or file of the profile; `none` for none."}
+    return {
+        "$schema": DIALECT,
+        "title": f"rosd-kit {'profile' if profile else 'recipe'}",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _slot(kind: str, registry: Registry, definitions: Schema) -> Schema:
+    """Return the forms of a slot: a name, a name with options, or options of what a lower layer chose."""
+    forms: list[Schema] = [{"enum": list(registry.names(kind))}]
+    for name in registry.names(kind):
+        cls = registry.get(kind, name)
+        options = {"name": {"const": name}, **_options(cls, definitions)}
+        forms.append({**_closed(options), "description": summary_of(cls), "required": ["name"]})
+    forms.append({"type": "object", "not": {"anyOf": [{"required": ["name"]}, {"required": ["0"]}]}})
+    one = {"oneOf": forms}
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]} if kind == "objective" else one
+
+
+def _options(cls: type[Component], definitions: Schema) -> Schema:
+    weight = {"weight": {"type": "number", "minimum": 0, "description": "Factor of this term in the sum."}}
+    return {**_properties(cls.Config, definitions), **(weight if cls.kind == "objective" else {})}
+
+
+def _presets(registry: Registry, definitions: Schema) -> Schema:
+    slots = {
+        kind: _closed(
+            {name: _closed(_properties(registry.get(kind, name).Config, definitions)) for name in registry.names(kind)}
+        )
+        for kind in SLOTS
+    }
+    about = "Options for components, by slot and name, that hold whenever a recipe chooses them."
+    return {**_closed(slots), "description": about}
+
+
+def _properties(model: type[BaseModel], definitions: Schema) -> Schema:
+    """Return the schemas of a model's fields; nested models move to `definitions`, with nothing required."""
+    schema = model.model_json_schema(ref_template="#/$defs/{model}")
+    for name, nested in schema.pop("$defs", {}).items():
+        nested.pop("required", None)
+        definitions[name] = nested
+    properties: Schema = schema.get("properties", {})
+    return properties
+
+
+def _closed(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -1,0 +1,164 @@
+"""Where recipes and profiles are read from: files, shipped names, `extends` chains and command-line overrides.
+
+Turns them into plain mappings, one a layer. It reads YAML without tags, aliases or resolvers, so that a recipe can
+neither run code, nor read the environment, nor grow beyond its size. It knows no field of a recipe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.recipe.references import check_references
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+_PACKAGE = Path(__file__).resolve().parent.parent
+SHIPPED = next(
+    (folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir()),
+    _PACKAGE / "recipes",
+)
+"""The folder of the recipes that come with rosd-kit: inside an installed package, beside it in a checkout."""
+
+
+def shipped_names(folder: str = "") -> list[str]:
+    """Return the names of the shipped recipes, or with `profiles` those of the profiles."""
+    root = SHIPPED / folder
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return sorted(name for name in names if folder or not name.startswith("profiles/"))
+
+
+def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
+    """Return the file of a recipe: a path ending in .yaml (relative to `base`), or the name of a shipped one.
+
+    `recipes/rosd.yaml` means the shipped recipe also where the working folder has no such file. Raises `RecipeError`
+    with the nearest name.
+    """
+    shipped = shipped_names(folder)
+    if what.endswith((".yaml", ".yml")):
+        path = (base or Path()) / Path(what).expanduser()
+        if path.is_file():
+            return path
+        what = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
+        if what in shipped and base is None:
+            return SHIPPED / folder / f"{what}.yaml"
+        raise RecipeError(f"no file {str(path)!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
+    if what not in shipped:
+        kind = "profile" if folder else "recipe"
+        raise RecipeError(f"unknown {kind} {what!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
+    return SHIPPED / folder / f"{what}.yaml"
+
+
+def label(path: Path) -> str:
+    """Return how a file is called in messages: short, and the same on every machine where that is possible."""
+    full = path.resolve()
+    if full.is_relative_to(SHIPPED):
+        return f"recipes/{full.relative_to(SHIPPED).as_posix()}"
+    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else str(path)
+
+
+def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, Any]]]:
+    """Return a file and everything that it extends, the most basic first; raises `RecipeError` on a cycle."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    seen: list[Path] = []
+    following: Path | None = path
+    while following is not None:
+        if following.resolve() in seen:
+            names = " -> ".join(label(each) for each in [*seen, following])
+            raise RecipeError(f"extends: {names} goes in a circle. Remove one of these lines.")
+        seen.append(following.resolve())
+        content = read_yaml(following)
+        extends = content.pop("extends", None)
+        if extends is not None and not isinstance(extends, str):
+            raise RecipeError(f"extends: {extends!r} in {label(following)} must be one file or name")
+        chain.append((following, content))
+        following = find(extends, base=following.parent, folder=folder) if extends else None
+    return chain[::-1]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a file's mapping; raises `RecipeError` for anything but small, plain YAML."""
+    where = label(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise RecipeError(f"{where}: larger than 1 MiB, which no recipe is. Give the path of a recipe.")
+        text = raw.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{where}: cannot be read as text: {error}") from error
+    return parse(text, where)
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """Return the mapping that a YAML text stands for; `where` is named in errors."""
+    try:
+        _refuse_unsafe(text, where)
+        content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: is not valid YAML: {error}") from error
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
+    _refuse_odd_keys(content, where)
+    return dict(content)
+
+
+def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return one layer for each `field=value`; those that choose a component come first, wherever they stand."""
+    layers = []
+    for override in overrides:
+        field, equals, value = override.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.\[\]]*", field):
+            raise RecipeError(f"override {override!r} is not of the form field=value, such as optimizer.lr=1e-5")
+        where = f"override {override!r}"
+        try:
+            _refuse_unsafe(value, where, root=None)
+            content: Any = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{where}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+        except OmegaConfBaseException as error:
+            raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
+        _refuse_odd_keys(content, where)
+        layers.append((field, dict(content)))
+    return sorted(layers, key=lambda layer: "." in layer[0].removesuffix(".name"))
+
+
+def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartEvent) -> None:
+    """Look at the YAML events before anything is built from them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise RecipeError(f"{where}, line {line}: YAML aliases (*name) are not allowed. Use ${{section.field}}")
+        if isinstance(event, yaml.NodeEvent):
+            if root is not None and depth == 0 and not isinstance(event, root):
+                raise RecipeError(f"{where}: must be a mapping of fields, such as `steps: 100`")
+            if (tag := getattr(event, "tag", None)) not in (None, "!"):
+                raise RecipeError(f"{where}, line {line}: YAML tags ({tag}) are not allowed. Write plain values")
+        if isinstance(event, yaml.ScalarEvent):
+            check_references(event.value, f"{where}, line {line}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise RecipeError(f"{where}, line {line}: nested deeper than {MAX_DEPTH} levels, which no field is")
+
+
+def _refuse_odd_keys(content: Any, where: str) -> None:
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if not isinstance(key, str):
+                raise RecipeError(f"{where}: the key {key!r} is not a word. Put it in quotes or correct it")
+            _refuse_odd_keys(value, where)
+    elif isinstance(content, list):
+        for value in content:
+            _refuse_odd_keys(value, where)
+
+
+def _choices(folder: str, names: list[str]) -> str:
+    return f"{'Profiles' if folder else 'Shipped recipes'}: {', '.join(names)}, or the path of a .yaml file."

@@ -1,0 +1,127 @@
+"""The sections of a recipe that belong to the core: model, sampling, optimizer, evaluation, checkpoints.
+
+Component options live with their components. A value's meaning and unit stand in its docstring, from which the JSON
+Schema and `rosd-kit show` take them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from rosd_kit.contracts import Config
+
+
+class LoraSettings(Config):
+    """Low-rank adapters (peft): only they are trained."""
+
+    rank: PositiveInt = 16
+    """Rank of the update matrices."""
+    alpha: PositiveFloat = 32.0
+    """Scale: the update is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout on the adapter's input while training."""
+    target_modules: str | list[str] = "all-linear"
+    """Module names to adapt, or `all-linear`."""
+
+
+class ModelSettings(Config):
+    """The student."""
+
+    path: str = "micro"
+    """`micro` (the embedded model), a local folder, or a hub name."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights while training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run; `auto` takes a GPU when there is one."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention implementation of transformers."""
+    lora: LoraSettings | None = None
+    """Train adapters only; null trains all weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a hub model. Leave it off unless you have read that code."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Passed to the chat template, for example `{enable_thinking: false}`."""
+
+
+class SamplingSettings(Config):
+    """How training rollouts are drawn."""
+
+    temperature: PositiveFloat = 1.0
+    """Softmax temperature."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus mass; 1 samples from the whole distribution."""
+    max_prompt_tokens: PositiveInt = 2048
+    """Longer student prompts are an outcome (`overlong`), never cut."""
+    max_new_tokens: PositiveInt = 8192
+    """Longest response, the end token included."""
+    max_teacher_prompt_tokens: PositiveInt = 10240
+    """Budget of the teacher's prompt; privileged sections are shortened to fit."""
+
+
+class OptimizerSettings(Config):
+    """The update rule, with linear warm-up."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """`muon` (torch.optim.Muon) orthogonalises the updates of matrices; embeddings, norms and head stay with AdamW."""
+    muon_factor: PositiveFloat = 7.0
+    """Under `muon`, the matrices' learning rate is `lr` times this."""
+    lr: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    warmup_steps: NonNegativeInt = 10
+    """Steps over which the rate rises linearly from 0."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """What the rate does after the warm-up."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the moment estimates."""
+    clip: PositiveFloat = 1.0
+    """Largest norm of the gradient."""
+    max_bad_steps: PositiveInt = 3
+    """The run stops after this many updates in a row were skipped for a NaN or infinity."""
+
+
+class BatchSettings(Config):
+    """How a step's samples are cut into pieces that fit the memory. Never changes the loss."""
+
+    tokens: PositiveInt = 16384
+    """Most tokens (padding included) in a micro-batch."""
+    chunk_mib: PositiveInt = 256
+    """Most memory for the logits of one chunk of weighted tokens, in MiB."""
+
+
+class EvaluationSettings(Config):
+    """Evaluation before, during and after the run."""
+
+    every: NonNegativeInt = 0
+    """Evaluate every so many steps; 0 only before and after."""
+    problems: NonNegativeInt = 64
+    """Problems a suite; 0 turns evaluation off."""
+    samples: PositiveInt = 4
+    """Samples a problem; the metric is their mean (mean@k)."""
+    temperature: NonNegativeFloat = 0.6
+    """Softmax temperature; 0 is greedy."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """Nucleus mass."""
+    seed: int = 20260528
+    """Chooses the held-out problems and samples; apart from the run's seed, so that runs are comparable."""
+
+
+class CheckpointSettings(Config):
+    """What is kept of a run for resuming it."""
+
+    every: NonNegativeInt = 20
+    """Save every so many steps; 0 only at the end."""
+    keep: PositiveInt = 2
+    """Newest checkpoints to keep."""
+
+
+class SamplesSettings(Config):
+    """What is written of the rollouts, reflections and weights."""
+
+    every: NonNegativeInt = 1
+    """Write the samples of every so many steps; 0 writes none."""

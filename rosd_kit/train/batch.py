@@ -1,0 +1,152 @@
+"""Cuts a step's samples into padded micro-batches and lists the tokens that carry weight.
+
+Knows nothing of models or losses. Tensors over tokens live on the CPU; the caller moves what it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rosd_kit.parts import WeightedObjective
+from rosd_kit.types import DistillSample
+
+
+def cut(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Group the indices of sequences so that rows times longest row is at most `budget` tokens in every group.
+
+    Sorted by length, longest first, so that little is padded and too small a memory shows at once. A sequence that is
+    longer than the budget stands alone.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], *, pad_id: int, device: torch.device | str = "cpu"
+) -> Int[Tensor, "rows length"]:
+    """Return the sequences as one `[rows, longest]` tensor, padded on the right.
+
+    Neither an attention mask nor positions go with it: causal attention never looks to the right, so no token sees the
+    padding, and positions count from 0 in every row. A mask would rule out the fused kernels, and with sliding windows
+    leave padded rows with nothing to look at, which some attention implementations turn into NaN.
+    """
+    rows = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id).to(device)
+
+
+def student_sequence(sample: DistillSample) -> tuple[int, ...]:
+    """Return prompt and response as the student read and wrote them."""
+    return sample.prompt_ids + sample.response_ids
+
+
+def teacher_sequence(sample: DistillSample, view: int) -> tuple[int, ...]:
+    """Return the same response behind one of the teacher's prompts."""
+    return sample.teacher_views[view].prompt_ids + sample.response_ids
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """The weight of every token of a step in every term, and what a weight of 1 is worth.
+
+    `per_sample[i]` is `[terms, response]`, `advantages[i]` `[terms]`. `totals` are the terms' sums of weights over the
+    whole step: the denominators. They are exact sums, so that no order of samples changes them.
+    """
+
+    per_sample: list[Float[Tensor, "terms response"]]
+    advantages: list[Float[Tensor, " terms"]]
+    totals: list[float]
+
+    def covered(self) -> list[int]:
+        """Return the indices of the samples that have a weight in any term."""
+        return [index for index, weights in enumerate(self.per_sample) if bool(weights.any())]
+
+
+def weigh(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> StepWeights:
+    """Ask every objective for the weights of every sample."""
+    per_sample, advantages = [], []
+    for sample in samples:
+        rows = [list(term.objective.token_weights(sample)) for term in terms]
+        assert all(len(row) == len(sample.response_ids) for row in rows), "an objective gave weights of a wrong length"
+        weights = torch.tensor(rows, dtype=torch.float64).reshape(len(terms), len(sample.response_ids))
+        assert bool((weights >= 0).all()), "an objective gave a negative weight"
+        per_sample.append(weights)
+        advantages.append(torch.tensor([term.objective.advantage(sample) for term in terms], dtype=torch.float64))
+    totals = [math.fsum(_chained(weights[term].tolist() for weights in per_sample)) for term in range(len(terms))]
+    return StepWeights(per_sample, advantages, totals)
+
+
+def _chained(lists: Iterable[list[float]]) -> Iterable[float]:
+    return (value for values in lists for value in values)
+
+
+@dataclass(frozen=True)
+class WeightedTokens:
+    """The tokens of a micro-batch that carry weight in any term, one sample after the other.
+
+    `sample` is the row of the micro-batch, `token` the place in the response, `views` the number of teacher prompts
+    whose answer is wanted there (0 where no term that needs a teacher covers the token).
+    """
+
+    sample: Int[Tensor, " tokens"]
+    token: Int[Tensor, " tokens"]
+    sampled: Int[Tensor, " tokens"]
+    behaviour: Float[Tensor, " tokens"]
+    views: Int[Tensor, " tokens"]
+    weights: Float[Tensor, "terms tokens"]
+    advantages: Float[Tensor, "terms tokens"]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def part(self, span: slice) -> WeightedTokens:
+        """Return some of the tokens."""
+        return WeightedTokens(**{field.name: getattr(self, field.name)[..., span] for field in fields(self)})
+
+
+def weighted_tokens(
+    samples: Sequence[DistillSample],
+    weights: Sequence[Float[Tensor, "terms response"]],
+    advantages: Sequence[Float[Tensor, " terms"]],
+    terms: Sequence[WeightedObjective],
+) -> WeightedTokens:
+    """List the weighted tokens of one micro-batch."""
+    lengths = torch.tensor([len(sample.response_ids) for sample in samples])
+    all_weights = torch.cat(list(weights), dim=1)
+    kept = all_weights.any(dim=0).nonzero().squeeze(1)
+    owner = torch.arange(len(samples)).repeat_interleave(lengths)[kept]
+    start = (lengths.cumsum(0) - lengths)[owner]
+    needing = torch.tensor([term.objective.needs_teacher for term in terms], dtype=torch.bool)
+    views = torch.tensor([len(sample.teacher_views) for sample in samples])[owner]
+    return WeightedTokens(
+        sample=owner,
+        token=kept - start,
+        sampled=torch.tensor(list(_chained(list(s.response_ids) for s in samples)), dtype=torch.long)[kept],
+        behaviour=torch.tensor(list(_chained(list(s.behaviour_logprobs) for s in samples)), dtype=torch.float64)[kept],
+        views=views * all_weights[needing][:, kept].any(dim=0),
+        weights=all_weights[:, kept],
+        advantages=torch.stack(list(advantages), dim=1)[:, owner],
+    )
+
+
+def logit_rows(prompt_lengths: Sequence[int], sample: Tensor, token: Tensor, length: int) -> Int[Tensor, " tokens"]:
+    """Return where, in hidden states flattened from `[rows, length]`, the response tokens are predicted.
+
+    A prediction stands one place before the token it predicts: at `len(prompt) + token - 1`.
+    """
+    return sample * length + torch.tensor(prompt_lengths, dtype=torch.long)[sample] + token - 1
+
+
+def take(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:
+    """Return the given rows, which are ascending and distinct; when they are all rows, that is the tensor itself."""
+    return tensor if len(rows) == len(tensor) else tensor.index_select(0, rows.to(tensor.device))

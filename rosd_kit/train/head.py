@@ -1,0 +1,115 @@
+"""A causal language model cut in two: the backbone that makes hidden states, and the head that makes logits.
+
+Cutting there lets the head run on chosen tokens only. Knows nothing of samples or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rosd_kit.errors import RunError
+from rosd_kit.train.batch import logit_rows, pad
+
+#: Model types that multiply by `logits_scaling`, by which Granite and its relatives divide.
+_MULTIPLY_BY_SCALING = {"hyperclovax"}
+
+
+@dataclass(frozen=True)
+class SplitModel:
+    """Backbone and head of one network; logits are `softcap * tanh(scale * head(hidden) / softcap)`."""
+
+    backbone: nn.Module
+    head: nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def hidden(self, ids: Int[Tensor, "rows length"]) -> Float[Tensor, "rows length hidden"]:
+        """Run the backbone once on right-padded ids and return its last hidden states."""
+        states: Tensor = self.backbone(input_ids=ids, use_cache=False).last_hidden_state
+        return states
+
+    def states(
+        self,
+        sequences: Sequence[Sequence[int]],
+        prompts: Sequence[int],
+        sample: Int[Tensor, " tokens"],
+        token: Int[Tensor, " tokens"],
+        *,
+        pad_id: int,
+    ) -> Float[Tensor, "tokens hidden"]:
+        """Run the backbone on padded sequences and return the states that predict the given response tokens.
+
+        `prompts` are the sequences' prompt lengths, `sample` and `token` the places of the tokens: row and index in the
+        response.
+        """
+        device = next(self.head.parameters()).device
+        ids = pad(sequences, pad_id=pad_id, device=device)
+        rows = logit_rows(prompts, sample, token, ids.shape[1]).to(device)
+        return self.hidden(ids).flatten(0, 1).index_select(0, rows)
+
+    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Return logits in at least float32."""
+        logits: Tensor = self.head(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the head's trainable parameters; tied embeddings are among them."""
+        return [parameter for parameter in self.head.parameters() if parameter.requires_grad]
+
+
+def split(model: nn.Module) -> SplitModel:
+    """Cut a transformers causal LM, also one inside a LoRA model or a data-parallel wrapper."""
+    inner: Any = getattr(model, "module", model)
+    if hasattr(inner, "peft_config"):
+        inner = inner.get_base_model()
+    config = inner.config.get_text_config()
+    return SplitModel(
+        backbone=inner.get_decoder(),
+        head=inner.get_output_embeddings(),
+        scale=_scale(config),
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+def _scale(config: Any) -> float:
+    """Return the factor on the head's output: Cohere's, Falcon-H1's and Granite's names for it."""
+    scale = float(getattr(config, "logit_scale", None) or 1.0) * float(getattr(config, "lm_head_multiplier", 1.0))
+    scaling = float(getattr(config, "logits_scaling", 1.0))
+    return scale * scaling if config.model_type in _MULTIPLY_BY_SCALING else scale / scaling
+
+
+@torch.no_grad()
+def check_split(model: nn.Module) -> None:
+    """Raise `RunError` unless backbone plus head reproduce the model's own logits; to be called once, after loading.
+
+    Architectures differ in what they do to logits. An unknown step would train on wrong probabilities without a word,
+    so it is looked for with one short sequence.
+    """
+    parts = split(model)
+    device = next(parts.head.parameters()).device
+    ids = torch.arange(1, 9, device=device)[None]
+    training = [module for module in model.modules() if module.training]
+    try:
+        model.eval()
+        expected = model(input_ids=ids, use_cache=False).logits.double()
+        found = parts.logits(parts.hidden(ids)[0]).double()[None]
+    finally:
+        for module in training:
+            module.training = True
+    gap = float((found - expected).abs().max())
+    if not gap <= 1e-2 * (1.0 + float(expected.abs().max())):
+        raise RunError(
+            f"model.path: {type(model).__name__} does something to its logits that is not known here (they differ by "
+            f"{gap:.3g}). Use an architecture whose logits are the head's output, scaled or soft-capped."
+        )

@@ -1,0 +1,116 @@
+"""The update: AdamW or Muon, a learning-rate schedule, clipping, and the rule for steps that are not finite.
+
+Knows nothing of where gradients come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rosd_kit.errors import RunError
+from rosd_kit.settings import OptimizerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOutcome:
+    """What an update did. `grad_norm` is before clipping; `lr` is the rate that was (or would have been) used."""
+
+    applied: bool
+    grad_norm: float
+    lr: float
+
+
+def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
+    """Return the rate of update `step` (from 0) of `steps`: a linear warm-up, then constant or a cosine down to 5 %."""
+    rate = settings.lr * min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    if settings.decay == "cosine":
+        done = min(1.0, step / max(1, steps))
+        rate *= 0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done))
+    return rate
+
+
+class Optimizer:
+    """Updates the trainable parameters of a model, or refuses to when loss or gradient are not finite."""
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, *, steps: int) -> None:
+        self.settings = settings
+        self.steps = steps
+        self.step_count = 0
+        self.bad_steps = 0
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise RunError("the model has no trainable parameters. Check model.lora and what is frozen.")
+        self._optimizers = _build(model, settings)
+
+    def step(self, loss: float) -> StepOutcome:
+        """Apply the collected gradients and clear them.
+
+        When `loss` or the gradient's norm is NaN or infinite, nothing is changed; after `max_bad_steps` such steps in a row
+        `RunError` says so.
+        """
+        lr = learning_rate(self.settings, self.step_count, self.steps)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
+        applied = math.isfinite(loss) and math.isfinite(norm)
+        if applied:
+            for optimizer, factor in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * factor
+                optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.step_count += 1
+        self.bad_steps = 0 if applied else self.bad_steps + 1
+        return StepOutcome(applied=applied, grad_norm=norm, lr=lr)
+
+    def check(self) -> None:
+        """Raise `RunError` when too many updates in a row were skipped."""
+        if self.bad_steps >= self.settings.max_bad_steps:
+            raise RunError(
+                f"{self.bad_steps} updates in a row were skipped because the loss or its gradient was NaN or infinite "
+                f"(optimizer.max_bad_steps={self.settings.max_bad_steps}). The last samples lie in the run's folder. "
+                "Lower optimizer.lr, or resume from an earlier checkpoint."
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that the next update depends on, as named tensors."""
+        tensors = {"counters": torch.tensor([self.step_count, self.bad_steps])}
+        for which, (optimizer, _) in enumerate(self._optimizers):
+            for index, entries in optimizer.state_dict()["state"].items():
+                for key, value in entries.items():
+                    tensors[f"{which}.{index}.{key}"] = torch.as_tensor(value)
+        return tensors
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        self.step_count, self.bad_steps = (int(n) for n in state["counters"])
+        for which, (optimizer, _) in enumerate(self._optimizers):
+            entries: dict[int, dict[str, Tensor]] = {}
+            for name, value in state.items():
+                head, _, rest = name.partition(".")
+                if head == str(which):
+                    index, _, key = rest.partition(".")
+                    entries.setdefault(int(index), {})[key] = value.clone()
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
+def _build(model: nn.Module, settings: OptimizerSettings) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return the torch optimizers and the factor of each on the learning rate."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if settings.name == "adamw":
+        return [(_adamw((p for _, p in named), settings), 1.0)]
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    heads = {id(p) for name, p in named if name.endswith("lm_head.weight")}
+    matrices = [p for _, p in named if p.ndim == 2 and id(p) not in embeddings | heads]
+    chosen = {id(p) for p in matrices}
+    muon = torch.optim.Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.95)
+    rest = _adamw((p for _, p in named if id(p) not in chosen), settings)
+    return [(muon, settings.muon_factor), (rest, 1.0)]
+
+
+def _adamw(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)

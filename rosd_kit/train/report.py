@@ -1,0 +1,85 @@
+"""What a step's loss was made of. Knows nothing of how it was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rosd_kit.parts import WeightedObjective
+from rosd_kit.train.batch import StepWeights, WeightedTokens
+from rosd_kit.types import DistillSample
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossReport:
+    """The numbers of one step; means are over the tokens that have a weight in any term, 0 when there is none.
+
+    A loss that is not finite is reported like any other: whether to skip the update is the caller's decision.
+    """
+
+    loss: float
+    """Sum over terms of factor times loss, in nats a token."""
+    terms: Mapping[str, float]
+    """Each term's weighted mean, before its factor."""
+    tokens: int
+    """How many tokens have a weight in any term."""
+    entropy: float
+    """Mean entropy of the student's distribution at temperature 1, in nats."""
+    ratio_mean: float
+    """Mean importance ratio, current over behaviour, at the sampling temperature, before any truncation."""
+    ratio_max: float
+    """Largest importance ratio."""
+    mismatch: float
+    """Mean |log p of the trainer - log p of the engine| of the sampled tokens, in nats."""
+    token_losses: list[list[float]]
+    """The first term's loss at every response token of every sample, before weights; 0 where it has no weight."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is kept of some weighted tokens once their logits are gone; without gradient."""
+
+    losses: Float[Tensor, "terms tokens"]
+    entropy: Float[Tensor, " tokens"]
+    current: Float[Tensor, " tokens"]
+
+
+def build_report(
+    samples: Sequence[DistillSample],
+    terms: Sequence[WeightedObjective],
+    step: StepWeights,
+    pieces: Sequence[tuple[Sequence[int], WeightedTokens, Scored]],
+) -> LossReport:
+    """Add up the micro-batches, each given with its samples' places in the step, in float64."""
+    sums = torch.zeros(len(terms), dtype=torch.float64)
+    token_losses = [torch.zeros(len(sample.response_ids), dtype=torch.float64) for sample in samples]
+    for indices, tokens, scored in pieces:
+        sums += (tokens.weights * scored.losses).sum(dim=1)
+        for row, index in enumerate(indices):
+            mine = tokens.sample == row
+            token_losses[index][tokens.token[mine]] = scored.losses[0, mine]
+    means = [float(total) / weight if weight else 0.0 for total, weight in zip(sums, step.totals, strict=True)]
+    gaps = _concatenated([scored.current - tokens.behaviour for _, tokens, scored in pieces])
+    ratios = gaps.exp()
+    return LossReport(
+        loss=sum((term.weight * mean for term, mean in zip(terms, means, strict=True)), 0.0),
+        terms={term.objective.name: mean for term, mean in zip(terms, means, strict=True)},
+        tokens=len(gaps),
+        entropy=_mean(_concatenated([scored.entropy for _, _, scored in pieces])),
+        ratio_mean=_mean(ratios),
+        ratio_max=float(ratios.max()) if len(ratios) else 0.0,
+        mismatch=_mean(gaps.abs()),
+        token_losses=[losses.tolist() for losses in token_losses],
+    )
+
+
+def _concatenated(tensors: list[Tensor]) -> Tensor:
+    return torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.float64)
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,0 +1,152 @@
+"""The student: model, tokenizer and device, its initial weights, and how messages become prompt ids.
+
+Knows nothing of losses, optimizers or rollouts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rosd_kit.errors import RunError
+from rosd_kit.settings import LoraSettings, ModelSettings
+from rosd_kit.train.prompts import encode_chat
+from rosd_kit.types import Message
+
+
+class Student:
+    """The network that is trained. `model` is a causal language model of transformers, wrapped by peft under LoRA."""
+
+    def __init__(self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool) -> None:
+        self.accelerator = Accelerator(cpu=settings.device == "cpu")
+        if self.accelerator.num_processes > 1:
+            raise RunError(
+                f"{self.accelerator.num_processes} processes were started, but a run uses one. "
+                "Start it with `rosd-kit run`, without a launcher."
+            )
+        if settings.device == "cuda" and self.accelerator.device.type != "cuda":
+            raise RunError("model.device: 'cuda' was asked for, but torch sees no GPU. Use auto or cpu.")
+        self.device = self.accelerator.device
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.model: Any = self.accelerator.prepare_model(model)
+        self.model.eval()
+        self._initial: nn.Module | None = None
+        if keep_initial and settings.lora is None:
+            self._initial = copy.deepcopy(self.model).requires_grad_(False)
+
+    @classmethod
+    def load(cls, settings: ModelSettings, *, keep_initial: bool, seed: int = 0) -> Student:
+        """Load model and tokenizer as the recipe says.
+
+        `keep_initial` keeps a frozen second copy of the weights (LoRA needs none: the adapter is switched off). `seed` only
+        decides the random start of LoRA matrices. Raises `RunError` when there is no such model.
+        """
+        path = resolve_path(settings.path)
+        options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=getattr(torch, settings.dtype),
+                attn_implementation=settings.attention,
+                use_safetensors=True,
+                **options,
+            )
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"model.path: cannot load {settings.path!r}: {error}\n"
+                "Allowed: 'micro', a folder with safetensors weights and a tokenizer, or a hub name."
+            ) from error
+        if settings.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        if settings.lora is not None:
+            model = _with_lora(model, settings.lora, seed)
+        return cls(model, tokenizer, settings, keep_initial=keep_initial)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up batches; masked wherever it is used."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids the model knows."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The ids that end a response: the tokenizer's and those of the model's generation config."""
+        listed = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = listed if isinstance(listed, list) else [listed]
+        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return the chat's ids with the generation header. Special-token strings inside messages stay plain text."""
+        return encode_chat(self.tokenizer, messages, self.settings.chat_template_kwargs)
+
+    @contextmanager
+    def initial(self) -> Iterator[nn.Module]:
+        """Yield a module that computes with the weights the run began with."""
+        if self.settings.lora is not None:
+            with self.model.disable_adapter():
+                yield self.model
+            return
+        assert self._initial is not None, "nobody asked for the initial weights when the student was loaded"
+        yield self._initial
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained tensors by name, each once (tied weights share a name)."""
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy the tensors of `state` into the model. Raises `RunError` when names or shapes differ."""
+        mine = self.state()
+        if mine.keys() != state.keys() or any(mine[name].shape != state[name].shape for name in mine):
+            raise RunError("the checkpoint's tensors are not those of this model. Resume with the recipe it was made by.")
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                tensor.copy_(state[name])
+
+    def export(self, folder: Path) -> None:
+        """Write model and tokenizer so that plain transformers loads them; adapters are merged into the weights."""
+        model = self.model
+        if self.settings.lora is not None:
+            model = copy.deepcopy(model).merge_and_unload()
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def resolve_path(path: str) -> str:
+    """Return where a model lies: the embedded one for `micro`, else the path or hub name itself."""
+    if path != "micro":
+        return path
+    from rosd_kit.micro.base import base_path
+
+    return str(base_path())
+
+
+def _with_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise RunError('model.lora needs peft, which is not installed. Run: pip install "rosd-kit[lora]"') from error
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)

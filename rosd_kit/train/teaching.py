@@ -1,0 +1,79 @@
+"""The teacher's side of the scores: hidden states under its own prompts, and log-probs from them.
+
+Knows nothing of where the experts come from or of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rosd_kit.contracts import Expert
+from rosd_kit.errors import RunError
+from rosd_kit.train.batch import WeightedTokens, cut, teacher_sequence
+from rosd_kit.train.head import SplitModel, split
+from rosd_kit.types import DistillSample
+
+
+class TeacherScorer:
+    """Several networks as one teacher, at most `budget` padded tokens at a time."""
+
+    def __init__(self, experts: Sequence[Expert], *, budget: int, pad_id: int) -> None:
+        self._experts = tuple((expert, split(expert.model)) for expert in experts)
+        self._budget = budget
+        self._pad_id = pad_id
+
+    def states(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[list[Tensor]]:
+        """Return the hidden states at a micro-batch's tokens, `[views][experts][tokens, hidden]`.
+
+        Where a token has fewer views than others, or wants no teacher, the states are zeros.
+        """
+        return [
+            [self._view(expert, model, samples, tokens, view) for expert, model in self._experts]
+            for view in range(int(tokens.views.max()))
+        ]
+
+    def _view(
+        self, expert: Expert, model: SplitModel, samples: Sequence[DistillSample], tokens: WeightedTokens, view: int
+    ) -> Float[Tensor, "tokens hidden"]:
+        """Run one expert on one view in micro-batches of its own, for teacher prompts may be far longer."""
+        wanted = tokens.views > view
+        owners = sorted(set(tokens.sample[wanted].tolist()))
+        states: Tensor | None = None
+        for group in cut([len(teacher_sequence(samples[owner], view)) for owner in owners], self._budget):
+            members = [owners[place] for place in group]
+            place = torch.full((len(samples),), -1)
+            place[members] = torch.arange(len(members))
+            rows = (wanted & (place[tokens.sample] >= 0)).nonzero().squeeze(1)
+            sequences = [teacher_sequence(samples[member], view) for member in members]
+            prompts = [len(samples[member].teacher_views[view].prompt_ids) for member in members]
+            with expert.active():
+                owner, token = place[tokens.sample[rows]], tokens.token[rows]
+                found = model.states(sequences, prompts, owner, token, pad_id=self._pad_id)
+            states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
+            states[rows.to(found.device)] = found
+        assert states is not None, "a view that no token wants"
+        return states
+
+    @torch.no_grad()
+    def logp(self, states: Sequence[Tensor], vocabulary: int) -> Float[Tensor, "rows vocab"]:
+        """Return the log-probs of the share-weighted sum of the experts' logits, from their states at the same tokens.
+
+        Raises `RunError` when an expert's vocabulary is not the student's.
+        """
+        total: Tensor | None = None
+        for (expert, model), hidden in zip(self._experts, states, strict=True):
+            with expert.active():
+                logits = model.logits(hidden)
+            if logits.shape[1] != vocabulary:
+                raise RunError(
+                    f"teacher: its vocabulary has {logits.shape[1]} entries, the student's {vocabulary}. "
+                    "Choose a teacher with the student's tokenizer and head."
+                )
+            logits = logits * expert.share if expert.share != 1.0 else logits
+            total = logits if total is None else total + logits
+        assert total is not None, "an objective needs a teacher and there is no expert"
+        return total.log_softmax(-1)

@@ -1,0 +1,134 @@
+"""The terms of the loss: token weights by route, advantages, and values against hand computations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from rosd_kit.components.corrections import NoCorrection, Truncated
+from rosd_kit.components.divergences import JSD, ForwardKL, ReverseKL
+from rosd_kit.components.objectives import COMPONENTS, Distill, PolicyGradient, SupervisedFineTuning
+from rosd_kit.components.supports import Full, Sampled, StudentTopK
+from rosd_kit.contracts import LossParts, TokenScores
+from rosd_kit.types import DistillSample, TeacherView
+
+
+def sample(**changes: Any) -> DistillSample:
+    values: dict[str, Any] = {
+        "problem_id": "p",
+        "prompt_ids": (1, 2),
+        "response_ids": (3, 4, 5, 6),
+        "behaviour_logprobs": (-1.0, -1.0, -1.0, -1.0),
+        "token_weights": (0.0, 0.0, 1.0, 0.5),
+        "teacher_views": (TeacherView(prompt_ids=(1,), source="reflection"),),
+        "reward": 1.0,
+        "success": True,
+        "group_rewards": (1.0, 0.0, 0.0, 1.0),
+    }
+    return DistillSample(**values | changes)
+
+
+def scores(**changes: Any) -> TokenScores:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64).log_softmax(-1)
+    sampled = torch.tensor([0, 3, 4])
+    current = student.gather(1, sampled[:, None]).squeeze(1)
+    values: dict[str, Any] = {
+        "student": student,
+        "teacher": teacher,
+        "sampled": sampled,
+        "behaviour": current - torch.tensor([0.0, 1.0, -0.5], dtype=torch.float64),
+        "current": current,
+        "advantage": torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64),
+    }
+    return TokenScores(**values | changes)
+
+
+def test_names_and_capabilities() -> None:
+    facts = {c.name: (set(c.needs), c.needs_teacher) for c in COMPONENTS}
+    assert facts == {
+        "distill": ({"teacher_prompt"}, True),
+        "policy_gradient": ({"group"}, False),
+        "sft": (set(), False),
+    }
+
+
+def test_distill_weights() -> None:
+    term = Distill()
+    assert term.token_weights(sample(weight=2.0)) == [0.0, 0.0, 2.0, 1.0]
+    assert term.token_weights(sample(route="distill")) == [0.0, 0.0, 1.0, 0.5]
+    assert term.token_weights(sample(route="sft")) == [0.0] * 4
+    assert term.token_weights(sample(teacher_views=())) == [0.0] * 4
+
+
+def test_distill_is_correction_times_divergence_on_the_support() -> None:
+    given = scores()
+    parts = LossParts(support=StudentTopK(StudentTopK.Config(k=2)), divergence=JSD(), correction=Truncated())
+    projection = parts.support.project(given.student, given.teacher, given.sampled)
+    expected = JSD().per_token(projection.student, projection.teacher) * torch.tensor([1.0, 2.0, math.exp(-0.5)])
+    torch.testing.assert_close(Distill(parts=parts).per_token(given), expected)
+
+
+def test_distill_on_the_sampled_token() -> None:
+    given = scores()
+    parts = LossParts(support=Sampled(), divergence=ReverseKL(), correction=NoCorrection())
+    teacher = given.teacher.gather(1, given.sampled[:, None]).squeeze(1)
+    torch.testing.assert_close(Distill(parts=parts).per_token(given), given.sampled_logprobs() - teacher)
+    wrong = LossParts(support=Sampled(), divergence=ForwardKL(), correction=NoCorrection())
+    with pytest.raises(AssertionError, match="forward_kl"):
+        Distill(parts=wrong).per_token(given)
+
+
+def test_distill_needs_its_parts() -> None:
+    with pytest.raises(AssertionError, match="parts"):
+        Distill().per_token(scores())
+    parts = LossParts(support=Full(), divergence=ForwardKL(), correction=NoCorrection())
+    with pytest.raises(AssertionError, match="teacher"):
+        Distill(parts=parts).per_token(scores(teacher=None))
+
+
+def test_policy_gradient_weights() -> None:
+    by_token, by_sequence = PolicyGradient(), PolicyGradient(PolicyGradient.Config(normalise="sequence"))
+    assert by_token.token_weights(sample(weight=3.0)) == [3.0] * 4
+    assert by_sequence.token_weights(sample(weight=3.0)) == [0.75] * 4
+    assert by_token.token_weights(sample(route="distill")) == [0.0] * 4
+    assert by_sequence.token_weights(sample(response_ids=(), behaviour_logprobs=(), token_weights=())) == []
+
+
+def test_policy_gradient_advantage() -> None:
+    standard, plain = PolicyGradient(), PolicyGradient(PolicyGradient.Config(advantage="mean"))
+    assert plain.advantage(sample()) == 0.5
+    assert standard.advantage(sample()) == pytest.approx(0.5 / math.sqrt(1 / 3), rel=1e-5)
+    assert standard.advantage(sample(group_rewards=(1.0, 1.0))) == 0.0
+    assert standard.advantage(sample(group_rewards=(1.0,))) == 0.0
+
+
+def test_policy_gradient_clips_only_what_helps() -> None:
+    current = torch.zeros(5, dtype=torch.float64, requires_grad=True)
+    ratios = torch.tensor([1.1, 1.5, 1.5, 0.5, 0.5], dtype=torch.float64)
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+    logp = torch.zeros(5, 2, dtype=torch.float64)
+    given = TokenScores(logp, None, torch.zeros(5, dtype=torch.long), -ratios.log(), current, advantage)
+    loss = PolicyGradient().per_token(given)
+    torch.testing.assert_close(loss.tolist(), [-1.1, -1.28, 1.5, 0.8, -0.5])
+    slope = torch.autograd.grad(loss.sum(), current)[0]
+    torch.testing.assert_close(slope.tolist(), [-1.1, 0.0, 1.5, 0.0, -0.5])
+
+
+def test_policy_gradient_survives_an_absurd_ratio() -> None:
+    given = scores(behaviour=torch.full((3,), -1e4, dtype=torch.float64))
+    assert torch.isfinite(PolicyGradient().per_token(given)).all()
+
+
+def test_sft() -> None:
+    successes, everything = SupervisedFineTuning(), SupervisedFineTuning(SupervisedFineTuning.Config(on="all"))
+    assert successes.token_weights(sample(weight=2.0)) == [2.0] * 4
+    assert successes.token_weights(sample(success=False)) == [0.0] * 4
+    assert everything.token_weights(sample(success=False)) == [1.0] * 4
+    assert everything.token_weights(sample(route="distill")) == [0.0] * 4
+    given = scores()
+    expected = [-given.student[row, token].item() for row, token in enumerate((0, 3, 4))]
+    torch.testing.assert_close(successes.per_token(given).tolist(), expected)

@@ -1,0 +1,132 @@
+"""The supports: coarse-graining laws, exact tails, and which entries are chosen."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rosd_kit.components.divergences import JSD, ForwardKL, ReverseKL
+from rosd_kit.components.supports import COMPONENTS, Full, Sampled, StudentTopK, TeacherTopK
+from rosd_kit.contracts import Support
+
+LAWS = settings(max_examples=60, deadline=None)
+SEEDS = st.integers(0, 2**31)
+DIVERGENCES = (ForwardKL(), ReverseKL(), JSD())
+SAMPLED = torch.tensor([1, 0, 2])
+
+
+def logps(seed: int, size: int = 9, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    both = (2 * torch.randn(2, 3, size, generator=generator, dtype=dtype)).log_softmax(-1)
+    return both[0], both[1]
+
+
+def student_topk(k: int, tail: bool = True) -> StudentTopK:
+    return StudentTopK(StudentTopK.Config(k=k, tail=tail))
+
+
+def teacher_topk(k: int, tail: bool = True) -> TeacherTopK:
+    return TeacherTopK(TeacherTopK.Config(k=k, tail=tail))
+
+
+def test_names_defaults_and_needs() -> None:
+    assert [c.name for c in COMPONENTS] == ["full", "sampled", "student_topk", "teacher_topk"]
+    assert Sampled.needs == {"sampled"}
+    assert student_topk(5).Config().model_dump() == {"k": 100, "tail": True}
+
+
+def test_full_changes_nothing() -> None:
+    student, teacher = logps(0)
+    projection = Full().project(student, teacher, SAMPLED)
+    assert projection.student is student and projection.teacher is teacher and not projection.sampled
+
+
+def test_sampled_picks_the_sampled_tokens() -> None:
+    student, teacher = logps(0)
+    projection = Sampled().project(student, teacher, SAMPLED)
+    assert projection.sampled
+    assert projection.student[:, 0].tolist() == [student[0, 1], student[1, 0], student[2, 2]]
+    assert projection.teacher[:, 0].tolist() == [teacher[0, 1], teacher[1, 0], teacher[2, 2]]
+
+
+def test_topk_hand_computed() -> None:
+    student, teacher = torch.tensor([[0.1, 0.6, 0.3]]).log(), torch.tensor([[0.5, 0.2, 0.3]]).log()
+    for support, expected_s, expected_t in [
+        (student_topk(1), [0.6, 0.4], [0.2, 0.8]),
+        (teacher_topk(1), [0.1, 0.9], [0.5, 0.5]),
+        (student_topk(2, tail=False), [0.3 / 0.9, 0.6 / 0.9], [0.3 / 0.5, 0.2 / 0.5]),
+    ]:
+        projection = support.project(student, teacher, torch.tensor([0]))
+        pairs = sorted(zip(projection.student[0].exp().tolist(), projection.teacher[0].exp().tolist(), strict=True))
+        assert pairs == [pytest.approx(pair) for pair in sorted(zip(expected_s, expected_t, strict=True))]
+
+
+@LAWS
+@given(seed=SEEDS, who=st.sampled_from([student_topk, teacher_topk]))
+def test_tail_is_a_monotone_coarse_graining(seed: int, who: type[Support]) -> None:
+    student, teacher = logps(seed)
+    for divergence in DIVERGENCES:
+        exact = divergence.per_token(student, teacher)
+        before = torch.zeros(3, dtype=torch.float64)
+        for k in range(1, 11):
+            projection = who(k).project(student, teacher, SAMPLED)
+            torch.testing.assert_close(projection.student.exp().sum(-1), torch.ones(3, dtype=torch.float64))
+            found = divergence.per_token(projection.student, projection.teacher)
+            assert (found >= before - 1e-12).all() and (found <= exact + 1e-12).all()
+            before = found
+        torch.testing.assert_close(before, exact, atol=0, rtol=0)
+
+
+def test_renormalised_is_no_bound() -> None:
+    exceeded = 0
+    for seed in range(30):
+        student, teacher = logps(seed)
+        projection = student_topk(3, tail=False).project(student, teacher, SAMPLED)
+        torch.testing.assert_close(projection.teacher.exp().sum(-1), torch.ones(3, dtype=torch.float64))
+        above = ForwardKL().per_token(projection.student, projection.teacher) > ForwardKL().per_token(student, teacher)
+        exceeded += int(above.sum())
+    assert exceeded > 0
+
+
+@pytest.mark.parametrize("tail", [True, False])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_gradcheck_through_the_support(divergence: ForwardKL, tail: bool) -> None:
+    student, teacher = logps(5)
+
+    def loss(x: Tensor) -> Tensor:
+        projection = teacher_topk(3, tail).project(x.log_softmax(-1), teacher, SAMPLED)
+        return divergence.per_token(projection.student, projection.teacher)
+
+    assert torch.autograd.gradcheck(loss, (student.clone().requires_grad_(),))
+
+
+def test_tiny_tail_keeps_its_digits_in_float32() -> None:
+    """A tail of about 1e-9 is below float32's resolution of 1 - x, but not of the sum over the other entries."""
+    scores = torch.tensor([[20.0, 19.0, -2.0, -3.0, -2.5]])
+    target = torch.tensor([[1.0, 0.0, 3.0, 0.5, 2.0]])
+    tail = math.log(sum(map(math.exp, (-2, -3, -2.5)))) - math.log(math.exp(20) + math.exp(19))
+    slopes = {}
+    for dtype in (torch.float32, torch.float64):
+        x = scores.to(dtype).requires_grad_()
+        projection = student_topk(2).project(x.log_softmax(-1), target.to(dtype).log_softmax(-1), torch.tensor([0]))
+        loss = ForwardKL().per_token(projection.student, projection.teacher)
+        slopes[dtype] = torch.autograd.grad(loss.sum(), x)[0].double()
+        assert projection.student[0, -1].item() == pytest.approx(tail, abs=1e-5)
+    torch.testing.assert_close(slopes[torch.float32], slopes[torch.float64], atol=1e-6, rtol=1e-5)
+
+
+def test_empty_tail_is_finite() -> None:
+    nothing = -float("inf")
+    student = torch.tensor([[0.0, 1.0, nothing, nothing]], requires_grad=True)
+    teacher = torch.tensor([[0.5, 0.5, nothing, nothing]])
+    for divergence in DIVERGENCES:
+        projection = student_topk(2).project(student.log_softmax(-1), teacher.log_softmax(-1), torch.tensor([0]))
+        loss = divergence.per_token(projection.student, projection.teacher)
+        slope = torch.autograd.grad(loss.sum(), student)[0]
+        assert torch.isfinite(loss).all() and torch.isfinite(slope).all()
+        assert 0 < loss.item() < 1

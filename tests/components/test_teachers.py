@@ -1,0 +1,260 @@
+"""Whose weights score, on a tiny real network; and that scoring leaves the student as it was."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from rosd_kit.components.corrections import NoCorrection
+from rosd_kit.components.divergences import JSD
+from rosd_kit.components.objectives import Distill, PolicyGradient
+from rosd_kit.components.supports import Full
+from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Live, TrustRegion
+from rosd_kit.contracts import Expert, LossParts, Teacher
+from rosd_kit.errors import RunError
+from rosd_kit.parts import WeightedObjective
+from rosd_kit.settings import BatchSettings, LoraSettings, ModelSettings
+from rosd_kit.train.scoring import backward_step
+from rosd_kit.train.student import Student
+from rosd_kit.types import DistillSample, TeacherView
+
+IDS = torch.tensor([[3, 1, 4, 1, 5]])
+
+
+def tiny_student(*, lora: bool = False, dtype: torch.dtype = torch.float32) -> Student:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=13, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=4, initializer_range=0.5, tie_word_embeddings=True, attention_dropout=0.5,
+    )  # fmt: skip
+    model: nn.Module = Qwen3ForCausalLM(config).to(dtype)
+    if lora:
+        model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules="all-linear"))
+    settings = ModelSettings(device="cpu", lora=LoraSettings(rank=2) if lora else None)
+    student = Student(model, None, settings, keep_initial=True)
+    student.model.train()
+    return student
+
+
+def move(student: Student, seed: int = 1) -> None:
+    """Change every trainable weight, as an optimizer step would."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in student.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+def logits(model: nn.Module) -> Tensor:
+    training = [m for m in model.modules() if m.training]
+    model.eval()
+    with torch.no_grad():
+        found = model(input_ids=IDS).logits.float()
+    for module in training:
+        module.training = True
+    return found
+
+
+def teacher_logits(teacher: Teacher, student: Student) -> Tensor:
+    """Score as the engine does, and check that it leaves no trace."""
+    before = {name: p.detach().clone() for name, p in student.model.named_parameters()}
+    flags = [(m.training, *(p.requires_grad for p in m.parameters())) for m in student.model.modules()]
+    total = torch.zeros(())
+    with teacher.scoring(student) as experts:
+        for expert in experts:
+            with expert.active() as model:
+                assert not any(m.training for m in model.modules())
+                found = model(input_ids=IDS).logits.float()
+                assert not found.requires_grad
+            total = total + expert.share * found
+    assert all(torch.equal(p, before[name]) for name, p in student.model.named_parameters())
+    assert flags == [(m.training, *(p.requires_grad for p in m.parameters())) for m in student.model.modules()]
+    return total
+
+
+def attached(teacher: Teacher, student: Student) -> Teacher:
+    teacher.attach(student)
+    return teacher
+
+
+def test_names_and_capabilities() -> None:
+    facts = {c.name: (set(c.needs), c().wants_initial()) for c in COMPONENTS}
+    assert facts == {
+        "adapter_off": ({"lora"}, True),
+        "ema": (set(), False),
+        "frozen": (set(), True),
+        "live": (set(), False),
+        "trust_region": (set(), True),
+    }
+    assert Frozen().state_dict() == {}
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_frozen_and_live(lora: bool) -> None:
+    student = tiny_student(lora=lora)
+    initial = logits(student.model)
+    frozen, live = attached(Frozen(), student), attached(Live(), student)
+    move(student)
+    assert not torch.allclose(logits(student.model), initial, atol=0.1)
+    assert torch.equal(teacher_logits(frozen, student), initial)
+    assert torch.equal(teacher_logits(live, student), logits(student.model))
+
+
+def test_adapter_off_is_the_base_model() -> None:
+    student = tiny_student(lora=True)
+    initial = logits(student.model)
+    teacher = attached(AdapterOff(), student)
+    move(student)
+    assert torch.equal(teacher_logits(teacher, student), initial)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_trust_region_is_a_lerp_of_logits(alpha: float, lora: bool) -> None:
+    student = tiny_student(lora=lora)
+    initial = logits(student.model)
+    teacher = attached(TrustRegion(TrustRegion.Config(alpha=alpha)), student)
+    move(student)
+    expected = (1 - alpha) * initial + alpha * logits(student.model)
+    torch.testing.assert_close(teacher_logits(teacher, student), expected)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_ema_averages_the_trainable_weights(lora: bool) -> None:
+    student = tiny_student(lora=lora)
+    expected = {n: p.detach().clone() for n, p in student.model.named_parameters() if p.requires_grad}
+    initial = logits(student.model)
+    teacher = attached(EMA(EMA.Config(rate=0.25)), student)
+    assert torch.equal(teacher_logits(teacher, student), initial)
+    for seed in (1, 2):
+        move(student, seed)
+        teacher.after_step(student)
+        for name, parameter in student.model.named_parameters():
+            if parameter.requires_grad:
+                expected[name] = 0.75 * expected[name] + 0.25 * parameter.detach()
+    state = teacher.state_dict()
+    assert state.keys() == expected.keys() and all("lora_" in name or not lora for name in state)
+    for name, value in expected.items():
+        torch.testing.assert_close(state[name], value)
+    reference = copy.deepcopy(student.model)
+    reference.load_state_dict(expected, strict=False)
+    torch.testing.assert_close(teacher_logits(teacher, student), logits(reference))
+
+
+@pytest.mark.parametrize(("rate", "like"), [(0.0, Frozen), (1.0, Live)])
+def test_ema_at_its_ends(rate: float, like: type[Teacher]) -> None:
+    student = tiny_student()
+    teacher, other = attached(EMA(EMA.Config(rate=rate)), student), attached(like(), student)
+    move(student)
+    teacher.after_step(student)
+    torch.testing.assert_close(teacher_logits(teacher, student), teacher_logits(other, student))
+
+
+def test_ema_is_averaged_in_float32_for_a_narrow_student() -> None:
+    """A small step is lost in bfloat16; the average must still arrive."""
+    student = tiny_student(dtype=torch.bfloat16)
+    teacher = attached(EMA(EMA.Config(rate=0.001)), student)
+    move(student)
+    for _ in range(3000):
+        teacher.after_step(student)
+    for name, parameter in student.model.named_parameters():
+        average = teacher.state_dict()[name]
+        assert average.dtype == torch.float32
+        torch.testing.assert_close(average, parameter.detach().float(), atol=0.1, rtol=0)
+    assert teacher_logits(teacher, student).isfinite().all()
+
+
+def test_ema_resumes() -> None:
+    student = tiny_student()
+    teacher, fresh = attached(EMA(), student), attached(EMA(), student)
+    move(student)
+    teacher.after_step(student)
+    saved = {name: value.clone() for name, value in teacher.state_dict().items()}
+    fresh.load_state_dict(saved)
+    assert torch.equal(teacher_logits(fresh, student), teacher_logits(teacher, student))
+    move(student, 2)
+    teacher.after_step(student)
+    fresh.after_step(student)
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in teacher.state_dict().items())
+
+
+def test_ema_refuses_another_models_state() -> None:
+    teacher = attached(EMA(), tiny_student())
+    with pytest.raises(RunError, match=r"ema state does not fit.*lora_A.*original model and lora settings"):
+        teacher.load_state_dict(lora_state())
+
+
+def lora_state() -> dict[str, Tensor]:
+    return attached(EMA(), tiny_student(lora=True)).state_dict()
+
+
+def test_ema_gives_the_weights_back_after_an_error() -> None:
+    student = tiny_student()
+    teacher = attached(EMA(), student)
+    move(student)
+    before = student.model.lm_head.weight.detach().clone()
+    with teacher.scoring(student) as (expert,), pytest.raises(ZeroDivisionError), expert.active():
+        assert not torch.equal(student.model.lm_head.weight, before)
+        raise ZeroDivisionError
+    assert torch.equal(student.model.lm_head.weight, before) and student.model.training
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("teacher", [Frozen(), Live(), EMA(EMA.Config(rate=0.5)), TrustRegion()], ids=lambda t: t.name)
+def test_a_teacher_that_shares_modules_does_not_disturb_the_gradient(teacher: Teacher, lora: bool) -> None:
+    """The engine with a shared teacher gives what separate copies of the same networks give."""
+    student = tiny_student(lora=lora)
+    teacher.attach(student)
+    move(student)
+    teacher.after_step(student)
+    student.model.eval()
+    with teacher.scoring(student) as experts:
+        copies = []
+        for expert in experts:
+            with expert.active() as model:
+                copies.append(frozen_copy(model, expert.share))
+        separate = step(student, tuple(copies))
+        shared = step(student, experts)
+    assert shared[0] == pytest.approx(separate[0], abs=1e-7)
+    for name, value in separate[1].items():
+        torch.testing.assert_close(shared[1][name], value)
+
+
+def frozen_copy(model: nn.Module, share: float) -> Expert:
+    return Expert(copy.deepcopy(model), share)
+
+
+def step(student: Student, experts: tuple[Expert, ...]) -> tuple[float, dict[str, Tensor]]:
+    response: dict[str, Any] = {
+        "response_ids": (4, 5, 6, 7),
+        "behaviour_logprobs": (-1.0,) * 4,
+        "token_weights": (1.0,) * 4,
+    }
+    sample = DistillSample(
+        problem_id="p",
+        prompt_ids=(1, 2),
+        teacher_views=(TeacherView(prompt_ids=(9, 8, 1, 2), source="s"),),
+        reward=1.0,
+        success=True,
+        group_rewards=(1.0, 0.0),
+        **response,
+    )
+    parts = LossParts(support=Full(), divergence=JSD(), correction=NoCorrection())
+    report = backward_step(
+        student=student.model,
+        experts=experts,
+        samples=[sample],
+        objectives=[WeightedObjective(Distill(parts=parts)), WeightedObjective(PolicyGradient(), 0.1)],
+        settings=BatchSettings(),
+        pad_id=0,
+    )
+    found = {n: p.grad.clone() for n, p in student.model.named_parameters() if p.grad is not None}
+    student.model.zero_grad(set_to_none=True)
+    assert found
+    return report.loss, found

@@ -1,0 +1,156 @@
+"""The laboratory's tasks: hand-worked cases, and laws of the first-error oracle over random problems and texts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rosd_kit.micro.beliefs import SHAKY_RIGHT, SHAKY_SHARE, misconceptions, sampled_belief
+from rosd_kit.micro.corpus import MIXTURE, draw_lesson, faulty_solution
+from rosd_kit.micro.domains import DOMAINS, SUITES
+from rosd_kit.micro.domains.arithmetic import Coins, Sums
+from rosd_kit.micro.domains.base import Instance, find_answer, first_error, write_solution
+from rosd_kit.micro.domains.clock import Clock
+from rosd_kit.micro.language import UNKNOWN, build_tokenizer, vocabulary
+
+SUM = Instance(start=(17,), moves=(("+", 8), ("-", 5), ("+", 9)))
+SOLVED = "Step 1 : 17 + 8 = 25 . Step 2 : 25 - 5 = 20 . Step 3 : 20 + 9 = 29 . Answer : 29 ."
+
+
+def instances() -> st.SearchStrategy[tuple[str, int, int]]:
+    return st.tuples(st.sampled_from(list(DOMAINS)), st.integers(1, 6), st.integers(0, 10**9))
+
+
+def drawn(case: tuple[str, int, int]):
+    name, moves, seed = case
+    return DOMAINS[name], DOMAINS[name].draw(random.Random(seed), moves)
+
+
+def test_a_sum_is_asked_and_solved_as_people_write_it():
+    assert Sums().question(SUM) == "Start at 17 . Add 8 . Subtract 5 . Add 9 . What is the result ?"
+    assert write_solution(*Sums().solve(SUM)) == SOLVED
+
+
+def test_the_clock_wraps_at_twelve():
+    assert Clock().solve(Instance(start=(9,), moves=((5,), (7,)))) == (["9 plus 5 hours is 2", "2 plus 7 hours is 9"], "9")
+    assert Clock().truth((10, 2)) == 12
+
+
+def test_coins_asks_for_one_purse_only():
+    instance = Instance(start=(12, 9, "Ann", "Bob"), moves=((0, "+", 5), (1, "-", 3)), asked=1)
+    assert Coins().solve(instance) == (["Ann has 12 + 5 = 17", "Bob has 9 - 3 = 6"], "6")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "step", "told", "replacement"),
+    [
+        (SOLVED, "none", -1, "", ""),
+        (SOLVED.replace("Step 2 : ", ""), "none", -1, "", ""),
+        ("17+8=25. 25-5=20. 20+9=29. Answer: 29", "none", -1, "", ""),
+        (SOLVED.replace("17 + 8", "8 + 17"), "none", -1, "", ""),
+        (SOLVED + " Well done .", "none", -1, "", ""),
+        (SOLVED.replace("= 20 .", "= 21 ."), "error", 1, "25 - 5 = 21", "25 - 5 = 20"),
+        (SOLVED.replace("25 - 5", "5 - 25"), "error", 1, "5 - 25 = 20", "25 - 5 = 20"),
+        (SOLVED.replace("Answer : 29", "Answer : 30"), "error", 3, "Answer : 30", "Answer : 29"),
+        (SOLVED + " Answer : 7 .", "error", 3, "Answer : 7", "Answer : 29"),
+        ("Answer : 29 .", "error", 0, "Answer : 29", "17 + 8 = 25"),
+        ("Step 1 : 17 + 8 = 25 . Step 3 : 20 + 9 = 29 .", "error", 1, "20 + 9 = 29", "25 - 5 = 20"),
+        ("Step 1 : 17 + 8 = 25 . I like trains .", "unparsable", 1, "I like trains", "25 - 5 = 20"),
+        ("Step 1 : 17 + 8 = 25 . Step 2 : 25 -", "incomplete", 1, "", "25 - 5 = 20"),
+        ("Step 1 : 17 + 8 = 25 . Step 2 : 25 + ", "unparsable", 1, "25 +", "25 - 5 = 20"),
+        ("Step 1 : 17 + 8 = 25 .", "incomplete", 1, "", "25 - 5 = 20"),
+        ("", "incomplete", 0, "", "17 + 8 = 25"),
+    ],
+)
+def test_the_first_error_of_worked_cases(text, status, step, told, replacement):
+    found = first_error(Sums(), SUM, text)
+    assert (found.status, found.step, found.replacement) == (status, step, replacement)
+    assert (text[found.start : found.end] if status != "none" else "") == told
+
+
+def test_the_sentence_and_the_idea_of_an_error():
+    text = SOLVED.replace("= 20 .", "= 21 .")
+    found = first_error(Sums(), SUM, text)
+    assert text[found.sentence_start :].startswith("Step 2 : 25")
+    assert found.idea == "25 - 5 = 20 . 20 + 9 = 29"
+
+
+@given(instances())
+@settings(max_examples=150, deadline=None)
+def test_a_canonical_solution_has_no_error(case):
+    domain, instance = drawn(case)
+    text = write_solution(*domain.solve(instance))
+    assert first_error(domain, instance, text).status == "none"
+    assert find_answer(text) == domain.solve(instance)[1]
+
+
+@given(instances(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_changing_one_claim_is_found_exactly_there(case, data):
+    domain, instance = drawn(case)
+    claims, answer = domain.solve(instance)
+    at = data.draw(st.integers(0, len(claims) - 1))
+    broken = list(claims)
+    broken[at] = broken[at].rsplit(" ", 1)[0] + " 77"
+    text = write_solution(broken, answer)
+    found = first_error(domain, instance, text)
+    assert (found.status, found.step, found.replacement) == ("error", at, claims[at])
+    assert text[found.start : found.end] == broken[at]
+    assert text[: found.sentence_start].count(" . ") == at
+
+
+@given(instances(), st.text(max_size=200) | st.lists(st.sampled_from(vocabulary()), max_size=60).map(" ".join))
+@settings(max_examples=300, deadline=None)
+def test_any_text_has_a_verdict_with_a_span_inside_it(case, text):
+    domain, instance = drawn(case)
+    found = first_error(domain, instance, text)
+    assert found.status in ("none", "error", "incomplete", "unparsable")
+    if found.status != "none":
+        assert 0 <= found.sentence_start <= found.start <= found.end <= len(text)
+        assert 0 <= found.step <= len(instance.moves)
+        assert found.replacement and found.idea
+
+
+@given(st.integers(0, 10**9))
+@settings(max_examples=200, deadline=None)
+def test_every_lesson_is_in_the_language_and_a_faulty_solution_has_a_fault(seed):
+    rng = random.Random(seed)
+    lesson = draw_lesson(rng)
+    told = f"{lesson.domain.question(lesson.instance)} {lesson.demonstration} {lesson.response} {lesson.idea} {lesson.target}"
+    tokenizer = build_tokenizer()
+    ids = tokenizer.encode(told, add_special_tokens=False)
+    assert tokenizer.convert_tokens_to_ids(UNKNOWN) not in ids
+    assert tokenizer.decode(ids) == " ".join(told.split())
+    faulty = faulty_solution(lesson.domain, lesson.instance, rng)
+    assert first_error(lesson.domain, lesson.instance, faulty).status != "none"
+
+
+def test_about_the_intended_share_of_facts_is_shaky():
+    for domain in DOMAINS.values():
+        wrong = misconceptions(type(domain))
+        assert abs(len(wrong) / len(domain.facts()) - SHAKY_SHARE) < 0.1
+        assert all(result != domain.truth(fact) for fact, result in wrong.items())
+
+
+def test_a_sampled_belief_is_right_about_shaky_facts_as_often_as_intended():
+    believe, domain = sampled_belief(random.Random(0)), DOMAINS["clock"]
+    fact = next(iter(misconceptions(Clock)))
+    right = sum(believe(domain, fact) == domain.truth(fact) for _ in range(2000)) / 2000
+    assert abs(right - SHAKY_RIGHT) < 0.04
+    assert sampled_belief(random.Random(0), frozenset({fact}))(domain, fact) == domain.truth(fact)
+
+
+def test_sums_and_coins_share_facts_and_misconceptions():
+    assert misconceptions(Sums) == misconceptions(Coins)
+
+
+def test_the_vocabulary_is_large_enough_for_a_top_100_to_be_a_restriction():
+    assert len(vocabulary()) > 128 and len(set(vocabulary())) == len(vocabulary())
+
+
+def test_the_mixture_is_a_distribution_over_known_suites():
+    assert sum(MIXTURE.values()) == pytest.approx(1.0)
+    assert all(domain in DOMAINS for domain, _, _ in SUITES.values())

@@ -1,0 +1,362 @@
+"""The engine against a slow reference: every sample alone, unpadded, full logits, one ordinary backward pass."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from rosd_kit.components.corrections import Truncated
+from rosd_kit.components.divergences import JSD, ReverseKL
+from rosd_kit.components.objectives import Distill, PolicyGradient, SupervisedFineTuning
+from rosd_kit.components.supports import Sampled, StudentTopK
+from rosd_kit.contracts import Expert, LossParts, TokenScores
+from rosd_kit.errors import RunError
+from rosd_kit.parts import WeightedObjective
+from rosd_kit.settings import BatchSettings
+from rosd_kit.train.batch import pad
+from rosd_kit.train.head import check_split, split
+from rosd_kit.train.scoring import LossReport, backward_step
+from rosd_kit.types import DistillSample, TeacherView
+
+VOCAB = 61
+SHAPE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+}
+PARTS = LossParts(
+    support=StudentTopK(StudentTopK.Config(k=10)), divergence=JSD(), correction=Truncated(Truncated.Config(cap=1.2))
+)
+
+
+def qwen(seed: int = 0, **changes: Any) -> nn.Module:
+    torch.manual_seed(seed)
+    return Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8, tie_word_embeddings=True, **changes)).double()
+
+
+def gemma(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    config = Gemma2Config(
+        **SHAPE, head_dim=8, tie_word_embeddings=False, final_logit_softcapping=3.0, sliding_window=6,
+        query_pre_attn_scalar=8,
+    )  # fmt: skip
+    return Gemma2ForCausalLM(config).double()
+
+
+def lora(seed: int = 0) -> nn.Module:
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    return peft.get_peft_model(qwen(seed), config).double()
+
+
+def granite(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=3.0, tie_word_embeddings=False)).double()
+
+
+def cohere(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return CohereForCausalLM(CohereConfig(**SHAPE, logit_scale=0.25)).double()
+
+
+MODELS = [qwen, gemma, lora, granite, cohere]
+
+#: Gemma's softmax and Cohere's layer norm compute in float32 even in a float64 model.
+ROUNDING = {gemma: 1e-6, cohere: 1e-8}
+
+
+def samples(count: int = 9) -> list[DistillSample]:
+    """Return samples of many lengths, with 0 to 2 teacher views and every route."""
+    rng = random.Random(1)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(1, VOCAB) for _ in range(rng.randint(low, high)))
+
+    made = []
+    for index in range(count):
+        response = ids(1, 12)
+        made.append(
+            DistillSample(
+                problem_id=str(index),
+                prompt_ids=ids(1, 6),
+                response_ids=response,
+                behaviour_logprobs=tuple(-4 * rng.random() for _ in response),
+                token_weights=tuple(rng.choice([0.0, 0.5, 1.0]) for _ in response),
+                teacher_views=tuple(
+                    TeacherView(prompt_ids=ids(3, 20), source="s") for _ in range((1, 2, 0, 1)[index % 4])
+                ),
+                reward=float(index % 2),
+                success=index % 2 == 1,
+                group_rewards=(0.0, 1.0, 1.0),
+                weight=1.0 + index % 3,
+                route=("*", "*", "*", "distill", "policy_gradient")[index % 5],
+            )
+        )
+    return made
+
+
+def terms() -> list[WeightedObjective]:
+    return [
+        WeightedObjective(Distill(parts=PARTS), 1.0),
+        WeightedObjective(PolicyGradient(PolicyGradient.Config(normalise="sequence")), 0.3),
+        WeightedObjective(SupervisedFineTuning(), 0.1),
+    ]
+
+
+def response_logits(model: nn.Module, prompt: Sequence[int], response: Sequence[int]) -> Tensor:
+    logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0]
+    return logits[len(prompt) - 1 : -1]
+
+
+def reference(
+    student: nn.Module,
+    experts: Sequence[Expert],
+    data: Sequence[DistillSample],
+    objectives: Sequence[WeightedObjective],
+    temperature: float,
+) -> Tensor:
+    """Return the loss with its whole graph, from nothing but the definition."""
+    numerators = [torch.zeros((), dtype=torch.float64) for _ in objectives]
+    denominators = [0.0 for _ in objectives]
+    for sample in data:
+        logits = response_logits(student, sample.prompt_ids, sample.response_ids)
+        sampled = torch.tensor(sample.response_ids)
+        current = (logits / temperature).log_softmax(-1).gather(1, sampled[:, None])[:, 0]
+        teachers: list[Tensor | None] = []
+        for view in sample.teacher_views:
+            mixed = torch.zeros(())
+            for expert in experts:
+                with expert.active() as model:
+                    mixed = mixed + expert.share * response_logits(model, view.prompt_ids, sample.response_ids)
+            teachers.append(mixed.log_softmax(-1))
+        for index, term in enumerate(objectives):
+            weights = torch.tensor(term.objective.token_weights(sample), dtype=torch.float64)
+            if not weights.any():
+                continue
+            views = teachers if term.objective.needs_teacher else [None]
+            advantage = torch.full_like(current, term.objective.advantage(sample))
+            behaviour = torch.tensor(sample.behaviour_logprobs, dtype=torch.float64)
+            for teacher in views:
+                scores = TokenScores(logits.log_softmax(-1), teacher, sampled, behaviour, current, advantage)
+                numerators[index] = numerators[index] + (weights * term.objective.per_token(scores)).sum() / len(views)
+            denominators[index] += float(weights.sum())
+    total = torch.zeros((), dtype=torch.float64)
+    for term, numerator, denominator in zip(objectives, numerators, denominators, strict=True):
+        total = total + term.weight * numerator / denominator
+    return total
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def engine(model: nn.Module, experts: Sequence[Expert], tokens: int = 64, **changes: Any) -> LossReport:
+    values: dict[str, Any] = {
+        "samples": samples(),
+        "objectives": terms(),
+        "settings": BatchSettings(tokens=tokens, chunk_mib=1),
+        "pad_id": 0,
+        **changes,
+    }
+    return backward_step(student=model, experts=experts, **values)
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=atol, rtol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_equals_the_reference_however_it_is_cut(make: Any, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = make()
+    experts = (Expert(qwen(5), 0.75), Expert(qwen(6), 0.25))
+    loss = reference(student, experts, samples(), terms(), temperature)
+    loss.backward()
+    expected = gradients(student)
+    for tokens, rows in [(1, 1), (40, 3), (64, 1000), (10_000, 7), (10_000, 1000)]:
+        monkeypatch.setattr("rosd_kit.train.scoring._Scorer._chunk_size", lambda self, states, size=rows: size)
+        report = engine(student, experts, tokens=tokens, temperature=temperature)
+        atol = ROUNDING.get(make, 1e-12)
+        assert report.loss == pytest.approx(loss.item(), abs=atol)
+        assert_same(gradients(student), expected, atol=atol)
+
+
+def test_padding_under_a_sliding_window_is_harmless() -> None:
+    """Rows of padding longer than the window must not turn into NaN and reach the tokens."""
+    parts = split(gemma())
+    states = parts.hidden(pad([tuple(range(1, 25)), (1, 2, 3)], pad_id=0))
+    torch.testing.assert_close(states[1, :3], parts.hidden(torch.tensor([[1, 2, 3]]))[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_head_and_backbone_reproduce_the_model(make: Any) -> None:
+    check_split(make())
+
+
+def test_an_unknown_step_after_the_head_is_refused() -> None:
+    class Odd(Qwen3ForCausalLM):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            output = super().forward(*args, **kwargs)
+            output.logits = output.logits * 1.5
+            return output
+
+    with pytest.raises(RunError, match=r"model\.path: Odd"):
+        check_split(Odd(Qwen3Config(**SHAPE, head_dim=8)))
+
+
+def test_logits_are_float32_from_a_narrow_model() -> None:
+    parts = split(qwen().bfloat16())
+    assert parts.logits(torch.zeros(1, 32, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_sampled_support_equals_the_reference() -> None:
+    student, experts = qwen(), (Expert(qwen(5)),)
+    parts = LossParts(support=Sampled(), divergence=ReverseKL(), correction=Truncated())
+    objectives = [WeightedObjective(Distill(parts=parts))]
+    loss = reference(student, experts, samples(), objectives, 1.0)
+    loss.backward()
+    expected = gradients(student)
+    assert engine(student, experts, objectives=objectives).loss == pytest.approx(loss.item(), abs=1e-12)
+    assert_same(gradients(student), expected)
+
+
+def test_the_order_of_samples_does_not_matter() -> None:
+    student, experts = qwen(), (Expert(qwen(5)),)
+    first = engine(student, experts)
+    expected = gradients(student)
+    second = engine(student, experts, samples=samples()[::-1])
+    assert second.loss == pytest.approx(first.loss, abs=1e-12)
+    assert second.token_losses[::-1] == [pytest.approx(losses, abs=1e-12) for losses in first.token_losses]
+    assert_same(gradients(student), expected)
+
+
+def test_gradients_accumulate_on_what_is_there() -> None:
+    student, experts = qwen(), (Expert(qwen(5)),)
+    engine(student, experts)
+    once = gradients(student)
+    engine(student, experts)
+    engine(student, experts)
+    assert_same(gradients(student), {name: 2 * value for name, value in once.items()})
+
+
+def test_the_report_counts_and_measures() -> None:
+    student, data = qwen(), samples()
+    weighted = [(i, t) for i, s in enumerate(data) for t, w in enumerate(Distill().token_weights(s)) if w]
+    report = engine(student, (Expert(qwen(5)),), samples=data, objectives=terms()[:1], temperature=0.7)
+    entropies, gaps = [], []
+    for index, token in weighted:
+        with torch.no_grad():
+            logits = response_logits(student, data[index].prompt_ids, data[index].response_ids)[token]
+        entropies.append(torch.distributions.Categorical(logits=logits).entropy())
+        current = (logits / 0.7).log_softmax(-1)[data[index].response_ids[token]]
+        gaps.append(current - data[index].behaviour_logprobs[token])
+    assert report.tokens == len(weighted) > 10
+    assert report.entropy == pytest.approx(torch.stack(entropies).mean().item())
+    assert report.mismatch == pytest.approx(torch.stack(gaps).abs().mean().item())
+    assert report.ratio_mean == pytest.approx(torch.stack(gaps).exp().mean().item())
+    assert report.ratio_max == pytest.approx(torch.stack(gaps).exp().max().item())
+    assert report.terms == {"distill": pytest.approx(report.loss)}
+    weights = [term for s in data for term in Distill().token_weights(s)]
+    losses = [loss for row in report.token_losses for loss in row]
+    mean = sum(w * x for w, x in zip(weights, losses, strict=True)) / sum(weights)
+    assert mean == pytest.approx(report.loss, abs=1e-12)
+    assert {(i, t) for i, row in enumerate(report.token_losses) for t, x in enumerate(row) if x} == set(weighted)
+
+
+def test_measuring_only_leaves_no_gradient() -> None:
+    student, experts = qwen(), (Expert(qwen(5)),)
+    measured = engine(student, experts, backward=False)
+    assert gradients(student) == {}
+    assert measured == engine(student, experts)
+
+
+def test_nothing_weighted_is_a_loss_of_zero() -> None:
+    student = qwen()
+    report = engine(student, (), samples=[s for s in samples() if not s.teacher_views], objectives=terms()[:1])
+    assert (report.loss, report.tokens, report.entropy, report.terms) == (0.0, 0, 0.0, {"distill": 0.0})
+    assert gradients(student) == {}
+
+
+def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
+    student = qwen().train()
+    data = [
+        DistillSample(**{**vars(s), "teacher_views": (TeacherView(prompt_ids=s.prompt_ids, source="same"),)})
+        for s in samples()
+    ]
+    report = engine(student, (Expert(student),), samples=data, objectives=terms()[:1])
+    assert report.loss == pytest.approx(0.0, abs=1e-15)
+    assert all(float(value.abs().max()) < 1e-13 for value in gradients(student).values())
+    assert student.training and student.model.training
+
+
+def test_lora_trains_only_the_adapters_against_the_base() -> None:
+    student = lora()
+    base = Expert(student, guard=student.disable_adapter)
+    fixed = (Expert(qwen()),)
+    expected = reference(student, fixed, samples(), terms(), 1.0)
+    expected.backward()
+    wanted = gradients(student)
+    assert wanted and all("lora_" in name for name in wanted)
+    assert engine(student, (base,)).loss == pytest.approx(expected.item(), abs=1e-12)
+    assert_same(gradients(student), wanted)
+
+
+def test_a_loss_that_is_not_finite_is_reported() -> None:
+    student = qwen()
+    with torch.no_grad():
+        student.model.norm.weight.fill_(float("nan"))
+    report = engine(student, (Expert(qwen(5)),))
+    assert report.loss != report.loss
+
+
+def test_another_vocabulary_is_the_users_mistake() -> None:
+    torch.manual_seed(0)
+    other = Qwen3ForCausalLM(Qwen3Config(**{**SHAPE, "vocab_size": 70}, head_dim=8)).double()
+    with pytest.raises(RunError, match="vocabulary has 70 entries, the student's 61"):
+        engine(qwen(), (Expert(other),))
+
+
+def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head never sees more rows than a chunk holds, nor any token without weight."""
+    student, experts = qwen(), (Expert(qwen(5)),)
+    seen: list[int] = []
+    handle = student.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    report = engine(student, experts, tokens=10_000)
+    handle.remove()
+    assert seen == [1, report.tokens]
+    parts = split(student)
+    assert parts.head is student.lm_head and parts.backbone is student.model
+
+
+def test_the_same_step_twice_is_the_same_to_the_bit() -> None:
+    student, experts = qwen().float(), (Expert(qwen(5).float(), guard=nullcontext),)
+    first, grads = engine(student, experts), gradients(student)
+    second, again = engine(student, experts), gradients(student)
+    assert first == second
+    assert all(torch.equal(grads[name], again[name]) for name in grads)
