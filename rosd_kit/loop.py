@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -20,20 +21,22 @@ from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
 from rosd_kit.parts import Parts
 from rosd_kit.pipeline import Pipeline
 from rosd_kit.plugins import PluginManager
-from rosd_kit.recipe import Recipe
+from rosd_kit.recipe import Recipe, build_components, to_yaml
 from rosd_kit.rundir import RunDir
+from rosd_kit.samples import sample_records
 from rosd_kit.signals import SignalWatch
-from rosd_kit.summary import Totals, summarise
-from rosd_kit.train.checkpoint import Checkpoints
+from rosd_kit.summary import summarise
+from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
+from rosd_kit.train.head import check_split
 from rosd_kit.train.optimizer import Optimizer
 from rosd_kit.train.scoring import LossReport, backward_step
 from rosd_kit.train.student import Student
 from rosd_kit.types import StepBatch
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """A run in progress: what observers see, and what the loop works on."""
+    """A run in progress, as observers see it. `step` counts finished optimizer steps."""
 
     recipe: Recipe
     folder: RunDir
@@ -44,6 +47,270 @@ class Run:
     plugins: PluginManager
     display: Display
     step: int = 0
-    totals: Totals = field(default_factory=Totals)
+    stopping: bool = False
     watch: SignalWatch = field(default_factory=SignalWatch)
-    results: dict[int, tuple[SuiteResult, ...]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def execute(
+    recipe: Recipe, *, plugins: PluginManager, out: Path, name: str | None, resume: Path | None, display: Display
+) -> RunSummary | None:
+    """Run a recipe to its last step and return what came of it; None when it was stopped before.
+
+    With `resume`, go on in that folder from its newest checkpoint. Raises `RosdError` for everything that a user can mend; what was
+    saved until then stays.
+    """
+    folder = RunDir.open(resume) if resume else RunDir.create(out, name, recipe.name)
+    began = time.monotonic()
+    run = None
+    try:
+        run = _prepare(recipe, folder, plugins, display)
+        if resume:
+            _resume(run)
+        else:
+            folder.write_text("recipe.yaml", to_yaml(recipe))
+        folder.write_environment(map(str, plugins.reports), str(run.student.device), torch.get_num_threads())
+        with _interruptible(run):
+            return _train(run, began)
+    finally:
+        if run is not None:
+            run.parts.rollout.close()
+            _notify(run, "rosd_kit_run_end")
+        display.close()
+        folder.close()
+
+
+def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Display) -> Run:
+    """Build the parts, load the student, and introduce them to each other."""
+    parts = build_components(recipe, plugins.registry)
+    display.phase("loading")
+    keep_initial = any(part.wants_initial() for part in parts)
+    student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    check_split(student.model)
+    parts.teacher.attach(student)
+    parts.rollout.start(student)
+    pipeline = Pipeline(
+        parts=parts,
+        engine=parts.rollout,
+        encode=student.prompt_ids,
+        sampling=recipe.sampling,
+        group_size=recipe.group_size,
+        seed=recipe.seed,
+        on_phase=display.phase,
+    )
+    return Run(
+        recipe=recipe,
+        folder=folder,
+        student=student,
+        parts=parts,
+        optimizer=Optimizer(student.model, recipe.optimizer, steps=recipe.steps),
+        pipeline=pipeline,
+        plugins=plugins,
+        display=display,
+    )
+
+
+def _train(run: Run, began: float) -> RunSummary | None:
+    recipe = run.recipe
+    run.display.start(f"{recipe.name} in {run.folder.path}", _facts(run), recipe.steps, run.step)
+    _notify(run, "rosd_kit_run_start")
+    if run.step == 0:
+        _evaluate(run)
+    while run.step < recipe.steps and not run.stopping:
+        _step(run)
+        if run.step == recipe.steps or _due(run.step, recipe.evaluation.every):
+            _evaluate(run)
+        if run.step == recipe.steps or run.stopping or _due(run.step, recipe.checkpoint.every):
+            _save(run)
+    if run.step < recipe.steps:
+        _warn(run, f"stopped after step {run.step}; go on with: rosd-kit run --resume {run.folder.path}")
+        return None
+    run.student.export(run.folder.model)
+    evaluations = {record["step"]: record["results"] for record in run.folder.read("evaluations.jsonl")}
+    before, after = (
+        [SuiteResult.from_json(result) for result in evaluations.get(step, ())] for step in (0, recipe.steps)
+    )
+    summary = summarise(
+        name=recipe.name,
+        folder=run.folder.path,
+        steps=recipe.steps,
+        seconds=time.monotonic() - began,
+        records=run.folder.read("metrics.jsonl"),
+        before=before,
+        after=after,
+        warnings=run.warnings,
+    )
+    run.display.finish(summary)
+    return summary
+
+
+def _step(run: Run) -> None:
+    """One training step: sample and diagnose, score and update, tell everybody."""
+    recipe, began = run.recipe, time.perf_counter()
+    problems = run.parts.task.train_batch(step=run.step, count=recipe.problems_per_step, seed=recipe.seed)
+    batch = run.pipeline.step(problems, run.step)
+    run.display.phase("train")
+    trained = _update(run, batch)
+    run.step += 1
+    run.display.phase("sync")
+    run.parts.teacher.after_step(run.student)
+    run.parts.rollout.sync(run.student, run.step)
+    metrics = {**batch.metrics, **trained, "time/step": time.perf_counter() - began}
+    metrics |= _speeds(metrics)
+    run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
+    if _due(run.step, recipe.samples.every) or not trained["train/applied"]:
+        run.folder.write_samples(f"step-{run.step:06d}", sample_records(run.step, batch, run.student.tokenizer.decode))
+    run.display.step(run.step, metrics)
+    for warning in run.watch.step(metrics):
+        _warn(run, warning)
+    _notify(run, "rosd_kit_step_end", step=run.step, metrics=metrics, samples=batch)
+    run.optimizer.check()
+
+
+def _update(run: Run, batch: StepBatch) -> dict[str, float]:
+    """Score the samples, take the gradient and apply it; return what happened as metrics."""
+    began = time.perf_counter()
+    if not batch.samples:
+        return {"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0}
+    run.student.model.train()
+    with run.parts.teacher.scoring(run.student) as experts:
+        report = backward_step(
+            student=run.student.model,
+            experts=experts,
+            samples=batch.samples,
+            objectives=run.parts.objectives,
+            settings=run.recipe.batch,
+            pad_id=run.student.pad_id,
+            temperature=run.recipe.sampling.temperature,
+        )
+    run.student.model.eval()
+    probe = run.optimizer.parameters[-1]
+    previous = probe.detach().clone()
+    outcome = run.optimizer.step(report.loss)
+    if not outcome.applied:
+        _warn(run, f"step {run.step + 1}: loss {report.loss}, gradient {outcome.grad_norm}: the update was skipped")
+    return {
+        **_reported(report),
+        "train/grad_norm": outcome.grad_norm,
+        "train/lr": outcome.lr,
+        "train/applied": float(outcome.applied),
+        "train/skipped": float(not outcome.applied),
+        "train/weight_change": float((probe.detach() - previous).norm()),
+        "time/train": time.perf_counter() - began,
+        "tokens/train": float(sum(len(s.prompt_ids) + len(s.response_ids) for s in batch.samples)),
+    }
+
+
+def _reported(report: LossReport) -> dict[str, float]:
+    return {
+        "train/loss": report.loss,
+        **{f"train/loss/{name}": value for name, value in report.terms.items()},
+        "train/weighted_tokens": float(report.tokens),
+        "train/entropy": report.entropy,
+        "train/ratio_mean": report.ratio_mean,
+        "train/ratio_max": report.ratio_max,
+        "train/engine_mismatch": report.mismatch,
+    }
+
+
+def _evaluate(run: Run) -> None:
+    """Measure every suite and write the results down, once a step."""
+    if any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl")):
+        return
+    run.display.phase("evaluate")
+    results = evaluate_suites(
+        task=run.parts.task,
+        engine=run.parts.rollout,
+        verifier=run.parts.verifier,
+        prompt_ids=run.student.prompt_ids,
+        settings=run.recipe.evaluation,
+        max_new_tokens=run.recipe.sampling.max_new_tokens,
+    )
+    run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
+    run.display.evaluation(run.step, results)
+
+
+def _save(run: Run) -> None:
+    run.display.phase("save")
+    save_checkpoint(
+        run.folder.checkpoints,
+        run.step,
+        {
+            "student": run.student.state(),
+            "optimizer": run.optimizer.state(),
+            "teacher": run.parts.teacher.state_dict(),
+        },
+        {"warnings": run.warnings},
+        keep=run.recipe.checkpoint.keep,
+    )
+
+
+def _resume(run: Run) -> None:
+    """Put the run back to its newest checkpoint; without one it begins anew."""
+    found = list_checkpoints(run.folder.checkpoints)
+    if found:
+        checkpoint = load_checkpoint(found[-1])
+        run.student.load_state(checkpoint.parts["student"])
+        run.optimizer.load_state(checkpoint.parts["optimizer"])
+        run.parts.teacher.load_state_dict(checkpoint.parts["teacher"])
+        restore_random(checkpoint)
+        run.step, run.warnings = checkpoint.step, list(checkpoint.state["warnings"])
+        run.parts.rollout.sync(run.student, run.step)
+    if run.step > run.recipe.steps:
+        raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        run.folder.truncate(name, run.step)
+
+
+@contextmanager
+def _interruptible(run: Run) -> Iterator[None]:
+    """Let the first interrupt finish the step and save; the second stops at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if run.stopping:
+            raise KeyboardInterrupt
+        run.stopping = True
+        run.display.warning("stopping after this step; interrupt again to stop at once")
+
+    try:
+        earlier = signal.signal(signal.SIGINT, stop)
+    except ValueError:  # not in the main thread: somebody else handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
+def _facts(run: Run) -> dict[str, str]:
+    recipe, student = run.recipe, run.student
+    size = sum(p.numel() for p in student.model.parameters())
+    return {
+        "model": f"{recipe.model.path}, {size / 1e6:.2f}M parameters on {student.device}",
+        "parts": ", ".join(f"{kind}={choice.name}" for kind, choice in recipe.choices()),
+        "a step": f"{recipe.problems_per_step} problems x {recipe.group_size} rollouts, lr {recipe.optimizer.lr:g}",
+    }
+
+
+def _speeds(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return tokens a second for each phase that made tokens."""
+    return {
+        f"speed/{phase}": metrics[f"tokens/{phase}"] / metrics[f"time/{phase}"]
+        for phase in ("generate", "reflect", "train")
+        if metrics.get(f"tokens/{phase}") and metrics.get(f"time/{phase}")
+    }
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _warn(run: Run, text: str) -> None:
+    run.warnings.append(text)
+    run.display.warning(text)
+
+
+def _notify(run: Run, hook: str, /, **facts: object) -> None:
+    for message in run.plugins.notify(hook, **{"run": run, **facts}):
+        _warn(run, message)

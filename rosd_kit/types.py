@@ -131,7 +131,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of one message's text. Only sections with `keep > 0` may be shortened, the smallest number last.
+    """A part of one message's text. Only sections with `keep > 0` may be shortened, the smallest number first.
 
     `keep == 0` marks text that is never cut: the problem, the format instruction.
     """

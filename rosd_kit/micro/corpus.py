@@ -123,11 +123,13 @@ def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random
 
 
 def _feedback(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
-    """Told that an attempt was wrong: a belief that leads elsewhere (a few tries; otherwise the truth)."""
+    """Told that an attempt was right: the truth. Told that it was wrong: a belief that leads elsewhere, else the truth."""
     attempt = domain.claims(instance, sampled_belief(rng))[1]
     answer = domain.solve(instance)[1]
-    tries = (domain.claims(instance, sampled_belief(rng)) for _ in range(4))
-    solution = next((t for t in tries if attempt == answer or t[1] != attempt), domain.solve(instance))
+    solution = domain.solve(instance)
+    if attempt != answer:
+        tries = (domain.claims(instance, sampled_belief(rng)) for _ in range(4))
+        solution = next((claims for claims in tries if claims[1] != attempt), solution)
     return Lesson(
         kind=kind, domain=domain, instance=instance, answer=answer, response=attempt, target=write_solution(*solution)
     )

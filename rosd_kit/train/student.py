@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rosd_kit.errors import RunError
+from rosd_kit.micro.language import build_tokenizer
+from rosd_kit.micro.model import BLANK, base_path, blank_model
 from rosd_kit.settings import LoraSettings, ModelSettings
 from rosd_kit.train.prompts import encode_chat
 from rosd_kit.types import Message
@@ -53,6 +55,8 @@ class Student:
         path = resolve_path(settings.path)
         options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
         try:
+            if path == BLANK:
+                return cls(blank_model(seed), build_tokenizer(), settings, keep_initial=keep_initial)
             tokenizer = AutoTokenizer.from_pretrained(path, **options)
             model = AutoModelForCausalLM.from_pretrained(
                 path,
@@ -64,7 +68,7 @@ class Student:
         except (OSError, ValueError) as error:
             raise RunError(
                 f"model.path: cannot load {settings.path!r}: {error}\n"
-                "Allowed: 'micro', a folder with safetensors weights and a tokenizer, or a hub name."
+                f"Allowed: 'micro', {BLANK!r}, a folder with safetensors weights and a tokenizer, or a hub name."
             ) from error
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable()
@@ -130,8 +134,6 @@ def resolve_path(path: str) -> str:
     """Return where a model lies: the embedded one for `micro`, else the path or hub name itself."""
     if path != "micro":
         return path
-    from rosd_kit.micro.base import base_path
-
     return str(base_path())
 
 

@@ -124,7 +124,7 @@ def test_policy_gradient_survives_an_absurd_ratio() -> None:
 
 
 def test_sft() -> None:
-    successes, everything = SupervisedFineTuning(), SupervisedFineTuning(SupervisedFineTuning.Config(on="all"))
+    successes, everything = SupervisedFineTuning(), SupervisedFineTuning(SupervisedFineTuning.Config(imitate="all"))
     assert successes.token_weights(sample(weight=2.0)) == [2.0] * 4
     assert successes.token_weights(sample(success=False)) == [0.0] * 4
     assert everything.token_weights(sample(success=False)) == [1.0] * 4

@@ -20,12 +20,12 @@ class SupervisedFineTuning(Objective):
     class Config(Objective.Config):
         """Options of `sft`."""
 
-        on: Literal["success", "all"] = "success"
+        imitate: Literal["success", "all"] = "success"
         """Which rollouts to imitate."""
 
     def token_weights(self, sample: DistillSample) -> Sequence[float]:
-        """Return the gate's weight for each token; zeros for a failure unless `on` is `all`."""
-        wanted = self.takes(sample) and (sample.success or self.config.on == "all")
+        """Return the gate's weight for each token; zeros for a failure unless `imitate` is `all`."""
+        wanted = self.takes(sample) and (sample.success or self.config.imitate == "all")
         return [sample.weight if wanted else 0.0] * len(sample.response_ids)
 
     def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:

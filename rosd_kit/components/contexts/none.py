@@ -1,0 +1,15 @@
+"""No teacher prompt."""
+
+from __future__ import annotations
+
+from rosd_kit.contracts import Context
+from rosd_kit.types import Case, Prompt
+
+
+class NoContext(Context):
+    """Writes no teacher prompt, for recipes without distillation."""
+
+    name = "none"
+
+    def prompts(self, case: Case) -> tuple[Prompt, ...]:
+        return ()

@@ -1,0 +1,39 @@
+"""The teacher prompt of SDPO and OPSD: the problem and a correct solution."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from rosd_kit.components.contexts.building import teacher_prompt
+from rosd_kit.contracts import Config, Context
+from rosd_kit.text.templates import check_template
+from rosd_kit.types import Case, Prompt
+
+SOLUTION = """{problem}
+
+Correct solution:
+{solution}
+
+Correctly solve the original question."""
+
+
+class Solution(Context):
+    """Shows the teacher a solution: one prompt for each demonstration, none without."""
+
+    name = "solution"
+    needs = frozenset({"demonstration"})
+    provides = frozenset({"teacher_prompt"})
+
+    class Config(Config):
+        """The prompt."""
+
+        template: str = SOLUTION
+        """{problem} {solution}."""
+
+        @field_validator("template")
+        @classmethod
+        def _fields(cls, template: str) -> str:
+            return check_template(template, ("problem", "solution"))
+
+    def prompts(self, case: Case) -> tuple[Prompt, ...]:
+        return tuple(teacher_prompt(case.problem, self.config.template, {"solution": v.text}) for v in case.views)

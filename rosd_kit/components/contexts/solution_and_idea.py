@@ -1,0 +1,46 @@
+"""A solution and the reflection's idea together."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from rosd_kit.components.contexts.building import teacher_prompt
+from rosd_kit.contracts import Config, Context
+from rosd_kit.text.templates import check_template
+from rosd_kit.types import Case, Prompt
+
+BOTH = """{problem}
+
+Correct solution:
+{solution}
+
+The following is the key idea to solve the question:
+{idea}
+
+Correctly solve the original question."""
+
+
+class SolutionAndIdea(Context):
+    """Shows the teacher both; a rollout that lacks either is left out."""
+
+    name = "solution_and_idea"
+    needs = frozenset({"demonstration", "reflection"})
+    provides = frozenset({"teacher_prompt"})
+
+    class Config(Config):
+        """The prompt."""
+
+        template: str = BOTH
+        """{problem} {solution} {idea}."""
+
+        @field_validator("template")
+        @classmethod
+        def _fields(cls, template: str) -> str:
+            return check_template(template, ("problem", "solution", "idea"))
+
+    def prompts(self, case: Case) -> tuple[Prompt, ...]:
+        idea = case.reflection.idea if case.reflection else None
+        if not idea:
+            return ()
+        template = self.config.template
+        return tuple(teacher_prompt(case.problem, template, {"solution": v.text, "idea": idea}) for v in case.views)

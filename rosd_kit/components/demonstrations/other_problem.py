@@ -1,0 +1,24 @@
+"""OP2SD's control: a solution that has nothing to do with the problem."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from rosd_kit.contracts import Demonstration
+from rosd_kit.types import Group, Rollout, View
+
+
+class OtherProblem(Demonstration):
+    """Shows another problem's reference solution, drawn from the same step: does privilege matter at all?"""
+
+    name = "other_problem"
+    needs = frozenset({"solution"})
+    provides = frozenset({"demonstration"})
+
+    def views(self, group: Group, rollout: Rollout, batch: Sequence[Group], rng: random.Random) -> tuple[View, ...]:
+        others = [other.problem for other in batch if other.problem.id != group.problem.id and other.problem.solution]
+        if not others:
+            return ()
+        chosen = rng.choice(others)
+        return (View(text=chosen.solution or "", source=f"problem {chosen.id}"),)

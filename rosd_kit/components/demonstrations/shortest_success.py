@@ -1,0 +1,21 @@
+"""One sibling's success."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from rosd_kit.components.demonstrations.siblings import as_views, successes
+from rosd_kit.contracts import Demonstration
+from rosd_kit.types import Group, Rollout, View
+
+
+class ShortestSuccess(Demonstration):
+    """Shows the sibling success with the fewest tokens (arXiv 2605.28014, v1); the first of equals."""
+
+    name = "shortest_success"
+    needs = frozenset({"group"})
+    provides = frozenset({"demonstration"})
+
+    def views(self, group: Group, rollout: Rollout, batch: Sequence[Group], rng: random.Random) -> tuple[View, ...]:
+        return as_views(sorted(successes(group, rollout), key=lambda s: len(s.completion.token_ids))[:1])

@@ -1,0 +1,6 @@
+"""Gates: which rollouts go on."""
+
+from rosd_kit.components.gates.all import AllRollouts
+from rosd_kit.components.gates.mixed_groups import MixedGroups
+
+COMPONENTS = (AllRollouts, MixedGroups)

@@ -1,0 +1,20 @@
+"""ROSD's gate: only groups that hold both a success and a failure have something to teach."""
+
+from __future__ import annotations
+
+from rosd_kit.contracts import Gate
+from rosd_kit.types import GateDecision, Group, Passed
+
+
+class MixedGroups(Gate):
+    """Passes all rollouts of groups with at least one success and one failure (arXiv 2605.28014; GRPO's zero-deviation filter)."""
+
+    name = "mixed_groups"
+
+    def decide(self, group: Group) -> GateDecision:
+        right = sum(rollout.verdict.success for rollout in group.rollouts)
+        if right == 0:
+            return GateDecision(outcome="all_wrong")
+        if right == len(group.rollouts):
+            return GateDecision(outcome="all_right")
+        return GateDecision(outcome="mixed", passed=tuple(Passed(index=r.index) for r in group.rollouts))

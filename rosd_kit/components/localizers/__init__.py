@@ -1,0 +1,8 @@
+"""Localizers: which response tokens carry the signal."""
+
+from rosd_kit.components.localizers.error_quote import ErrorQuote
+from rosd_kit.components.localizers.full import Full
+from rosd_kit.components.localizers.oracle import OracleLocalizer
+from rosd_kit.components.localizers.skip_first import SkipFirst
+
+COMPONENTS = (ErrorQuote, OracleLocalizer, Full, SkipFirst)

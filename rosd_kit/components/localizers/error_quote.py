@@ -1,0 +1,62 @@
+"""ROSD's localizer: distil from the quoted first error onward (arXiv 2605.28014, equation for m_t)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rosd_kit.components.localizers.weights import everywhere, from_character, nowhere
+from rosd_kit.contracts import Config, Localizer
+from rosd_kit.text.quotes import QuoteMatch, find_quote
+from rosd_kit.text.sentences import sentence_start
+from rosd_kit.types import Case, TokenWeights
+
+
+class ErrorQuote(Localizer):
+    """Weights the tokens from the reflector's quote to the end; right rollouts have weight everywhere."""
+
+    name = "error_quote"
+    needs = frozenset({"quote"})
+
+    class Config(Config):
+        """Where the weights begin, and what happens when the quote is not found."""
+
+        boundary: Literal["quote", "sentence"] = "quote"
+        """`quote`: the first quoted token (v1); `sentence`: the start of the sentence that holds it (v2)."""
+        missing: Literal["skip", "full", "sentence"] = "full"
+        """No usable quote: leave the rollout out, weight all of it (v1), or weight its last sentence."""
+        min_ratio: float = Field(default=80.0, ge=0.0)
+        """Least similarity, 0 to 100, of a fuzzy match; above 100 there are none."""
+
+    def locate(self, case: Case) -> TokenWeights:
+        completion = case.rollout.completion
+        if case.rollout.verdict.success:
+            return everywhere(completion, "right")
+        found = self._find(case)
+        if found is None:
+            return self._without_quote(case)
+        start = found.start
+        if self.config.boundary == "sentence":
+            start = sentence_start(completion.text, start)
+        outcome = f"{found.outcome}_ambiguous" if found.occurrences > 1 else found.outcome
+        return from_character(completion, start, outcome)
+
+    def _find(self, case: Case) -> QuoteMatch | None:
+        reflection, text = case.reflection, case.rollout.completion.text
+        if reflection is None:
+            return None
+        if reflection.quote_start is not None:
+            return QuoteMatch(start=reflection.quote_start, end=reflection.quote_start, outcome="exact")
+        hint, ratio = reflection.idea or "", self.config.min_ratio
+        found = find_quote(text, reflection.quote or "", hint=hint, min_ratio=ratio)
+        return found if found.outcome != "missing" else None
+
+    def _without_quote(self, case: Case) -> TokenWeights:
+        completion = case.rollout.completion
+        if self.config.missing == "skip":
+            return nowhere(completion, "missing")
+        if self.config.missing == "full":
+            return everywhere(completion, "missing")
+        start = sentence_start(completion.text, max(0, len(completion.text.rstrip()) - 1))
+        return from_character(completion, start, "missing")

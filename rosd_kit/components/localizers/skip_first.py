@@ -1,0 +1,25 @@
+"""SDFT's mask: the first tokens of a response carry no signal."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeInt
+
+from rosd_kit.contracts import Config, Localizer
+from rosd_kit.types import Case, TokenWeights
+
+
+class SkipFirst(Localizer):
+    """Weights everything but the first `n` tokens."""
+
+    name = "skip_first"
+    locates = False
+
+    class Config(Config):
+        """How many."""
+
+        n: NonNegativeInt = 3
+        """Tokens without weight at the start of the response."""
+
+    def locate(self, case: Case) -> TokenWeights:
+        length = len(case.rollout.completion.token_ids)
+        return TokenWeights(weights=tuple(float(t >= self.config.n) for t in range(length)), outcome="full")

@@ -1,0 +1,26 @@
+"""Token weights that begin somewhere and stay on to the end."""
+
+from __future__ import annotations
+
+from rosd_kit.types import Completion, TokenWeights
+
+
+def everywhere(completion: Completion, outcome: str) -> TokenWeights:
+    """Return weight 1 on every token."""
+    return TokenWeights(weights=(1.0,) * len(completion.token_ids), outcome=outcome)
+
+
+def nowhere(completion: Completion, outcome: str) -> TokenWeights:
+    """Return weight 0 on every token."""
+    return TokenWeights(weights=(0.0,) * len(completion.token_ids), outcome=outcome)
+
+
+def from_character(completion: Completion, start: int, outcome: str) -> TokenWeights:
+    """Return m_t = 1[t >= k], where token k is the first that holds text from character `start` on.
+
+    When the text ends at `start` (the response stopped too early), the token that ended it, the last one, has weight.
+    """
+    spans = completion.token_spans
+    first = next((t for t, (a, b) in enumerate(spans) if a < b and b > start), max(0, len(spans) - 1))
+    weights = tuple(float(t >= first) for t in range(len(spans)))
+    return TokenWeights(weights=weights, outcome=outcome, start_char=start)

@@ -1,0 +1,29 @@
+"""The reflector that knows: procedural tasks tell the true first error and the right continuation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rosd_kit.contracts import Generate, Reflector
+from rosd_kit.types import Case, Reflection
+
+
+class OracleReflector(Reflector):
+    """Tells the task's own truth; the upper bound of what reflection can give."""
+
+    name = "oracle"
+    needs = frozenset({"oracle"})
+    provides = frozenset({"reflection", "quote"})
+
+    def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
+        return [_truth(case) for case in cases]
+
+
+def _truth(case: Case) -> Reflection:
+    truth = case.truth
+    if truth is None:
+        return Reflection(status="no_truth")
+    if truth.status == "none":
+        return Reflection(idea=truth.idea)
+    quote = case.rollout.completion.text[truth.start : truth.end]
+    return Reflection(idea=truth.idea, quote=quote or None, quote_start=truth.start)

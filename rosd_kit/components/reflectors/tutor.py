@@ -1,0 +1,149 @@
+"""ROSD's self-reflector: the model compares a wrong rollout with a right one and quotes the first error.
+
+Source: arXiv 2605.28014, section 3. The format is two tags, `<error_quote>` and `<explanation>`; right rollouts get only the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveInt, field_validator
+
+from rosd_kit.contracts import Config, Generate, Reflector
+from rosd_kit.text.tags import read_tag, strip_thinking
+from rosd_kit.text.templates import check_template, fill
+from rosd_kit.types import Case, Completion, Problem, Prompt, Reflection, Sampling
+
+WRONG = """You are a tutor. Below are a problem, a correct solution and a student's incorrect solution.
+
+[Problem]
+{problem}
+
+[Correct Solution]
+{demonstration}
+
+[Incorrect Solution]
+{response}
+
+[Answer]
+{answer}
+
+Find the place where the incorrect solution first goes wrong, and answer in exactly this form:
+<error_quote>an EXACT substring of the incorrect solution, where its reasoning first goes wrong</error_quote>
+<explanation>what the mistake is, how to mend it, and the right line of reasoning</explanation>"""
+
+RIGHT = """You are a tutor. Below are a problem and a student's correct solution.
+
+[Problem]
+{problem}
+
+[Solution]
+{response}
+
+[Answer]
+{answer}
+
+Say why the solution is valid, and answer in exactly this form:
+<explanation>the line of reasoning that makes the solution right</explanation>"""
+
+_FIELDS = ("problem", "demonstration", "response", "answer")
+_KEEP = {"demonstration": 1, "response": 2}
+
+
+class Tutor(Reflector):
+    """Asks the model itself for the first error and a corrective idea, in ROSD's format."""
+
+    name = "tutor"
+    provides = frozenset({"reflection", "quote"})
+
+    class Config(Config):
+        """Whose weights reflect, how, and on what prompt."""
+
+        weights: Literal["frozen", "live"] = "frozen"
+        """`frozen`: the weights the run began with (the paper); `live`: the student's."""
+        temperature: NonNegativeFloat = 0.0
+        """0 is greedy (the paper)."""
+        top_p: float = 1.0
+        """Nucleus mass, when the temperature is not 0."""
+        max_prompt_tokens: PositiveInt = 8192
+        """Budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
+        max_new_tokens: PositiveInt = 4096
+        """Longest reflection."""
+        reflect_right: bool = True
+        """Reflect on right rollouts too (why the solution is valid)."""
+        wrong_template: str = WRONG
+        """Prompt for a wrong rollout: {problem} {demonstration} {response} {answer}."""
+        right_template: str = RIGHT
+        """Prompt for a right rollout: {problem} {response} {answer}."""
+
+        @field_validator("wrong_template")
+        @classmethod
+        def _wrong(cls, template: str) -> str:
+            return check_template(template, _FIELDS)
+
+        @field_validator("right_template")
+        @classmethod
+        def _right(cls, template: str) -> str:
+            return check_template(template, [name for name in _FIELDS if name != "demonstration"])
+
+    def wants_initial(self) -> bool:
+        return bool(self.config.weights == "frozen")
+
+    def prompt(self, case: Case) -> Prompt:
+        """Return what the tutor is asked about one rollout."""
+        right = case.rollout.verdict.success
+        fields = {
+            "problem": told(case.problem),
+            "demonstration": case.views[0].text if case.views else "",
+            "response": case.rollout.completion.text,
+            "answer": case.problem.answer,
+        }
+        template = self.config.right_template if right else self.config.wrong_template
+        return Prompt(head=(), sections=fill(template, fields, _KEEP))
+
+    def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
+        asked = [i for i, case in enumerate(cases) if self._asks(case)]
+        found = [Reflection(status="skipped")] * len(cases)
+        if asked:
+            answers = generate(
+                [self.prompt(cases[i]) for i in asked],
+                sampling=Sampling(
+                    temperature=self.config.temperature,
+                    top_p=self.config.top_p,
+                    max_new_tokens=self.config.max_new_tokens,
+                ),
+                max_prompt_tokens=self.config.max_prompt_tokens,
+                weights="initial" if self.config.weights == "frozen" else "live",
+            )
+            for i, answer in zip(asked, answers, strict=True):
+                found[i] = read_reflection(answer, right=cases[i].rollout.verdict.success)
+        return found
+
+    def _asks(self, case: Case) -> bool:
+        return bool(self.config.reflect_right) if case.rollout.verdict.success else bool(case.views)
+
+
+def told(problem: Problem) -> str:
+    """Return the whole message list as text; a single user message is told as it is."""
+    if len(problem.messages) == 1:
+        return problem.messages[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in problem.messages)
+
+
+def read_reflection(answer: Completion, *, right: bool) -> Reflection:
+    """Return what a reflection says; whatever is missing is told by the status."""
+    if answer.finish_reason in ("overlong", "abort"):
+        return Reflection(status=answer.finish_reason)
+    text = strip_thinking(answer.text)
+    idea, quote = read_tag(text, "explanation"), read_tag(text, "error_quote")
+    complete = idea.text is not None and (right or quote.text is not None)
+    if complete:
+        status = "ok"
+    elif answer.finish_reason == "length":
+        status = "truncated"
+    elif idea.text is None and (right or quote.text is None):
+        status = "unparsable"
+    else:
+        status = "no_idea" if idea.text is None else "no_quote"
+    return Reflection(idea=idea.text, quote=None if right else quote.text, status=status, raw=answer.text)

@@ -1,0 +1,43 @@
+"""The lessons that the embedded base model is taught, as a task: every lesson is a problem with a reference solution.
+
+Prompts are written by the very components that will write them in a run (tutor, contexts), with the options of the
+profile `micro`, so the model is taught what it will be asked.
+"""
+
+from __future__ import annotations
+
+import random
+
+from rosd_kit.components.tasks.micro import Micro, as_problem
+from rosd_kit.contracts import Task
+from rosd_kit.micro.corpus import Lesson, draw_lesson
+from rosd_kit.micro.prompts import LessonPrompts
+from rosd_kit.types import Problem
+
+
+class MicroCorpus(Task):
+    """Lessons for the embedded base model: solving, reflecting, solving with privileged text."""
+
+    name = "micro_corpus"
+    provides = frozenset({"solution"})
+
+    def __init__(self, config: object = None) -> None:
+        super().__init__(config)
+        self.prompts = LessonPrompts()
+
+    def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
+        rng = random.Random(f"corpus {seed} {step}")
+        return [self._problem(draw_lesson(rng), f"lesson-{step}-{i}") for i in range(count)]
+
+    def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
+        return Micro().suites(count=count, seed=seed)
+
+    def _problem(self, lesson: Lesson, id: str) -> Problem:
+        problem = as_problem(lesson.domain, lesson.instance, suite=lesson.kind, id=id)
+        return Problem(
+            id=id,
+            suite=lesson.kind,
+            messages=self.prompts.messages(lesson, problem),
+            answer=problem.answer,
+            solution=lesson.target,
+        )

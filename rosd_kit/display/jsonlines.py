@@ -1,0 +1,37 @@
+"""One JSON object an event on standard output, for other programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rosd_kit.display.base import Display, RunSummary
+from rosd_kit.evaluation.results import SuiteResult
+
+
+class JsonDisplay(Display):
+    """Prints `{"event": ...}` lines."""
+
+    def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
+        _print("start", title=title, facts=dict(facts), steps=steps, done=done)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        _print("step", step=step, metrics=dict(metrics))
+
+    def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
+        _print("evaluation", step=step, results=[r.to_json() for r in results])
+
+    def warning(self, text: str) -> None:
+        _print("warning", text=text)
+
+    def finish(self, summary: RunSummary) -> None:
+        told = asdict(summary) | {"comparisons": [c.to_json() for c in summary.comparisons]}
+        _print("finish", **told)
+
+
+def _print(event: str, **facts: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,80 @@
+"""Numbers as people read them; shared by all displays. Text from data is made harmless here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from rosd_kit.display.base import RunSummary
+from rosd_kit.evaluation.results import SuiteResult
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def harmless(text: str) -> str:
+    """Return the text without control characters, so that data cannot drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def percent(value: float) -> str:
+    """Return a share in [0, 1] as a percentage with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as m:ss, or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return the last values in [0, 1] as one bar each."""
+    return "".join(BARS[min(7, max(0, int(8 * v)))] for v in values[-width:])
+
+
+def localisation(metrics: Mapping[str, float]) -> str:
+    """Return how often the weights began at the true first error, as one line; empty without an oracle."""
+    kinds = ("exact_start", "within_step", "missed")
+    counts = [metrics.get(f"oracle/{kind}", 0.0) for kind in kinds]
+    total = sum(counts)
+    if not total:
+        return ""
+    told = ", ".join(
+        f"{kind.replace('_', ' ')} {100 * count / total:.0f}%" for kind, count in zip(kinds, counts, strict=True)
+    )
+    return f"{told} of {total:.0f}"
+
+
+def evaluation_table(results: Sequence[SuiteResult]) -> Table:
+    """Return one evaluation: each suite's mean with its 95 % interval."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("suite", "left"), ("mean %", "right"), ("95 % interval", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for r in results:
+        table.add_row(_suite(r), percent(r.mean), f"{percent(r.low)} .. {percent(r.high)}")
+    return table
+
+
+def summary_table(summary: RunSummary) -> Table:
+    """Return each suite before and after, with intervals; `*` marks a difference whose interval leaves out zero."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("suite", "before %", "after %", "difference (95 %)", ""):
+        table.add_column(title, justify="left" if title in ("suite", "") else "right")
+    for c in summary.comparisons:
+        d = c.difference
+        change = f"{100 * (c.after.mean - c.before.mean):+.1f}  ({100 * d.low:+.1f} .. {100 * d.high:+.1f})"
+        table.add_row(
+            _suite(c.after),
+            f"{percent(c.before.mean)} ±{50 * (c.before.high - c.before.low):.1f}",
+            f"{percent(c.after.mean)} ±{50 * (c.after.high - c.after.low):.1f}",
+            change,
+            "*" if c.excludes_zero else "",
+        )
+    return table
+
+
+def _suite(result: SuiteResult) -> Text:
+    return Text(harmless(result.suite) + ("  (trained)" if result.in_domain else ""))

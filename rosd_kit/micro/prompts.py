@@ -1,0 +1,76 @@
+"""How a lesson is asked: by the components and templates that a run on the profile `micro` uses."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rosd_kit.components.contexts.feedback import Feedback
+from rosd_kit.components.contexts.key_idea import KeyIdea
+from rosd_kit.components.contexts.solution import Solution
+from rosd_kit.components.contexts.solution_and_idea import SolutionAndIdea
+from rosd_kit.components.reflectors.tutor import Tutor
+from rosd_kit.components.verifiers.micro import MicroVerifier
+from rosd_kit.contracts import Component, Context
+from rosd_kit.micro.corpus import Lesson
+from rosd_kit.recipe.sources import find
+from rosd_kit.text.budget import assemble
+from rosd_kit.types import Case, Completion, Message, Problem, Prompt, Reflection, Rollout, View
+
+_CONTEXTS: dict[str, type[Context]] = {
+    "idea": KeyIdea,
+    "solution": Solution,
+    "solution_and_idea": SolutionAndIdea,
+    "feedback": Feedback,
+}
+
+
+class LessonPrompts:
+    """Turns lessons into chat messages."""
+
+    def __init__(self) -> None:
+        self.tutor: Any = _component(Tutor)
+        self.contexts: dict[str, Any] = {kind: _component(cls) for kind, cls in _CONTEXTS.items()}
+
+    def messages(self, lesson: Lesson, problem: Problem) -> tuple[Message, ...]:
+        """Return what the model is shown for this lesson."""
+        if lesson.kind == "solve":
+            return problem.messages
+        case = _case(lesson, problem)
+        prompt: Prompt
+        if lesson.kind in _CONTEXTS:
+            (prompt,) = self.contexts[lesson.kind].prompts(case)
+        else:
+            prompt = self.tutor.prompt(case)
+        return assemble(prompt)
+
+
+def _component(cls: type[Component]) -> Component:
+    options = _profile_options().get(cls.kind, {}).get(cls.name, {})
+    return cls(cls.Config(**options))
+
+
+@cache
+def _profile_options() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the profile's options by slot and component."""
+    profile = OmegaConf.to_container(OmegaConf.load(find("micro", folder="profiles")))
+    assert isinstance(profile, dict)
+    options: dict[str, dict[str, dict[str, Any]]] = profile["components"]
+    return options
+
+
+def _case(lesson: Lesson, problem: Problem) -> Case:
+    """Return the case in which a run would ask this lesson's question."""
+    said = lesson.response if lesson.kind != "feedback" else f"Answer : {lesson.response} ."
+    completion = Completion(
+        prompt_ids=(), token_ids=(), logprobs=(), text=said, token_spans=(), finish_reason="stop"
+    )
+    verdict = MicroVerifier().verify(problem, said)
+    return Case(
+        problem=problem,
+        rollout=Rollout(index=0, completion=completion, verdict=verdict),
+        views=(View(text=lesson.demonstration, source="lesson"),) if lesson.demonstration else (),
+        reflection=Reflection(idea=lesson.idea or None),
+    )

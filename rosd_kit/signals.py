@@ -1,0 +1,67 @@
+"""Saying aloud that there is nothing to learn from: each warning once, with what to do."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+#: A thing is said when it held for so many steps in a row.
+PATIENCE = 5
+
+
+class SignalWatch:
+    """Fed with each step's metrics, returns the warnings that are due now."""
+
+    def __init__(self, patience: int = PATIENCE) -> None:
+        self.recent: deque[Mapping[str, float]] = deque(maxlen=patience)
+        self.first_success: float | None = None
+        self.said: set[str] = set()
+
+    def step(self, metrics: Mapping[str, float]) -> list[str]:
+        """Return new warnings after this step."""
+        self.recent.append(metrics)
+        if self.first_success is None:
+            self.first_success = metrics.get("rollout/success")
+        full = len(self.recent) == self.recent.maxlen
+        due = [text for name, holds, text in self._checks() if holds and full and not (name in self.said)]
+        self.said |= {name for name, holds, _ in self._checks() if holds and full}
+        return due
+
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        n = self.recent.maxlen
+        success = sum(m.get("rollout/success", 0.0) for m in self.recent) / max(1, len(self.recent))
+        found = sum(self._sum(f"localize/{outcome}") for outcome in ("exact", "normalised", "fuzzy"))
+        found += sum(self._sum(f"localize/{outcome}_ambiguous") for outcome in ("exact", "normalised", "fuzzy"))
+        grouped = self._sum("gate/all_wrong") + self._sum("gate/all_right")
+        return [
+            (
+                "groups",
+                grouped > 0 and self._sum("gate/mixed") == 0,
+                f"no group held both a success and a failure for {n} steps: nothing can be compared. "
+                "Change the problems' difficulty, or raise group_size.",
+            ),
+            (
+                "quotes",
+                self._sum("localize/missing") > 0 and found == 0,
+                f"no quote was found in any response for {n} steps. Look at samples/: does the reflector keep the format?",
+            ),
+            (
+                "weights",
+                self._sum("train/samples") > 0 and self._sum("train/weighted_tokens") == 0,
+                f"no token had a weight for {n} steps. Check localizer.missing and the gate.",
+            ),
+            (
+                "still",
+                self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
+                f"the weights have not changed for {n} steps. Check optimizer.lr and whether updates are skipped.",
+            ),
+            (
+                "collapse",
+                bool(self.first_success) and success < 0.2 * (self.first_success or 0),
+                f"success fell to {100 * success:.0f}% from {100 * (self.first_success or 0):.0f}% at the start: "
+                "the student is collapsing. Lower optimizer.lr or go back to an earlier checkpoint.",
+            ),
+        ]
+
+    def _sum(self, name: str) -> float:
+        return sum(metrics.get(name, 0.0) for metrics in self.recent)

@@ -1,0 +1,48 @@
+"""What a run adds up to: counts over all steps, and what to try next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rosd_kit.display.base import RunSummary
+from rosd_kit.evaluation.results import SuiteResult, compare
+
+
+def oracle_totals(records: Sequence[Mapping[str, object]]) -> dict[str, float]:
+    """Return the sum of every `oracle/` count over the records of `metrics.jsonl`."""
+    totals: Counter[str] = Counter()
+    for record in records:
+        for name, value in record.items():
+            if name.startswith("oracle/") and isinstance(value, (int, float)):
+                totals[name] += value  # type: ignore[assignment]
+    return dict(totals)
+
+
+def summarise(
+    *,
+    name: str,
+    folder: Path,
+    steps: int,
+    seconds: float,
+    records: Sequence[Mapping[str, object]],
+    before: Sequence[SuiteResult],
+    after: Sequence[SuiteResult],
+    warnings: Sequence[str],
+) -> RunSummary:
+    """Return the summary of a run from what its folder holds."""
+    return RunSummary(
+        name=name,
+        folder=str(folder),
+        steps=steps,
+        seconds=seconds,
+        comparisons=compare(before, after) if before and after else (),
+        localisation=oracle_totals(records),
+        warnings=tuple(warnings),
+        next_steps=(
+            f"rosd-kit eval {folder}",
+            "rosd-kit components localizer        # what else could sit in a slot",
+            f"rosd-kit run {folder / 'recipe.yaml'} localizer=full    # the same run with another part",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Characters, tokens, tags, quotes and budgets: pure functions, no model, no component."""

@@ -1,0 +1,36 @@
+"""Prompt templates: `{field}` in a recipe's text becomes a section of a prompt.
+
+Nothing but the known field names is ever replaced: braces in data, and braces around anything else, are plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from rosd_kit.types import Section
+
+_FIELD = re.compile(r"\{([a-z_]+)\}")
+
+
+def check_template(template: str, known: Iterable[str]) -> str:
+    """Return the template, or raise `ValueError` naming a field that does not exist or the lack of any field."""
+    known = sorted(known)
+    for name in _FIELD.findall(template):
+        if name not in known:
+            raise ValueError(f"unknown field {{{name}}}; known: {', '.join('{' + k + '}' for k in known)}")
+    if "{problem}" not in template and "problem" in known:
+        raise ValueError("the template must hold {problem}")
+    return template
+
+
+def fill(template: str, fields: Mapping[str, str], keep: Mapping[str, int]) -> tuple[Section, ...]:
+    """Return the template's sections: its own text and the fields, each field with its `keep` (0: never cut)."""
+    sections, at = [], 0
+    for match in _FIELD.finditer(template):
+        if match.group(1) in fields:
+            sections.append(Section(text=template[at : match.start()]))
+            sections.append(Section(text=fields[match.group(1)], keep=keep.get(match.group(1), 0)))
+            at = match.end()
+    sections.append(Section(text=template[at:]))
+    return tuple(section for section in sections if section.text)
