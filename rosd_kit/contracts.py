@@ -78,7 +78,7 @@ class Component(ABC):
 
 
 class Task(Component):
-    """Where problems come from. Stateless: the same arguments give the same problems, so a resumed run needs no cursor but the step."""
+    """Where problems come from. Stateless: the same arguments give the same problems, so resuming needs no cursor."""
 
     kind = "task"
 
@@ -285,9 +285,7 @@ class Divergence(Component):
     kind = "divergence"
 
     @abstractmethod
-    def per_token(
-        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
-    ) -> Float[Tensor, " tokens"]:
+    def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
         """Return nats per token from log-probs on the support; plain differentiable torch."""
 
     def sampled(self, student: Float[Tensor, " tokens"], teacher: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:

@@ -57,8 +57,8 @@ def execute(
 ) -> RunSummary | None:
     """Run a recipe to its last step and return what came of it; None when it was stopped before.
 
-    With `resume`, go on in that folder from its newest checkpoint. Raises `RosdError` for everything that a user can mend; what was
-    saved until then stays.
+    With `resume`, go on in that folder from its newest checkpoint. Raises `RosdError` for everything that a user can
+    mend; what was saved until then stays.
     """
     folder = RunDir.open(resume) if resume else RunDir.create(out, name, recipe.name)
     began = time.monotonic()
@@ -127,9 +127,7 @@ def _train(run: Run, began: float) -> RunSummary | None:
         return None
     run.student.export(run.folder.model)
     evaluations = {record["step"]: record["results"] for record in run.folder.read("evaluations.jsonl")}
-    before, after = (
-        [SuiteResult.from_json(result) for result in evaluations.get(step, ())] for step in (0, recipe.steps)
-    )
+    before, after = ([SuiteResult.from_json(result) for result in evaluations.get(step, ())] for step in (0, recipe.steps))
     summary = summarise(
         name=recipe.name,
         folder=run.folder.path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -44,7 +44,7 @@ OnPhase = Callable[[str], None]
 class Tally:
     """The counts of one step, by metric name."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, name: str, amount: float = 1.0) -> None:
         self.counts[name] += amount
@@ -82,9 +82,7 @@ class Pipeline:
         made = [self._sample(case, group, p, distilling, tally) for case, (group, p) in zip(cases, passed, strict=True)]
         samples = tuple(sample for sample, _ in made if sample is not None)
         tally.add("train/samples", len(samples))
-        return StepBatch(
-            samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=dict(tally.counts)
-        )
+        return StepBatch(samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=dict(tally.counts))
 
     def _generate(self, problems: Sequence[Problem], step: int, tally: Tally) -> list[list[Completion]]:
         """Sample `group_size` completions a problem; a prompt over the budget becomes an `overlong` outcome."""
@@ -119,8 +117,7 @@ class Pipeline:
         fitting = [request for request in requests if 0 < len(request.prompt_ids) <= limit]
         answers = iter(self.engine.generate(fitting, weights=weights) if fitting else ())
         return [
-            next(answers) if 0 < len(request.prompt_ids) <= limit else _overlong(request.prompt_ids)
-            for request in requests
+            next(answers) if 0 < len(request.prompt_ids) <= limit else _overlong(request.prompt_ids) for request in requests
         ]
 
     def _verify(
@@ -131,8 +128,7 @@ class Pipeline:
         for problem, members in zip(problems, completions, strict=True):
             verdicts = self.parts.verifier.verify_group(problem, [c.text for c in members])
             rollouts = tuple(
-                Rollout(index=i, completion=c, verdict=v)
-                for i, (c, v) in enumerate(zip(members, verdicts, strict=True))
+                Rollout(index=i, completion=c, verdict=v) for i, (c, v) in enumerate(zip(members, verdicts, strict=True))
             )
             groups.append(Group(problem=problem, rollouts=rollouts))
             for verdict in verdicts:
@@ -264,6 +260,4 @@ class Pipeline:
 
 
 def _overlong(prompt_ids: tuple[int, ...]) -> Completion:
-    return Completion(
-        prompt_ids=prompt_ids, token_ids=(), logprobs=(), text="", token_spans=(), finish_reason="overlong"
-    )
+    return Completion(prompt_ids=prompt_ids, token_ids=(), logprobs=(), text="", token_spans=(), finish_reason="overlong")

@@ -48,9 +48,7 @@ def examine(name: str, plugin: Any) -> tuple[str, ...]:
 def _unmarked(plugin: Any, hooks: tuple[str, ...]) -> list[str]:
     """Return the functions that look like hooks and would never be called."""
     return [
-        name
-        for name in dir(plugin)
-        if name.startswith("rosd_kit_") and name not in hooks and callable(getattr(plugin, name))
+        name for name in dir(plugin) if name.startswith("rosd_kit_") and name not in hooks and callable(getattr(plugin, name))
     ]
 
 

@@ -148,9 +148,7 @@ class PluginManager:
             reason = f"{VARIABLE} names it, but no installed plugin has this name.{did_you_mean(word, found)}"
             self._report(word, "-", "-", "-", "broken", reason)
 
-    def _add(
-        self, name: str, distribution: str, version: str, load: Callable[[], Any], *, file: str | None = None
-    ) -> None:
+    def _add(self, name: str, distribution: str, version: str, load: Callable[[], Any], *, file: str | None = None) -> None:
         """Import, examine and register one plugin; whatever goes wrong becomes its report."""
         if name in self._reports:
             reason = f"the name {name!r} is already taken by {self._reports[name]}"

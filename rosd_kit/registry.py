@@ -57,9 +57,7 @@ class Registry:
                 raise PluginError(fault)
             key = (cls.kind, cls.name)
             if taken := self.entries[cls.kind].get(cls.name) or new.get(key):
-                raise PluginError(
-                    f"{cls.kind} {cls.name!r} is taken by {taken.origin}; give {cls.__qualname__} another name"
-                )
+                raise PluginError(f"{cls.kind} {cls.name!r} is taken by {taken.origin}; give {cls.__qualname__} another name")
             new[key] = Entry(cls, origin)
         for (kind, name), entry in new.items():
             self.entries[kind][name] = entry
@@ -68,9 +66,7 @@ class Registry:
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the known names of a slot, sorted; raises `RecipeError` for an unknown slot."""
         if kind not in self.entries:
-            raise RecipeError(
-                f"{kind!r} is not a slot.{did_you_mean(kind, self.entries)} Slots: {', '.join(self.entries)}"
-            )
+            raise RecipeError(f"{kind!r} is not a slot.{did_you_mean(kind, self.entries)} Slots: {', '.join(self.entries)}")
         return tuple(sorted(self.entries[kind]))
 
     def entry(self, kind: str, name: str) -> Entry:
@@ -99,9 +95,7 @@ class Registry:
     def _broken_note(self) -> str:
         if not self.broken:
             return ""
-        return "\nPlugins that could not be used:" + "".join(
-            f"\n  {who}: {reason}" for who, reason in self.broken.items()
-        )
+        return "\nPlugins that could not be used:" + "".join(f"\n  {who}: {reason}" for who, reason in self.broken.items())
 
 
 def fault_of(cls: Any) -> str | None:

@@ -18,7 +18,7 @@ class LoraSettings(Config):
 
     rank: PositiveInt = 16
     """Rank of the update matrices."""
-    alpha: PositiveFloat = 32.0
+    alpha: PositiveInt = 32
     """Scale: the update is multiplied by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the adapter's input while training."""

@@ -23,7 +23,7 @@ class SignalWatch:
         if self.first_success is None:
             self.first_success = metrics.get("rollout/success")
         full = len(self.recent) == self.recent.maxlen
-        due = [text for name, holds, text in self._checks() if holds and full and not (name in self.said)]
+        due = [text for name, holds, text in self._checks() if holds and full and name not in self.said]
         self.said |= {name for name, holds, _ in self._checks() if holds and full}
         return due
 

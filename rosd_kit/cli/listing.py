@@ -49,9 +49,7 @@ def describe(registry: Registry, kind: str, name: str) -> None:
 
 def type_text(info: FieldInfo) -> str:
     """Return the type of an option in the words of a recipe: `quote | sentence`, `int > 0`."""
-    bounds = [
-        f"{sign} {getattr(rule, name)}" for rule in info.metadata for name, sign in _SIGNS.items() if _has(rule, name)
-    ]
+    bounds = [f"{sign} {getattr(rule, name)}" for rule in info.metadata for name, sign in _SIGNS.items() if _has(rule, name)]
     return " ".join([_words(info.annotation), " and ".join(bounds)]).strip()
 
 

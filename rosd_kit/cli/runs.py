@@ -28,22 +28,21 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Continue this run; only its steps can be changed.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything up to loading the model; then stop.")
+        bool, typer.Option("--dry-run", help="Check everything and show one sample end to end; train nothing.")
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train by a recipe."""
-    from rosd_kit.recipe import build_components
-
     manager = load_plugins(context, plugin)
     recipe, changes = _resumed(resume, recipe, overrides, profile) if resume else (recipe, overrides)
     if recipe is None:
         raise RunError("run: no recipe given. Write rosd-kit run RECIPE, such as rosd-kit run rosd, or --resume DIR")
     resolved = load(manager, recipe, changes, profile).recipe
     if dry_run:
-        build_components(resolved, manager.registry)
-        print(f"{resolved.name}: the recipe is valid and all its components can be built")
+        from rosd_kit.dryrun import rehearse
+
+        rehearse(resolved, manager)
         return
     from rosd_kit.display import make_display
     from rosd_kit.loop import execute
@@ -54,16 +53,11 @@ def run(
 
 def evaluate(
     context: typer.Context,
-    subject: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, a model's folder, or a hub name.")
-    ],
+    subject: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, a model's folder, or a hub name.")],
     overrides: Overrides = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Recipe whose task and settings to use. Default: the run's.")
-    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe whose task and settings to use. Default: the run's.")] = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
-    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Measure a run's last checkpoint, or a model, on every suite of the recipe's task."""
@@ -77,12 +71,10 @@ def evaluate(
     from rosd_kit.display import make_display
     from rosd_kit.evaluation.command import execute
 
-    execute(resolved, plugins=manager, run=folder, display=make_display(quiet=quiet, json=json))
+    execute(resolved, plugins=manager, run=folder, display=make_display(json=json, live=False))
 
 
-def _resumed(
-    folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None
-) -> tuple[str, list[str]]:
+def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:
     """Return the run's own recipe and the changes to it; anything but `steps=` would make it another run."""
     changes = [change for change in [recipe, *(overrides or ())] if change is not None]
     if profile is not None or any(not change.startswith("steps=") for change in changes):

@@ -12,9 +12,9 @@ from rosd_kit.display.plain import PlainDisplay
 __all__ = ["Display", "RunSummary", "make_display"]
 
 
-def make_display(*, quiet: bool = False, json: bool = False, console: Console | None = None) -> Display:
-    """Return the display for these flags: live on a terminal, plain lines elsewhere."""
+def make_display(*, quiet: bool = False, json: bool = False, live: bool = True, console: Console | None = None) -> Display:
+    """Return the display for these flags: live on a terminal, plain lines elsewhere or without `live`."""
     console = console or Console()
     if json:
         return JsonDisplay()
-    return LiveDisplay(console) if console.is_terminal and not quiet else PlainDisplay(console, quiet=quiet)
+    return LiveDisplay(console) if console.is_terminal and live and not quiet else PlainDisplay(console, quiet=quiet)

@@ -42,9 +42,7 @@ def localisation(metrics: Mapping[str, float]) -> str:
     total = sum(counts)
     if not total:
         return ""
-    told = ", ".join(
-        f"{kind.replace('_', ' ')} {100 * count / total:.0f}%" for kind, count in zip(kinds, counts, strict=True)
-    )
+    told = ", ".join(f"{kind.replace('_', ' ')} {100 * count / total:.0f}%" for kind, count in zip(kinds, counts, strict=True))
     return f"{told} of {total:.0f}"
 
 

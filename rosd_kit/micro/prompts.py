@@ -64,9 +64,7 @@ def _profile_options() -> dict[str, dict[str, dict[str, Any]]]:
 def _case(lesson: Lesson, problem: Problem) -> Case:
     """Return the case in which a run would ask this lesson's question."""
     said = lesson.response if lesson.kind != "feedback" else f"Answer : {lesson.response} ."
-    completion = Completion(
-        prompt_ids=(), token_ids=(), logprobs=(), text=said, token_spans=(), finish_reason="stop"
-    )
+    completion = Completion(prompt_ids=(), token_ids=(), logprobs=(), text=said, token_spans=(), finish_reason="stop")
     verdict = MicroVerifier().verify(problem, said)
     return Case(
         problem=problem,

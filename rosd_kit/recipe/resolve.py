@@ -32,9 +32,7 @@ class Resolution:
     provenance: Mapping[str, str]
 
 
-def load_recipe(
-    what: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
-) -> Recipe:
+def load_recipe(what: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry) -> Recipe:
     """Return the recipe of a file or a shipped name; see `resolve_recipe`."""
     return resolve_recipe(what, overrides, profile, registry=registry).recipe
 
@@ -166,8 +164,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
         if kind != "objective"
     }
     choices["objective"] = tuple(
-        _term("objective" if single else f"objective.{i}", term, source, registry)
-        for i, term in enumerate(slots["objective"])
+        _term("objective" if single else f"objective.{i}", term, source, registry) for i, term in enumerate(slots["objective"])
     )
     _refuse_bad_terms(choices["objective"])
     recipe = Recipe(**{field: getattr(core, field) for field in CoreSettings.model_fields}, **choices)

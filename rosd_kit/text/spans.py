@@ -7,7 +7,7 @@ determine beyond the first j, and the character that it leaves incomplete.
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,4 +65,5 @@ def _agreement(piece: str, text: str, offset: int) -> int:
     for length in range(len(piece), max(-1, len(piece) - 8), -1):
         if text.startswith(piece[:length], offset):
             return length
-    return len(os.path.commonprefix([piece, text[offset : offset + len(piece)]]))
+    same = (a == b for a, b in zip(piece, text[offset:], strict=False))
+    return sum(1 for _ in itertools.takewhile(bool, same))

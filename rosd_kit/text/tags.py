@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -36,9 +37,7 @@ def read_tag(text: str, tag: str) -> Tagged:
     """
     word = r"[\s_-]*".join(map(re.escape, tag.split("_")))
     marks = list(re.finditer(rf"<\s*(/?)\s*{word}\s*>", text, re.IGNORECASE))
-    pairs = [
-        (a.end(), b.start()) for a, b in zip(marks, marks[1:], strict=False) if not a.group(1) and b.group(1)
-    ]
+    pairs = [(a.end(), b.start()) for a, b in itertools.pairwise(marks) if not a.group(1) and b.group(1)]
     if not pairs:
         opened = any(not mark.group(1) for mark in marks)
         return Tagged(text=None, status="unclosed" if opened else "missing")

@@ -32,9 +32,7 @@ def cut(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def pad(
-    sequences: Sequence[Sequence[int]], *, pad_id: int, device: torch.device | str = "cpu"
-) -> Int[Tensor, "rows length"]:
+def pad(sequences: Sequence[Sequence[int]], *, pad_id: int, device: torch.device | str = "cpu") -> Int[Tensor, "rows length"]:
     """Return the sequences as one `[rows, longest]` tensor, padded on the right.
 
     Neither an attention mask nor positions go with it: causal attention never looks to the right, so no token sees the

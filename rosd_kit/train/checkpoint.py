@@ -97,7 +97,7 @@ def restore_random(checkpoint: Checkpoint) -> None:
 
 def _random_states() -> dict[str, Any]:
     name, keys, *rest = np.random.get_state(legacy=True)
-    return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}  # type: ignore[union-attr]
+    return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}
 
 
 def _write(folder: Path, parts: Parts, state: Mapping[str, Any]) -> None:

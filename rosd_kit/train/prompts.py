@@ -20,7 +20,8 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: M
         return _ids(tokenizer, _render(tokenizer, messages, template_options))
     marks = [f"\ue000{i}\ue001" for i in range(len(messages))]
     marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-    rest, ids = _render(tokenizer, marked, template_options), []
+    rest = _render(tokenizer, marked, template_options)
+    ids: list[int] = []
     for message, mark in zip(messages, marks, strict=True):
         before, found, rest = rest.partition(mark)
         ids.extend(_ids(tokenizer, before))
@@ -39,7 +40,7 @@ def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    """Encode text in which special tokens mean nothing; what still comes out as one becomes the unknown token or is left out."""
+    """Encode text in which special tokens mean nothing; what still comes out as one becomes unknown, or is left out."""
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
     kept = [unknown if i in special and i != unknown else i for i in ids]

@@ -35,7 +35,10 @@ def test_a_sum_is_asked_and_solved_as_people_write_it():
 
 
 def test_the_clock_wraps_at_twelve():
-    assert Clock().solve(Instance(start=(9,), moves=((5,), (7,)))) == (["9 plus 5 hours is 2", "2 plus 7 hours is 9"], "9")
+    assert Clock().solve(Instance(start=(9,), moves=((5,), (7,)))) == (
+        ["9 plus 5 hours is 2", "2 plus 7 hours is 9"],
+        "9",
+    )
     assert Clock().truth((10, 2)) == 12
 
 

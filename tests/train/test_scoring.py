@@ -104,9 +104,7 @@ def samples(count: int = 9) -> list[DistillSample]:
                 response_ids=response,
                 behaviour_logprobs=tuple(-4 * rng.random() for _ in response),
                 token_weights=tuple(rng.choice([0.0, 0.5, 1.0]) for _ in response),
-                teacher_views=tuple(
-                    TeacherView(prompt_ids=ids(3, 20), source="s") for _ in range((1, 2, 0, 1)[index % 4])
-                ),
+                teacher_views=tuple(TeacherView(prompt_ids=ids(3, 20), source="s") for _ in range((1, 2, 0, 1)[index % 4])),
                 reward=float(index % 2),
                 success=index % 2 == 1,
                 group_rewards=(0.0, 1.0, 1.0),
@@ -306,8 +304,7 @@ def test_nothing_weighted_is_a_loss_of_zero() -> None:
 def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
     student = qwen().train()
     data = [
-        DistillSample(**{**vars(s), "teacher_views": (TeacherView(prompt_ids=s.prompt_ids, source="same"),)})
-        for s in samples()
+        DistillSample(**{**vars(s), "teacher_views": (TeacherView(prompt_ids=s.prompt_ids, source="same"),)}) for s in samples()
     ]
     report = engine(student, (Expert(student),), samples=data, objectives=terms()[:1])
     assert report.loss == pytest.approx(0.0, abs=1e-15)

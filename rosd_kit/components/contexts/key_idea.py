@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from rosd_kit.components.contexts.building import teacher_prompt
 from rosd_kit.components.contexts.solution import SOLUTION
-from rosd_kit.contracts import Config, Context
+from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
 
@@ -27,7 +27,7 @@ class KeyIdea(Context):
     needs = frozenset({"reflection"})
     provides = frozenset({"teacher_prompt"})
 
-    class Config(Config):
+    class Config(Context.Config):
         """The prompt, and what stands in for a missing idea."""
 
         template: str = IDEA

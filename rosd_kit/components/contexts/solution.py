@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from rosd_kit.components.contexts.building import teacher_prompt
-from rosd_kit.contracts import Config, Context
+from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
 
@@ -24,7 +24,7 @@ class Solution(Context):
     needs = frozenset({"demonstration"})
     provides = frozenset({"teacher_prompt"})
 
-    class Config(Config):
+    class Config(Context.Config):
         """The prompt."""
 
         template: str = SOLUTION

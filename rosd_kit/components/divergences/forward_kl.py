@@ -17,9 +17,7 @@ class ForwardKL(Divergence):
 
     name = "forward_kl"
 
-    def per_token(
-        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
-    ) -> Float[Tensor, " tokens"]:
+    def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
         """Return KL(T||S) in nats, `[tokens]`."""
         log_s, log_t = floored(student), floored(teacher)
         return (log_t.exp() * (log_t - log_s)).sum(-1)

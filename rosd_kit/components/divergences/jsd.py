@@ -29,9 +29,7 @@ class JSD(Divergence):
         beta: float = Field(default=0.5, gt=0.0, lt=1.0)
         """The teacher's share in the mixture; towards 0 it acts like forward KL, towards 1 like reverse KL."""
 
-    def per_token(
-        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
-    ) -> Float[Tensor, " tokens"]:
+    def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
         """Return JSD_beta in nats, `[tokens]`; at most the entropy of a coin with bias beta."""
         beta: float = self.config.beta
         log_s, log_t = floored(student), floored(teacher)

@@ -18,9 +18,7 @@ class ReverseKL(Divergence):
     name = "reverse_kl"
     provides = frozenset({"sampled"})
 
-    def per_token(
-        self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]
-    ) -> Float[Tensor, " tokens"]:
+    def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
         """Return KL(S||T) in nats, `[tokens]`."""
         log_s, log_t = floored(student), floored(teacher)
         return (log_s.exp() * (log_s - log_t)).sum(-1)

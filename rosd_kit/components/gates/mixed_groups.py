@@ -7,7 +7,7 @@ from rosd_kit.types import GateDecision, Group, Passed
 
 
 class MixedGroups(Gate):
-    """Passes all rollouts of groups with at least one success and one failure (arXiv 2605.28014; GRPO's zero-deviation filter)."""
+    """Passes all rollouts of groups with at least one success and one failure (ROSD, arXiv 2605.28014)."""
 
     name = "mixed_groups"
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rosd_kit.components.localizers.weights import everywhere, from_character, nowhere
-from rosd_kit.contracts import Config, Localizer
+from rosd_kit.contracts import Localizer
 from rosd_kit.text.quotes import QuoteMatch, find_quote
 from rosd_kit.text.sentences import sentence_start
 from rosd_kit.types import Case, TokenWeights
@@ -19,7 +19,7 @@ class ErrorQuote(Localizer):
     name = "error_quote"
     needs = frozenset({"quote"})
 
-    class Config(Config):
+    class Config(Localizer.Config):
         """Where the weights begin, and what happens when the quote is not found."""
 
         boundary: Literal["quote", "sentence"] = "quote"

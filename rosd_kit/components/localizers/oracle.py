@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rosd_kit.components.localizers.weights import everywhere, from_character
-from rosd_kit.contracts import Config, Localizer
+from rosd_kit.contracts import Localizer
 from rosd_kit.types import Case, TokenWeights
 
 
@@ -15,7 +15,7 @@ class OracleLocalizer(Localizer):
     name = "oracle"
     needs = frozenset({"oracle"})
 
-    class Config(Config):
+    class Config(Localizer.Config):
         """Where the weights begin."""
 
         boundary: Literal["quote", "sentence"] = "quote"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import NonNegativeInt
 
-from rosd_kit.contracts import Config, Localizer
+from rosd_kit.contracts import Localizer
 from rosd_kit.types import Case, TokenWeights
 
 
@@ -14,7 +14,7 @@ class SkipFirst(Localizer):
     name = "skip_first"
     locates = False
 
-    class Config(Config):
+    class Config(Localizer.Config):
         """How many."""
 
         n: NonNegativeInt = 3

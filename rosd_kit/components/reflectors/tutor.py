@@ -1,6 +1,6 @@
 """ROSD's self-reflector: the model compares a wrong rollout with a right one and quotes the first error.
 
-Source: arXiv 2605.28014, section 3. The format is two tags, `<error_quote>` and `<explanation>`; right rollouts get only the latter.
+Source: arXiv 2605.28014. The format is two tags, `<error_quote>` and `<explanation>`; right rollouts get only the latter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, PositiveInt, field_validator
 
-from rosd_kit.contracts import Config, Generate, Reflector
+from rosd_kit.contracts import Generate, Reflector
 from rosd_kit.text.tags import read_tag, strip_thinking
 from rosd_kit.text.templates import check_template, fill
 from rosd_kit.types import Case, Completion, Problem, Prompt, Reflection, Sampling
@@ -57,7 +57,7 @@ class Tutor(Reflector):
     name = "tutor"
     provides = frozenset({"reflection", "quote"})
 
-    class Config(Config):
+    class Config(Reflector.Config):
         """Whose weights reflect, how, and on what prompt."""
 
         weights: Literal["frozen", "live"] = "frozen"

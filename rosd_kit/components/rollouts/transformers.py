@@ -18,7 +18,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from rosd_kit.contracts import Config, RolloutEngine
+from rosd_kit.contracts import RolloutEngine
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Weights
@@ -29,7 +29,7 @@ class TransformersEngine(RolloutEngine):
 
     name = "transformers"
 
-    class Config(Config):
+    class Config(RolloutEngine.Config):
         """Batching."""
 
         max_batch: PositiveInt = 256
@@ -143,7 +143,8 @@ def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequ
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     ids, mask = ids.to(student.device), mask.to(student.device)
-    cache: Any = DynamicCache(config=model.config)
+    config: Any = model.config
+    cache: Any = DynamicCache(config=config)
     out = model(
         input_ids=ids,
         attention_mask=mask,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from rosd_kit.contracts import Config, Task
+from rosd_kit.contracts import Task
 from rosd_kit.micro.corpus import draw_instance
 from rosd_kit.micro.domains import DOMAINS, SUITES
 from rosd_kit.micro.domains.base import Domain, Instance, first_error, write_solution
@@ -18,7 +18,7 @@ class Micro(Task):
     name = "micro"
     provides = frozenset({"solution", "oracle"})
 
-    class Config(Config):
+    class Config(Task.Config):
         """Which domain to train on."""
 
         train: Literal["sums", "sums_long", "coins", "clock", "colours"] = "sums"

@@ -6,7 +6,7 @@ import re
 
 from pydantic import field_validator
 
-from rosd_kit.contracts import Config, Verifier
+from rosd_kit.contracts import Verifier
 from rosd_kit.types import Problem, Verdict
 
 #: Only the end of a response can hold its final answer; this bounds what a regular expression has to search.
@@ -19,7 +19,7 @@ class Exact(Verifier):
     name = "exact"
     provides = frozenset({"feedback"})
 
-    class Config(Config):
+    class Config(Verifier.Config):
         """How the answer is found and compared."""
 
         pattern: str = r"(?i:answer)[^\S\n]{0,4}:[^\S\n]{0,4}([^\n]+)"

@@ -18,7 +18,7 @@ _VALUE = {"+": lambda a, b: a + b, "-": lambda a, b: a - b}
 
 
 def _allowed(a: int, sign: str, b: int) -> bool:
-    return LOW <= _VALUE[sign](a, b) <= TOP
+    return bool(LOW <= _VALUE[sign](a, b) <= TOP)
 
 
 def _draw_term(rng: random.Random, total: int) -> tuple[str, int]:
@@ -31,9 +31,7 @@ class _Arithmetic(Domain):
 
     def facts(self) -> list[Fact]:
         signs = ("+", "-")
-        return [
-            (a, s, b) for a in range(LOW, TOP + 1) for s in signs for b in range(2, OPERAND + 1) if _allowed(a, s, b)
-        ]
+        return [(a, s, b) for a in range(LOW, TOP + 1) for s in signs for b in range(2, OPERAND + 1) if _allowed(a, s, b)]
 
     def truth(self, fact: Any) -> int:
         a, sign, b = fact

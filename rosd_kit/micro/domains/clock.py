@@ -26,7 +26,7 @@ class Clock(Domain):
 
     def truth(self, fact: Any) -> int:
         shown, hours = fact
-        return (shown + hours - 1) % 12 + 1
+        return int((shown + hours - 1) % 12 + 1)
 
     def near_miss(self, fact: Any, rng: random.Random) -> int:
         return (self.truth(fact) - 1 + rng.choice((-2, -1, 1, 2))) % 12 + 1

@@ -1,0 +1,116 @@
+"""`rosd-kit run --dry-run`: one step's samples, one of them shown end to end, nothing trained and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from rosd_kit.contracts import RolloutEngine
+from rosd_kit.display.text import harmless
+from rosd_kit.errors import RunError
+from rosd_kit.pipeline import Pipeline
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import Recipe, build_components
+from rosd_kit.train.student import Student
+from rosd_kit.types import Completion, DistillSample, GenerateRequest, StepBatch, Trace, Weights
+
+#: A step may hold no wrong rollout that can be corrected; another is looked at, a few times.
+_TRIES = 5
+
+
+class _Listening:
+    """Passes requests on to an engine and remembers the prompts of its last call."""
+
+    def __init__(self, engine: RolloutEngine) -> None:
+        self.engine = engine
+        self.calls: list[list[tuple[int, ...]]] = []
+
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+        self.calls.append([request.prompt_ids for request in requests])
+        return self.engine.generate(requests, weights=weights)
+
+
+def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = None) -> None:
+    """Take steps up to the point of training until one has a sample, and print that sample.
+
+    Raises `RunError` when the student's prompt as sampled and as trained on differ, or no step yields anything to train on.
+    """
+    console = console or Console()
+    parts = build_components(recipe, plugins.registry)
+    student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in parts), seed=recipe.seed)
+    parts.rollout.start(student)
+    heard = _Listening(parts.rollout)
+    pipeline = Pipeline(
+        parts=parts,
+        engine=heard,  # type: ignore[arg-type]
+        encode=student.prompt_ids,
+        sampling=recipe.sampling,
+        group_size=recipe.group_size,
+        seed=recipe.seed,
+    )
+    try:
+        for step in range(_TRIES):
+            heard.calls.clear()
+            problems = parts.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+            batch = pipeline.step(problems, step)
+            if batch.samples:
+                break
+        else:
+            raise RunError(f"no sample to train on in {_TRIES} steps. Look at the gate: {dict(batch.metrics)}")
+    finally:
+        parts.rollout.close()
+    sample, trace = _most_telling(batch)
+    _check_prompt(student, sample, trace)
+    _show(console, student, sample, trace, heard.calls[1:])
+    console.print(f"\n{recipe.name}: valid; {len(batch.samples)} samples in this step; nothing was trained", highlight=False)
+
+
+def _most_telling(batch: StepBatch) -> tuple[DistillSample, Trace]:
+    """Return a sample with its trace, a wrong rollout if there is one."""
+    traces = {(t.case.problem.id, t.case.rollout.completion.token_ids): t for t in batch.traces}
+    pairs = [(sample, traces[sample.problem_id, sample.response_ids]) for sample in batch.samples]
+    return min(pairs, key=lambda pair: pair[0].success)
+
+
+def _check_prompt(student: Student, sample: DistillSample, trace: Trace) -> None:
+    if student.prompt_ids(trace.case.problem.messages) != sample.prompt_ids:
+        raise RunError("the student's prompt differs between sampling and training. Check the chat template and its options.")
+
+
+def _show(
+    console: Console, student: Student, sample: DistillSample, trace: Trace, later_calls: list[list[tuple[int, ...]]]
+) -> None:
+    def section(title: str, body: Text | str) -> None:
+        console.print(Rule(title, align="left"))
+        console.print(Text(harmless(body)) if isinstance(body, str) else body, soft_wrap=True)
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(student.tokenizer.decode(list(ids)))
+
+    case = trace.case
+    section("student prompt", decode(sample.prompt_ids))
+    section("response and its verdict", f"{case.rollout.completion.text}\n{case.rollout.verdict.feedback}")
+    asked = [ids for call in later_calls for ids in call if case.rollout.completion.text in decode(ids)]
+    if asked:
+        section("reflection prompt", decode(asked[0]))
+    if case.reflection and case.reflection.raw:
+        section(f"reflection ({case.reflection.status})", case.reflection.raw)
+    for view in sample.teacher_views:
+        section(f"teacher prompt ({view.source})", decode(view.prompt_ids))
+    outcome = trace.weights.outcome if trace.weights else "every token"
+    section(f"weighted tokens ({outcome})", _weighted(student, sample))
+
+
+def _weighted(student: Student, sample: DistillSample) -> Text:
+    """Return the response with the weighted tokens in reverse, or between [ ] where there is no colour."""
+    text, inside = Text(), False
+    for token, weight in zip(sample.response_ids, sample.token_weights, strict=True):
+        if bool(weight) != inside:
+            text.append("[ " if weight else "] ")
+            inside = bool(weight)
+        text.append(harmless(student.tokenizer.decode([token])), style="reverse" if weight else "")
+        text.append(" ")
+    return text.append("]" if inside else "")
