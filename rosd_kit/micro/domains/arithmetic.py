@@ -1,7 +1,7 @@
 """Facts about adding and subtracting small numbers, and the two domains that rest on them.
 
-`sums` is a bare chain; `coins` tells of two people's purses, so the same facts appear in other words and only some of
-the moves matter for the answer. What is learned of a fact in one is of use in the other.
+`sums` is a bare chain; `coins` tells of two people's purses, so the same facts appear in other words. What is learned of
+a fact in one is of use in the other.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ def _allowed(a: int, sign: str, b: int) -> bool:
     return bool(LOW <= _VALUE[sign](a, b) <= TOP)
 
 
-def _draw_term(rng: random.Random, total: int) -> tuple[str, int]:
-    options = [(sign, b) for sign in "+-" for b in range(2, OPERAND + 1) if _allowed(total, sign, b)]
-    return rng.choice(options)
+def _draw_chain(rng: random.Random, total: int, moves: int) -> tuple[tuple[str, int], ...]:
+    terms: list[tuple[str, int]] = []
+    for _ in range(moves):
+        options = [(sign, b) for sign in "+-" for b in range(2, OPERAND + 1) if _allowed(total, sign, b)]
+        sign, b = rng.choice(options)
+        terms.append((sign, b))
+        total = _VALUE[sign](total, b)
+    return tuple(terms)
 
 
 class _Arithmetic(Domain):
@@ -57,63 +62,39 @@ class Sums(_Arithmetic):
     name = "sums"
 
     def draw(self, rng: random.Random, moves: int) -> Instance:
-        start = total = rng.randint(LOW, TOP)
-        terms = []
-        for _ in range(moves):
-            sign, b = _draw_term(rng, total)
-            terms.append((sign, b))
-            total = _VALUE[sign](total, b)
-        return Instance(start=(start,), moves=tuple(terms))
+        start = rng.randint(LOW, TOP)
+        return Instance(start=(start,), moves=_draw_chain(rng, start, moves))
 
     def question(self, instance: Instance) -> str:
         words = {"+": "Add", "-": "Subtract"}
         told = " ".join(f"{words[sign]} {b} ." for sign, b in instance.moves)
         return f"Start at {instance.start[0]} . {told} What is the result ?"
 
-    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
-        return (state[0], *move)
-
-    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        return (result,)
-
     def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
         return f"{state[0]} {move[0]} {move[1]} = {result}"
 
 
 class Coins(_Arithmetic):
-    """Two purses: `Ann has 12 coins . Bob has 9 coins . Ann gets 5 . Bob pays 3 .`
+    """Two purses, one of which changes: `Ann has 12 coins . Bob has 9 coins . Bob gets 5 . Bob pays 3 .`
 
-    A state is `(first purse, second purse, first name, second name)`, a move `(whose, sign, amount)`.
+    The same facts as in `sums`, told in other words, beside a purse that does not matter. A state is
+    `(purse, owner, other purse, other owner, whether the other is named first)`.
     """
 
     name = "coins"
 
     def draw(self, rng: random.Random, moves: int) -> Instance:
-        names = rng.sample(NAMES, 2)
-        purses = [rng.randint(LOW, TOP), rng.randint(LOW, TOP)]
-        start = (*purses, *names)
-        told = []
-        for _ in range(moves):
-            who = rng.randrange(2)
-            sign, b = _draw_term(rng, purses[who])
-            told.append((who, sign, b))
-            purses[who] = _VALUE[sign](purses[who], b)
-        return Instance(start=start, moves=tuple(told), asked=told[rng.randrange(moves)][0])
+        owner, other = rng.sample(NAMES, 2)
+        purse = rng.randint(LOW, TOP)
+        start = (purse, owner, rng.randint(LOW, TOP), other, rng.random() < 0.5)
+        return Instance(start=start, moves=_draw_chain(rng, purse, moves))
 
     def question(self, instance: Instance) -> str:
-        first, second, *names = instance.start
+        purse, owner, other_purse, other, other_first = instance.start
         words = {"+": "gets", "-": "pays"}
-        told = " ".join(f"{names[who]} {words[sign]} {b} ." for who, sign, b in instance.moves)
-        owners = f"{names[0]} has {first} coins . {names[1]} has {second} coins ."
-        return f"{owners} {told} How many coins has {names[instance.asked]} ?"
-
-    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
-        who, sign, b = move
-        return (state[who], sign, b)
-
-    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        return (result, *state[1:]) if move[0] == 0 else (state[0], result, *state[2:])
+        purses = [f"{owner} has {purse} coins .", f"{other} has {other_purse} coins ."]
+        told = " ".join(f"{owner} {words[sign]} {b} ." for sign, b in instance.moves)
+        return f"{' '.join(purses[::-1] if other_first else purses)} {told} How many coins has {owner} ?"
 
     def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
-        who, sign, b = move
-        return f"{state[2 + who]} has {state[who]} {sign} {b} = {result}"
+        return f"{state[1]} has {state[0]} {move[0]} {move[1]} = {result}"

@@ -24,11 +24,14 @@ _LEXEME = re.compile(r"\d+|[A-Za-z]+|[^\sA-Za-z\d]")
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """One problem of a domain: where it starts, what is done, and which part of the end state is asked for."""
+    """One problem of a domain: the state it starts from, and what is done.
+
+    A state's first entry is what changes and what is asked for; the rest is scenery. The fact that a move rests on is
+    `(state[0], *move)`.
+    """
 
     start: tuple[Any, ...]
     moves: tuple[tuple[Any, ...], ...]
-    asked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,9 @@ class Lexeme:
 
 
 class Domain(ABC):
-    """A family of problems. Subclasses say what states, moves, facts and claims look like."""
+    """A family of problems. Subclasses say what states, moves and facts are and how they are told."""
 
     name: str
-    #: Fewest and most moves of an ordinary problem.
-    length: tuple[int, int] = (3, 4)
 
     @abstractmethod
     def draw(self, rng: random.Random, moves: int) -> Instance:
@@ -68,14 +69,6 @@ class Domain(ABC):
         """Return a wrong result that somebody might plausibly believe."""
 
     @abstractmethod
-    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
-        """Return the fact that a move rests on, in this state."""
-
-    @abstractmethod
-    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        """Return the state once a move has had this result."""
-
-    @abstractmethod
     def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
         """Return the claim's text."""
 
@@ -87,10 +80,10 @@ class Domain(ABC):
         """Return the claims that somebody with this belief makes, and the answer they arrive at."""
         state, claims = instance.start, []
         for move in instance.moves:
-            result = belief(self, self.fact_of(state, move))
+            result = belief(self, (state[0], *move))
             claims.append(self.claim(state, move, result))
-            state = self.after(state, move, result)
-        return claims, str(state[instance.asked])
+            state = (result, *state[1:])
+        return claims, str(state[0])
 
     def solve(self, instance: Instance) -> tuple[list[str], str]:
         """Return the right claims and the right answer."""

@@ -31,11 +31,5 @@ class Clock(Domain):
     def near_miss(self, fact: Any, rng: random.Random) -> int:
         return (self.truth(fact) - 1 + rng.choice((-2, -1, 1, 2))) % 12 + 1
 
-    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
-        return (state[0], move[0])
-
-    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        return (result,)
-
     def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
         return f"{state[0]} plus {move[0]} hours is {result}"

@@ -37,11 +37,5 @@ class Colours(Domain):
     def near_miss(self, fact: Any, rng: random.Random) -> str:
         return rng.choice([colour for colour in COLOURS if colour != self.truth(fact)])
 
-    def fact_of(self, state: tuple[Any, ...], move: tuple[Any, ...]) -> Fact:
-        return (state[0], move[0])
-
-    def after(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        return (result,)
-
     def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
         return f"{state[0]} with {move[0]} gives {result}"
