@@ -27,29 +27,41 @@ class Exact(Verifier):
         ignore_case: bool = False
         """Compare without regard to upper and lower case."""
         strip: str = " \t.*$`"
-        """Characters taken off both ends of the answer."""
+        """Characters taken off both ends of the answer; a full stop only off its end, so that `.5` is not `5`."""
+        drop: str = ""
+        """Regular expression of what makes no difference, such as `,(?=\\d{3})` or ` (km|cm)$`; empty drops nothing."""
 
         @field_validator("pattern")
         @classmethod
         def _one_group(cls, pattern: str) -> str:
-            try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error}") from error
+            groups = _compiled(pattern).groups
             if groups != 1:
                 raise ValueError(f"needs exactly one group (...), has {groups}")
             return pattern
 
+        @field_validator("drop")
+        @classmethod
+        def _expression(cls, drop: str) -> str:
+            return _compiled(drop).pattern
+
     def verify(self, problem: Problem, text: str) -> Verdict:
         found = re.findall(self.config.pattern, text[-_TAIL:])
-        if not found:
+        said, right = self._plain(found[-1] if found else ""), self._plain(problem.answer)
+        if not said:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
-        said, right = self._plain(found[-1]), self._plain(problem.answer)
         success = said == right
         return Verdict(
             score=float(success), success=success, feedback=f"The answer {said!r} is {'right' if success else 'wrong'}."
         )
 
     def _plain(self, answer: str) -> str:
-        answer = " ".join(answer.split()).strip(self.config.strip)
+        answer = " ".join(answer.split()).lstrip(self.config.strip.replace(".", "")).rstrip(self.config.strip)
+        answer = re.sub(self.config.drop, "", answer)
         return answer.casefold() if self.config.ignore_case else answer
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
