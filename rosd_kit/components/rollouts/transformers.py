@@ -18,7 +18,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from rosd_kit.contracts import RolloutEngine
+from rosd_kit.contracts import Expert, RolloutEngine
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Weights
@@ -48,19 +48,16 @@ class TransformersEngine(RolloutEngine):
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         fitting = [i for i in order if len(requests[i].prompt_ids) < limit]
         source = self.student.initial() if weights == "initial" else nullcontext(self.student.model)
-        with source as model, torch.inference_mode():
-            was_training = model.training
-            model.eval()
+        with source as model, Expert(model).active(), torch.inference_mode():
             for start in range(0, len(fitting), self.config.max_batch):
                 chunk = fitting[start : start + self.config.max_batch]
                 answers = _continue(model, self.student, [requests[i] for i in chunk], limit)
                 for i, (ids, logprobs) in zip(chunk, answers, strict=True):
-                    done[i] = self._completion(requests[i], ids, logprobs)
-            model.train(was_training)
-        return [c or self._completion(r, [], [], overlong=True) for r, c in zip(requests, done, strict=True)]
+                    done[i] = self._completion(requests[i], ids, logprobs, weights)
+        return [c or self._completion(r, [], [], weights, overlong=True) for r, c in zip(requests, done, strict=True)]
 
     def _completion(
-        self, request: GenerateRequest, ids: list[int], logprobs: list[float], *, overlong: bool = False
+        self, request: GenerateRequest, ids: list[int], logprobs: list[float], weights: Weights, *, overlong: bool = False
     ) -> Completion:
         text, spans = decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids
@@ -71,7 +68,7 @@ class TransformersEngine(RolloutEngine):
             text=text,
             token_spans=tuple(spans),
             finish_reason="overlong" if overlong else "stop" if ended else "length",
-            weight_version=self.version,
+            weight_version=self.version if weights == "live" else 0,
         )
 
 
@@ -80,7 +77,7 @@ def _continue(
 ) -> list[tuple[list[int], list[float]]]:
     """Continue every request until its end token or its budget; return ids and log-probs, in order."""
     device = student.device
-    live, logits = _prefill(model, student, requests)
+    live, logits = _prefill(model, student, requests, limit)
     budgets = [min(r.sampling.max_new_tokens, limit - len(r.prompt_ids)) for r in requests]
     uniforms = _uniforms(requests, max(budgets)).to(device)
     drawing = _Drawing.of(requests, device)
@@ -110,6 +107,7 @@ class _Live:
     cache: DynamicCache
     mask: Tensor
     position: Tensor
+    last_position: int
 
     def keep(self, chosen: Tensor) -> None:
         """Drop all other rows."""
@@ -127,12 +125,13 @@ class _Live:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.position = self.position + 1
+        # Finished rows may run on for a while, past the last position that the model has.
+        self.position = (self.position + 1).clamp(max=self.last_position)
         logits: Tensor = out.logits[:, -1]
         return logits
 
 
-def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequest]) -> tuple[_Live, Tensor]:
+def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Live, Tensor]:
     """Run each different prompt once, left-padded, and spread cache and logits over the requests that share it."""
     prompts = list(dict.fromkeys(r.prompt_ids for r in requests))
     place = {prompt: i for i, prompt in enumerate(prompts)}
@@ -156,7 +155,7 @@ def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequ
     spread = torch.tensor([place[r.prompt_ids] for r in requests], device=student.device)
     cache.batch_select_indices(spread)
     rows = torch.arange(len(requests), device=student.device)
-    live = _Live(rows=rows, cache=cache, mask=mask[spread], position=mask[spread].sum(1))
+    live = _Live(rows=rows, cache=cache, mask=mask[spread], position=mask[spread].sum(1), last_position=limit - 1)
     return live, out.logits[:, -1][spread]
 
 
@@ -185,20 +184,23 @@ class _Drawing:
     def draw(self, logits: Tensor, uniform: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[rows]` tokens and their log-probs at the sampling temperature, over the whole distribution."""
         logp = torch.log_softmax(logits.float() / self.temperature[rows, None], dim=-1)
-        p, order = logp.exp(), None
+        p = logp.exp()
         if self.any_nucleus:
-            p, order = p.sort(dim=-1, descending=True, stable=True)
-            before = p.cumsum(-1) - p
-            p = p.masked_fill(before >= self.top_p[rows, None], 0.0)
+            p = _nucleus(p, self.top_p[rows, None])
         mass = p.double().cumsum(-1)
         # The first entry whose cumulative mass exceeds the drawn share; a zero-probability entry never does so first.
         token = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).clamp(max=p.shape[-1] - 1)
-        if order is not None:
-            token = order.gather(1, token)
         chosen = token.squeeze(1)
         if self.any_greedy:
             chosen = torch.where(self.greedy[rows], logits.argmax(-1), chosen)
         return chosen, logp.gather(1, chosen[:, None]).squeeze(1)
+
+
+def _nucleus(p: Tensor, top_p: Tensor) -> Tensor:
+    """Set to zero what lies outside the most likely entries that together hold `top_p`; entries keep their places."""
+    ranked, order = p.sort(dim=-1, descending=True, stable=True)
+    outside = (ranked.cumsum(-1) - ranked >= top_p) & (top_p < 1)
+    return torch.zeros_like(p).scatter(1, order, ranked.masked_fill(outside, 0.0))
 
 
 def _uniforms(requests: Sequence[GenerateRequest], length: int) -> Tensor:
