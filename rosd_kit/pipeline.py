@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rosd_kit.contracts import RolloutEngine
+from rosd_kit.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.parts import Parts
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import SamplingSettings
@@ -164,20 +165,21 @@ class Pipeline:
         """Attach a reflection to every case; the reflector's prompts are budgeted and batched here."""
         self.on_phase("reflect")
         began = time.perf_counter()
-        made = 0
+        asked = made = 0
 
         def generate(
             prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
         ) -> list[Completion]:
-            nonlocal made
+            nonlocal asked, made
             requests = [
                 GenerateRequest(
                     prompt_ids=self._encode_within(prompt, max_prompt_tokens, "reflect", tally) or (),
                     sampling=sampling,
                     seed=stable_seed(self.seed, "reflect", step, i),
                 )
-                for i, prompt in enumerate(prompts)
+                for i, prompt in enumerate(prompts, start=asked)
             ]
+            asked += len(prompts)
             done = self._ask(requests, max_prompt_tokens, weights)
             made += sum(len(c.token_ids) for c in done)
             return done
@@ -186,12 +188,9 @@ class Pipeline:
         tally.timed("reflect", made, time.perf_counter() - began)
         for case, reflection in zip(cases, reflections, strict=True):
             tally.add(f"reflect/{reflection.status}")
-            truth = case.truth
-            if truth is None or truth.status == "none" or case.rollout.verdict.success:
-                continue
-            told = case.rollout.completion.text[truth.start : truth.end]
-            tally.add("oracle/quote_right", float(bool(told) and (reflection.quote or "").strip() == told))
-            tally.add("oracle/quote_asked", float(bool(told)))
+            if truth := judged_truth(case):
+                for name, amount in judge_reflection(case.rollout.completion.text, truth, reflection).items():
+                    tally.add(f"oracle/{name}", amount)
         return [replace(case, reflection=r) for case, r in zip(cases, reflections, strict=True)]
 
     def _sample(
@@ -225,29 +224,20 @@ class Pipeline:
     def _locate(self, case: Case, tally: Tally) -> TokenWeights:
         weights = self.parts.localizer.locate(case)
         tally.add(f"localize/{weights.outcome}")
-        truth = case.truth
-        judged = self.parts.localizer.locates and truth is not None and not case.rollout.verdict.success
-        if judged and truth is not None and truth.status != "none":
-            at = weights.start_char
-            if at == truth.start:
-                tally.add("oracle/exact_start")
-            elif at is not None and truth.sentence_start <= at <= truth.end:
-                tally.add("oracle/within_step")
-            else:
-                tally.add("oracle/missed")
+        truth = judged_truth(case)
+        if truth and self.parts.localizer.locates:
+            tally.add(f"oracle/{judge_start(case.rollout.completion.text, truth, weights.start_char)}")
         return weights
 
     def _teacher_views(self, case: Case, tally: Tally) -> tuple[TeacherView, ...]:
-        prompts = self.parts.context.prompts(case)
-        encoded = [
-            (self._encode_within(prompt, self.sampling.max_teacher_prompt_tokens, "teacher", tally), prompt)
-            for prompt in prompts
-        ]
-        return tuple(
-            TeacherView(prompt_ids=ids, source=case.views[i].source if i < len(case.views) else "idea")
-            for i, (ids, _) in enumerate(encoded)
-            if ids is not None
-        )
+        views = []
+        for prompt in self.parts.context.prompts(case):
+            told = _privileged(case, prompt)
+            tally.add(f"context/{'+'.join(told) or 'other'}")
+            ids = self._encode_within(prompt, self.sampling.max_teacher_prompt_tokens, "teacher", tally)
+            if ids is not None:
+                views.append(TeacherView(prompt_ids=ids, source=", ".join(told.values()) or "other"))
+        return tuple(views)
 
     def _encode_within(self, prompt: Prompt, budget: int, what: str, tally: Tally) -> tuple[int, ...] | None:
         """Return the prompt's ids under the budget, or None where even the parts that must stay do not fit."""
@@ -257,6 +247,16 @@ class Pipeline:
             tally.add(f"budget/{what}_overlong")
             return None
         return self.encode(fitted.messages)
+
+
+def _privileged(case: Case, prompt: Prompt) -> dict[str, str]:
+    """Return what a teacher's prompt tells beyond the problem: kind of text to its source, in the order of the prompt."""
+    known = {view.text.strip(): ("demonstration", view.source) for view in case.views}
+    known[case.rollout.verdict.feedback.strip()] = ("feedback", "feedback")
+    if case.reflection and case.reflection.idea:
+        known[case.reflection.idea.strip()] = ("idea", "idea")
+    told = (section.text.strip() for section in prompt.sections if section.keep)
+    return dict(known[text] for text in told if text in known)
 
 
 def _overlong(prompt_ids: tuple[int, ...]) -> Completion:

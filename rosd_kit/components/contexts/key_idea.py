@@ -32,6 +32,8 @@ class KeyIdea(Context):
 
         template: str = IDEA
         """With an idea: {problem} {idea} {feedback}."""
+        feedback: bool = False
+        """Tell what the verifier said of the attempt, too: it fills {feedback}, which is empty otherwise."""
         fallback: Literal["solution", "skip"] = "solution"
         """No idea: show the demonstration as SDPO does, or leave the rollout out."""
         fallback_template: str = SOLUTION
@@ -50,8 +52,10 @@ class KeyIdea(Context):
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         idea = case.reflection.idea if case.reflection else None
         if idea:
-            return (teacher_prompt(case.problem, self.config.template, {"idea": idea, "feedback": ""}),)
+            said = case.rollout.verdict.feedback if self.config.feedback else ""
+            fields = {"idea": idea, "feedback": f"{said}\n\n" if said else ""}
+            return (teacher_prompt(case.problem, self.config.template, fields),)
         if self.config.fallback == "solution" and case.views:
-            fields = {"solution": case.views[0].text}
-            return (teacher_prompt(case.problem, self.config.fallback_template, fields),)
+            solution = {"solution": case.views[0].text}
+            return (teacher_prompt(case.problem, self.config.fallback_template, solution),)
         return ()

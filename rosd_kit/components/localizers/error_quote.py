@@ -37,7 +37,7 @@ class ErrorQuote(Localizer):
         if found is None:
             return self._without_quote(case)
         start = found.start
-        if self.config.boundary == "sentence":
+        if self.config.boundary == "sentence" and start < len(completion.text):
             start = sentence_start(completion.text, start)
         outcome = f"{found.outcome}_ambiguous" if found.occurrences > 1 else found.outcome
         return from_character(completion, start, outcome)

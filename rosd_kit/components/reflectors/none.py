@@ -14,4 +14,4 @@ class NoReflector(Reflector):
     name = "none"
 
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
-        return [Reflection(status="none")] * len(cases)
+        return [Reflection(status="skipped")] * len(cases)

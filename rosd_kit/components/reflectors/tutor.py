@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
 from rosd_kit.contracts import Generate, Reflector
 from rosd_kit.text.tags import read_tag, strip_thinking
@@ -64,7 +64,7 @@ class Tutor(Reflector):
         """`frozen`: the weights the run began with (the paper); `live`: the student's."""
         temperature: NonNegativeFloat = 0.0
         """0 is greedy (the paper)."""
-        top_p: float = 1.0
+        top_p: float = Field(default=1.0, gt=0.0, le=1.0)
         """Nucleus mass, when the temperature is not 0."""
         max_prompt_tokens: PositiveInt = 8192
         """Budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
