@@ -48,7 +48,7 @@ def make_rollout() -> Callable[..., Rollout]:
     return rollout
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_case() -> Callable[..., Case]:
     def make(
         pieces: Sequence[str],

@@ -1,0 +1,128 @@
+"""What the teacher is told."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from rosd_kit.components.contexts import COMPONENTS, Feedback, KeyIdea, NoContext, Solution, SolutionAndIdea
+from rosd_kit.text.budget import assemble, fit
+from rosd_kit.types import Case, Completion, Problem, Reflection, Rollout, Verdict, View
+
+IDEA = Reflection(idea="carry the one")
+
+
+def texts(component, case) -> list[str]:
+    return [assemble(prompt)[-1]["content"] for prompt in component.prompts(case)]
+
+
+def test_the_key_idea_is_told_without_any_solution(make_case):
+    case = make_case(["my", " try"], views=["the right way"], reflection=IDEA, feedback="wrong, sorry")
+    assert texts(KeyIdea(), case) == [
+        "question p\n\nThe following is the key idea to solve the question:\ncarry the one\n\n"
+        "Correctly solve the original question."
+    ]
+
+
+def test_the_key_idea_may_come_with_feedback(make_case):
+    component = KeyIdea(KeyIdea.Config(feedback=True))
+    (said,) = texts(component, make_case(["try"], reflection=IDEA, feedback="wrong, sorry"))
+    assert said.startswith("question p\n\nwrong, sorry\n\nThe following is the key idea")
+    assert texts(component, make_case(["try"], reflection=IDEA)) == texts(KeyIdea(), make_case(["try"], reflection=IDEA))
+
+
+@pytest.mark.parametrize("reflection", [None, Reflection(status="unparsable"), Reflection(idea="", quote="q")])
+def test_without_an_idea_the_demonstration_stands_in_or_nothing(make_case, reflection):
+    case = make_case(["try"], views=["first way", "second way"], reflection=reflection)
+    assert texts(KeyIdea(), case) == [
+        "question p\n\nCorrect solution:\nfirst way\n\nCorrectly solve the original question.",
+    ]
+    assert texts(KeyIdea(KeyIdea.Config(fallback="skip")), case) == []
+    assert texts(KeyIdea(), make_case(["try"], reflection=reflection)) == []
+
+
+def test_each_demonstration_is_a_prompt_of_its_own(make_case):
+    case = make_case(["try"], views=["first way", "second way"], reflection=IDEA)
+    found = texts(Solution(), case)
+    assert ["first way" in t for t in found] == [True, False] and ["second way" in t for t in found] == [False, True]
+    assert not any("carry" in t for t in found)
+    assert texts(Solution(), make_case(["try"], reflection=IDEA)) == []
+
+
+def test_solution_and_idea_needs_both(make_case):
+    (found,) = texts(SolutionAndIdea(), make_case(["try"], views=["the way"], reflection=IDEA))
+    assert found.index("the way") < found.index("carry the one")
+    assert texts(SolutionAndIdea(), make_case(["try"], reflection=IDEA)) == []
+    assert texts(SolutionAndIdea(), make_case(["try"], views=["the way"])) == []
+    assert texts(SolutionAndIdea(), make_case(["try"], views=["the way"], reflection=Reflection(status="no_idea"))) == []
+
+
+def test_feedback_is_told_where_there_is_some_and_the_attempt_on_demand(make_case):
+    case = make_case(["my", " try"], feedback="4 is wrong", views=["the way"], reflection=IDEA)
+    (found,) = texts(Feedback(), case)
+    assert "4 is wrong" in found and not any(word in found for word in ("my try", "the way", "carry"))
+    attempt = Feedback(Feedback.Config(template="{problem} tried {attempt} heard {feedback}"))
+    assert texts(attempt, case) == ["question p tried my try heard 4 is wrong"]
+    assert texts(Feedback(), make_case(["try"])) == []
+
+
+def test_no_context_tells_nothing(make_case):
+    assert NoContext().prompts(make_case(["try"], views=["way"], reflection=IDEA, feedback="no")) == ()
+
+
+def chat() -> Case:
+    messages = (
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": "2 + 2 ?"},
+    )
+    completion = Completion(prompt_ids=(), token_ids=(), logprobs=(), text="5", token_spans=(), finish_reason="stop")
+    return Case(
+        problem=Problem(id="p", messages=messages, answer="4"),
+        rollout=Rollout(index=0, completion=completion, verdict=Verdict(score=0.0, success=False, feedback="5 is wrong")),
+        views=(View(text="the right way", source="reference"),),
+        reflection=IDEA,
+    )
+
+
+@pytest.mark.parametrize("component", [c for c in COMPONENTS if c is not NoContext])
+def test_only_the_last_message_of_a_chat_is_rewritten(component):
+    case = chat()
+    (prompt,) = component().prompts(case)
+    messages = assemble(prompt)
+    assert messages[:-1] == case.problem.messages[:-1]
+    assert messages[-1]["role"] == "user" and messages[-1]["content"].startswith("2 + 2 ?")
+
+
+@pytest.mark.parametrize("component", [c for c in COMPONENTS if c is not NoContext])
+def test_a_tight_budget_shortens_the_privileged_text_and_nothing_else(component):
+    (prompt,) = component().prompts(chat())
+    whole = sum(len(m["content"]) for m in assemble(prompt))
+    fitted = fit(prompt, lambda messages: sum(len(m["content"]) for m in messages), whole - 4)
+    assert fitted.fits and fitted.cut == 1
+    assert fitted.messages[:-1] == prompt.head
+    content = fitted.messages[-1]["content"]
+    assert all(section.text in content for section in prompt.sections if section.keep == 0)
+
+
+def test_when_both_do_not_fit_the_solution_is_shortened_before_the_idea():
+    (prompt,) = SolutionAndIdea().prompts(chat())
+    whole = sum(len(m["content"]) for m in assemble(prompt))
+    content = fit(prompt, lambda messages: sum(len(m["content"]) for m in messages), whole - 4).messages[-1]["content"]
+    assert "carry the one" in content and "the right way" not in content
+
+
+def test_text_that_looks_like_a_field_is_told_as_it_is(make_case):
+    case = make_case(["try"], views=["{idea} {problem}"], reflection=Reflection(idea="{solution}"))
+    (found,) = texts(SolutionAndIdea(), case)
+    assert "Correct solution:\n{idea} {problem}\n" in found and "question:\n{solution}\n" in found
+
+
+@pytest.mark.parametrize(
+    ("component", "template"),
+    [(Solution, "{problem} {idea}"), (KeyIdea, "{idea}"), (Feedback, "{problem} {solution}"), (SolutionAndIdea, "nothing")],
+)
+def test_a_template_with_a_wrong_field_or_without_the_problem_is_refused(component, template):
+    with pytest.raises(ValidationError, match=r"unknown field|must hold"):
+        component.Config(template=template)

@@ -1,0 +1,198 @@
+"""What went wrong and how to do it right: prompts, formats and statuses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rosd_kit.components.reflectors import NoReflector, OracleReflector, Tutor
+from rosd_kit.components.reflectors.tutor import read_reflection, told
+from rosd_kit.text.budget import assemble
+from rosd_kit.types import Completion, FirstError, Problem, Reflection
+
+QUOTE, IDEA = "<error_quote>2 + 2 = 5</error_quote>", "<explanation>it is 4</explanation>"
+
+
+def answering(text: str, finish: str = "stop") -> Completion:
+    return Completion(prompt_ids=(1,), token_ids=(2,), logprobs=(0.0,), text=text, token_spans=((0, 1),), finish_reason=finish)
+
+
+class Asked:
+    """Stands for the pipeline's generate: notes what it was asked and gives prepared answers."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = answers
+        self.calls: list[dict] = []
+
+    def __call__(self, prompts, *, sampling, max_prompt_tokens, weights):
+        self.calls.append(
+            {"prompts": prompts, "sampling": sampling, "max_prompt_tokens": max_prompt_tokens, "weights": weights}
+        )
+        return [answering(text) for text in self.answers]
+
+
+def prompt_text(prompt) -> str:
+    (message,) = assemble(prompt)
+    assert message["role"] == "user"
+    return message["content"]
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "right", "expected"),
+    [
+        (QUOTE + IDEA, "stop", False, ("it is 4", "2 + 2 = 5", "ok")),
+        (f"Sure.\n{QUOTE}\nand\n{IDEA} Bye.", "stop", False, ("it is 4", "2 + 2 = 5", "ok")),
+        (QUOTE + IDEA, "length", False, ("it is 4", "2 + 2 = 5", "ok")),
+        (QUOTE, "stop", False, (None, "2 + 2 = 5", "no_idea")),
+        (IDEA, "stop", False, ("it is 4", None, "no_quote")),
+        ("I do not know", "stop", False, (None, None, "unparsable")),
+        ("", "stop", False, (None, None, "unparsable")),
+        (QUOTE + "<explanation>it", "length", False, (None, "2 + 2 = 5", "truncated")),
+        ("<error_quote>2 +", "length", False, (None, None, "truncated")),
+        ("<error_quote> </error_quote>" + IDEA, "stop", False, ("it is 4", None, "no_quote")),
+        (f"<think>{QUOTE}<explanation>no</explanation></think>{IDEA}", "stop", False, ("it is 4", None, "no_quote")),
+        (f"<think>{QUOTE}{IDEA}", "length", False, (None, None, "truncated")),
+        (f"<error_quote>old</error_quote>{QUOTE}{IDEA}", "stop", False, ("it is 4", "2 + 2 = 5", "ok")),
+        (IDEA, "stop", True, ("it is 4", None, "ok")),
+        (QUOTE + IDEA, "stop", True, ("it is 4", None, "ok")),
+        (QUOTE, "stop", True, (None, None, "unparsable")),
+        ("valid", "length", True, (None, None, "truncated")),
+    ],
+)
+def test_a_reflection_is_read_with_a_status_for_what_is_missing(text, finish, right, expected):
+    found = read_reflection(answering(text, finish), right=right)
+    assert (found.idea, found.quote, found.status) == expected
+    assert found.raw == text and found.quote_start is None
+
+
+@pytest.mark.parametrize("finish", ["overlong", "abort"])
+def test_a_prompt_that_was_not_answered_tells_why(finish):
+    assert read_reflection(answering("", finish), right=False) == Reflection(status=finish)
+
+
+@given(
+    text=st.lists(st.sampled_from(["<error_quote>", "</error_quote>", "<explanation>", "</explanation>", "<think>", "x", "{"]))
+)
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_read_and_ok_means_that_everything_is_there(text):
+    for right in (False, True):
+        found = read_reflection(answering(" ".join(text)), right=right)
+        assert (found.status == "ok") == (found.idea is not None and (right or found.quote is not None))
+
+
+def test_a_wrong_rollout_is_compared_with_its_demonstration_in_the_papers_form(make_case):
+    prompt = Tutor().prompt(make_case(["my", " try"], views=["the right way"]))
+    text = prompt_text(prompt)
+    parts = ["question p", "[Correct Solution]\nthe right way\n", "[Incorrect Solution]\nmy try\n", "[Answer]\n29\n"]
+    assert [text.count(part) for part in parts] == [1, 1, 1, 1]
+    assert sorted(parts, key=text.index) == parts
+    assert "<error_quote>" in text and "<explanation>" in text
+    assert {section.text: section.keep for section in prompt.sections if section.keep} == {"the right way": 1, "my try": 2}
+
+
+def test_a_right_rollout_is_asked_for_the_explanation_alone(make_case):
+    text = prompt_text(Tutor().prompt(make_case(["my", " try"], right=True, views=["another way"])))
+    assert "my try" in text and "[Answer]\n29\n" in text and "<explanation>" in text
+    assert "error_quote" not in text and "another way" not in text
+
+
+def test_data_that_looks_like_a_template_field_is_plain_text(make_case):
+    text = prompt_text(Tutor().prompt(make_case(["{answer} {demonstration}"], views=["{response}"])))
+    assert "[Incorrect Solution]\n{answer} {demonstration}\n" in text and "[Correct Solution]\n{response}\n" in text
+
+
+def test_the_whole_message_list_is_told():
+    messages = ({"role": "system", "content": "be brief"}, {"role": "user", "content": "2 + 2 ?"})
+    assert told(Problem(id="p", messages=messages, answer="4")) == "system: be brief\n\nuser: 2 + 2 ?"
+    assert told(Problem(id="p", messages=messages[1:], answer="4")) == "2 + 2 ?"
+
+
+def test_only_rollouts_that_can_be_reflected_on_are_asked_about(make_case):
+    cases = [
+        make_case(["wrong"], views=["way"]),
+        make_case(["no demonstration"]),
+        make_case(["right"], right=True),
+    ]
+    asked = Asked(QUOTE + IDEA, IDEA)
+    found = Tutor().reflect(cases, asked)
+    assert [(r.status, r.idea, r.quote) for r in found] == [
+        ("ok", "it is 4", "2 + 2 = 5"),
+        ("skipped", None, None),
+        ("ok", "it is 4", None),
+    ]
+    assert [("wrong" in prompt_text(p), "right" in prompt_text(p)) for p in asked.calls[0]["prompts"]] == [
+        (True, True),
+        (False, True),
+    ]
+
+
+def test_right_rollouts_can_be_left_out_and_nothing_is_asked_for_nothing(make_case):
+    asked = Asked()
+    tutor = Tutor(Tutor.Config(reflect_right=False))
+    assert [r.status for r in tutor.reflect([make_case(["right"], right=True)], asked)] == ["skipped"]
+    assert tutor.reflect([], asked) == [] and asked.calls == []
+
+
+def test_the_paper_reflects_greedily_with_the_initial_weights(make_case):
+    asked = Asked(QUOTE + IDEA)
+    Tutor().reflect([make_case(["wrong"], views=["way"])], asked)
+    call = asked.calls[0]
+    assert (call["weights"], call["max_prompt_tokens"]) == ("initial", 8192)
+    assert (call["sampling"].temperature, call["sampling"].max_new_tokens) == (0.0, 4096)
+    assert Tutor().wants_initial()
+
+
+def test_the_tutors_options_reach_the_engine(make_case):
+    asked = Asked(QUOTE + IDEA)
+    options = {"weights": "live", "temperature": 0.7, "top_p": 0.9, "max_prompt_tokens": 50, "max_new_tokens": 20}
+    tutor = Tutor(Tutor.Config(**options))
+    tutor.reflect([make_case(["wrong"], views=["way"])], asked)
+    call = asked.calls[0]
+    assert (call["weights"], call["max_prompt_tokens"]) == ("live", 50)
+    sampling = call["sampling"]
+    assert (sampling.temperature, sampling.top_p, sampling.max_new_tokens) == (0.7, 0.9, 20)
+    assert not tutor.wants_initial()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"wrong_template": "{problem} {solution}"},
+        {"wrong_template": "no problem"},
+        {"right_template": "{problem} {demonstration}"},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"temperature": -1.0},
+        {"weights": "ema"},
+    ],
+)
+def test_options_that_cannot_work_are_refused(options):
+    with pytest.raises(ValidationError):
+        Tutor.Config(**options)
+
+
+def test_the_oracle_tells_the_truth(make_case):
+    truth = FirstError(status="error", start=2, end=5, sentence_start=0, replacement="xyz", idea="do xyz")
+    wrong, early, right = OracleReflector().reflect(
+        [
+            make_case(["ab", "cde", "fg"], truth=truth),
+            make_case(["ab"], truth=FirstError(status="incomplete", start=2, end=2, sentence_start=2, idea="go on")),
+            make_case(["ab"], right=True, truth=FirstError(status="none", idea="all well")),
+        ],
+        Asked(),
+    )
+    assert wrong == Reflection(idea="do xyz", quote="cde", quote_start=2)
+    assert early == Reflection(idea="go on", quote=None, quote_start=2)
+    assert right == Reflection(idea="all well")
+
+
+def test_the_oracle_of_a_task_that_does_not_know_says_so(make_case):
+    assert OracleReflector().reflect([make_case(["ab"])], Asked()) == [Reflection(status="no_truth")]
+
+
+def test_no_reflector_skips_everybody_and_asks_nothing(make_case):
+    asked = Asked()
+    assert NoReflector().reflect([make_case(["a"]), make_case(["b"])], asked) == [Reflection(status="skipped")] * 2
+    assert asked.calls == []
