@@ -32,11 +32,11 @@ class SignalWatch:
         success = sum(m.get("rollout/success", 0.0) for m in self.recent) / max(1, len(self.recent))
         found = sum(self._sum(f"localize/{outcome}") for outcome in ("exact", "normalised", "fuzzy"))
         found += sum(self._sum(f"localize/{outcome}_ambiguous") for outcome in ("exact", "normalised", "fuzzy"))
-        grouped = self._sum("gate/all_wrong") + self._sum("gate/all_right")
+        groups = self._sum("gate/all_wrong") + self._sum("gate/all_right") + self._sum("gate/mixed")
         return [
             (
                 "groups",
-                grouped > 0 and self._sum("gate/mixed") == 0,
+                groups > 0 and self._sum("gate/mixed") == 0 and self._sum("train/samples") == 0,
                 f"no group held both a success and a failure for {n} steps: nothing can be compared. "
                 "Change the problems' difficulty, or raise group_size.",
             ),

@@ -28,7 +28,7 @@ class LiveDisplay(Display):
         self.success: list[float] = []
         self.results: tuple[int, Sequence[SuiteResult]] = (0, ())
         self.began = time.monotonic()
-        self.live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+        self.live = Live(console=console, get_renderable=self.panel, refresh_per_second=4, transient=True)
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
         self.title, self.steps, self.done, self.current = title, max(1, steps), done, done
@@ -58,7 +58,8 @@ class LiveDisplay(Display):
     def close(self) -> None:
         self.live.stop()
 
-    def _draw(self) -> RenderableType:
+    def panel(self) -> RenderableType:
+        """Return what the display shows at this moment."""
         made = self.current - self.done
         spent = time.monotonic() - self.began
         left = duration(spent / made * (self.steps - self.current)) if made else "?"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from rosd_kit.display.base import Display, RunSummary
-from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, summary_table
+from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, oracle_lines, summary_table
 from rosd_kit.evaluation.results import SuiteResult
 
 
@@ -70,12 +70,8 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         console.print(summary_table(summary))
         first = summary.comparisons[0].after
         say(f"mean@{first.samples} over {first.problems} problems a suite; * the interval leaves out zero")
-    if located := localisation(summary.localisation):
-        say(f"\nlocaliser against the oracle: {located} wrong rollouts")
-        asked = summary.localisation.get("oracle/quote_asked", 0)
-        if asked:
-            right = summary.localisation.get("oracle/quote_right", 0)
-            say(f"reflector against the oracle: quoted the true first error in {100 * right / asked:.0f}% of {asked:.0f}")
+    for line in oracle_lines(summary.localisation):
+        say(line)
     for warning in summary.warnings:
         say(f"warning: {warning}")
     say(f"\nthe run lies in {summary.folder}")

@@ -46,6 +46,18 @@ def localisation(metrics: Mapping[str, float]) -> str:
     return f"{told} of {total:.0f}"
 
 
+def oracle_lines(totals: Mapping[str, float]) -> list[str]:
+    """Return how localizer and reflector fared against the truth; nothing without an oracle."""
+    lines = []
+    if located := localisation(totals):
+        lines += ["", f"localizer against the oracle: {located} wrong rollouts"]
+    for kind, told in (("quote", "quoted the true first error"), ("idea", "gave the right replacement for it")):
+        asked, right = (totals.get(f"oracle/{kind}_{count}", 0.0) for count in ("asked", "right"))
+        if asked:
+            lines.append(f"reflector against the oracle: {told} in {100 * right / asked:.0f}% of {asked:.0f}")
+    return lines
+
+
 def evaluation_table(results: Sequence[SuiteResult]) -> Table:
     """Return one evaluation: each suite's mean with its 95 % interval."""
     table = Table(box=None, pad_edge=False, header_style="bold")

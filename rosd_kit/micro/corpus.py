@@ -16,15 +16,18 @@ from rosd_kit.micro.domains.base import Domain, Instance, first_error, write_ide
 
 #: Lesson kind -> share of the mixture. Comparing two solutions is the slow skill, so reflection takes about half.
 MIXTURE: dict[str, float] = {
-    "solve": 0.36,
+    "solve": 0.30,
     "reflect_wrong": 0.38,
-    "reflect_right": 0.06,
-    "idea": 0.08,
-    "solution": 0.04,
+    "reflect_right": 0.05,
+    "idea": 0.14,
+    "solution": 0.05,
     "solution_and_idea": 0.02,
     "unrelated": 0.03,
     "feedback": 0.03,
 }
+
+#: Suite -> share of the lessons: more of what is slow to learn, fewer of the long ones, which cost twice the tokens.
+SUITE_SHARES: dict[str, float] = {"sums": 0.8, "sums_long": 0.8, "coins": 1.2, "clock": 0.6, "colours": 1.4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +47,7 @@ class Lesson:
 def draw_lesson(rng: random.Random) -> Lesson:
     """Return a random lesson of the mixture."""
     kind = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
-    # Long problems cost twice the tokens.
-    name = rng.choices(list(SUITES), weights=[0.6 if name.endswith("_long") else 1.0 for name in SUITES])[0]
+    name = rng.choices(list(SUITE_SHARES), weights=list(SUITE_SHARES.values()))[0]
     domain, instance = draw_instance(rng, *SUITES[name])
     return _LESSONS[kind](kind, domain, instance, rng)
 
