@@ -5,6 +5,7 @@ It knows the slots' order and nothing of any method: what is sampled, gated, dia
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
 from rosd_kit.parts import Parts
 from rosd_kit.pipeline import Pipeline
 from rosd_kit.plugins import PluginManager
-from rosd_kit.recipe import Recipe, build_components, to_yaml
+from rosd_kit.recipe import Recipe, build_components, load_recipe, to_yaml
+from rosd_kit.resuming import check_same
 from rosd_kit.rundir import RunDir
 from rosd_kit.samples import sample_records
 from rosd_kit.signals import SignalWatch
@@ -64,12 +66,13 @@ def execute(
     began = time.monotonic()
     run = None
     try:
+        if resume:
+            check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
         run = _prepare(recipe, folder, plugins, display)
         if resume:
             _resume(run)
-        else:
-            folder.write_text("recipe.yaml", to_yaml(recipe))
-        folder.write_environment(map(str, plugins.reports), str(run.student.device), torch.get_num_threads())
+        folder.write_text("recipe.yaml", to_yaml(recipe))
+        _note_environment(run)
         with _interruptible(run):
             return _train(run, began)
     finally:
@@ -110,6 +113,20 @@ def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Di
     )
 
 
+def _note_environment(run: Run) -> None:
+    """Write down what the run is made with; say what is not as it was when the run began."""
+    plugins = [f"{report} {_fingerprint(report.file)}".rstrip() for report in run.plugins.reports]
+    changed = run.folder.write_environment(plugins, str(run.student.device), torch.get_num_threads())
+    if changed:
+        _warn(run, f"changed since the run began, so it may not go on bit for bit: {'; '.join(changed)}")
+
+
+def _fingerprint(file: str) -> str:
+    """Return the beginning of a file's SHA-256, or nothing where there is no such file."""
+    path = Path(file)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
+
+
 def _train(run: Run, began: float) -> RunSummary | None:
     recipe = run.recipe
     run.display.start(f"{recipe.name} in {run.folder.path}", _facts(run), recipe.steps, run.step)
@@ -125,7 +142,7 @@ def _train(run: Run, began: float) -> RunSummary | None:
     if run.step < recipe.steps:
         _warn(run, f"stopped after step {run.step}; go on with: rosd-kit run --resume {run.folder.path}")
         return None
-    run.student.export(run.folder.model)
+    run.folder.write_folder("model", run.student.export)
     evaluations = {record["step"]: record["results"] for record in run.folder.read("evaluations.jsonl")}
     before, after = ([SuiteResult.from_json(result) for result in evaluations.get(step, ())] for step in (0, recipe.steps))
     summary = summarise(
@@ -258,6 +275,8 @@ def _resume(run: Run) -> None:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         run.folder.truncate(name, run.step)
+    for record in run.folder.read("metrics.jsonl"):
+        run.watch.step({name: value for name, value in record.items() if value is not None})
 
 
 @contextmanager

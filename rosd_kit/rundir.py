@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
-import os
 import platform
 import re
+import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from rosd_kit.disk import write_failure
 from rosd_kit.errors import RunError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
+_DECISIVE = ("python", "versions", "plugins", "device", "threads")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunDir:
@@ -27,8 +31,7 @@ class RunDir:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
-        self._lock = path / ".lock"
-        self._acquire()
+        self._lock = self._acquire()
 
     @classmethod
     def create(cls, out: Path, name: str | None, recipe_name: str) -> RunDir:
@@ -37,13 +40,15 @@ class RunDir:
             raise RunError(f"--name: {name!r} is not allowed. Use letters, digits, '.', '_' and '-', at most 100.")
         chosen = name or next(n for i in range(1, 1_000_000) if not (out / (n := f"{recipe_name}-{i}")).exists())
         path = out / chosen
-        if path.exists() and any(path.iterdir()):
-            raise RunError(f"{path}: already holds a run. Choose another --name, or go on with: --resume {path}")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path}: cannot be made: {error}. Choose another folder with --out.") from error
-        return cls(path)
+        folder = cls(path)
+        if any(not entry.name.startswith(".") for entry in path.iterdir()):
+            folder.close()
+            raise RunError(f"{path}: already holds a run. Choose another --name, or go on with: --resume {path}")
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
@@ -54,11 +59,26 @@ class RunDir:
 
     def close(self) -> None:
         """Let others use the folder."""
-        self._lock.unlink(missing_ok=True)
+        self._lock.close()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a whole file, whole or not at all."""
         self._write(self.path / name, text)
+
+    def write_folder(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a whole folder by calling `write` with its path for the time being; what was there before is replaced."""
+
+        def replace(folder: Path) -> None:
+            aside, old = (folder.with_name(f".{folder.name}.{word}") for word in ("writing", "old"))
+            for left in (aside, old):
+                shutil.rmtree(left, ignore_errors=True)
+            write(aside)
+            if folder.exists():
+                folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+
+        self._guard(self.path / name, replace)
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one line of JSON; NaN and infinity are written as null, which JSON has."""
@@ -78,12 +98,14 @@ class RunDir:
 
     def write_samples(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Write what was sampled, diagnosed and weighted in one step."""
-        (self.path / "samples").mkdir(exist_ok=True)
         lines = "".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
 
-    def write_environment(self, plugins: Iterable[str], device: str, threads: int) -> None:
-        """Write what this run was made with."""
+    def write_environment(self, plugins: Iterable[str], device: str, threads: int) -> list[str]:
+        """Write what this run is made with and return what has changed since it began.
+
+        A run that goes on keeps what it began with and adds the present under `resumed`.
+        """
         versions = {package: _version(package) for package in _PACKAGES}
         facts = {
             "python": platform.python_version(),
@@ -94,39 +116,53 @@ class RunDir:
             "device": device,
             "threads": threads,
         }
-        self.write_text("environment.json", json.dumps(facts, indent=1) + "\n")
+        began = self._environment()
+        whole = {**began, "resumed": [*began.get("resumed", ()), facts]} if began else facts
+        self.write_text("environment.json", json.dumps(whole, indent=1) + "\n")
+        return _differences(began, facts) if began else []
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what `environment.json` holds, or nothing where it is missing or unreadable."""
+        try:
+            return dict(json.loads((self.path / "environment.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def _write(self, file: Path, text: str) -> None:
         def replace(file: Path) -> None:
+            file.parent.mkdir(exist_ok=True)
             aside = file.with_name(f".{file.name}.writing")
             aside.write_text(text, encoding="utf-8", errors="surrogatepass")
             aside.replace(file)
 
         self._guard(file, replace)
 
-    def _guard(self, file: Path, write: Any) -> None:
+    def _guard(self, file: Path, write: Callable[[Path], None]) -> None:
         try:
             write(file)
-        except OSError as error:
-            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        except Exception as error:
+            if (why := write_failure(error)) is None:
+                raise
             raise RunError(
                 f"{file}: cannot be written: {why}. Earlier checkpoints are untouched; make room, then use --resume {self.path}"
             ) from error
 
-    def _acquire(self) -> None:
-        """Take the folder for this process; a lock that a dead process left is taken over."""
+    def _acquire(self) -> IO[str]:
+        """Take the folder for this process; the system lets go of it when the process ends, however it ends."""
         try:
-            handle = os.open(self._lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            owner = self._lock.read_text().strip()
-            if owner.isdigit() and int(owner) != os.getpid() and _alive(int(owner)):
-                raise RunError(f"{self.path}: process {owner} is working in this folder. Choose another --name.") from None
-            self._lock.unlink(missing_ok=True)
-            return self._acquire()
+            lock = (self.path / ".lock").open("a")
         except OSError as error:
             raise RunError(f"{self.path}: cannot be written: {error}. Choose another folder with --out.") from error
-        with os.fdopen(handle, "w") as file:
-            file.write(str(os.getpid()))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return lock
+            lock.close()
+            raise RunError(
+                f"{self.path}: another process is working in this folder. Wait until it ends, or choose another --name."
+            ) from error
+        return lock
 
 
 def _append(file: Path, line: str) -> None:
@@ -142,14 +178,17 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return `what: before -> now` for everything on which numbers may depend."""
+    found = []
+    for key in _DECISIVE:
+        before, after = began.get(key), now[key]
+        if isinstance(before, dict):
+            pairs = {f"{key}.{name}": (before.get(name), after.get(name)) for name in before | after}
+        else:
+            pairs = {key: (before, after)}
+        found += [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
+    return found
 
 
 def _version(package: str) -> str | None:

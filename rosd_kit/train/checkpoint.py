@@ -6,11 +6,11 @@ and `manifest.json` with the SHA-256 of each file. Knows nothing of what the ten
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rosd_kit.disk import write_failure
 from rosd_kit.errors import RunError
+
+_FINISHED = re.compile(r"step-\d+")
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 
@@ -43,43 +46,56 @@ def save_checkpoint(folder: Path, step: int, parts: Parts, state: Mapping[str, A
     The final name appears only once every byte is on the disk. Raises `RunError` when there is no room; what was saved
     before stays as it is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:06d}"
     aside = folder / f".writing-{step:06d}"
-    shutil.rmtree(aside, ignore_errors=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*-*"):
+            shutil.rmtree(left)
         _write(aside, parts, {**state, "step": step, "random": _random_states()})
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(folder / f".replaced-{step:06d}")
         aside.rename(final)
         _sync(folder)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if (why := write_failure(error)) is None:
+            raise
         raise RunError(
-            f"{final}: cannot be written: {_no_room(error)}. Earlier checkpoints are untouched. "
+            f"{final}: cannot be written: {why}. Earlier checkpoints are untouched. "
             "Make room, then continue with rosd-kit run --resume."
         ) from error
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the finished checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    found = [path for path in folder.glob("step-*") if path.is_dir() and _FINISHED.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and verify every file. Raises `RunError` naming the file that is damaged or missing."""
+    file = path / "manifest.json"
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(file.read_text())
         for name, digest in manifest.items():
-            if _digest(path / name) != digest:
-                raise RunError(_damaged(path / name, "its content is not what was saved"))
-        state = json.loads((path / "state.json").read_text())
-        parts = {Path(name).stem: load_file(path / name) for name in manifest if name.endswith(".safetensors")}
+            file = path / name
+            if _digest(file) != digest:
+                raise ValueError("its content is not what was saved")
+        file = path / "state.json"
+        state = json.loads(file.read_text())
+        parts = {}
+        for file in (path / name for name in manifest if name.endswith(".safetensors")):
+            parts[file.stem] = load_file(file)
     except (OSError, ValueError, SafetensorError, AttributeError) as error:
-        raise RunError(_damaged(path, str(error))) from error
+        why = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+        raise RunError(
+            f"{file}: the checkpoint is damaged: {why}. "
+            f"Remove {path} to go on from the checkpoint before it, or from the start when there is none."
+        ) from error
     return Checkpoint(step=state["step"], parts=parts, state=state)
 
 
@@ -130,12 +146,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _no_room(error: Exception) -> str:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "the disk is full" if full or "No space left" in str(error) else str(error)
-
-
-def _damaged(path: Path, why: str) -> str:
-    return f"{path}: the checkpoint is damaged: {why}. Remove that checkpoint's folder to fall back to the one before."

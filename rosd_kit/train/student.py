@@ -56,15 +56,17 @@ class Student:
         options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
         try:
             if path == BLANK:
-                return cls(blank_model(seed), build_tokenizer(), settings, keep_initial=keep_initial)
-            tokenizer = AutoTokenizer.from_pretrained(path, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                path,
-                dtype=getattr(torch, settings.dtype),
-                attn_implementation=settings.attention,
-                use_safetensors=True,
-                **options,
-            )
+                tokenizer: Any = build_tokenizer()
+                model: Any = blank_model(seed).to(getattr(torch, settings.dtype))
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(path, **options)
+                model = AutoModelForCausalLM.from_pretrained(
+                    path,
+                    dtype=getattr(torch, settings.dtype),
+                    attn_implementation=settings.attention,
+                    use_safetensors=True,
+                    **options,
+                )
         except (OSError, ValueError) as error:
             raise RunError(
                 f"model.path: cannot load {settings.path!r}: {error}\n"
@@ -151,4 +153,7 @@ def _with_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise RunError(f"model.lora: {error}. Check model.lora.target_modules.") from error

@@ -1,0 +1,23 @@
+"""Why something could not be written, whoever says so. Knows nothing of what is written."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_RUST = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
+
+
+def write_failure(error: Exception) -> str | None:
+    """Return in plain words why a write failed, or None for an error that is none of the system's.
+
+    safetensors and tokenizers, written in Rust, raise exceptions of their own that only name the system's error.
+    """
+    if isinstance(error, OSError):
+        number = error.errno
+    elif told := _RUST.search(str(error)):
+        number = int(told.group(1) or told.group(2))
+    else:
+        return None
+    return "the disk is full" if number in _FULL else str(error)

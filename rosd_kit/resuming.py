@@ -1,0 +1,38 @@
+"""What may differ when a run goes on: how long it is and what it writes, nothing that its numbers depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rosd_kit.errors import RunError
+from rosd_kit.recipe import Recipe, to_values
+
+FREE = ("steps", "evaluation", "checkpoint", "samples")
+"""Fields of a recipe that a resumed run may change."""
+
+
+def check_same(saved: Recipe, recipe: Recipe) -> None:
+    """Raise `RunError` naming each field of `recipe` that would make it another run than the saved one."""
+    before, now = dict(_fixed(saved)), dict(_fixed(recipe))
+    changed = [name for name in before | now if before.get(name) != now.get(name)]
+    if changed:
+        listed = ", ".join(f"{name} ({before.get(name)!r} -> {now.get(name)!r})" for name in changed)
+        raise RunError(f"--resume: the recipe is not the run's own: {listed}. Only {', '.join(FREE)} may change.")
+
+
+def _fixed(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    for field, value in to_values(recipe).items():
+        if field not in FREE:
+            yield from _leaves(field, value)
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(f"{path}.{key}", item)
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from _leaves(f"{path}.{index}", item)
+    else:
+        yield path, value
