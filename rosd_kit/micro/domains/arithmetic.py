@@ -75,10 +75,10 @@ class Sums(_Arithmetic):
 
 
 class Coins(_Arithmetic):
-    """Two purses, one of which changes: `Ann has 12 coins . Bob has 9 coins . Bob gets 5 . Bob pays 3 .`
+    """Two purses, one of which changes: `Ann has 12 coins . Bob has 9 coins . Ann gets 5 . Ann pays 3 .`
 
     The same facts as in `sums`, told in other words, beside a purse that does not matter. A state is
-    `(purse, owner, other purse, other owner, whether the other is named first)`.
+    `(purse, owner, other purse, other owner)`.
     """
 
     name = "coins"
@@ -86,15 +86,13 @@ class Coins(_Arithmetic):
     def draw(self, rng: random.Random, moves: int) -> Instance:
         owner, other = rng.sample(NAMES, 2)
         purse = rng.randint(LOW, TOP)
-        start = (purse, owner, rng.randint(LOW, TOP), other, rng.random() < 0.5)
-        return Instance(start=start, moves=_draw_chain(rng, purse, moves))
+        return Instance(start=(purse, owner, rng.randint(LOW, TOP), other), moves=_draw_chain(rng, purse, moves))
 
     def question(self, instance: Instance) -> str:
-        purse, owner, other_purse, other, other_first = instance.start
+        purse, owner, other_purse, other = instance.start
         words = {"+": "gets", "-": "pays"}
-        purses = [f"{owner} has {purse} coins .", f"{other} has {other_purse} coins ."]
         told = " ".join(f"{owner} {words[sign]} {b} ." for sign, b in instance.moves)
-        return f"{' '.join(purses[::-1] if other_first else purses)} {told} How many coins has {owner} ?"
+        return f"{owner} has {purse} coins . {other} has {other_purse} coins . {told} How many coins has {owner} ?"
 
     def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
         return f"{state[1]} has {state[0]} {move[0]} {move[1]} = {result}"
