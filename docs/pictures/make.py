@@ -1,0 +1,53 @@
+"""Draws the README's picture from a real run of `rosd-kit run recipes/rosd.yaml`: `python docs/pictures/make.py`
+
+The upper part is the live display half-way, the lower part what the run says at its end.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rosd_kit.display.live import LiveDisplay
+from rosd_kit.display.plain import print_summary
+from rosd_kit.loop import execute
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import load_recipe
+
+WIDTH = 100
+
+
+class Photographer(LiveDisplay):
+    """A live display that keeps a picture of itself half-way and at the end."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(width=WIDTH))
+        self.film = Console(width=WIDTH, record=True, force_terminal=True, file=io.StringIO())
+
+    def step(self, step: int, metrics: Any) -> None:
+        super().step(step, metrics)
+        if step == self.steps // 2:
+            self.film.print("$ rosd-kit run recipes/rosd.yaml", style="bold", highlight=False)
+            self.film.print(self.panel())
+
+    def finish(self, summary: Any) -> None:
+        self.close()
+        print_summary(self.film, summary)
+
+
+def main() -> None:
+    plugins = PluginManager()
+    recipe = load_recipe("recipes/rosd.yaml", registry=plugins.registry)
+    display = Photographer()
+    with tempfile.TemporaryDirectory() as out:
+        execute(recipe, plugins=plugins, out=Path(out), name="rosd-1", resume=None, display=display)
+        picture = display.film.export_svg(title="rosd-kit").replace(out, "runs")
+    Path(__file__).with_name("run.svg").write_text(picture)
+
+
+if __name__ == "__main__":
+    main()
