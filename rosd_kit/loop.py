@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from accelerate.utils import set_seed
 
 from rosd_kit.display import Display, RunSummary
 from rosd_kit.errors import RunError
@@ -26,6 +27,7 @@ from rosd_kit.recipe import Recipe, build_components, load_recipe, to_yaml
 from rosd_kit.resuming import check_same
 from rosd_kit.rundir import RunDir
 from rosd_kit.samples import sample_records
+from rosd_kit.seeds import stable_seed
 from rosd_kit.signals import SignalWatch
 from rosd_kit.summary import summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
@@ -85,6 +87,7 @@ def execute(
 
 def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Display) -> Run:
     """Build the parts, load the student, and introduce them to each other."""
+    set_seed(stable_seed(recipe.seed, "run") % 2**32)
     parts = build_components(recipe, plugins.registry)
     display.phase("loading")
     keep_initial = any(part.wants_initial() for part in parts)

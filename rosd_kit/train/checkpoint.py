@@ -13,6 +13,7 @@ import random
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def save_checkpoint(folder: Path, step: int, parts: Parts, state: Mapping[str, A
             "Make room, then continue with rosd-kit run --resume."
         ) from error
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return final
 
 
@@ -132,6 +133,13 @@ def _write(folder: Path, parts: Parts, state: Mapping[str, Any]) -> None:
     for file in folder.iterdir():
         _sync(file)
     _sync(folder)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; what cannot be removed now no longer counts as one, and goes with the next save."""
+    hidden = checkpoint.with_name(f".removing-{checkpoint.name}")
+    with suppress(OSError):
+        shutil.rmtree(checkpoint.rename(hidden))
 
 
 def _digest(file: Path) -> str:
