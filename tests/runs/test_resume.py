@@ -75,7 +75,7 @@ def test_a_finished_run_resumed_changes_nothing_but_the_environment(run, same, t
 
 def test_a_folder_that_holds_a_run_is_not_written_over(run, two_steps):
     before = (two_steps.path / "metrics.jsonl").read_text()
-    with pytest.raises(RunError, match="already holds a run.*--resume"):
+    with pytest.raises(RunError, match=r"already holds a run.*--resume"):
         run(two_steps.path, "steps=2")
     assert (two_steps.path / "metrics.jsonl").read_text() == before
 
