@@ -82,7 +82,7 @@ class RunDir:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one line of JSON; NaN and infinity are written as null, which JSON has."""
-        self._guard(self.path / name, lambda file: _append(file, json.dumps(_finite(record)) + "\n"))
+        self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
 
     def read(self, name: str) -> list[dict[str, Any]]:
         """Return the records of a file of JSON lines; a line that was cut off by a crash is left out."""
@@ -98,7 +98,7 @@ class RunDir:
 
     def write_samples(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Write what was sampled, diagnosed and weighted in one step."""
-        lines = "".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records)
+        lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
 
     def write_environment(self, plugins: Iterable[str], device: str, threads: int) -> list[str]:
@@ -170,12 +170,13 @@ def _append(file: Path, line: str) -> None:
         stream.write(line)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain values with NaN and infinity as None, since JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

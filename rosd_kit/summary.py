@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rosd_kit.display.base import RunSummary
+from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult, compare
 
 
@@ -31,13 +32,17 @@ def summarise(
     after: Sequence[SuiteResult],
     warnings: Sequence[str],
 ) -> RunSummary:
-    """Return the summary of a run from what its folder holds."""
+    """Return the summary of a run from what its folder holds; evaluations that cannot be compared become a warning."""
+    try:
+        comparisons = compare(before, after) if before and after else ()
+    except RunError as error:
+        comparisons, warnings = (), [*warnings, str(error)]
     return RunSummary(
         name=name,
         folder=str(folder),
         steps=steps,
         seconds=seconds,
-        comparisons=compare(before, after) if before and after else (),
+        comparisons=comparisons,
         localisation=oracle_totals(records),
         warnings=tuple(warnings),
         next_steps=(

@@ -10,10 +10,11 @@ from typing import Any
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.rundir import finite
 
 
 class JsonDisplay(Display):
-    """Prints `{"event": ...}` lines."""
+    """Prints `{"event": ...}` lines; a number that is NaN or infinite is null."""
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
         _print("start", title=title, facts=dict(facts), steps=steps, done=done)
@@ -33,5 +34,5 @@ class JsonDisplay(Display):
 
 
 def _print(event: str, **facts: Any) -> None:
-    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+    sys.stdout.write(json.dumps(finite({"event": event, **facts})) + "\n")
     sys.stdout.flush()

@@ -63,14 +63,14 @@ class LiveDisplay(Display):
         made = self.current - self.done
         spent = time.monotonic() - self.began
         left = duration(spent / made * (self.steps - self.current)) if made else "?"
-        head = Text(f"step {self.current}/{self.steps}   {self.now or 'starting'}   {left} left", no_wrap=True)
+        head = Text(f"step {self.current}/{self.steps}   {self.now or 'starting'}   {left} left", overflow="fold")
         rows = Table.grid(padding=(0, 2))
         for name, fact in self._facts().items():
-            rows.add_row(Text(name, style="dim"), Text(fact, overflow="ellipsis"))
+            rows.add_row(Text(name, style="dim", no_wrap=True), Text(harmless(fact), overflow="fold"))
         parts: list[RenderableType] = [head, ProgressBar(total=self.steps, completed=self.current), rows]
         step, results = self.results
         if results:
-            parts += [Text(f"evaluation after {step} steps", style="dim"), evaluation_table(results)]
+            parts += [Text(f"evaluation after {step} steps", style="dim"), evaluation_table(results, self.console.width - 4)]
         return Panel(Group(*parts), title=Text(harmless(self.title)), border_style="cyan")
 
     def _facts(self) -> dict[str, str]:

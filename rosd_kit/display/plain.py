@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, oracle_lines, summary_table
@@ -44,38 +45,36 @@ class PlainDisplay(Display):
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         if results and not self.quiet:
             self.console.print(f"evaluation after {step} steps", highlight=False)
-            self.console.print(evaluation_table(results))
+            self.console.print(evaluation_table(results, self.console.width))
 
     def warning(self, text: str) -> None:
-        self.warned.print(f"warning: {harmless(text)}", markup=False, highlight=False, soft_wrap=True)
+        say(self.warned, f"warning: {text}")
 
     def finish(self, summary: RunSummary) -> None:
         print_summary(self.console, summary)
 
     def _say(self, line: str) -> None:
         if not self.quiet:
-            self.console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
+            say(self.console, line)
+
+
+def say(console: Console, line: str) -> None:
+    """Print text from anywhere: broken at words on a terminal, in one line elsewhere."""
+    told = Text(harmless(line), overflow="fold")
+    console.print(told, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def print_summary(console: Console, summary: RunSummary) -> None:
     """Print what came out of a run."""
-
-    def say(line: str) -> None:
-        console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
-
-    say("")
-    say(f"{summary.name}: {summary.steps} steps in {duration(summary.seconds)}")
+    say(console, f"\n{summary.name}: {summary.steps} steps in {duration(summary.seconds)}")
     if summary.comparisons:
-        say("")
-        console.print(summary_table(summary))
         first = summary.comparisons[0].after
-        say(f"mean@{first.samples} over {first.problems} problems a suite; * the interval leaves out zero")
-    for line in oracle_lines(summary.localisation):
-        say(line)
-    for warning in summary.warnings:
-        say(f"warning: {warning}")
-    say(f"\nthe run lies in {summary.folder}")
+        say(console, "")
+        console.print(summary_table(summary, console.width))
+        say(console, f"mean@{first.samples} over {first.problems} problems a suite, 95 % intervals; * leaves out zero")
+    lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]
+    lines.append(f"\nthe run lies in {summary.folder}")
     if summary.next_steps:
-        say("try next:")
-        for line in summary.next_steps:
-            say(f"  {line}")
+        lines += ["try next:", *(f"  {line}" for line in summary.next_steps)]
+    for line in lines:
+        say(console, line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -58,33 +60,46 @@ def oracle_lines(totals: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def evaluation_table(results: Sequence[SuiteResult]) -> Table:
+def evaluation_table(results: Sequence[SuiteResult], width: int) -> RenderableType:
     """Return one evaluation: each suite's mean with its 95 % interval."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("suite", "left"), ("mean %", "right"), ("95 % interval", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    for r in results:
-        table.add_row(_suite(r), percent(r.mean), f"{percent(r.low)} .. {percent(r.high)}")
-    return table
+    rows = [(_suite(r), percent(r.mean), f"{percent(r.low)} .. {percent(r.high)}") for r in results]
+    return _fitted(("suite", "mean %", "95 % interval"), rows, width)
 
 
-def summary_table(summary: RunSummary) -> Table:
+def summary_table(summary: RunSummary, width: int) -> RenderableType:
     """Return each suite before and after, with intervals; `*` marks a difference whose interval leaves out zero."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("suite", "before %", "after %", "difference (95 %)", ""):
-        table.add_column(title, justify="left" if title in ("suite", "") else "right")
-    for c in summary.comparisons:
-        d = c.difference
-        change = f"{100 * (c.after.mean - c.before.mean):+.1f}  ({100 * d.low:+.1f} .. {100 * d.high:+.1f})"
-        table.add_row(
+    rows = [
+        (
             _suite(c.after),
-            f"{percent(c.before.mean)} ±{50 * (c.before.high - c.before.low):.1f}",
-            f"{percent(c.after.mean)} ±{50 * (c.after.high - c.after.low):.1f}",
-            change,
-            "*" if c.excludes_zero else "",
+            _measured(c.before),
+            _measured(c.after),
+            f"{100 * c.difference.mean:+.1f} ({100 * c.difference.low:+.1f} .. {100 * c.difference.high:+.1f})"
+            + (" *" if c.excludes_zero else "  "),
         )
+        for c in summary.comparisons
+    ]
+    return _fitted(("suite", "before %", "after %", "difference"), rows, width)
+
+
+def _fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
+    """Return a table, or one value a line where the table would be wider than `width`."""
+    sizes = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
+    if sum(sizes) + 2 * (len(sizes) - 1) > width:
+        lines = []
+        for name, *values in rows:
+            lines += [name, *(f"  {title} {value}" for title, value in zip(titles[1:], values, strict=True))]
+        return Text("\n".join(line.rstrip() for line in lines), overflow="fold")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
-def _suite(result: SuiteResult) -> Text:
-    return Text(harmless(result.suite) + ("  (trained)" if result.in_domain else ""))
+def _measured(result: SuiteResult) -> str:
+    return f"{percent(result.mean)} ({percent(result.low)} .. {percent(result.high)})"
+
+
+def _suite(result: SuiteResult) -> str:
+    return harmless(result.suite) + (" (trained)" if result.in_domain else "")

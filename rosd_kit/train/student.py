@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from rosd_kit.errors import RunError
 from rosd_kit.micro.language import build_tokenizer
@@ -60,13 +61,14 @@ class Student:
                 model: Any = blank_model(seed).to(getattr(torch, settings.dtype))
             else:
                 tokenizer = AutoTokenizer.from_pretrained(path, **options)
-                model = AutoModelForCausalLM.from_pretrained(
-                    path,
-                    dtype=getattr(torch, settings.dtype),
-                    attn_implementation=settings.attention,
-                    use_safetensors=True,
-                    **options,
-                )
+                with _no_progress_bars():
+                    model = AutoModelForCausalLM.from_pretrained(
+                        path,
+                        dtype=getattr(torch, settings.dtype),
+                        attn_implementation=settings.attention,
+                        use_safetensors=True,
+                        **options,
+                    )
         except (OSError, ValueError) as error:
             raise RunError(
                 f"model.path: cannot load {settings.path!r}: {error}\n"
@@ -128,7 +130,8 @@ class Student:
         model = self.model
         if self.settings.lora is not None:
             model = copy.deepcopy(model).merge_and_unload()
-        model.save_pretrained(folder)
+        with _no_progress_bars():
+            model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
@@ -137,6 +140,18 @@ def resolve_path(path: str) -> str:
     if path != "micro":
         return path
     return str(base_path())
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep the bars of transformers out of the run's own display."""
+    wanted = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if wanted:
+            transformers_logging.enable_progress_bar()
 
 
 def _with_lora(model: Any, lora: LoraSettings, seed: int) -> Any:

@@ -1,0 +1,249 @@
+"""What a person or a program reads of a run, on wide and narrow terminals."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from rosd_kit.display import RunSummary, make_display
+from rosd_kit.display.live import LiveDisplay
+from rosd_kit.display.plain import PlainDisplay
+from rosd_kit.display.text import duration, harmless, localisation, oracle_lines, sparkline
+from rosd_kit.evaluation.results import SuiteResult, compare
+
+METRICS = {
+    "rollout/success": 0.25,
+    "train/loss": 0.1234,
+    "train/grad_norm": 0.567,
+    "train/samples": 7.0,
+    "speed/generate": 1234.0,
+    "speed/reflect": 567.0,
+    "speed/train": 8901.0,
+    "gate/mixed": 3.0,
+    "localize/exact": 5.0,
+    "localize/missing": 1.0,
+    "oracle/exact_start": 6.0,
+    "oracle/within_step": 3.0,
+    "oracle/missed": 1.0,
+}
+FACTS = {"model": "micro, 0.78M parameters on cpu", "a step": "16 problems x 8 rollouts, lr 0.0003"}
+
+
+def result(suite: str, scores: list[float], *, in_domain: bool = False) -> SuiteResult:
+    mean = sum(scores) / len(scores)
+    return SuiteResult(
+        suite=suite,
+        in_domain=in_domain,
+        mean=mean,
+        low=mean / 2,
+        high=(1 + mean) / 2,
+        problems=len(scores),
+        samples=4,
+        format_rate=1.0,
+        mean_tokens=20.0,
+        scores={f"{suite}-{i}": score for i, score in enumerate(scores)},
+    )
+
+
+BEFORE = (result("coins", [0.25, 0.0, 0.5, 0.25], in_domain=True), result("another_long_suite", [1.0, 0.5, 0.5, 1.0]))
+AFTER = (result("coins", [1.0, 0.5, 1.0, 0.75], in_domain=True), result("another_long_suite", [1.0, 0.5, 0.25, 1.0]))
+SUMMARY = RunSummary(
+    name="rosd",
+    folder="runs/a-rather-long-name-for-a-folder-1",
+    steps=120,
+    seconds=3725.0,
+    comparisons=compare(BEFORE, AFTER),
+    localisation={**METRICS, "oracle/quote_asked": 8.0, "oracle/quote_right": 6.0},
+    warnings=("no quote was found in any response for 5 steps.",),
+    next_steps=("rosd-kit eval runs/rosd-1",),
+)
+
+
+def terminal(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width, height=60, force_terminal=True, color_system=None, legacy_windows=False)
+
+
+def pipe() -> Console:
+    return Console(file=io.StringIO(), width=30, force_terminal=False)
+
+
+def told(console: Console) -> str:
+    return console.file.getvalue()
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"[\s│]", "", text)
+
+
+def assert_fits(text: str, width: int) -> None:
+    assert [line for line in text.splitlines() if cell_len(line) > width] == []
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [120, 80, 30])
+def test_the_live_panel_tells_everything_within_the_width(width):
+    console = terminal(width)
+    display = LiveDisplay(console)
+    display.title, display.steps, display.began = "rosd in runs/rosd-1", 40, display.began - 100
+    display.phase("reflect")
+    display.evaluation(10, AFTER)
+    for step in range(1, 11):
+        display.step(step, METRICS)
+    console.print(display.panel())
+    text = told(console)
+    assert_fits(text, width)
+    read = squeezed(text)
+    for fact in (
+        "step 10/40", "reflect", "5:00 left", "success", "25%", "0.1234", "0.567", "mixed 3", "exact 5", "missing 1",
+        "exact start 60%", "within step 30%", "missed 10%", "generate 1234", "reflect 567", "train 8901",
+        "evaluation after 10 steps", "coins (trained)", "81.2", "40.6 .. 90.6", "another_long_suite",
+    ):  # fmt: skip
+        assert squeezed(fact) in read, fact
+
+
+@pytest.mark.parametrize("width", [120, 80, 30])
+@pytest.mark.parametrize("kind", [LiveDisplay, PlainDisplay])
+def test_the_end_tells_everything_within_the_width(kind, width):
+    console = terminal(width)
+    kind(console).finish(SUMMARY)
+    text = told(console)
+    assert_fits(text, width)
+    change = SUMMARY.comparisons[0].difference
+    read = squeezed(text)
+    for fact in (
+        "rosd: 120 steps in 1:02:05", "coins (trained)", "25.0 (12.5 .. 62.5)", "81.2 (40.6 .. 90.6)",
+        f"{100 * change.mean:+.1f} ({100 * change.low:+.1f} .. {100 * change.high:+.1f}) *", "another_long_suite",
+        "mean@4 over 4 problems a suite", "localizer against the oracle: exact start 60%", "of 10 wrong rollouts",
+        "quoted the true first error in 75% of 8", "warning: no quote was found", SUMMARY.folder, "try next:", "rosd-kit eval",
+    ):  # fmt: skip
+        assert squeezed(fact) in read, fact
+    assert text.count("*") == 2
+
+
+def test_a_wide_terminal_gets_one_line_a_suite():
+    console = terminal(100)
+    PlainDisplay(console).finish(SUMMARY)
+    [line] = [line for line in told(console).splitlines() if "coins (trained)" in line]
+    assert "25.0 (12.5 .. 62.5)" in line and "81.2 (40.6 .. 90.6)" in line and line.rstrip().endswith("*")
+
+
+def test_a_whole_live_run_leaves_warnings_and_the_result():
+    console = terminal(60)
+    display = LiveDisplay(console)
+    display.phase("loading")
+    display.start("rosd in runs/rosd-1", FACTS, 2, 0)
+    display.step(1, METRICS)
+    display.warning("mind [bold]this")
+    display.finish(SUMMARY)
+    display.close()
+    assert not display.live.is_started
+    assert "warning: mind [bold]this" in told(console)
+    assert "model: micro, 0.78M parameters on cpu" in told(console)
+
+
+def test_plain_lines_elsewhere_are_not_broken():
+    console = pipe()
+    display = make_display(console=console)
+    assert isinstance(display, PlainDisplay)
+    display.start("rosd in runs/rosd-1", FACTS, 40, 0)
+    display.began -= 30
+    display.step(10, METRICS)
+    display.warning("a warning that is longer than thirty characters")
+    lines = told(console).splitlines()
+    assert lines[0] == "rosd in runs/rosd-1"
+    assert lines[3] == (
+        "step 10/40 | success 25% | loss 0.1234 | samples 7 | "
+        "located: exact start 60%, within step 30%, missed 10% of 10 | 1:30 left"
+    )
+    assert lines[4] == "warning: a warning that is longer than thirty characters"
+
+
+def test_time_left_counts_only_the_steps_of_this_session():
+    console = pipe()
+    display = PlainDisplay(console)
+    display.start("rosd", {}, 100, 90)
+    display.began -= 20
+    display.step(92, METRICS)
+    assert told(console).splitlines()[-1].endswith("1:20 left")
+
+
+def test_quiet_prints_only_the_result_and_warns_on_the_other_stream(capsys):
+    console = pipe()
+    display = make_display(quiet=True, console=console)
+    display.start("rosd", FACTS, 2, 0)
+    display.step(1, METRICS)
+    display.evaluation(1, AFTER)
+    display.warning("mind this")
+    assert told(console) == ""
+    assert capsys.readouterr().err == "warning: mind this\n"
+    display.finish(SUMMARY)
+    assert told(console).startswith("\nrosd: 120 steps")
+
+
+@pytest.mark.parametrize(("options", "live"), [({}, True), ({"quiet": True}, False), ({"live": False}, False)])
+def test_only_a_terminal_that_wants_it_is_redrawn(options, live):
+    assert isinstance(make_display(console=terminal(80), **options), LiveDisplay) == live
+
+
+def test_json_lines_parse_strictly_and_hold_everything(capsys):
+    def refuse(word):
+        raise AssertionError(word)
+
+    display = make_display(json=True)
+    display.start("rosd", FACTS, 2, 0)
+    display.phase("generate")
+    display.step(1, {**METRICS, "train/loss": math.nan, "train/grad_norm": math.inf})
+    display.evaluation(1, AFTER)
+    display.warning("mind \ud800 this\nand that")
+    display.finish(SUMMARY)
+    events = [json.loads(line, parse_constant=refuse) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "evaluation", "warning", "finish"]
+    start, step, evaluation, warning, finish = events
+    assert (start["title"], start["steps"], start["done"]) == ("rosd", 2, 0)
+    assert step["metrics"]["rollout/success"] == 0.25
+    assert (step["metrics"]["train/loss"], step["metrics"]["train/grad_norm"]) == (None, None)
+    assert SuiteResult.from_json(evaluation["results"][0]) == AFTER[0]
+    assert warning["text"] == "mind \ud800 this\nand that"
+    assert finish["comparisons"][0]["difference"]["excludes_zero"] is True
+    assert finish["comparisons"][0]["before"]["mean"] == 0.25
+    assert finish["folder"] == SUMMARY.folder
+
+
+@given(st.text())
+@settings(deadline=None, max_examples=50)
+def test_text_from_data_cannot_drive_the_terminal(text):
+    console = terminal(40)
+    PlainDisplay(console).warning(text)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", told(console))
+    assert len(harmless(text)) == len(text)
+
+
+def test_markup_in_names_is_shown_as_it_is():
+    console = terminal(80)
+    PlainDisplay(console).evaluation(3, [result("[red]suite[/red]", [1.0])])
+    assert "[red]suite[/red]" in told(console)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_sparkline_and_shares():
+    assert sparkline([0.0, 0.5, 1.0, 2.0], 3) == "▅██"
+    assert localisation({"oracle/missed": 0.0}) == ""
+    assert localisation({"oracle/exact_start": 1.0, "oracle/missed": 3.0}) == "exact start 25%, within step 0%, missed 75% of 4"
+    assert oracle_lines({}) == []
+    assert oracle_lines({"oracle/idea_asked": 4.0, "oracle/idea_right": 1.0}) == [
+        "reflector against the oracle: gave the right replacement for it in 25% of 4"
+    ]
