@@ -1,0 +1,135 @@
+"""Bootstrap intervals: known cases, coverage on simulated data, clusters and pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rosd_kit.evaluation.intervals import Interval, bootstrap_mean, cluster_means, paired_difference
+from rosd_kit.evaluation.metrics import compute
+
+shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30)
+
+
+@given(shares)
+@settings(deadline=None, max_examples=60)
+def test_the_interval_holds_the_mean_and_stays_within_the_bounds(scores):
+    interval = bootstrap_mean(scores, resamples=200)
+    assert interval.mean == pytest.approx(np.mean(scores))
+    assert -1e-12 <= interval.low <= interval.mean + 1e-12
+    assert interval.mean - 1e-12 <= interval.high <= 1 + 1e-12
+
+
+def test_the_same_seed_is_the_same_interval_and_another_hardly_differs():
+    scores = np.random.default_rng(0).uniform(size=100).tolist()
+    one, other = bootstrap_mean(scores, seed=1), bootstrap_mean(scores, seed=2)
+    assert bootstrap_mean(scores, seed=1) == one != other
+    assert one.low == pytest.approx(other.low, abs=0.01)
+
+
+def test_many_scores_give_the_interval_of_the_normal_law():
+    scores = np.random.default_rng(0).binomial(1, 0.3, size=1000)
+    interval = bootstrap_mean(scores.tolist(), resamples=4000)
+    half = 1.96 * scores.std() / np.sqrt(1000)
+    assert interval.low == pytest.approx(scores.mean() - half, abs=0.003)
+    assert interval.high == pytest.approx(scores.mean() + half, abs=0.003)
+
+
+def test_blocks_of_draws_do_not_change_the_interval(monkeypatch):
+    scores = np.random.default_rng(0).uniform(size=50).tolist()
+    whole = bootstrap_mean(scores)
+    monkeypatch.setattr("rosd_kit.evaluation.intervals._DRAWS_AT_ONCE", 130)
+    assert bootstrap_mean(scores) == whole
+
+
+def test_two_scores_span_all_that_can_be_drawn():
+    assert bootstrap_mean([0.0, 1.0]) == Interval(mean=0.5, low=0.0, high=1.0)
+
+
+def test_equal_scores_are_not_certain_but_as_sure_as_their_number():
+    """All of n agree: the exact binomial bound, 1 - 0.025^(1/n)."""
+    few, many = bootstrap_mean([1.0] * 4), bootstrap_mean([1.0] * 400)
+    assert (few.mean, few.high) == (many.mean, many.high) == (1.0, 1.0)
+    assert few.low == pytest.approx(0.025 ** (1 / 4))
+    assert many.low == pytest.approx(0.025 ** (1 / 400))
+
+
+def test_equal_scores_have_no_width_where_the_bounds_leave_no_room():
+    assert bootstrap_mean([0.5] * 9, bounds=(0.5, 0.5)) == Interval(mean=0.5, low=0.5, high=0.5)
+
+
+@pytest.mark.parametrize("scores", [[], [0.5, float("nan")], [float("inf")]])
+def test_no_score_or_a_score_that_is_none_is_refused(scores):
+    with pytest.raises(ValueError, match="at least one score, all of them finite"):
+        bootstrap_mean(scores)
+
+
+@pytest.mark.parametrize(("problems", "least"), [(20, 0.90), (64, 0.92)])
+def test_intervals_over_problems_cover_the_truth_about_as_often_as_they_claim(problems, least):
+    """Each problem has a difficulty of its own and four samples; the truth is the mean difficulty."""
+    rng = np.random.default_rng(7)
+    covered = []
+    for seed in range(250):
+        difficulty = rng.beta(0.8, 1.2, size=problems)
+        answers = rng.binomial(4, difficulty) / 4
+        interval = bootstrap_mean(answers.tolist(), seed=seed, resamples=400)
+        covered.append(interval.low <= 0.4 <= interval.high)
+    assert least <= np.mean(covered) <= 0.985
+
+
+def test_samples_of_one_problem_are_not_taken_for_independent():
+    """Sixteen copies of each of ten answers say no more than the ten; taken apart they would seem to say much more."""
+    answers = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]
+    copies = {
+        "predictions": [answer for answer in answers for _ in range(16)],
+        "references": [f"p{i}" for i in range(10) for _ in range(16)],
+    }
+    found, alone = compute("mean_at_k", **copies), bootstrap_mean(answers)
+    apart = bootstrap_mean(copies["predictions"])
+    assert (found["mean_at_k"], found["low"], found["high"], found["problems"]) == (alone.mean, alone.low, alone.high, 10)
+    assert apart.high - apart.low < 0.4 * (found["high"] - found["low"])
+
+
+def test_cluster_means_weigh_problems_alike():
+    assert cluster_means([1, 0, 1, 1], ["a", "a", "b", "a"]) == {"a": pytest.approx(2 / 3), "b": 1.0}
+    with pytest.raises(ValueError):
+        cluster_means([1, 0], ["a"])
+
+
+def test_pairing_takes_the_differences_between_problems_out():
+    before = {f"p{i}": float(i % 2) * 0.75 for i in range(40)}
+    after = {problem: score + (0.25 if i % 4 else 0.125) for i, (problem, score) in enumerate(before.items())}
+    paired, unpaired = paired_difference(before, after), bootstrap_mean(list(after.values()))
+    assert paired.mean == pytest.approx(np.mean(list(after.values())) - np.mean(list(before.values())))
+    assert paired.excludes(0.0)
+    assert paired.high - paired.low < 0.2 * (unpaired.high - unpaired.low)
+
+
+def test_pairs_are_matched_by_problem_and_not_by_place():
+    before, after = {"a": 0.0, "b": 1.0}, {"b": 1.0, "a": 0.0}
+    interval = paired_difference(before, after)
+    assert interval.mean == 0.0
+    assert not interval.excludes(0.0)
+
+
+@given(shares)
+@settings(deadline=None, max_examples=30)
+def test_swapping_before_and_after_turns_the_sign(scores):
+    before = {str(i): score for i, score in enumerate(scores)}
+    after = {str(i): score for i, score in enumerate(reversed(scores))}
+    one, other = paired_difference(before, after, resamples=100), paired_difference(after, before, resamples=100)
+    assert one.mean == pytest.approx(-other.mean)
+    assert one.low == pytest.approx(-other.high)
+
+
+def test_other_problems_cannot_be_paired():
+    with pytest.raises(ValueError, match="same problems"):
+        paired_difference({"a": 1.0}, {"b": 1.0})
+
+
+def test_an_end_of_the_interval_counts_as_inside():
+    interval = Interval(mean=0.5, low=0.0, high=1.0)
+    assert not interval.excludes(0.0)
+    assert interval.excludes(-0.001)

@@ -1,0 +1,174 @@
+"""Suites on the embedded model: what is asked, what is measured, and what is compared."""
+
+from __future__ import annotations
+
+import json
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from rosd_kit.display import Display
+from rosd_kit.errors import RunError
+from rosd_kit.evaluation import command
+from rosd_kit.evaluation.metrics import METRICS, compute
+from rosd_kit.evaluation.results import SuiteResult, compare
+from rosd_kit.evaluation.suites import evaluate_suites
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import build_components, load_recipe
+from rosd_kit.settings import EvaluationSettings, ModelSettings
+from rosd_kit.train.student import Student
+from rosd_kit.types import Completion, Problem, Verdict
+
+SMALL = EvaluationSettings(problems=3, samples=2)
+
+
+class Counting:
+    """An engine that remembers what it was asked and answers by the seed."""
+
+    def __init__(self) -> None:
+        self.calls: list[list] = []
+
+    def generate(self, requests, *, weights="live"):
+        self.calls.append(list(requests))
+        return [
+            Completion(
+                prompt_ids=r.prompt_ids, token_ids=(5,) * (1 + r.seed % 3), logprobs=(0.0,) * (1 + r.seed % 3),
+                text=str(r.seed % 2), token_spans=((0, 1),) * (1 + r.seed % 3), finish_reason="stop",
+            )
+            for r in requests
+        ]  # fmt: skip
+
+
+class Odd:
+    """Judges a response right when it says 1."""
+
+    def verify(self, problem, response):
+        return Verdict(score=float(response == "1"), success=response == "1", feedback="", status="ok")
+
+
+def fixed_task(**suites: list[str]):
+    def problems(ids):
+        return [Problem(id=i, messages=({"role": "user", "content": i},), answer="1") for i in ids]
+
+    return SimpleNamespace(
+        name="fixed",
+        suites=lambda count, seed: {name: problems(ids) for name, ids in suites.items()},
+        in_domain=lambda: {"one"},
+    )
+
+
+def measure(task, engine, settings=SMALL):
+    return evaluate_suites(
+        task=task, engine=engine, verifier=Odd(), prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=settings,
+        max_new_tokens=9,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def micro():
+    recipe = load_recipe("rosd", ["model.device=cpu"], "micro", registry=PluginManager().registry)
+    parts = build_components(recipe, PluginManager().registry)
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False)
+    parts.rollout.start(student)
+
+    def evaluate(settings=SMALL):
+        return evaluate_suites(
+            task=parts.task, engine=parts.rollout, verifier=parts.verifier, prompt_ids=student.prompt_ids, settings=settings,
+            max_new_tokens=24,
+        )  # fmt: skip
+
+    return evaluate
+
+
+def test_the_embedded_model_is_measured_on_every_suite_alike_twice(micro):
+    first, again = micro(), micro()
+    assert first == again
+    assert len(first) > 1 and any(r.in_domain for r in first) and not all(r.in_domain for r in first)
+    for result in first:
+        assert (result.problems, result.samples, len(result.scores)) == (3, 2, 3)
+        assert result.low <= result.mean <= result.high
+        assert result.mean == pytest.approx(sum(result.scores.values()) / 3)
+        assert set(result.scores.values()) <= {0.0, 0.5, 1.0}
+        assert 1 <= result.mean_tokens <= 24
+    assert all(comparison.difference.mean == 0.0 and not comparison.excludes_zero for comparison in compare(first, again))
+
+
+def test_no_problems_is_no_evaluation(micro):
+    assert micro(EvaluationSettings(problems=0)) == ()
+
+
+def test_all_suites_go_to_the_engine_in_one_call_with_a_seed_for_each_sample():
+    engine = Counting()
+    measure(fixed_task(one=["a", "b"], two=["c"]), engine)
+    [requests] = engine.calls
+    assert [bytes(r.prompt_ids).decode() for r in requests] == ["a", "a", "b", "b", "c", "c"]
+    assert len({r.seed for r in requests}) == 6
+    assert {(r.sampling.temperature, r.sampling.top_p, r.sampling.max_new_tokens) for r in requests} == {(0.6, 0.95, 9)}
+
+
+def test_a_problem_is_asked_the_same_whatever_else_is_measured():
+    alone, among = Counting(), Counting()
+    measure(fixed_task(two=["c"]), alone)
+    measure(fixed_task(one=["a", "b"], two=["x", "c"]), among)
+    assert alone.calls[0] == among.calls[0][-2:]
+
+
+def test_what_is_measured_is_what_was_answered():
+    engine = Counting()
+    one, two = measure(fixed_task(one=["a", "b", "c"], two=["d"]), engine, EvaluationSettings(problems=3, samples=3))
+    seeds = [r.seed for r in engine.calls[0]]
+    right = [seed % 2 for seed in seeds]
+    assert list(one.scores.values()) == pytest.approx([sum(right[i : i + 3]) / 3 for i in (0, 3, 6)])
+    assert (one.mean, two.mean) == pytest.approx((sum(right[:9]) / 9, sum(right[9:]) / 3))
+    assert one.mean_tokens == pytest.approx(sum(1 + seed % 3 for seed in seeds[:9]) / 9)
+    assert (one.in_domain, two.in_domain, one.format_rate) == (True, False, 1.0)
+
+
+def test_a_suite_without_problems_or_with_one_twice_is_the_tasks_mistake():
+    with pytest.raises(RunError, match="suite 'two' has no problems"):
+        measure(fixed_task(one=["a"], two=[]), Counting())
+    with pytest.raises(RunError, match="holds the id 'b' twice"):
+        measure(fixed_task(one=["a", "b", "b"]), Counting())
+
+
+def test_results_survive_json():
+    [result] = measure(fixed_task(one=["a", "b"]), Counting())
+    assert SuiteResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_evaluations_of_other_problems_or_suites_are_not_compared():
+    one, other = (measure(fixed_task(one=ids), Counting()) for ids in (["a", "b"], ["a", "c"]))
+    with pytest.raises(RunError, match=r"suite 'one' was measured on other problems.*evaluation\.seed"):
+        compare(one, other)
+    with pytest.raises(RunError, match="the suites before"):
+        compare(one, measure(fixed_task(two=["a", "b"]), Counting()))
+
+
+def test_metrics_are_known_cases_and_need_no_network(monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("a metric went to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert set(METRICS) == {"mean_at_k", "format_rate", "mean_tokens"}
+    assert compute("mean_at_k", predictions=[1, 0, 1, 1], references=["a", "a", "b", "b"])["mean_at_k"] == 0.75
+    assert compute("format_rate", predictions=["ok", "unreadable", "ok", "ok"]) == {"format_rate": 0.75}
+    assert compute("mean_tokens", predictions=[1, 2, 6]) == {"mean_tokens": 3.0}
+
+
+def test_a_models_folder_is_evaluated_and_a_run_without_model_is_refused(tmp_path):
+    class Listening(Display):
+        def evaluation(self, step, results):
+            self.results = results
+
+    plugins, display = PluginManager(), Listening()
+    recipe = load_recipe(
+        "rosd",
+        ["evaluation.problems=1", "evaluation.samples=1", "sampling.max_new_tokens=8"],
+        "micro",
+        registry=plugins.registry,
+    )
+    results = command.execute(recipe, plugins=plugins, run=None, display=display)
+    assert results and display.results == results
+    with pytest.raises(RunError, match=r"no exported model yet.*--resume"):
+        command.execute(recipe, plugins=plugins, run=tmp_path, display=display)
