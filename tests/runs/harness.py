@@ -1,7 +1,7 @@
 """Forks a child for each job, which runs the command line and may kill itself at its n-th file operation.
 
 Usage: python harness.py RUNS < jobs.json > results.json
-A job is {"args": [...], "kill_at": operation, "kill_in_step": step, "largest": bytes of a file}; all but the first may be missing.
+A job is {"args": [...], "kill_at": operation, "kill_in_step": step, "largest": bytes of a file}, some of it or all.
 Forking after all imports makes a job as quick as the run itself.
 """
 

@@ -15,7 +15,7 @@ from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint
 
 HARNESS = Path(__file__).parent / "harness.py"
 PLACES = 8
-CHANGES = ("steps=3", "checkpoint.keep=1", "evaluation.problems=1", "evaluation.samples=1", "optimizer.lr=1e-3")
+CHANGES = ("steps=3", "checkpoint.keep=1", "optimizer.lr=1e-3")
 
 
 def work(runs: Path, jobs: list[dict]) -> list[dict]:

@@ -25,12 +25,15 @@ def two_steps(run, tmp_path_factory):
 
 
 def test_ten_steps_are_five_and_a_resume_and_five(run, same, tmp_path):
-    whole = run(tmp_path / "whole", "steps=10")
-    run(tmp_path / "parted", "steps=5")
+    measured = ("evaluation.problems=1", "evaluation.samples=1", "evaluation.every=5")
+    whole = run(tmp_path / "whole", "steps=10", *measured)
+    run(tmp_path / "parted", "steps=5", *measured)
     random.seed(99)
-    parted = run(tmp_path / "parted", "steps=10", resume=True)
+    parted = run(tmp_path / "parted", "steps=10", *measured, resume=True)
     assert same(whole.weights(), parted.weights())
     assert whole.sampled() == parted.sampled()
+    assert whole.lines("evaluations.jsonl") == parted.lines("evaluations.jsonl")
+    assert [line["step"] for line in whole.lines("evaluations.jsonl")] == [0, 5, 10]
     assert [line["step"] for line in parted.lines("metrics.jsonl")] == list(range(1, 11))
     assert not same(whole.student(9), whole.student(10))
 
