@@ -1,6 +1,6 @@
 """Forks a child for each job, which runs the command line and may kill itself at its n-th file operation.
 
-Usage: python harness.py RUNS < jobs.json > results.json
+Usage: python harness.py RUNS; it reads a list of jobs a line and answers with a list of results.
 A job is {"args": [...], "kill_at": operation, "kill_in_step": step, "largest": bytes of a file}, some of it or all.
 Forking after all imports makes a job as quick as the run itself.
 """
@@ -119,4 +119,5 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     torch.set_num_threads(1)
     import_everything()
-    print(json.dumps([fork(folder, job, Path(folder).with_suffix(".log")) for job in json.load(sys.stdin)]))
+    for line in sys.stdin:
+        print(json.dumps([fork(folder, job, Path(folder).with_suffix(".log")) for job in json.loads(line)]), flush=True)

@@ -18,23 +18,30 @@ PLACES = 8
 CHANGES = ("steps=3", "checkpoint.keep=1", "optimizer.lr=1e-3")
 
 
-def work(runs: Path, jobs: list[dict]) -> list[dict]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, HARNESS, str(runs)],
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("killed") / "runs"
+
+
+@pytest.fixture(scope="module")
+def work(runs):
+    """Have the harness do jobs and return what came of each."""
+    with subprocess.Popen(
+        [sys.executable, HARNESS, str(runs)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as harness:
+
+        def work(jobs: list[dict]) -> list[dict]:
+            harness.stdin.write(json.dumps(jobs) + "\n")
+            harness.stdin.flush()
+            return json.loads(harness.stdout.readline())
+
+        yield work
+        harness.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +53,9 @@ def begin(runs, tiny):
 
 
 @pytest.fixture(scope="module")
-def killed(runs, begin):
+def killed(runs, work, begin):
     """Run undisturbed, then for each place: be killed there, and again while going on, and go on to the end."""
-    [whole] = work(runs, [begin("whole")])
+    [whole] = work([begin("whole")])
     assert whole["code"] == 0, whole["told"]
     operations = int(re.search(r"operations: (\d+)", whole["told"]).group(1))
     jobs = {}
@@ -57,7 +64,7 @@ def killed(runs, begin):
         jobs[name, "killed"] = begin(name, kill_at=max(2, operations * (2 * place + 1) // (2 * PLACES)))
     jobs["boundary", "killed"] = begin("boundary", kill_in_step=2)
     jobs["twice", "killed"] = begin("twice", kill_at=operations * 2 // 3)
-    results = dict(zip(jobs, work(runs, list(jobs.values())), strict=True))
+    results = dict(zip(jobs, work(list(jobs.values())), strict=True))
     resumed = {}
     for name, _ in jobs:
         folder = runs / name
@@ -65,7 +72,7 @@ def killed(runs, begin):
         if name == "twice":
             resumed[name, "killed again"] = {**again, "kill_at": 40}
         resumed[name, "resumed"] = again if (folder / "recipe.yaml").is_file() else begin(name)
-    return results | dict(zip(resumed, work(runs, list(resumed.values())), strict=True))
+    return results | dict(zip(resumed, work(list(resumed.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", [*(f"at-{place}" for place in range(PLACES)), "boundary", "twice"])
@@ -90,12 +97,12 @@ def test_a_run_in_a_process_of_its_own_is_the_same_run(runs, killed, run, same, 
     assert here.sampled() == there.sampled()
 
 
-def test_files_that_cannot_grow_end_the_run_with_the_old_checkpoint_intact(runs, begin, run, same, open_run, tmp_path, tiny):
+def test_files_that_cannot_grow_end_the_run_with_the_old_checkpoint_intact(runs, work, begin, run, same, open_run, tmp_path):
     path = runs / "full"
     first = begin("full")
     first["args"].append("steps=1")
     again = {"args": ["run", "--resume", str(path), "steps=3", "--quiet"]}
-    before, full, after = work(runs, [first, {**again, "largest": 100_000}, again])
+    before, full, after = work([first, {**again, "largest": 100_000}, again])
     assert before["code"] == 0, before["told"]
     assert full["code"] == 2
     assert re.search(r"error: \S*checkpoints/step-000002: cannot be written: .*too large.*--resume", full["told"])
