@@ -28,7 +28,7 @@ from rosd_kit.resuming import check_same
 from rosd_kit.rundir import RunDir
 from rosd_kit.samples import sample_records
 from rosd_kit.seeds import stable_seed
-from rosd_kit.signals import SignalWatch
+from rosd_kit.signals import PATIENCE, SignalWatch
 from rosd_kit.summary import summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 from rosd_kit.train.head import check_split
@@ -50,9 +50,9 @@ class Run:
     pipeline: Pipeline
     plugins: PluginManager
     display: Display
+    watch: SignalWatch
     step: int = 0
     stopping: bool = False
-    watch: SignalWatch = field(default_factory=SignalWatch)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -113,6 +113,7 @@ def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Di
         pipeline=pipeline,
         plugins=plugins,
         display=display,
+        watch=SignalWatch(min(PATIENCE, recipe.steps)),
     )
 
 
@@ -202,8 +203,6 @@ def _update(run: Run, batch: StepBatch) -> dict[str, float]:
             temperature=run.recipe.sampling.temperature,
         )
     run.student.model.eval()
-    probe = run.optimizer.parameters[-1]
-    previous = probe.detach().clone()
     outcome = run.optimizer.step(report.loss)
     if not outcome.applied:
         _warn(run, f"step {run.step + 1}: loss {report.loss}, gradient {outcome.grad_norm}: the update was skipped")
@@ -213,7 +212,7 @@ def _update(run: Run, batch: StepBatch) -> dict[str, float]:
         "train/lr": outcome.lr,
         "train/applied": float(outcome.applied),
         "train/skipped": float(not outcome.applied),
-        "train/weight_change": float((probe.detach() - previous).norm()),
+        "train/weight_change": outcome.change,
         "time/train": time.perf_counter() - began,
         "tokens/train": float(sum(len(s.prompt_ids) + len(s.response_ids) for s in batch.samples)),
     }

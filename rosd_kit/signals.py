@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-#: A thing is said when it held for so many steps in a row.
+#: A thing is said when it held for so many steps in a row; a shorter run is judged by all its steps.
 PATIENCE = 5
 
 
@@ -28,32 +28,36 @@ class SignalWatch:
         return due
 
     def _checks(self) -> list[tuple[str, bool, str]]:
-        n = self.recent.maxlen
+        n = "1 step" if self.recent.maxlen == 1 else f"{self.recent.maxlen} steps"
         success = sum(m.get("rollout/success", 0.0) for m in self.recent) / max(1, len(self.recent))
         found = sum(self._sum(f"localize/{outcome}") for outcome in ("exact", "normalised", "fuzzy"))
         found += sum(self._sum(f"localize/{outcome}_ambiguous") for outcome in ("exact", "normalised", "fuzzy"))
+        left_out = {why: count for why in ("no_weight", "no_privileged_text") if (count := self._sum(f"sample/{why}"))}
+        passed = self._sum("sample/ok") + sum(left_out.values())
+        reasons = ", ".join(f"{why.replace('_', ' ')} {count:.0f}" for why, count in left_out.items())
         groups = self._sum("gate/all_wrong") + self._sum("gate/all_right") + self._sum("gate/mixed")
         return [
             (
                 "groups",
-                groups > 0 and self._sum("gate/mixed") == 0 and self._sum("train/samples") == 0,
-                f"no group held both a success and a failure for {n} steps: nothing can be compared. "
+                groups > 0 and self._sum("gate/mixed") == 0 and passed == 0,
+                f"no group held both a success and a failure for {n}: nothing can be compared. "
                 "Change the problems' difficulty, or raise group_size.",
             ),
             (
                 "quotes",
                 self._sum("localize/missing") > 0 and found == 0,
-                f"no quote was found in any response for {n} steps. Look at samples/: does the reflector keep the format?",
+                f"no quote was found in any response for {n}. Look at samples/: does the reflector keep the format?",
             ),
             (
                 "weights",
-                self._sum("train/samples") > 0 and self._sum("train/weighted_tokens") == 0,
-                f"no token had a weight for {n} steps. Check localizer.missing and the gate.",
+                passed > 0 and self._sum("train/weighted_tokens") == 0,
+                f"no token had a weight for {n} ({reasons or 'the objective wants none'}). "
+                "Check localizer.missing, context and demonstration.",
             ),
             (
                 "still",
                 self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
-                f"the weights have not changed for {n} steps. Check optimizer.lr and whether updates are skipped.",
+                f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
             ),
             (
                 "collapse",

@@ -18,11 +18,16 @@ from rosd_kit.settings import OptimizerSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StepOutcome:
-    """What an update did. `grad_norm` is before clipping; `lr` is the rate that was (or would have been) used."""
+    """What an update did.
+
+    `grad_norm` is before clipping; `lr` is the rate that was (or would have been) used; `change` is how far a few entries of
+    every parameter moved, 0 when nothing did.
+    """
 
     applied: bool
     grad_norm: float
     lr: float
+    change: float
 
 
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
@@ -55,6 +60,7 @@ class Optimizer:
         """
         lr = learning_rate(self.settings, self.step_count, self.steps)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
+        before = self._probe()
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
             for optimizer, factor in self._optimizers:
@@ -65,7 +71,12 @@ class Optimizer:
             parameter.grad = None
         self.step_count += 1
         self.bad_steps = 0 if applied else self.bad_steps + 1
-        return StepOutcome(applied=applied, grad_norm=norm, lr=lr)
+        change = float((self._probe() - before).norm())
+        return StepOutcome(applied=applied, grad_norm=norm, lr=lr, change=change)
+
+    def _probe(self) -> Tensor:
+        """Return up to about a hundred entries, evenly spread, of every parameter: cheap where all weights would not be."""
+        return torch.cat([p.detach().flatten()[:: max(1, p.numel() // 97)].float() for p in self.parameters])
 
     def check(self) -> None:
         """Raise `RunError` when too many updates in a row were skipped."""

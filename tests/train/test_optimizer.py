@@ -178,3 +178,16 @@ def test_frozen_parameters_stay():
 def test_a_model_without_trainable_parameters_is_an_error():
     with pytest.raises(RunError, match="no trainable parameters"):
         make(Tiny().requires_grad_(False))
+
+
+def test_the_change_is_nothing_exactly_when_no_weight_moved():
+    """Also where a single matrix of many moves: one probed parameter alone would miss it."""
+    model = nn.Sequential(nn.Linear(300, 300, bias=False), nn.Linear(300, 2))
+    model[1].requires_grad_(False)
+    settings = OptimizerSettings(lr=1e-2, warmup_steps=0, weight_decay=0.0)
+    optimizer = Optimizer(model, settings, steps=4)
+    assert optimizer.step(0.0).change == 0.0
+    model(torch.ones(1, 300)).sum().backward()
+    assert optimizer.step(1.0).change > 0.05
+    model(torch.ones(1, 300)).sum().backward()
+    assert optimizer.step(math.nan).change == 0.0

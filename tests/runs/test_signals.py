@@ -1,0 +1,101 @@
+"""Runs without a signal say so, once, with a remedy; good runs say nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from rosd_kit.display import Display
+from rosd_kit.signals import SignalWatch
+
+GOOD = {
+    "rollout/success": 0.5,
+    "gate/mixed": 2.0,
+    "sample/ok": 4.0,
+    "localize/exact": 3.0,
+    "localize/missing": 1.0,
+    "train/samples": 4.0,
+    "train/weighted_tokens": 40.0,
+    "train/weight_change": 0.1,
+}
+DROPPED = {"gate/all_wrong": 2.0, "rollout/success": 0.5}
+NO_QUOTES = {**GOOD, "localize/exact": 0.0, "localize/missing": 4.0}
+NO_WEIGHT = {**GOOD, "sample/ok": 0.0, "sample/no_weight": 3.0, "sample/no_privileged_text": 1.0, "train/weighted_tokens": 0.0}
+STILL = {**GOOD, "train/weight_change": 0.0}
+
+
+class Listening(Display):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def said(*steps, patience=3):
+    watch = SignalWatch(patience)
+    return [warning for metrics in steps for warning in watch.step(metrics)]
+
+
+def test_a_good_run_is_silent():
+    assert said(*[GOOD] * 20) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "told", "remedy"),
+    [
+        (DROPPED, "no group held both a success and a failure for 3 steps", "raise group_size"),
+        (NO_QUOTES, "no quote was found in any response for 3 steps", "samples/"),
+        (NO_WEIGHT, "no token had a weight for 3 steps (no weight 9, no privileged text 3)", "localizer.missing"),
+        (STILL, "the weights have not changed for 3 steps", "optimizer.lr"),
+        ({**GOOD, "rollout/success": 0.05}, "success fell to 5% from 50%", "earlier checkpoint"),
+    ],
+    ids=["groups", "quotes", "weights", "still", "collapse"],
+)
+def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
+    assert said(GOOD, bad, bad) == []
+    [warning] = said(GOOD, *[bad] * 9)
+    assert told in warning
+    assert remedy in warning
+
+
+@pytest.mark.parametrize("bad", [DROPPED, NO_QUOTES, NO_WEIGHT, STILL])
+def test_one_good_step_in_between_begins_the_count_anew(bad):
+    assert said(*[bad, bad, GOOD] * 5) == []
+
+
+@pytest.mark.parametrize("outcome", ["exact", "normalised", "fuzzy", "exact_ambiguous", "fuzzy_ambiguous"])
+def test_a_quote_found_in_any_way_is_found(outcome):
+    assert said(*[{**NO_QUOTES, f"localize/{outcome}": 1.0}] * 5) == []
+
+
+def test_groups_do_not_matter_where_every_rollout_passes():
+    assert said(*[{**GOOD, "gate/mixed": 0.0, "gate/all_wrong": 2.0}] * 5) == []
+
+
+def test_a_step_that_dropped_everything_is_no_step_of_still_weights():
+    [warning] = said(*[DROPPED] * 5)
+    assert warning.startswith("no group")
+
+
+def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_path):
+    listening = Listening()
+    run(tmp_path / "run", "steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0", display=listening)
+    assert listening.warnings == [
+        "the weights have not changed for 2 steps. Check optimizer.lr and whether updates are skipped."
+    ]
+
+
+@pytest.mark.parametrize("gate", ["all", "mixed_groups"])
+def test_single_rollouts_are_dropped_aloud_by_the_gate_that_compares_and_not_by_the_one_that_takes_all(run, tmp_path, gate):
+    listening = Listening()
+    run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", display=listening)
+    assert [warning.split(":")[0] for warning in listening.warnings] == (
+        [] if gate == "all" else ["no group held both a success and a failure for 2 steps"]
+    )
+
+
+def test_responses_that_nothing_is_located_in_are_said_in_a_real_run(run, tmp_path):
+    listening = Listening()
+    changes = ("steps=2", "model.path=micro-blank", "reflector=tutor", "localizer=error_quote", "localizer.missing=skip")
+    run(tmp_path / "run", *changes, display=listening)
+    assert any(warning.startswith("no token had a weight for 2 steps (no weight ") for warning in listening.warnings)
