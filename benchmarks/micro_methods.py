@@ -107,8 +107,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _scores(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {r["suite"]: {problem: round(score, 4) for problem, score in r["scores"].items()} for r in evaluation["results"]}
+def _scores(evaluation: dict[str, Any]) -> dict[str, list[float]]:
+    """Return each suite's share of right samples, problem by problem; the problems are the same in every run."""
+    return {r["suite"]: [round(score, 4) for score in r["scores"].values()] for r in evaluation["results"]}
 
 
 def run(jobs: Iterable[Job], at_once: int) -> None:
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS, metavar="METHOD")
     parser.add_argument("--rates", nargs="+", type=float, default=RATES, metavar="LR")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side, one thread each")
     asked = parser.parse_args()
     if asked.what == "run":

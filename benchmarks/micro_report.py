@@ -70,12 +70,12 @@ def _ordered(suites: Sequence[str]) -> list[str]:
 
 
 def _level(runs: Sequence[Row], suite: str, when: str = "after") -> Interval:
-    return _bootstrap(np.array([list(run[when][suite].values()) for run in runs]))
+    return _bootstrap(np.array([run[when][suite] for run in runs]))
 
 
 def _change(runs: Sequence[Row], suites: Sequence[str]) -> Interval:
     """Return after minus before, paired by problem, over the problems of all these suites."""
-    sides = [np.array([[x for s in suites for x in run[when][s].values()] for run in runs]) for when in ("after", "before")]
+    sides = [np.array([[x for s in suites for x in run[when][s]] for run in runs]) for when in ("after", "before")]
     return _bootstrap(sides[0] - sides[1])
 
 
