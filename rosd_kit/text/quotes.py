@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz
 
+from rosd_kit.text.sentences import sentence_start
+
 _LATEX_SPACE = re.compile(r"\\[,;:! ]|~")
 _FOLDS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "−": "-", "‐": "-"})
 #: Longer texts are not searched fuzzily: alignment takes time in proportion to text times quote.
@@ -33,8 +35,9 @@ MISSING = QuoteMatch(start=-1, end=-1, outcome="missing", occurrences=0)
 def find_quote(text: str, quote: str, *, hint: str = "", min_ratio: float = 80.0) -> QuoteMatch:
     """Return the quote's place in `text`.
 
-    Of several equal places the one is taken whose surroundings share most words with `hint` (the reflection's explanation),
-    else the first. `min_ratio` in 0..100 is rapidfuzz's `partial_ratio`; above 100 nothing is found fuzzily.
+    Of several equal places the first is taken whose label (what stands before it in its sentence, such as `Step 3`) is
+    named in `hint`, the reflection's explanation; when none is, the first, for the first error was asked for. `min_ratio`
+    in 0..100 is rapidfuzz's `partial_ratio`; above 100 nothing is found fuzzily.
     """
     quote = quote.strip()
     if not quote:
@@ -92,11 +95,12 @@ def _normalise(text: str) -> tuple[str, list[int]]:
 
 
 def _choose(text: str, places: list[tuple[int, int]], outcome: str, hint: str) -> QuoteMatch:
-    words = set(hint.split())
+    named = [place for place in places if _is_named(text, place[0], hint)]
+    start, end = (named or places)[0]
+    return QuoteMatch(start=start, end=end, outcome=outcome, occurrences=len(places))
 
-    def agreement(place: tuple[int, int]) -> int:
-        around = text[max(0, place[0] - 60) : place[0]] + " " + text[place[1] : place[1] + 60]
-        return len(words & set(around.split()))
 
-    best = max(places, key=agreement) if words and len(places) > 1 else places[0]
-    return QuoteMatch(start=best[0], end=best[1], outcome=outcome, occurrences=len(places))
+def _is_named(text: str, at: int, hint: str) -> bool:
+    """Return whether the hint names the place by what stands before it in its sentence, such as `Step 3`."""
+    label = text[sentence_start(text, at) : at].strip(" \t:.,;)-*#").casefold()
+    return bool(label) and re.search(rf"(?<!\w){re.escape(label)}(?!\w)", hint.casefold()) is not None

@@ -11,16 +11,18 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from rosd_kit.text.specials import control_tokens
+
 #: A new window of decoding starts after so many tokens, so that the work grows linearly with the text.
 _WINDOW = 16
 
 
 def decode_with_spans(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text of sampled ids, special tokens left out, and each token's half-open range of characters in it.
+    """Return the text of sampled ids, control tokens left out, and each token's half-open range of characters in it.
 
-    Tokens that share a character all cover it. Special tokens are empty ranges at their place.
+    Tokens that share a character all cover it. Control tokens are empty ranges at their place.
     """
-    special = set(tokenizer.all_special_ids)
+    special = control_tokens(tokenizer)
     kept = [place for place, token in enumerate(ids) if token not in special]
     text = _decode(tokenizer, [ids[place] for place in kept])
     covered = iter(_spans(tokenizer, [ids[place] for place in kept], text))
@@ -42,7 +44,10 @@ def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def _spans(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Return spans of ordinary tokens, decoding windows that begin where a character is complete."""
+    """Return spans of ordinary tokens, decoding windows that begin where a character is complete.
+
+    No window begins behind a replacement character: what is invalid there may depend on the bytes before it.
+    """
     spans: list[tuple[int, int]] = []
     window, offset = 0, 0  # the window's first token, and what to add to its characters to get the text's
     known, clean = 0, 0  # characters determined so far; the last token boundary between whole characters
@@ -53,7 +58,7 @@ def _spans(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, int
         open_character = agreed < len(piece) and determined < len(text)
         spans.append((known, determined + int(open_character)))
         known = determined
-        if not open_character:
+        if not open_character and not piece.endswith("\ufffd"):
             if j - window >= _WINDOW and clean > window:
                 window, offset = clean, known - len(_decode(tokenizer, ids[clean:j]))
             clean = j

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rosd_kit.text.specials import control_tokens
 from rosd_kit.types import Message
 
 
@@ -14,7 +15,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: M
     Where no message holds a special-token string, this is the tokenizer's own chat template, encoded in one piece. Where one
     does, template and contents are encoded apart, and no special id can come out of a content.
     """
-    hostile = any(special in message["content"] for special in _specials(tokenizer).values() for message in messages)
+    hostile = any(special in message["content"] for special in control_tokens(tokenizer).values() for message in messages)
     if not hostile:
         return _ids(tokenizer, _render(tokenizer, messages, template_options))
     marks = [f"\ue000{i}\ue001" for i in range(len(messages))]
@@ -41,12 +42,6 @@ def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Encode text in which special tokens mean nothing; what still comes out as one becomes unknown, or is left out."""
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    special, unknown = _specials(tokenizer), tokenizer.unk_token_id
+    special, unknown = control_tokens(tokenizer), tokenizer.unk_token_id
     kept = [unknown if i in special and i != unknown else i for i in ids]
     return [i for i in kept if i is not None]
-
-
-def _specials(tokenizer: Any) -> dict[int, str]:
-    """Return every control token by id: those with a role (end, padding) and those that only the template uses."""
-    named = dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
-    return named | {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -1,0 +1,172 @@
+"""Characters to sampled tokens, held against what each kind of tokenizer is known to do with its bytes."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
+
+from rosd_kit.text.spans import decode_with_spans, first_token_overlapping
+from tests.text.conftest import END, KINDS, tokenizer_of
+
+TEXTS = ["", "the answer is 42", "naïve café", "e\u0301e\u0301", "日本語 and 🙂🙃", "👩‍👩‍👧", "a\n\n b", "x = 7. x = 7."]
+
+
+def ids_of(kind: str) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, len(tokenizer_of(kind)) - 1), max_size=70)
+
+
+def plain(kind: str, ids: list[int]) -> list[int]:
+    special = tokenizer_of(kind).all_special_ids
+    return [i for i in ids if i not in special]
+
+
+def check_laws(kind: str, ids: list[int]) -> None:
+    """Whatever was sampled: the tokenizer's own text, spans in order and without a gap, special tokens empty."""
+    tokenizer = tokenizer_of(kind)
+    text, spans = decode_with_spans(tokenizer, ids)
+    assert text == tokenizer.decode(plain(kind, ids), clean_up_tokenization_spaces=False)
+    assert len(spans) == len(ids)
+    covered = 0
+    for token, (start, end) in zip(ids, spans, strict=True):
+        assert 0 <= start <= end <= len(text)
+        assert start <= covered
+        covered = max(covered, end)
+        assert token not in tokenizer.all_special_ids or start == end
+    assert covered == len(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_any_sampled_ids_have_ordered_spans_without_gaps(kind, data):
+    check_laws(kind, data.draw(ids_of(kind)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=80)
+@given(text=st.one_of(st.sampled_from(TEXTS), st.text(max_size=40)), cut=st.integers(0, 12))
+def test_encoded_text_that_is_cut_anywhere_has_ordered_spans_without_gaps(kind, text, cut):
+    ids = tokenizer_of(kind)(text, add_special_tokens=False)["input_ids"]
+    check_laws(kind, ids[: max(0, len(ids) - cut)])
+
+
+def byte_level_truth(ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
+    """Text and spans by counting bytes: a token covers every character that holds one of its bytes."""
+    tokenizer = tokenizer_of("byte_level")
+    to_byte = _byte_of_letter()
+    pieces = [bytes(to_byte[letter] for letter in tokenizer.convert_ids_to_tokens(i)) for i in ids]
+    owners = _characters(b"".join(pieces))
+    spans, at = [], 0
+    for piece in pieces:
+        own = [i for i, (a, b) in enumerate(owners) if a < at + len(piece) and b > at]
+        spans.append((own[0], own[-1] + 1))
+        at += len(piece)
+    return b"".join(pieces).decode("utf-8", "replace"), spans
+
+
+def _characters(data: bytes) -> list[tuple[int, int]]:
+    """Return the byte range of each character of the text that `data` decodes to; what is invalid counts as one."""
+    broken: list[tuple[int, int]] = []
+
+    def record(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeDecodeError)
+        broken.append((error.start, error.end))
+        return "\ufffd", error.end
+
+    codecs.register_error("record", record)
+    text = data.decode("utf-8", "record")
+    ranges, at, ends = [], 0, dict(broken)
+    for character in text:
+        end = ends.pop(at) if character == "\ufffd" and at in ends else at + len(character.encode())
+        ranges.append((at, end))
+        at = end
+    return ranges
+
+
+def _byte_of_letter() -> dict[str, int]:
+    """Undo the printable disguise of bytes: printable Latin-1 letters stand for themselves, the others follow from 256 on."""
+    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in kept]
+    letters = {chr(byte): byte for byte in kept} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+    assert set(letters) == set(pre_tokenizers.ByteLevel.alphabet())
+    return letters
+
+
+@settings(deadline=None, max_examples=300)
+@given(ids=ids_of("byte_level").map(lambda ids: plain("byte_level", ids)))
+def test_every_character_begins_at_the_token_that_holds_its_first_byte_also_where_bytes_are_invalid(ids):
+    text, spans = decode_with_spans(tokenizer_of("byte_level"), ids)
+    true_text, true_spans = byte_level_truth(ids)
+    assert text == true_text
+    for at in range(len(text)):
+        assert first_token_overlapping(spans, at, at + 1) == first_token_overlapping(true_spans, at, at + 1)
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=60))
+@example("👩‍👩‍👧 e\u0301 日本語")
+def test_byte_level_spans_of_encoded_unicode_are_exact(text):
+    ids = plain("byte_level", tokenizer_of("byte_level")(text, add_special_tokens=False)["input_ids"])
+    assert decode_with_spans(tokenizer_of("byte_level"), ids) == byte_level_truth(ids)
+
+
+@settings(deadline=None)
+@given(words=st.lists(st.sampled_from(["17", "+", "8", "=", "25", ".", "Answer", ":"]), max_size=60))
+def test_word_level_spans_are_the_words_and_the_space_before_them(words):
+    tokenizer = tokenizer_of("words")
+    text, spans = decode_with_spans(tokenizer, tokenizer.convert_tokens_to_ids(words))
+    assert text == " ".join(words)
+    assert [text[a:b].strip() for a, b in spans] == words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_are_empty_and_hide_nothing(kind):
+    tokenizer = tokenizer_of(kind)
+    end = tokenizer.eos_token_id
+    ids = tokenizer("a = 7", add_special_tokens=False)["input_ids"]
+    text, spans = decode_with_spans(tokenizer, [end, *ids, end, *ids[:1], end])
+    assert END not in text
+    assert [spans[0], spans[-1]] == [(0, 0), (len(text), len(text))]
+    assert spans[len(ids) + 1][0] == spans[len(ids) + 1][1]
+
+
+def test_a_character_of_several_tokens_belongs_to_each_of_them():
+    tokenizer = tokenizer_of("byte_fallback")
+    ids = tokenizer("a🙂b", add_special_tokens=False)["input_ids"]
+    text, spans = decode_with_spans(tokenizer, ids)
+    assert text == "a🙂b"
+    assert spans == [(0, 1), (1, 2), (1, 2), (1, 2), (1, 2), (2, 3)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_a_span_of_characters_begins_at_the_first_token_that_shares_one_of_them(data):
+    ids = data.draw(ids_of("byte_level"))
+    text, spans = decode_with_spans(tokenizer_of("byte_level"), ids)
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    sharing = [i for i, (a, b) in enumerate(spans) if set(range(a, b)) & set(range(start, end))]
+    assert first_token_overlapping(spans, start, end) == (sharing[0] if sharing else None)
+
+
+def test_a_quote_that_begins_inside_a_token_takes_the_whole_token():
+    tokenizer = tokenizer_of("byte_level")
+    ids = tokenizer("the other", add_special_tokens=False)["input_ids"]
+    text, spans = decode_with_spans(tokenizer, ids)
+    wide = next(i for i, (a, b) in enumerate(spans) if b - a > 1)
+    assert first_token_overlapping(spans, spans[wide][0] + 1, len(text)) == wide
+
+
+def test_no_token_overlaps_an_empty_span_or_one_behind_the_end():
+    assert first_token_overlapping([(0, 3), (3, 5)], 3, 3) is None
+    assert first_token_overlapping([(0, 3), (3, 5)], 5, 9) is None
+
+
+def test_long_responses_are_decoded_in_windows_with_the_same_result():
+    tokenizer = tokenizer_of("byte_level")
+    ids = tokenizer("naïve 🙂 日本語 the answer is 42. " * 40, add_special_tokens=False)["input_ids"]
+    assert decode_with_spans(tokenizer, ids) == byte_level_truth(ids)

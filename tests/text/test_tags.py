@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rosd_kit.text.tags import read_tag, strip_thinking
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("plain", "plain"),
+        ("<think>no</think>yes", "yes"),
+        ("opened by the template</think>yes", "yes"),
+        ("<think>a</think>b<think>c</think>d", "d"),
+        ("<Thinking> a </ thinking >b", "b"),
+        ("kept <think> never closed", "kept "),
+        ("a</think>b<think>c", "b"),
+    ],
+)
+def test_only_what_follows_the_last_thinking_block_is_read(text, rest):
+    assert strip_thinking(text) == rest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<error_quote>x = 2</error_quote>",
+        "<error_quote> x = 2 </error_quote>",
+        "<Error_Quote>x = 2</ERROR_QUOTE>",
+        "<error-quote>x = 2</error-quote>",
+        "<error quote>x = 2</ error quote >",
+        "<errorquote>x = 2</errorquote>",
+        "<error_quote>x = 1</error_quote> no: <error_quote>x = 2</error_quote>",
+        "a stray <error_quote> and <error_quote>x = 2</error_quote>",
+        "<error_quote>x = 2</error_quote> then an open <error_quote> again",
+        "</error_quote><error_quote>x = 2</error_quote></error_quote>",
+    ],
+)
+def test_the_last_complete_pair_is_read_in_every_accepted_spelling(text):
+    tagged = read_tag(text, "error_quote")
+    assert (tagged.text, tagged.status) == ("x = 2", "ok")
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("nothing", "missing"),
+        ("</error_quote>", "missing"),
+        ("<error_quotes>x</error_quotes>", "missing"),
+        ("<error_quote>x", "unclosed"),
+        ("</error_quote>x<error_quote>", "unclosed"),
+        ("<error_quote>  </error_quote>", "empty"),
+        ("<error_quote>x</error_quote><error_quote></error_quote>", "empty"),
+    ],
+)
+def test_every_other_outcome_has_a_status(text, status):
+    tagged = read_tag(text, "error_quote")
+    assert (tagged.text, tagged.status) == (None, status)
+
+
+@given(before=st.text(), content=st.text(alphabet=st.characters(exclude_characters="<>")), after=st.text())
+def test_a_last_pair_is_found_whatever_stands_around_it(before, content, after):
+    tagged = read_tag(f"{before}<explanation>{content}</explanation>{after.replace('<', '')}", "explanation")
+    assert tagged.text == (content.strip() or None)
+
+
+@given(st.text(alphabet="<>/think a", max_size=60))
+def test_no_text_is_too_odd_to_strip_or_read(text):
+    assert text.endswith(strip_thinking(text)) or strip_thinking(text) in text
+    assert read_tag(text, "think").status in {"ok", "missing", "unclosed", "empty"}

@@ -1,0 +1,31 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rosd_kit.text.templates import check_template, fill
+
+
+def test_fields_become_sections_with_their_keep_and_the_rest_is_never_cut():
+    sections = fill("Q: {problem} Idea: {idea}.", {"problem": "2+2", "idea": "add"}, {"idea": 1})
+    assert [(s.text, s.keep) for s in sections] == [("Q: ", 0), ("2+2", 0), (" Idea: ", 0), ("add", 1), (".", 0)]
+
+
+def test_empty_fields_leave_no_section():
+    assert [s.text for s in fill("{problem}{feedback}", {"problem": "p", "feedback": ""}, {})] == ["p"]
+
+
+@given(value=st.text(), other=st.text())
+def test_braces_in_data_are_plain_text(value, other):
+    sections = fill(r"{problem} \frac{1}{2} {other}", {"problem": value, "other": other}, {})
+    assert "".join(s.text for s in sections) == rf"{value} \frac{{1}}{{2}} {other}"
+
+
+@pytest.mark.parametrize(("template", "told"), [("{problem} {idee}", "{idee}"), ("{idea}", "{problem}")])
+def test_a_template_with_an_unknown_field_or_without_the_problem_is_refused(template, told):
+    with pytest.raises(ValueError, match="problem") as caught:
+        check_template(template, ["problem", "idea"])
+    assert told in str(caught.value)
+
+
+def test_a_good_template_is_returned_as_it_is():
+    assert check_template("{problem} {idea} {1}", ["problem", "idea"]) == "{problem} {idea} {1}"
