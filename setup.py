@@ -1,8 +1,10 @@
 """Puts the top-level `recipes/` into the package as `rosd_kit.recipes`; everything else stands in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
-setup(
-    packages=[*find_packages(include=["rosd_kit*"]), "rosd_kit.recipes"],
-    package_dir={"rosd_kit.recipes": "recipes"},
-)
+FOLDERS = ["recipes", *sorted(path.as_posix() for path in Path("recipes").rglob("*") if path.is_dir())]
+PLACES = {"rosd_kit." + folder.replace("/", "."): folder for folder in FOLDERS}
+
+setup(packages=[*find_packages(include=["rosd_kit*"]), "rosd_kit.micro.base", *PLACES], package_dir=PLACES)

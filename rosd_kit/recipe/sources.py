@@ -46,10 +46,10 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
         path = (base or Path()) / Path(what).expanduser()
         if path.is_file():
             return path
-        what = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
-        if what in shipped and base is None:
-            return SHIPPED / folder / f"{what}.yaml"
-        raise RecipeError(f"no file {str(path)!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
+        name = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
+        if name in shipped and base is None and what.startswith("recipes/"):
+            return SHIPPED / folder / f"{name}.yaml"
+        raise RecipeError(f"no file {str(path)!r}.{did_you_mean(name, shipped)} {_choices(folder, shipped)}")
     if what not in shipped:
         kind = "profile" if folder else "recipe"
         raise RecipeError(f"unknown {kind} {what!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")

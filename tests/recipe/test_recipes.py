@@ -1,0 +1,173 @@
+"""Recipes: what ships, how layers win, what is refused and how that is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from rosd_kit.cli import main
+from rosd_kit.errors import RecipeError
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import build_components, load_recipe, recipe_schema, resolve_recipe, to_yaml
+from rosd_kit.train.student import Student
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if "profiles" not in path.parts)
+NAMES = [path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in SHIPPED]
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return PluginManager(selection="builtin").registry
+
+
+@pytest.fixture
+def refuse(registry, tmp_path):
+    """Return the message with which a recipe's text, or changes to `rosd`, are refused."""
+
+    def message(text: str = "extends: rosd", *changes: str) -> str:
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(file, changes, registry=registry)
+        return str(caught.value)
+
+    return message
+
+
+def test_the_promised_recipes_ship():
+    methods = {"rosd", "rosd_v2", "opsd", "sdpo", "sdft", "op2sd", "grpo", "rft", "micro/base"}
+    assert methods <= set(NAMES)
+    assert sum(name.startswith("ablations/") for name in NAMES) == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_recipe_resolves_as_written_down(name, registry, golden):
+    recipe = load_recipe(name, registry=registry)
+    build_components(recipe, registry)
+    golden(f"recipes/{name.replace('/', '-')}.yaml", to_yaml(recipe))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resolved_recipe_resolves_to_itself(name, registry, tmp_path):
+    recipe = load_recipe(name, registry=registry)
+    file = tmp_path / "again.yaml"
+    file.write_text(to_yaml(recipe))
+    assert load_recipe(file, registry=registry) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_core_file_names_a_method(name):
+    method = name.split("/")[-1]
+    for core in ("loop.py", "pipeline.py"):
+        words = (ROOT / "rosd_kit" / core).read_text().lower().replace("rosd_kit", "").replace("rosd-kit", "")
+        assert f'"{method}"' not in words and f"'{method}'" not in words
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=NAMES)
+def test_a_shipped_recipe_is_valid_by_the_schema(path, registry):
+    jsonschema.validate(yaml.safe_load(path.read_text()), recipe_schema(registry))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"localiser": "full"},
+        {"localizer": "fulll"},
+        {"localizer": {"name": "error_quote", "boundry": "quote"}},
+        {"optimizer": {"lr": "high"}},
+        {"steps": -1},
+    ],
+)
+def test_the_schema_refuses_what_the_loader_refuses(recipe, registry, refuse):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(recipe, recipe_schema(registry))
+    assert refuse(json.dumps(recipe))
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "told"),
+    [
+        ("localiser: full", (), ["localiser", "mine.yaml", "Did you mean 'localizer'?", "rosd-kit schema"]),
+        (
+            "localizer: {name: error_quote, boundry: quote}",
+            (),
+            ["localizer.boundry", "'boundary'", "components localizer error_quote"],
+        ),
+        ("localizer: error_qoute", (), ["localizer", "'error_qoute'", "Did you mean 'error_quote'?", "full", "oracle"]),
+        ("extends: rosd", ("optimizer.lr=high",), ["optimizer.lr", "'high'", "command line", "valid number"]),
+        ("extends: rosd", ("optimizer.lr=-1",), ["optimizer.lr", "-1", "greater than 0"]),
+        ("extends: rosd", ("divergence.beta=2",), ["divergence.beta", "2"]),
+        ("extends: rosd", ("steps",), ["steps", "field=value"]),
+        ("extends: rosd", ("model=3",), ["model", "3"]),
+        ("extends: rosdd", (), ["'rosdd'", "Did you mean 'rosd'?"]),
+        ("extends: rosd", ("profile=mikro",), ["'mikro'", "Did you mean 'micro'?"]),
+        ("extends: rosd", ("reflector=none",), ["localizer", "error_quote", "quote", "reflector"]),
+        ("extends: rosd", ("teacher=adapter_off",), ["teacher", "adapter_off", "lora", "model.lora"]),
+        ("extends: rosd", ("context.template='no field'",), ["context.template", "{problem}"]),
+        ("extends: rosd\nobjective: [distill, distill]", (), ["objective", "distill"]),
+        ("- a\n- b", (), ["mine.yaml"]),
+        ("a: [", (), ["mine.yaml"]),
+        ("x: !!python/object/apply:os.system ['true']", (), ["mine.yaml"]),
+        ("name: ${oc.env:HOME}", (), ["${oc.env:", "field=value"]),
+        ("name: ${nowhere.at_all}", (), ["nowhere.at_all"]),
+        ("steps: 3\nsteps: 4", (), ["steps"]),
+    ],
+)
+def test_a_mistake_is_told_with_field_value_and_remedy(refuse, text, changes, told):
+    message = refuse(text, *changes)
+    for part in told:
+        assert part in message, message
+
+
+def test_an_extends_circle_is_shown(tmp_path, registry):
+    (tmp_path / "a.yaml").write_text("extends: b.yaml")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(RecipeError, match="circle"):
+        load_recipe(tmp_path / "a.yaml", registry=registry)
+
+
+def test_later_layers_win_and_each_value_has_its_origin(tmp_path, registry):
+    (tmp_path / "base.yaml").write_text("extends: rosd\nsteps: 7\nseed: 5")
+    (tmp_path / "top.yaml").write_text("extends: base.yaml\nsteps: 8")
+    resolution = resolve_recipe(tmp_path / "top.yaml", ["optimizer.lr=0.5"], registry=registry)
+    recipe = resolution.recipe
+    assert (recipe.steps, recipe.seed, recipe.optimizer.lr, recipe.group_size, recipe.name) == (8, 5, 0.5, 8, "top")
+    origins = {path: str(origin) for path, origin in resolution.provenance.items()}
+    assert origins["steps"].endswith("top.yaml") and origins["seed"].endswith("base.yaml")
+    assert origins["optimizer.lr"] == "command line"
+    assert origins["group_size"] == "profile micro" and "optimizer.clip" not in origins
+
+
+def test_another_component_drops_the_options_of_the_earlier_one(registry):
+    recipe = load_recipe("rosd", ["divergence=reverse_kl"], registry=registry)
+    assert "beta:" not in to_yaml(recipe)
+    with pytest.raises(RecipeError, match=r"divergence\.beta"):
+        load_recipe("rosd", ["divergence=reverse_kl", "divergence.beta=0.5"], registry=registry)
+
+
+def test_references_stand_for_other_fields(tmp_path, registry):
+    (tmp_path / "r.yaml").write_text("extends: rosd\nsteps: 40\noptimizer: {warmup_steps: '${steps}'}")
+    assert load_recipe(tmp_path / "r.yaml", registry=registry).optimizer.warmup_steps == 40
+
+
+def test_the_shipped_recipe_is_found_from_anywhere_by_name_and_by_its_path_only(registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("recipes/rosd.yaml", registry=registry) == load_recipe("rosd", registry=registry)
+    with pytest.raises(RecipeError, match=r"no file 'rosd\.yaml'"):
+        load_recipe("rosd.yaml", registry=registry)
+
+
+def test_mistakes_are_found_before_a_model_is_loaded(monkeypatch, capsys):
+    def load(*arguments, **options):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(Student, "load", load)
+    with pytest.raises(SystemExit) as end:
+        main(["run", "rosd", "localizer=error_qoute"])
+    assert end.value.code == 2
+    assert "Did you mean 'error_quote'?" in capsys.readouterr().err
