@@ -6,11 +6,13 @@ Schema and `rosd-kit show` take them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Config
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class LoraSettings(Config):
@@ -77,7 +79,7 @@ class OptimizerSettings(Config):
     """What the rate does after the warm-up."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay rates of the moment estimates."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient."""

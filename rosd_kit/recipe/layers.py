@@ -136,7 +136,7 @@ def _patched(terms: list[Node], above: Tree) -> list[Node]:
     changed = list(terms)
     for key, node in above.items():
         if int(key) >= len(terms):
-            raise RecipeError(f"objective.{key}: there are only {len(terms)} terms, counted from 0")
+            raise RecipeError(f"objective.{key}: there is no such term. Terms: {len(terms)}, counted from 0")
         if isinstance(node, Leaf):
             node = _component(f"objective.{key}", node.value, node.source)
         changed[int(key)] = overlay_component(changed[int(key)], node)

@@ -96,6 +96,7 @@ def _presets(content: Any, source: str, registry: Registry) -> Tree:
     """Return a profile's `components` section as a tree of slot, component, option; misspelt words are errors."""
     tree: Tree = {}
     for kind, by_name in _mapping(content, "components", source).items():
+        registry.names(kind)  # refuses a misspelt slot, also one without components
         for name, options in _mapping(by_name, f"components.{kind}", source).items():
             known = registry.get(kind, name).Config.model_fields
             path = f"components.{kind}.{name}"

@@ -103,7 +103,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
         _refuse_unsafe(text, where)
         content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where}: is not valid YAML: {error}") from error
+        raise RecipeError(f"{where}: is not valid YAML: {_fault(error)}") from error
     except OmegaConfBaseException as error:
         raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
     _refuse_odd_keys(content, where)
@@ -122,7 +122,7 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]
             _refuse_unsafe(value, where, root=None)
             content: Any = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
         except yaml.YAMLError as error:
-            raise RecipeError(f"{where}: the value is not valid YAML: {' '.join(str(error).split())}") from error
+            raise RecipeError(f"{where}: the value is not valid YAML: {_fault(error)}") from error
         except OmegaConfBaseException as error:
             raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
         _refuse_odd_keys(content, where)
@@ -158,6 +158,13 @@ def _refuse_odd_keys(content: Any, where: str) -> None:
     elif isinstance(content, list):
         for value in content:
             _refuse_odd_keys(value, where)
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    """Return in one line what is wrong with a YAML text."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _choices(folder: str, names: list[str]) -> str:

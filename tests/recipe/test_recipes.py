@@ -9,34 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
-from rosd_kit.cli import main
 from rosd_kit.errors import RecipeError
-from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, recipe_schema, resolve_recipe, to_yaml
-from rosd_kit.train.student import Student
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if "profiles" not in path.parts)
 NAMES = [path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in SHIPPED]
-
-
-@pytest.fixture(scope="module")
-def registry():
-    return PluginManager(selection="builtin").registry
-
-
-@pytest.fixture
-def refuse(registry, tmp_path):
-    """Return the message with which a recipe's text, or changes to `rosd`, are refused."""
-
-    def message(text: str = "extends: rosd", *changes: str) -> str:
-        file = tmp_path / "mine.yaml"
-        file.write_text(text)
-        with pytest.raises(RecipeError) as caught:
-            load_recipe(file, changes, registry=registry)
-        return str(caught.value)
-
-    return message
 
 
 def test_the_promised_recipes_ship():
@@ -89,48 +67,6 @@ def test_the_schema_refuses_what_the_loader_refuses(recipe, registry, refuse):
     assert refuse(json.dumps(recipe))
 
 
-@pytest.mark.parametrize(
-    ("text", "changes", "told"),
-    [
-        ("localiser: full", (), ["localiser", "mine.yaml", "Did you mean 'localizer'?", "rosd-kit schema"]),
-        (
-            "localizer: {name: error_quote, boundry: quote}",
-            (),
-            ["localizer.boundry", "'boundary'", "components localizer error_quote"],
-        ),
-        ("localizer: error_qoute", (), ["localizer", "'error_qoute'", "Did you mean 'error_quote'?", "full", "oracle"]),
-        ("extends: rosd", ("optimizer.lr=high",), ["optimizer.lr", "'high'", "command line", "valid number"]),
-        ("extends: rosd", ("optimizer.lr=-1",), ["optimizer.lr", "-1", "greater than 0"]),
-        ("extends: rosd", ("divergence.beta=2",), ["divergence.beta", "2"]),
-        ("extends: rosd", ("steps",), ["steps", "field=value"]),
-        ("extends: rosd", ("model=3",), ["model", "3"]),
-        ("extends: rosdd", (), ["'rosdd'", "Did you mean 'rosd'?"]),
-        ("extends: rosd", ("profile=mikro",), ["'mikro'", "Did you mean 'micro'?"]),
-        ("extends: rosd", ("reflector=none",), ["localizer", "error_quote", "quote", "reflector"]),
-        ("extends: rosd", ("teacher=adapter_off",), ["teacher", "adapter_off", "lora", "model.lora"]),
-        ("extends: rosd", ("context.template='no field'",), ["context.template", "{problem}"]),
-        ("extends: rosd\nobjective: [distill, distill]", (), ["objective", "distill"]),
-        ("- a\n- b", (), ["mine.yaml"]),
-        ("a: [", (), ["mine.yaml"]),
-        ("x: !!python/object/apply:os.system ['true']", (), ["mine.yaml"]),
-        ("name: ${oc.env:HOME}", (), ["${oc.env:", "field=value"]),
-        ("name: ${nowhere.at_all}", (), ["nowhere.at_all"]),
-        ("steps: 3\nsteps: 4", (), ["steps"]),
-    ],
-)
-def test_a_mistake_is_told_with_field_value_and_remedy(refuse, text, changes, told):
-    message = refuse(text, *changes)
-    for part in told:
-        assert part in message, message
-
-
-def test_an_extends_circle_is_shown(tmp_path, registry):
-    (tmp_path / "a.yaml").write_text("extends: b.yaml")
-    (tmp_path / "b.yaml").write_text("extends: a.yaml")
-    with pytest.raises(RecipeError, match="circle"):
-        load_recipe(tmp_path / "a.yaml", registry=registry)
-
-
 def test_later_layers_win_and_each_value_has_its_origin(tmp_path, registry):
     (tmp_path / "base.yaml").write_text("extends: rosd\nsteps: 7\nseed: 5")
     (tmp_path / "top.yaml").write_text("extends: base.yaml\nsteps: 8")
@@ -155,19 +91,7 @@ def test_references_stand_for_other_fields(tmp_path, registry):
     assert load_recipe(tmp_path / "r.yaml", registry=registry).optimizer.warmup_steps == 40
 
 
-def test_the_shipped_recipe_is_found_from_anywhere_by_name_and_by_its_path_only(registry, tmp_path, monkeypatch):
+def test_a_shipped_recipe_is_found_from_anywhere_by_its_name_and_by_its_path(registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_recipe("recipes/rosd.yaml", registry=registry) == load_recipe("rosd", registry=registry)
-    with pytest.raises(RecipeError, match=r"no file 'rosd\.yaml'"):
-        load_recipe("rosd.yaml", registry=registry)
-
-
-def test_mistakes_are_found_before_a_model_is_loaded(monkeypatch, capsys):
-    def load(*arguments, **options):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(Student, "load", load)
-    with pytest.raises(SystemExit) as end:
-        main(["run", "rosd", "localizer=error_qoute"])
-    assert end.value.code == 2
-    assert "Did you mean 'error_quote'?" in capsys.readouterr().err
+    assert load_recipe("recipes/ablations/rosd-ema.yaml", registry=registry).teacher.name == "ema"
