@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe such as rosd.")
 ]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Changes, such as steps=50 localizer=full.")
-]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes, such as steps=50 localizer=full.")]
 Profile = Annotated[
     str | None, typer.Option(help="Where to run: micro, one-gpu, paper, a file, or none. Wins over the recipe's own.")
 ]

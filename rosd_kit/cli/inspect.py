@@ -29,8 +29,8 @@ def show(
 
 def components(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Argument(metavar="[SLOT]", help="Only this slot.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="This component, with its options.")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="SLOT", help="Only this slot.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="This component, with its options.")] = None,
     plugin: PluginFiles = None,
 ) -> None:
     """List the components that a recipe can choose, or describe one with its options."""
