@@ -103,7 +103,7 @@ class PluginManager:
             origin = Origin(plugin=name, distribution=report.distribution, version=report.version, file=report.file)
             try:
                 brings = registry.add(self._components_of(plugin), origin)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if name == "builtin":
                     raise
                 self._break(name, error)
@@ -122,7 +122,7 @@ class PluginManager:
         for impl in getattr(self._pluggy.hook, hook).get_hookimpls():
             try:
                 impl.function(*(facts[argument] for argument in impl.argnames))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 report = self._reports[impl.plugin_name]
                 messages.append(f"plugin {report}: {hook} raised {_say(error)}")
                 if (impl.plugin_name, hook) not in self._complained:
@@ -143,7 +143,7 @@ class PluginManager:
             if aliases & denied or (allowed and not aliases & allowed):
                 self._report(point.name, distribution, version, point.value, "denied", f"left out by {VARIABLE}")
             else:
-                self._add(point.name, distribution, version, point.load, file=point.value)
+                self._add(point.name, distribution, version, point.load, file=_file_of_entry(point))
         for word in sorted((denied | allowed) - found - {"builtin"}):
             reason = f"{VARIABLE} names it, but no installed plugin has this name.{did_you_mean(word, found)}"
             self._report(word, "-", "-", "-", "broken", reason)
@@ -213,6 +213,15 @@ def _import_file(name: str, path: Path) -> ModuleType:
 
 def _distribution_of(point: EntryPoint) -> tuple[str, str]:
     return (point.dist.name, point.dist.version) if point.dist else ("unknown", "-")
+
+
+def _file_of_entry(point: EntryPoint) -> str:
+    """Return the file of an entry point's module, or the entry point's own words where there is none."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except (Exception, SystemExit):  # a parent package is imported on the way
+        spec = None
+    return spec.origin if spec and spec.origin else point.value
 
 
 def _file_of(plugin: Any) -> str:
