@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from rosd_kit.cli import main
+from rosd_kit.plugins import PluginManager
 
 COMMANDS = ("", "run", "eval", "show", "components", "plugins", "schema", "doctor")
+
+
+REGISTRY = PluginManager(selection="builtin").registry
+PARTS = [(slot, name) for slot in REGISTRY.entries for name in REGISTRY.names(slot)]
 
 
 @pytest.fixture
@@ -65,6 +71,38 @@ def test_components_lists_all_slots_one_slot_or_one_part(call):
         assert word in part
 
 
+@pytest.mark.parametrize("name", ["components", "show", "schema", "plugins", "doctor"])
+def test_a_command_that_only_looks_writes_no_file(call, tmp_path, name):
+    code, out, _ = call(name, *(["rosd"] if name == "show" else []))
+    assert code == 0 and out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("slot", "name"), PARTS)
+def test_every_component_is_described_with_its_options_and_origin(call, slot, name):
+    code, out, _ = call("components", slot, name)
+    assert code == 0 and "No description" not in out
+    for option in REGISTRY.get(slot, name).Config.model_fields:
+        assert f"  {option}: " in out
+    for word in (f"{slot}: {name}", "Needs: ", "Provides: ", "From: builtin"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "--nope"), "No such option: --nope"),
+        (("nope",), "No such command 'nope'"),
+        (("show",), "RECIPE"),
+        (("eval",), "RUN_OR_MODEL"),
+    ],
+)
+def test_a_misused_command_ends_with_code_2_and_its_usage(call, words, told):
+    code, _, errors = call(*words)
+    assert code == 2
+    assert told in errors and "Usage: rosd-kit" in errors and "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -105,17 +143,44 @@ def test_doctor_tells_versions_devices_and_what_each_profile_lacks(call):
         assert word in out
 
 
+def sections(out: str) -> dict[str, str]:
+    """Return what a dry run says under each of its headings."""
+    _, *pieces = re.split(r"^(\S.*?) ─+$", out, flags=re.M)
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
+
+
 def test_a_dry_run_shows_a_sample_end_to_end_and_leaves_nothing(call, tmp_path):
-    code, out, _ = call("run", "rosd", "--dry-run", "problems_per_step=4")
+    code, out, _ = call("run", "rosd", "--dry-run", "problems_per_step=8")
+    told = sections(out)
     assert code == 0
-    for word in (
-        "student prompt",
-        "reflection prompt",
-        "Find first error",
-        "teacher prompt",
-        "Key idea",
-        "weighted tokens",
-        "nothing was trained",
-    ):
-        assert word in out
+    assert "?" in told["student prompt"]
+    assert told["response and its verdict"].strip()
+    assert "Find first error" in told["reflection prompt"]
+    (teacher,) = (body for title, body in told.items() if title.startswith("teacher prompt"))
+    (weighted,) = (body for title, body in told.items() if title.startswith("weighted tokens"))
+    assert teacher.strip() != told["student prompt"].strip()
+    assert "[ " in weighted and "]" in weighted
+    assert "rosd: valid; " in out and "nothing was trained" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_with_the_oracle_tells_the_teacher_the_idea_and_weights_from_the_true_error(call):
+    code, out, _ = call("run", "rosd", "--dry-run", "problems_per_step=8", "reflector=oracle", "localizer=oracle")
+    told = sections(out)
+    assert code == 0
+    assert "reflection prompt" not in told
+    assert "Key idea" in told["teacher prompt (idea)"] and "Key idea" not in told["student prompt"]
+    (weighted,) = (body for title, body in told.items() if title.startswith("weighted tokens"))
+    assert "[ " in weighted
+
+
+def test_a_dry_run_of_a_policy_gradient_shows_no_teacher(call):
+    code, out, _ = call("run", "grpo", "--dry-run", "problems_per_step=8")
+    assert code == 0
+    assert not [title for title in sections(out) if title.startswith(("teacher", "reflection"))]
+
+
+def test_a_dry_run_says_when_nothing_can_be_trained_on(call):
+    code, _, errors = call("run", "rosd", "--dry-run", "problems_per_step=1", "group_size=2", "sampling.max_new_tokens=1")
+    assert code == 2
+    assert "no sample to train on in 5 steps" in errors and "gate" in errors

@@ -11,42 +11,71 @@ import yaml
 
 from rosd_kit.cli import main
 from rosd_kit.plugins import PluginManager
-from rosd_kit.recipe import build_components, load_recipe
+from rosd_kit.recipe import build_components, load_recipe, to_values
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "rosd_kit/micro/base/README.md"]
-BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
+SHELLS = ("console", "bash", "sh")
+EXECUTED = {*SHELLS, "yaml", "python"}
+NOT_OURS = ("pip ", "pytest")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
     return [(page.name, text) for page in PAGES for kind, text in BLOCK.findall(page.read_text()) if kind == language]
 
 
+def lines() -> list[str]:
+    """Return each line to type once, without its comment; two that are joined by && are two."""
+    typed = [line for kind in SHELLS for _, text in blocks(kind) for line in text.splitlines()]
+    parts = [part.strip() for line in typed for part in line.removeprefix("$ ").split("  #")[0].split("&&")]
+    return list(dict.fromkeys(filter(None, parts)))
+
+
 def commands() -> list[str]:
-    """Return each `rosd-kit` line once; what joins pip and rosd-kit by && counts as both."""
-    lines = [part.strip() for _, text in blocks("console") for line in text.splitlines() for part in line.split("&&")]
-    lines = [line.removeprefix("$ ").split("  #")[0].strip() for line in lines]
-    return list(dict.fromkeys(line for line in lines if line.startswith("rosd-kit ")))
+    return [line for line in lines() if line.startswith("rosd-kit ")]
+
+
+def transcripts() -> list[tuple[str, str]]:
+    """Return each shown command with what it is shown to say."""
+    shown = [text.partition("\n") for _, text in blocks("text") if text.startswith("$ rosd-kit ")]
+    return [(line.removeprefix("$ "), said) for line, _, said in shown]
+
+
+def plugins() -> list[str]:
+    return [text for _, text in blocks("python") if "rosd_kit_components" in text]
+
+
+def file_of(text: str) -> Path:
+    """Return the file that the first comment of a YAML block names."""
+    named = re.match(r"# (\S+\.yaml)", text)
+    assert named, f"the first line must be a comment that names the file: {text.splitlines()[0]}"
+    return Path(named.group(1))
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     """A folder in which the README's plugin, the manual's recipes and the embedded model lie where the texts say."""
     monkeypatch.chdir(tmp_path)
-    (_, plugin), *others = blocks("python")
-    assert not others
-    Path("after_keyword.py").write_text(plugin)
+    Path("after_keyword.py").write_text(plugins()[0])
     for _, text in blocks("yaml"):
-        Path(re.match(r"# (\S+\.yaml)", text).group(1)).write_text(text)
+        file_of(text).write_text(text)
     for run in ("base", "polish"):
         Path("runs", run).mkdir(parents=True)
         Path("runs", run, "model").symlink_to(ROOT / "rosd_kit/micro/base")
     return tmp_path
 
 
-def test_there_are_snippets_of_every_kind():
-    assert len(commands()) >= 10
-    assert len(blocks("yaml")) >= 2 and len(blocks("python")) == 1
+def test_there_are_snippets_of_every_kind_and_every_block_is_of_a_known_kind():
+    assert len(commands()) >= 10 and len(blocks("yaml")) >= 2 and len(plugins()) == 1 and len(transcripts()) >= 1
+    fences = sum(len(re.findall(r"^```", page.read_text(), re.M)) for page in PAGES)
+    kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
+    assert kinds <= {*EXECUTED, "text", ""}
+    assert sum(len(blocks(kind)) for kind in kinds) * 2 == fences
+
+
+def test_every_line_to_type_is_one_that_is_tried_here_or_belongs_to_another_tool():
+    assert [line for line in lines() if not line.startswith(("rosd-kit ", *NOT_OURS))] == []
 
 
 @pytest.mark.parametrize("line", commands())
@@ -63,11 +92,34 @@ def test_a_command_works_as_it_stands(desk, line, capsys):
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
 def test_a_recipe_of_the_manual_resolves(desk, page, text):
-    file = re.match(r"# (\S+\.yaml)", text).group(1)
-    recipe = load_recipe(Path(file), registry=PluginManager().registry)
+    recipe = load_recipe(file_of(text), registry=PluginManager().registry)
+    values = to_values(recipe)
     for key, value in yaml.safe_load(text).items():
-        if isinstance(value, int):
-            assert getattr(recipe, key) == value
+        if key not in ("extends", "profile"):
+            assert says(values[key], value), key
+
+
+def says(whole, part) -> bool:
+    """Say whether a resolved value holds everything that was written of it."""
+    if isinstance(whole, dict):
+        written = part if isinstance(part, dict) else {"name": part}
+        return all(says(whole[key], value) for key, value in written.items())
+    if isinstance(whole, list) and isinstance(part, list):
+        return len(whole) == len(part) and all(map(says, whole, part))
+    return whole == part
+
+
+@pytest.mark.parametrize(("line", "shown"), transcripts())
+def test_a_shown_answer_is_the_answer(desk, line, shown, capsys):
+    with pytest.raises(SystemExit):
+        main(shlex.split(line)[1:])
+    said = capsys.readouterr()
+    assert (said.out + said.err).strip() == shown.strip()
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_a_python_block_runs_as_it_stands(desk, page, text):
+    exec(compile(text, page, "exec"), {"__name__": "snippet"})
 
 
 def test_the_readmes_plugin_fills_its_slot(desk):
