@@ -17,6 +17,7 @@ from types import FrameType
 import torch
 from accelerate.utils import set_seed
 
+from rosd_kit.blame import add_culprit
 from rosd_kit.display import Display, RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
@@ -29,7 +30,7 @@ from rosd_kit.rundir import RunDir
 from rosd_kit.samples import sample_records
 from rosd_kit.seeds import stable_seed
 from rosd_kit.signals import PATIENCE, SignalWatch
-from rosd_kit.summary import summarise
+from rosd_kit.summary import next_steps, summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 from rosd_kit.train.head import check_split
 from rosd_kit.train.optimizer import Optimizer
@@ -77,6 +78,9 @@ def execute(
         _note_environment(run)
         with _interruptible(run):
             return _train(run, began)
+    except Exception as error:
+        add_culprit(error, plugins.registry)
+        raise
     finally:
         if run is not None:
             run.parts.rollout.close()
@@ -158,6 +162,7 @@ def _train(run: Run, began: float) -> RunSummary | None:
         before=before,
         after=after,
         warnings=run.warnings,
+        next_steps=next_steps(run.folder.path, recipe, knows_truth="oracle" in run.parts.task.provides),
     )
     run.display.finish(summary)
     return summary

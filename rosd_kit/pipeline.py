@@ -1,4 +1,4 @@
-"""From problems to training samples: generate, verify, gate, reflect, localise, build the teacher's prompt.
+"""From problems to training samples: generate, verify, gate, reflect, locate, build the teacher's prompt.
 
 The only module that calls the rollout engine while training. It knows the slots and the order in which data meets them;
 it knows no method, no loss and no optimizer. Every stage takes values and returns new ones.

@@ -54,7 +54,6 @@ def _unmarked(plugin: Any, hooks: tuple[str, ...]) -> list[str]:
 
 def _check_version(written_for: Any) -> None:
     if written_for is not None and written_for != rosd_kit.API_VERSION:
-        raise PluginError(
-            f"it was written for rosd_kit_api {written_for}, and this is {rosd_kit.API_VERSION}; "
-            "install a version of it that fits"
-        )
+        newer = isinstance(written_for, int) and written_for > rosd_kit.API_VERSION
+        remedy = "upgrade rosd-kit" if newer else "install a newer version of the plugin"
+        raise PluginError(f"it was written for rosd_kit_api {written_for}, and this is {rosd_kit.API_VERSION}; {remedy}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from rosd_kit.display.base import RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult, compare
+from rosd_kit.recipe import Recipe
 
 
 def oracle_totals(records: Sequence[Mapping[str, object]]) -> dict[str, float]:
@@ -31,6 +32,7 @@ def summarise(
     before: Sequence[SuiteResult],
     after: Sequence[SuiteResult],
     warnings: Sequence[str],
+    next_steps: Sequence[str] = (),
 ) -> RunSummary:
     """Return the summary of a run from what its folder holds; evaluations that cannot be compared become a warning."""
     try:
@@ -45,9 +47,16 @@ def summarise(
         comparisons=comparisons,
         localisation=oracle_totals(records),
         warnings=tuple(warnings),
-        next_steps=(
-            f"rosd-kit eval {folder}",
-            "rosd-kit components localizer        # what else could sit in a slot",
-            f"rosd-kit run {folder / 'recipe.yaml'} localizer=full    # the same run with another part",
-        ),
+        next_steps=tuple(next_steps),
     )
+
+
+def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool) -> tuple[str, ...]:
+    """Return commands that go on from a run: measure it, or run it again with another part in a slot that it uses."""
+    again = f"rosd-kit run {folder / 'recipe.yaml'}"
+    steps = [f"rosd-kit eval {folder}"]
+    if recipe.reflector.name not in ("none", "oracle") and knows_truth:
+        steps.append(f"{again} reflector=oracle localizer=oracle    # the upper bound: the truth in both slots")
+    if recipe.localizer.name != "full":
+        steps.append(f"{again} localizer=full    # the same, but distilling whole responses")
+    return (*steps, "rosd-kit components    # what else could sit in a slot")

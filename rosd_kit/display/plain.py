@@ -66,7 +66,9 @@ def say(console: Console, line: str) -> None:
 
 def print_summary(console: Console, summary: RunSummary) -> None:
     """Print what came out of a run."""
-    say(console, f"\n{summary.name}: {summary.steps} steps in {duration(summary.seconds)}")
+    say(
+        console, f"\n{summary.name}: {summary.steps} {'step' if summary.steps == 1 else 'steps'} in {duration(summary.seconds)}"
+    )
     if summary.comparisons:
         first = summary.comparisons[0].after
         say(console, "")

@@ -13,7 +13,11 @@ MARK = " ..."
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A prompt's messages after cutting; `cut` is how many sections were shortened, `fits` whether the budget is met."""
+    """A prompt's messages after cutting; `cut` is how many sections were shortened.
+
+    `fits` says whether the budget is met with something of the sections that may be cut still there: a teacher's prompt
+    without its privileged text would teach nothing.
+    """
 
     messages: tuple[Message, ...]
     cut: int
@@ -32,14 +36,15 @@ def fit(prompt: Prompt, count_tokens: CountTokens, budget: int) -> Fitted:
     Sections with a smaller `keep` are shortened before those with a larger one; sections with `keep == 0` never are. A
     section that is shortened ends in ` ...`; one that would keep nothing is left out.
     """
-    cut = 0
-    for index in _order(prompt.sections):
+    cut, order = 0, _order(prompt.sections)
+    for index in order:
         if count_tokens(assemble(prompt)) <= budget:
             break
         prompt = _shorten(prompt, index, count_tokens, budget)
         cut += 1
     messages = assemble(prompt)
-    return Fitted(messages=messages, cut=cut, fits=count_tokens(messages) <= budget)
+    left = not order or any(prompt.sections[index].text for index in order)
+    return Fitted(messages=messages, cut=cut, fits=left and count_tokens(messages) <= budget)
 
 
 def _order(sections: Sequence[Section]) -> list[int]:

@@ -38,7 +38,9 @@ BROKEN = {
     "collision": (GOOD.replace('"everywhere"', '"full"'), "is taken by builtin"),
     "not a list": (GOOD.replace("[Everywhere]", "None"), "must return a list of classes"),
     "raises": (GOOD.replace("return [Everywhere]", "raise ValueError('boom')"), "ValueError: boom"),
-    "other api": (GOOD + "\nrosd_kit_api = 999", "rosd_kit_api 999"),
+    "exits later": (GOOD.replace("return [Everywhere]", "raise SystemExit(3)"), "SystemExit"),
+    "newer api": (GOOD + "\nrosd_kit_api = 999", "rosd_kit_api 999, and this is 1; upgrade rosd-kit"),
+    "older api": (GOOD + "\nrosd_kit_api = 0", "install a newer version of the plugin"),
 }
 
 
@@ -111,9 +113,7 @@ def test_the_environment_chooses_among_plugins(install):
     manager = PluginManager(selection="-b_kit")
     assert not manager.broken
     assert {r.name: r.status for r in manager.reports} == {"builtin": "ok", "a_kit": "ok", "b_kit": "denied"}
-    (unknown,) = PluginManager(selection="-c_kit").broken[:1] and [
-        r for r in PluginManager(selection="-c_kit").broken if r.name == "c_kit"
-    ]
+    unknown = next(report for report in PluginManager(selection="-c_kit").broken if report.name == "c_kit")
     assert VARIABLE in unknown.reason and "Did you mean" in unknown.reason
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from rosd_kit.display import Display
 from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import load_recipe
 from rosd_kit.seeds import stable_seed
-from rosd_kit.summary import oracle_totals, summarise
+from rosd_kit.summary import next_steps, oracle_totals, summarise
 
 
 class Listening(Display):
@@ -169,6 +171,20 @@ def test_a_quiet_command_prints_only_the_result(tmp_path, tiny, capfd):
     with pytest.raises(SystemExit):
         main(["run", "rosd", *tiny, "steps=1", "--out", str(tmp_path), "--name", "run", "--quiet"])
     told = capfd.readouterr()
-    assert told.out.startswith("\nrosd: 1 steps in 0:0")
+    assert told.out.startswith("\nrosd: 1 step in 0:0")
     assert f"the run lies in {tmp_path / 'run'}" in told.out
     assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "untold"),
+    [
+        ("rosd", ["reflector=oracle", "localizer=full"], []),
+        ("grpo", ["rosd-kit components"], ["reflector=oracle", "localizer=full"]),
+    ],
+)
+def test_what_to_try_next_fits_the_recipe(name, told, untold):
+    recipe = load_recipe(name, registry=PluginManager(selection="builtin").registry)
+    lines = "\n".join(next_steps(Path("runs/x"), recipe, knows_truth=True))
+    assert "rosd-kit eval runs/x" in lines
+    assert all(word in lines for word in told) and not any(word in lines for word in untold)
