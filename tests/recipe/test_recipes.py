@@ -95,3 +95,34 @@ def test_a_shipped_recipe_is_found_from_anywhere_by_its_name_and_by_its_path(reg
     monkeypatch.chdir(tmp_path)
     assert load_recipe("recipes/rosd.yaml", registry=registry) == load_recipe("rosd", registry=registry)
     assert load_recipe("recipes/ablations/rosd-ema.yaml", registry=registry).teacher.name == "ema"
+
+
+PROFILES = sorted((ROOT / "recipes/profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_shipped_profile_is_valid_by_the_schema_of_profiles_and_resolves(path, registry):
+    schema = recipe_schema(registry, profile=True)
+    content = yaml.safe_load(path.read_text())
+    jsonschema.validate(content, schema)
+    assert load_recipe("rosd", [], path.stem, registry=registry).steps > 0
+    for wrong in (
+        {"extendz": "micro"},
+        {"components": {"localizer": {"error_quote": {"boundry": "quote"}}}},
+        {"profile": "micro"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**content, **wrong}, schema)
+
+
+@pytest.mark.parametrize("profile", [False, True])
+def test_the_schema_itself_is_valid_and_describes_every_option(registry, profile):
+    schema = recipe_schema(registry, profile=profile)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for section in schema["$defs"].values():
+        for name, field in section.get("properties", {}).items():
+            assert "description" in field, name
+
+
+def test_what_a_run_writes_down_is_valid_by_the_schema(registry):
+    jsonschema.validate(yaml.safe_load(to_yaml(load_recipe("rosd_v2", registry=registry))), recipe_schema(registry))
