@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rosd_kit.display.text import sparkline
-from rosd_kit.evaluation.intervals import Interval
+from rosd_kit.evaluation.intervals import Interval, bootstrap_mean
 
 Row = dict[str, Any]
 TRAINED = "sums"
@@ -34,7 +34,13 @@ def tables(rows: Sequence[Row]) -> str:
                 [
                     ["base", "", *(_percent(_level(rows[:1], s, "before")) for s in _ordered(suites)), "", ""],
                     *(
-                        [m, f"{runs[0]['lr']:g}", *(_cell(runs, s) for s in _ordered(suites)), _exact(runs), _time(runs)]
+                        [
+                            m,
+                            f"{runs[0]['lr']:g}",
+                            *(_cell(runs, s) for s in _ordered(suites)),
+                            _exact(runs),
+                            _time(_all(groups[m])),
+                        ]
                         for m, runs in best.items()
                     ),
                 ],
@@ -65,6 +71,10 @@ def _groups(rows: Sequence[Row]) -> dict[str, dict[float, list[Row]]]:
     return {method: groups[method] for method in order}
 
 
+def _all(by_rate: dict[float, list[Row]]) -> list[Row]:
+    return [run for runs in by_rate.values() for run in runs]
+
+
 def _ordered(suites: Sequence[str]) -> list[str]:
     return [TRAINED, *(suite for suite in suites if suite != TRAINED)]
 
@@ -81,6 +91,8 @@ def _change(runs: Sequence[Row], suites: Sequence[str]) -> Interval:
 
 def _bootstrap(scores: np.ndarray) -> Interval:
     """Return the mean of `[runs, problems]` scores with a 95 % interval that resamples runs and problems alike."""
+    if (scores == scores.flat[0]).all():
+        return bootstrap_mean(scores.mean(0).tolist())
     rng = np.random.default_rng(0)
     runs, problems = scores.shape
     drawn_runs = rng.integers(0, runs, (RESAMPLES, runs, 1))
@@ -112,13 +124,14 @@ def _collapsed(runs: Sequence[Row]) -> str:
 
 
 def _exact(runs: Sequence[Row]) -> str:
-    """Return how often the weights began at the true first error, over all wrong rollouts that were distilled."""
+    """Return how often the weights began at the true first error or its sentence, over all wrong rollouts that were distilled."""
     counts = [sum(run["oracle"].get(f"oracle/{kind}", 0) for run in runs) for kind in ("exact_start", "within_step", "missed")]
     return f"{100 * counts[0] / sum(counts):.0f} %" if sum(counts) else ""
 
 
 def _time(runs: Sequence[Row]) -> str:
-    return f"{np.mean([np.mean(run['seconds']) for run in runs]):.1f}"
+    """Return the median seconds a step of the least disturbed run."""
+    return f"{min(np.median(run['seconds']) for run in runs):.1f}"
 
 
 def _curve(runs: Sequence[Row], points: int = 15) -> str:
