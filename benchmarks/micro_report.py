@@ -124,7 +124,7 @@ def _collapsed(runs: Sequence[Row]) -> str:
 
 
 def _exact(runs: Sequence[Row]) -> str:
-    """Return how often the weights began at the true first error or its sentence, over all wrong rollouts that were distilled."""
+    """Return how often the weights began at the true first error or its sentence, over the wrong rollouts."""
     counts = [sum(run["oracle"].get(f"oracle/{kind}", 0) for run in runs) for kind in ("exact_start", "within_step", "missed")]
     return f"{100 * counts[0] / sum(counts):.0f} %" if sum(counts) else ""
 

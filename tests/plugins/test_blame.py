@@ -8,12 +8,11 @@ from rosd_kit.display import make_display
 from rosd_kit.loop import execute
 from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import load_recipe
-from tests.plugins.test_plugins import GOOD
 
 
-def test_an_error_in_a_component_names_the_plugin_it_came_from(tmp_path):
+def test_an_error_in_a_component_names_the_plugin_it_came_from(tmp_path, good):
     file = tmp_path / "everywhere.py"
-    file.write_text(GOOD.replace("return rk.TokenWeights", "raise KeyError('boom')\n        return rk.TokenWeights"))
+    file.write_text(good.replace("return rk.TokenWeights", "raise KeyError('boom')\n        return rk.TokenWeights"))
     manager = PluginManager([file], selection="builtin")
     changes = ["localizer=everywhere", "steps=1", "problems_per_step=4", "evaluation.problems=0"]
     recipe = load_recipe("rosd", changes, registry=manager.registry)

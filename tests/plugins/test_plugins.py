@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from rosd_kit.errors import PluginError, RecipeError
 from rosd_kit.plugins import VARIABLE, PluginManager
 from rosd_kit.recipe import load_recipe
+from tests.plugins.conftest import GOOD
 
-GOOD = """
-import rosd_kit as rk
-
-class Everywhere(rk.Localizer):
-    "Weights all tokens."
-    name = "everywhere"
-    def locate(self, case):
-        return rk.TokenWeights(weights=(1.0,) * len(case.rollout.completion.token_ids), outcome="full")
-
-@rk.hookimpl
-def rosd_kit_components():
-    return [Everywhere]
-"""
 BROKEN = {
     "import": ("import no_such_module_anywhere", "No module named 'no_such_module_anywhere'"),
     "syntax": ("def broken(:", "SyntaxError"),
@@ -42,23 +28,6 @@ BROKEN = {
     "newer api": (GOOD + "\nrosd_kit_api = 999", "rosd_kit_api 999, and this is 1; upgrade rosd-kit"),
     "older api": (GOOD + "\nrosd_kit_api = 0", "install a newer version of the plugin"),
 }
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Install a module as a distribution with an entry point of the group `rosd_kit`."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delenv(VARIABLE, raising=False)
-
-    def put(name: str, source: str, version: str = "1.2.3") -> None:
-        (tmp_path / f"{name}_module.py").write_text(source)
-        info = tmp_path / f"{name}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[rosd_kit]\n{name} = {name}_module\n")
-        monkeypatch.delitem(sys.modules, f"{name}_module", raising=False)
-
-    return put
 
 
 def rosd(registry, *changes):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rosd_kit.contracts import RolloutEngine
 from rosd_kit.errors import EngineError
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Weights
+
+if TYPE_CHECKING:
+    from rosd_kit.train.student import Student
 
 
 class ReferenceEngine(RolloutEngine):

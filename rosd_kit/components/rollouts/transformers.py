@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from rosd_kit.contracts import Expert, RolloutEngine
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Weights
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+    from rosd_kit.train.student import Student
 
 
 class TransformersEngine(RolloutEngine):
@@ -133,6 +136,8 @@ class _Live:
 
 def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Live, Tensor]:
     """Run each different prompt once, left-padded, and spread cache and logits over the requests that share it."""
+    from transformers import DynamicCache
+
     prompts = list(dict.fromkeys(r.prompt_ids for r in requests))
     place = {prompt: i for i, prompt in enumerate(prompts)}
     longest = max(len(p) for p in prompts)
