@@ -56,7 +56,7 @@ def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool) -> tuple[str,
     again = f"rosd-kit run {folder / 'recipe.yaml'}"
     steps = [f"rosd-kit eval {folder}"]
     if recipe.reflector.name not in ("none", "oracle") and knows_truth:
-        steps.append(f"{again} reflector=oracle localizer=oracle    # the upper bound: the truth in both slots")
+        steps.append(f"{again} reflector=oracle localizer=oracle    # the upper bound")
     if recipe.localizer.name != "full":
-        steps.append(f"{again} localizer=full    # the same, but distilling whole responses")
-    return (*steps, "rosd-kit components    # what else could sit in a slot")
+        steps.append(f"{again} localizer=full    # whole responses")
+    return (*steps, "rosd-kit components    # what else fits the slots")

@@ -1,6 +1,6 @@
 """Draws the README's picture from a real run of `rosd-kit run recipes/rosd.yaml`: `python docs/pictures/make.py`
 
-The upper part is the live display half-way, the lower part what the run says at its end.
+The upper part is the live display early in the run, the lower part what the run says at its end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WIDTH = 100
 
 
 class Photographer(LiveDisplay):
-    """A live display that keeps a picture of itself half-way and at the end."""
+    """A live display that keeps a picture of itself early in the run and of the end."""
 
     def __init__(self) -> None:
         super().__init__(Console(width=WIDTH))
@@ -30,7 +30,7 @@ class Photographer(LiveDisplay):
 
     def step(self, step: int, metrics: Any) -> None:
         super().step(step, metrics)
-        if step == self.steps // 2:
+        if step == self.steps // 4 + 4:
             self.film.print("$ rosd-kit run recipes/rosd.yaml", style="bold", highlight=False)
             self.film.print(self.panel())
 
