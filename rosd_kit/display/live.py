@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -67,7 +68,8 @@ class LiveDisplay(Display):
         rows = Table.grid(padding=(0, 2))
         for name, fact in self._facts().items():
             rows.add_row(Text(name, style="dim", no_wrap=True), Text(harmless(fact), overflow="fold"))
-        parts: list[RenderableType] = [head, ProgressBar(total=self.steps, completed=self.current), rows]
+        bar = Padding(ProgressBar(total=self.steps, completed=self.current), 0)  # a bare bar ends no line
+        parts: list[RenderableType] = [head, bar, rows]
         step, results = self.results
         if results:
             parts += [Text(f"evaluation after {step} steps", style="dim"), evaluation_table(results, self.console.width - 4)]

@@ -247,3 +247,12 @@ def test_sparkline_and_shares():
     assert oracle_lines({"oracle/idea_asked": 4.0, "oracle/idea_right": 1.0}) == [
         "reflector against the oracle: gave the right replacement for it in 25% of 4"
     ]
+
+
+def test_in_colour_every_row_of_the_panel_has_its_line():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", record=True)
+    display = LiveDisplay(console)
+    display.step(1, METRICS)
+    console.print(display.panel())
+    lines = console.export_text().splitlines()
+    assert [sum(line.startswith(f"│ {fact}") for line in lines) for fact in ("step", "success", "loss", "tokens/s")] == [1] * 4
