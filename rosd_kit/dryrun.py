@@ -59,13 +59,18 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
             if batch.samples:
                 break
         else:
-            raise RunError(f"no sample to train on in {_TRIES} steps. Look at the gate: {dict(batch.metrics)}")
+            counts = (f"{name} {n:g}" for name, n in batch.metrics.items() if not name.startswith(("time/", "tokens/")))
+            raise RunError(
+                f"no sample to train on in {_TRIES} steps. What the last of them counted: {', '.join(counts)}. "
+                "Take more problems a step, or look at the gate and the sampling."
+            )
     finally:
         parts.rollout.close()
     sample, trace = _most_telling(batch)
     _check_prompt(student, sample, trace)
     _show(console, student, sample, trace, heard.calls[1:])
-    console.print(f"\n{recipe.name}: valid; {len(batch.samples)} samples in this step; nothing was trained", highlight=False)
+    made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"
+    console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)
 
 
 def _most_telling(batch: StepBatch) -> tuple[DistillSample, Trace]:

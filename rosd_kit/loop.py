@@ -124,7 +124,12 @@ def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Di
 def _note_environment(run: Run) -> None:
     """Write down what the run is made with; say what is not as it was when the run began."""
     plugins = [f"{report} {_fingerprint(report.file)}".rstrip() for report in run.plugins.reports]
-    changed = run.folder.write_environment(plugins, str(run.student.device), torch.get_num_threads())
+    changed = run.folder.write_environment(
+        plugins=plugins,
+        model=run.student.fingerprint,
+        device=str(run.student.device),
+        threads=torch.get_num_threads(),
+    )
     if changed:
         _warn(run, f"changed since the run began, so it may not go on bit for bit: {'; '.join(changed)}")
 

@@ -12,7 +12,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -26,6 +27,7 @@ from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugin_checks import examine, new_pluggy
 
 if TYPE_CHECKING:
+    import pluggy
     import typer
 
     from rosd_kit.registry import Registry
@@ -113,22 +115,31 @@ class PluginManager:
         return registry
 
     def add_commands(self, app: typer.Typer) -> None:
-        """Let every plugin add its commands; one that raises is reported and left out."""
-        self.notify("rosd_kit_commands", app=app)
+        """Let every plugin add its commands; one that raises or takes a name that is taken is reported and left out."""
+        for impl in self._pluggy.hook.rosd_kit_commands.get_hookimpls():
+            before = list(app.registered_commands), list(app.registered_groups)
+            self._call(impl, {"app": app})
+            if twice := sorted(name for name, count in Counter(_command_names(app)).items() if count > 1):
+                app.registered_commands, app.registered_groups = before
+                self._break(impl.plugin_name, PluginError(f"there is a command {', '.join(twice)} already"))
 
     def notify(self, hook: str, **facts: Any) -> tuple[str, ...]:
         """Call an observer hook of every plugin; returns one message for each that raised, and logs it once."""
-        messages = []
-        for impl in getattr(self._pluggy.hook, hook).get_hookimpls():
-            try:
-                impl.function(*(facts[argument] for argument in impl.argnames))
-            except (Exception, SystemExit) as error:
-                report = self._reports[impl.plugin_name]
-                messages.append(f"plugin {report}: {hook} raised {_say(error)}")
-                if (impl.plugin_name, hook) not in self._complained:
-                    self._complained.add((impl.plugin_name, hook))
-                    _log.warning(messages[-1])
-        return tuple(messages)
+        told = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
+        return tuple(message for message in told if message)
+
+    def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> str:
+        """Call one plugin's hook and return what it raised in words, or nothing."""
+        try:
+            impl.function(*(facts[argument] for argument in impl.argnames))
+        except (Exception, SystemExit) as error:
+            hook = impl.function.__name__
+            message = f"plugin {self._reports[impl.plugin_name]}: {hook} raised {_say(error)}"
+            if (impl.plugin_name, hook) not in self._complained:
+                self._complained.add((impl.plugin_name, hook))
+                _log.warning(message)
+            return message
+        return ""
 
     def _discover(self, selection: str) -> None:
         """Add the installed plugins that the selection lets through; name selected ones that do not exist."""
@@ -229,6 +240,15 @@ def _file_of(plugin: Any) -> str:
         return inspect.getfile(plugin if isinstance(plugin, ModuleType | type) else type(plugin))
     except (TypeError, OSError):
         return "-"
+
+
+def _command_names(app: typer.Typer) -> Iterable[str]:
+    from typer.main import get_command_name
+
+    for command in app.registered_commands:
+        yield command.name or (get_command_name(command.callback.__name__) if command.callback else "")
+    for group in app.registered_groups:
+        yield str(group.name)
 
 
 def _say(error: BaseException) -> str:

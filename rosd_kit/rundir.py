@@ -20,7 +20,7 @@ from rosd_kit.errors import RunError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
-_DECISIVE = ("python", "versions", "plugins", "device", "threads")
+_DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -101,7 +101,7 @@ class RunDir:
         lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
 
-    def write_environment(self, plugins: Iterable[str], device: str, threads: int) -> list[str]:
+    def write_environment(self, *, plugins: Iterable[str], model: str, device: str, threads: int) -> list[str]:
         """Write what this run is made with and return what has changed since it began.
 
         A run that goes on keeps what it began with and adds the present under `resumed`.
@@ -113,6 +113,7 @@ class RunDir:
             "versions": {package: found for package, found in versions.items() if found},
             "plugins": list(plugins),
             "git": _git(),
+            "model": model,
             "device": device,
             "threads": threads,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,8 +54,8 @@ def summarise(
 
 def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool) -> tuple[str, ...]:
     """Return commands that go on from a run: measure it, or run it again with another part in a slot that it uses."""
-    again = f"rosd-kit run {folder / 'recipe.yaml'}"
-    steps = [f"rosd-kit eval {folder}"]
+    again = f"rosd-kit run {shlex.quote(str(folder / 'recipe.yaml'))}"
+    steps = [f"rosd-kit eval {shlex.quote(str(folder))}"]
     if recipe.reflector.name not in ("none", "oracle") and knows_truth:
         steps.append(f"{again} reflector=oracle localizer=oracle    # the upper bound")
     if recipe.localizer.name != "full":

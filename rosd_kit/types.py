@@ -158,8 +158,8 @@ class Reflection:
     """A reflector's finding about one rollout.
 
     `idea` guides the teacher; `quote` is the text of the first error as the reflector wrote it, `quote_start` an
-    exact character position where the reflector knows it. `status` is `ok` or why a part is missing
-    (`no_idea`, `no_quote`, `unparsable`, `truncated`, `skipped`).
+    exact character position where the reflector knows it. `status` is `ok` or why a part is missing: `no_idea`,
+    `no_quote`, `unparsable`, `truncated`, `overlong`, `abort` (of the reflection), `no_truth` (of an oracle), `skipped`.
     """
 
     idea: str | None = None

@@ -34,7 +34,10 @@ PACKAGES = (
 
 
 def doctor(context: typer.Context, plugin: PluginFiles = None) -> None:
-    """Say what is installed, what is missing for which profile, and whether the recipes load. Exits 1 if one does not."""
+    """Say what is installed and what is missing.
+
+    Tells versions, devices, what each profile lacks, and whether the recipes load; exits with 1 if one does not.
+    """
     manager = load_plugins(context, plugin, warn=False)
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     print("\n".join(f"{package} {_version(package)}" for package in PACKAGES))

@@ -20,7 +20,10 @@ def show(
     profile: Profile = None,
     plugin: PluginFiles = None,
 ) -> None:
-    """Print a recipe with every value, and where each value comes from. The output is itself a recipe."""
+    """Print a recipe with the origin of each value.
+
+    The output is itself a recipe.
+    """
     from rosd_kit.recipe import explained
 
     resolution = load(load_plugins(context, plugin), recipe, overrides, profile)
@@ -33,7 +36,7 @@ def components(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="This component, with its options.")] = None,
     plugin: PluginFiles = None,
 ) -> None:
-    """List the components that a recipe can choose, or describe one with its options."""
+    """List all components, or describe one."""
     from rosd_kit.cli.listing import describe, list_components
 
     registry = load_plugins(context, plugin).registry

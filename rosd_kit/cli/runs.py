@@ -22,10 +22,10 @@ def run(
     overrides: Overrides = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run's folder. Default: recipe and time.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder. Default: the recipe's name and a number.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs' folders are.")] = Path("runs"),
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Continue this run; only its steps can be changed.")
+        Path | None, typer.Option(metavar="DIR", help="Continue this run; only its steps and what it writes can be changed.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show one sample end to end; train nothing.")
@@ -55,30 +55,30 @@ def evaluate(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, a model's folder, or a hub name.")],
     overrides: Overrides = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe whose task and settings to use. Default: the run's.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Whose task and settings to use. Default: the run's, or rosd.")] = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
-    json: Json = False,
+    quiet: Quiet = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Measure a run's last checkpoint, or a model, on every suite of the recipe's task."""
-    manager = load_plugins(context, plugin)
-    folder = Path(subject) if (Path(subject) / "recipe.yaml").is_file() else None
-    changes = list(overrides or ())
-    if folder is None:
-        changes.insert(0, f"model.path={subject}")
-    what = recipe or (str(folder / "recipe.yaml") if folder else "rosd")
-    resolved = load(manager, what, changes, profile).recipe
-    from rosd_kit.display import make_display
-    from rosd_kit.evaluation.command import execute
+    """Measure a run or a model on every suite.
 
-    execute(resolved, plugins=manager, run=folder, display=make_display(json=json, live=False))
+    Of a run, its newest checkpoint is measured. The recipe says what the suites are and how answers are sampled.
+    """
+    from rosd_kit.display import make_display
+    from rosd_kit.evaluation.command import execute, is_run
+
+    manager = load_plugins(context, plugin)
+    what = recipe or (str(Path(subject) / "recipe.yaml") if is_run(Path(subject)) else "rosd")
+    resolved = load(manager, what, overrides, profile).recipe
+    execute(resolved, plugins=manager, subject=subject, display=make_display(quiet=quiet, json=json, live=False))
 
 
 def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:
-    """Return the run's own recipe and the changes to it; anything but `steps=` would make it another run."""
+    """Return the run's own recipe and the changes to it; the loop refuses those that would make it another run."""
     changes = [change for change in [recipe, *(overrides or ())] if change is not None]
-    if profile is not None or any(not change.startswith("steps=") for change in changes):
-        raise RunError("run --resume: the run keeps its own recipe; only steps=... can be changed. Remove the rest")
+    if profile is not None or any("=" not in change for change in changes):
+        raise RunError("run --resume: the run keeps its own recipe and profile. Give only changes, such as steps=200")
     if not (folder / "recipe.yaml").is_file():
         raise RunError(f"run --resume: {str(folder)!r} holds no recipe.yaml. Give a run's folder, such as runs/rosd-1")
     return str(folder / "recipe.yaml"), changes

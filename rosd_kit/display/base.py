@@ -37,6 +37,9 @@ class Display:
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         """The student was measured after so many steps."""
 
+    def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
+        """A model was measured without training it; `step` is how many steps of a run it has had, where that is known."""
+
     def warning(self, text: str) -> None:
         """Something deserves attention."""
 

@@ -25,6 +25,9 @@ class JsonDisplay(Display):
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         _print("evaluation", step=step, results=[r.to_json() for r in results])
 
+    def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
+        _print("evaluation", model=subject, step=step, results=[r.to_json() for r in results])
+
     def warning(self, text: str) -> None:
         _print("warning", text=text)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
-from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, oracle_lines, summary_table
+from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, measure_note, oracle_lines, summary_table
 from rosd_kit.evaluation.results import SuiteResult
 
 
@@ -47,6 +47,14 @@ class PlainDisplay(Display):
             self.console.print(f"evaluation after {step} steps", highlight=False)
             self.console.print(evaluation_table(results, self.console.width))
 
+    def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
+        self._say(subject if step is None else f"{subject} after {step} {_steps(step)}")
+        if results:
+            self.console.print(evaluation_table(results, self.console.width))
+            say(self.console, measure_note(results[0]))
+        else:
+            self.warning("nothing was measured: evaluation.problems is 0")
+
     def warning(self, text: str) -> None:
         say(self.warned, f"warning: {text}")
 
@@ -66,17 +74,18 @@ def say(console: Console, line: str) -> None:
 
 def print_summary(console: Console, summary: RunSummary) -> None:
     """Print what came out of a run."""
-    say(
-        console, f"\n{summary.name}: {summary.steps} {'step' if summary.steps == 1 else 'steps'} in {duration(summary.seconds)}"
-    )
+    say(console, f"\n{summary.name}: {summary.steps} {_steps(summary.steps)} in {duration(summary.seconds)}")
     if summary.comparisons:
-        first = summary.comparisons[0].after
         say(console, "")
         console.print(summary_table(summary, console.width))
-        say(console, f"mean@{first.samples} over {first.problems} problems a suite, 95 % intervals; * leaves out zero")
+        say(console, f"{measure_note(summary.comparisons[0].after)}; * leaves out zero")
     lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]
     lines.append(f"\nthe run lies in {summary.folder}")
     if summary.next_steps:
         lines += ["try next:", *(f"  {line}" for line in summary.next_steps)]
     for line in lines:
         say(console, line)
+
+
+def _steps(count: int) -> str:
+    return "step" if count == 1 else "steps"

@@ -66,6 +66,11 @@ def evaluation_table(results: Sequence[SuiteResult], width: int) -> RenderableTy
     return _fitted(("suite", "mean %", "95 % interval"), rows, width)
 
 
+def measure_note(result: SuiteResult) -> str:
+    """Return what the numbers of a table are; `result` stands for all suites, which share their settings."""
+    return f"mean@{result.samples} over {result.problems} problems a suite, with 95 % intervals"
+
+
 def summary_table(summary: RunSummary, width: int) -> RenderableType:
     """Return each suite before and after, with intervals; `*` marks a difference whose interval leaves out zero."""
     rows = [

@@ -47,7 +47,8 @@ def _slot(kind: str, registry: Registry, definitions: Schema) -> Schema:
         cls = registry.get(kind, name)
         options = {"name": {"const": name}, **_options(cls, definitions)}
         forms.append({**_closed(options), "description": summary_of(cls), "required": ["name"]})
-    forms.append({"type": "object", "not": {"anyOf": [{"required": ["name"]}, {"required": ["0"]}]}})
+    known = sorted({option for form in forms[1:] for option in form["properties"]} - {"name"})
+    forms.append({"type": "object", "not": {"required": ["name"]}, "propertyNames": {"enum": known}})
     one = {"oneOf": forms}
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]} if kind == "objective" else one
 

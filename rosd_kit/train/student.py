@@ -6,6 +6,7 @@ Knows nothing of losses, optimizers or rollouts.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,10 @@ from rosd_kit.types import Message
 
 
 class Student:
-    """The network that is trained. `model` is a causal language model of transformers, wrapped by peft under LoRA."""
+    """The network that is trained. `model` is a causal language model of transformers, wrapped by peft under LoRA.
+
+    `fingerprint` tells the weights that were loaded from others; training does not change it.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool) -> None:
         self.accelerator = Accelerator(cpu=settings.device == "cpu")
@@ -42,6 +46,7 @@ class Student:
         self.tokenizer = tokenizer
         self.model: Any = self.accelerator.prepare_model(model)
         self.model.eval()
+        self.fingerprint = _fingerprint(self.model)
         self._initial: nn.Module | None = None
         if keep_initial and settings.lora is None:
             self._initial = copy.deepcopy(self.model).requires_grad_(False)
@@ -133,6 +138,16 @@ class Student:
         with _no_progress_bars():
             model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Return a digest of up to 256 evenly spaced numbers of every weight: cheap, and another model's is another."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        flat = weight.detach().flatten()
+        some = flat[:: max(1, flat.numel() // 256)].cpu().double().numpy()
+        digest.update(f"{name} {tuple(weight.shape)} ".encode() + some.tobytes())
+    return digest.hexdigest()[:12]
 
 
 def resolve_path(path: str) -> str:

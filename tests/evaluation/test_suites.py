@@ -8,9 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rosd_kit.display import Display
 from rosd_kit.errors import RunError
-from rosd_kit.evaluation import command
 from rosd_kit.evaluation.metrics import METRICS, compute
 from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.evaluation.suites import evaluate_suites
@@ -154,21 +152,3 @@ def test_metrics_are_known_cases_and_need_no_network(monkeypatch):
     assert compute("mean_at_k", predictions=[1, 0, 1, 1], references=["a", "a", "b", "b"])["mean_at_k"] == 0.75
     assert compute("format_rate", predictions=["ok", "unreadable", "ok", "ok"]) == {"format_rate": 0.75}
     assert compute("mean_tokens", predictions=[1, 2, 6]) == {"mean_tokens": 3.0}
-
-
-def test_a_models_folder_is_evaluated_and_a_run_without_model_is_refused(tmp_path):
-    class Listening(Display):
-        def evaluation(self, step, results):
-            self.results = results
-
-    plugins, display = PluginManager(), Listening()
-    recipe = load_recipe(
-        "rosd",
-        ["evaluation.problems=1", "evaluation.samples=1", "sampling.max_new_tokens=8"],
-        "micro",
-        registry=plugins.registry,
-    )
-    results = command.execute(recipe, plugins=plugins, run=None, display=display)
-    assert results and display.results == results
-    with pytest.raises(RunError, match=r"no exported model yet.*--resume"):
-        command.execute(recipe, plugins=plugins, run=tmp_path, display=display)

@@ -148,3 +148,15 @@ def test_a_plugin_adds_a_command_and_one_that_fails_at_it_stops_nobody(install, 
     install("bad_kit", hook + "raise ValueError('boom')")
     assert call("greet")[:2] == (0, "good day\n")
     assert "bad_kit" in caplog.text and "rosd_kit_commands raised ValueError: boom" in caplog.text
+
+
+@pytest.mark.parametrize("taken", ["eval", "greet"])
+def test_a_command_that_exists_already_is_not_replaced(install, call, taken):
+    hook = "import rosd_kit as rk\n@rk.hookimpl\ndef rosd_kit_commands(app):\n    "
+    install("a_greeting_kit", hook + "app.command('greet')(lambda: print('good day'))")
+    install("bad_kit", hook + f"app.command('other')(lambda: None); app.command({taken!r})(lambda: print('mine'))")
+    assert call("greet")[:2] == (0, "good day\n")
+    assert "RUN_OR_MODEL" in call("eval", "--help")[1]
+    assert call("other")[0] == 2
+    listed = call("plugins")[1]
+    assert f"there is a command {taken} already" in listed

@@ -51,6 +51,7 @@ CHANGES = {
     "a negative weight": ("objective.weight=-1", ["objective.weight", "-1", "greater than or equal to 0"]),
     "no weight at all": ("objective.weight=0", ["objective", "weight above 0"]),
     "no quote for the localizer": ("reflector=none", ["localizer", "'error_quote'", "'quote'", "reflector tutor"]),
+    "no solution to compare with": ("demonstration=none", ["reflector", "'tutor'", "'demonstration'", "shortest_success"]),
     "no adapter to switch off": ("teacher=adapter_off", ["teacher", "'adapter_off'", "'lora'", "model.lora.rank=16"]),
     "no siblings": ("group_size=1", ["demonstration", "'group'", "Set group_size to 2"]),
 }

@@ -23,6 +23,10 @@ sys.stdin.read()
 """
 
 
+def note(folder: RunDir, **now) -> list[str]:
+    return folder.write_environment(**{"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, **now})
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = RunDir.create(tmp_path, "run", "rosd")
@@ -120,9 +124,13 @@ def test_a_folder_is_replaced_whole_or_not_at_all(folder):
 
 
 def test_the_environment_keeps_what_the_run_began_with(folder):
-    assert folder.write_environment(["a"], "cpu", 1) == []
-    assert folder.write_environment(["a"], "cpu", 1) == []
-    assert folder.write_environment(["a", "b"], "cpu", 2) == ["plugins: ['a'] -> ['a', 'b']", "threads: 1 -> 2"]
+    assert note(folder) == []
+    assert note(folder) == []
+    assert note(folder, plugins=["a", "b"], model="beef", threads=2) == [
+        "plugins: ['a'] -> ['a', 'b']",
+        "model: cafe -> beef",
+        "threads: 1 -> 2",
+    ]
     written = json.loads((folder.path / "environment.json").read_text())
     assert (written["plugins"], written["threads"]) == (["a"], 1)
     assert [later["threads"] for later in written["resumed"]] == [1, 2]
@@ -130,10 +138,10 @@ def test_the_environment_keeps_what_the_run_began_with(folder):
 
 
 def test_another_torch_is_told(folder):
-    folder.write_environment([], "cpu", 1)
+    note(folder)
     file = folder.path / "environment.json"
     facts = json.loads(file.read_text())
     facts["versions"]["torch"] = "1.0"
     file.write_text(json.dumps(facts))
-    [told] = folder.write_environment([], "cpu", 1)
+    [told] = note(folder)
     assert told.startswith("versions.torch: 1.0 -> ")

@@ -55,6 +55,7 @@ class Tutor(Reflector):
     """Asks the model itself for the first error and a corrective idea, in ROSD's format."""
 
     name = "tutor"
+    needs = frozenset({"demonstration"})
     provides = frozenset({"reflection", "quote"})
 
     class Config(Reflector.Config):

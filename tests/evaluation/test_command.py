@@ -1,0 +1,107 @@
+"""`rosd-kit eval`: which weights are measured, what is told, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from rosd_kit.cli import main
+
+SMALL = ("evaluation.problems=2", "evaluation.samples=2", "sampling.max_new_tokens=24")
+RUN = (*SMALL, "evaluation.every=0", "problems_per_step=4", "group_size=4", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of two steps."""
+    out = tmp_path_factory.mktemp("runs")
+    with pytest.raises(SystemExit) as end:
+        main(["run", "grpo", "steps=2", "optimizer.lr=0.1", *RUN, "--out", str(out), "--name", "two"])
+    assert not end.value.code
+    [folder] = out.iterdir()
+    return folder
+
+
+@pytest.fixture
+def measure(capsys):
+    """Call `rosd-kit eval` and return its exit code, output and errors."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["eval", *words])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return call
+
+
+def event(out: str) -> dict:
+    [line] = out.splitlines()
+    return json.loads(line)
+
+
+def test_a_runs_newest_checkpoint_is_measured_with_the_runs_own_recipe(measure, trained):
+    code, out, _ = measure(str(trained), "--json")
+    told = event(out)
+    last = [json.loads(line) for line in (trained / "evaluations.jsonl").read_text().splitlines()][-1]
+    assert code == 0
+    assert (told["event"], told["model"], told["step"]) == ("evaluation", str(trained), 2)
+    assert told["results"] == last["results"]
+
+
+def test_a_run_that_was_stopped_is_measured_too_and_one_without_checkpoint_by_its_model(measure, trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    whole = event(measure(str(folder), "--json")[1])
+    shutil.rmtree(folder / "model")
+    assert event(measure(str(folder), "--json")[1]) == whole
+    shutil.copytree(trained / "model", folder / "model")
+    shutil.rmtree(folder / "checkpoints")
+    exported = event(measure(str(folder), "--json")[1])
+    assert exported["step"] is None and exported["results"] == whole["results"]
+    shutil.rmtree(folder / "model")
+    code, _, errors = measure(str(folder))
+    assert code == 2 and "neither a checkpoint nor a model yet" in errors and "--resume" in errors
+
+
+def test_it_is_the_checkpoints_weights_that_answer(measure, trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    shutil.rmtree(folder / "checkpoints")
+    weights = load_file(folder / "model/model.safetensors")
+    save_file({name: tensor * 0 for name, tensor in weights.items()}, folder / "model/model.safetensors", {"format": "pt"})
+    silenced = event(measure(str(folder), "--json")[1])["results"]
+    assert [result["mean"] for result in silenced] == [0.0] * len(silenced)
+
+
+def test_a_model_is_measured_by_a_recipe_also_at_an_odd_path(measure, trained, tmp_path):
+    odd = tmp_path / "a: model #2 ${here}"
+    shutil.copytree(trained / "model", odd)
+    code, out, _ = measure(str(odd), *SMALL)
+    lines = out.splitlines()
+    assert code == 0
+    assert "".join(lines[: lines.index(next(line for line in lines if line.startswith("suite")))]) == str(odd)
+    assert "sums (trained)" in out
+    assert lines[-1] == "mean@2 over 2 problems a suite, with 95 % intervals"
+
+
+def test_quiet_prints_only_the_table(measure):
+    _, out, _ = measure("micro", *SMALL, "--quiet")
+    assert out.startswith("suite")
+
+
+@pytest.mark.parametrize("where", ["{tmp}", "{tmp}/missing", "./missing", "a/b/c"])
+def test_what_is_neither_run_nor_model_is_refused_without_asking_the_hub(measure, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    subject = where.format(tmp=tmp_path)
+    code, _, errors = measure(subject)
+    assert code == 2
+    assert errors.startswith("error: eval: ") and subject in errors and len(errors.splitlines()) == 1
+
+
+def test_no_problems_to_measure_on_is_said(measure):
+    code, out, _ = measure("micro", "evaluation.problems=0")
+    assert code == 0 and "nothing was measured: evaluation.problems is 0" in out
