@@ -35,13 +35,13 @@ def describe(registry: Registry, kind: str, name: str) -> None:
     """Print everything about one component: docstring, options, capabilities, origin."""
     console, entry = _console(), registry.entry(kind, name)
     console.print(f"{kind}: {name}", style="bold")
-    console.print(Padding(inspect.cleandoc(entry.cls.__doc__ or "No description."), (0, 0, 1, 2)))
+    console.print(Padding(inspect.cleandoc(entry.cls.__doc__ or "No description."), (0, 0, 1, 2), expand=False))
     options = entry.cls.Config.model_fields
     console.print("Options:" if options else "Options: none")
     for option, info in options.items():
-        console.print(Padding(f"{option}: {type_text(info)}{_default(info)}", (0, 0, 0, 2)))
+        console.print(Padding(f"{option}: {type_text(info)}{_default(info)}", (0, 0, 0, 2), expand=False))
         if info.description:
-            console.print(Padding(info.description, (0, 0, 0, 6)))
+            console.print(Padding(info.description, (0, 0, 0, 6), expand=False))
     console.print(f"Needs: {', '.join(sorted(entry.cls.needs)) or 'nothing'}")
     console.print(f"Provides: {', '.join(sorted(entry.cls.provides)) or 'nothing'}")
     console.print(f"From: {entry.origin}")
