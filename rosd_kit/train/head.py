@@ -55,8 +55,11 @@ class SplitModel:
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Return logits in at least float32."""
-        logits: Tensor = self.head(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return self.finish(self.head(hidden))
+
+    def finish(self, raw: Float[Tensor, "tokens vocab"]) -> Float[Tensor, "tokens vocab"]:
+        """Return the logits, in at least float32, of what the head put out."""
+        logits = raw.to(torch.promote_types(raw.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -66,6 +69,33 @@ class SplitModel:
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the head's trainable parameters; tied embeddings are among them."""
         return [parameter for parameter in self.head.parameters() if parameter.requires_grad]
+
+    def pull_back(
+        self,
+        hidden: Float[Tensor, "tokens hidden"],
+        gradient: Float[Tensor, "tokens vocab"],
+        into: Sequence[Tensor],
+    ) -> None:
+        """Take the gradient of the head's output to the hidden states and the head's parameters, and add it to `into` in that order.
+
+        A plain linear layer is differentiated by hand, for autograd would make a new gradient of the whole weight.
+        """
+        to_hidden, *to_head = into
+        if type(self.head) is nn.Linear and not self.head._forward_hooks and not self.head._forward_pre_hooks:
+            to_hidden.addmm_(gradient, self.head.weight)
+            for parameter, total in zip(self.head_parameters(), to_head, strict=True):
+                if parameter is self.head.weight:
+                    total.addmm_(gradient.T, hidden)
+                else:
+                    total.add_(gradient.sum(0))
+            return
+        with torch.enable_grad():
+            leaf = hidden.detach().requires_grad_()
+            output = self.head(leaf)
+        found = torch.autograd.grad(output, [leaf, *self.head_parameters()], gradient, allow_unused=True)
+        for total, part in zip(into, found, strict=True):
+            if part is not None:
+                total += part
 
 
 def split(model: nn.Module) -> SplitModel:

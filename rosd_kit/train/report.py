@@ -47,6 +47,23 @@ class Scored:
     entropy: Float[Tensor, " tokens"]
     current: Float[Tensor, " tokens"]
 
+    @classmethod
+    def empty(cls, terms: int, tokens: int, like: Tensor) -> Scored:
+        """Return room for so many tokens, on the device and in the precision of `like`.
+
+        It is made before the logits: small results left between freed large ones would keep a CPU's heap in pieces.
+        """
+        return cls(like.new_empty(terms, tokens), like.new_empty(tokens), like.new_empty(tokens))
+
+    def part(self, span: slice) -> Scored:
+        """Return a view of some tokens."""
+        return Scored(self.losses[:, span], self.entropy[span], self.current[span])
+
+    def settled(self) -> Scored:
+        """Return it in float64 on the CPU; the one place where a micro-batch waits for the device."""
+        fields = (self.losses, self.entropy, self.current)
+        return Scored(*(field.to("cpu", torch.float64) for field in fields))
+
 
 def build_report(
     samples: Sequence[DistillSample],

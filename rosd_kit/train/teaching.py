@@ -58,22 +58,28 @@ class TeacherScorer:
         assert states is not None, "a view that no token wants"
         return states
 
-    @torch.no_grad()
-    def logp(self, states: Sequence[Tensor], vocabulary: int) -> Float[Tensor, "rows vocab"]:
-        """Return the log-probs of the share-weighted sum of the experts' logits, from their states at the same tokens.
+    def outputs(self, states: Sequence[Tensor], vocabulary: int) -> list[Float[Tensor, "tokens vocab"]]:
+        """Return what each expert's head puts out for its states; `logp` makes log-probs of some rows of it.
 
         Raises `RunError` when an expert's vocabulary is not the student's.
         """
-        total: Tensor | None = None
+        found = []
         for (expert, model), hidden in zip(self._experts, states, strict=True):
             with expert.active():
-                logits = model.logits(hidden)
-            if logits.shape[1] != vocabulary:
+                found.append(model.head(hidden))
+            if found[-1].shape[1] != vocabulary:
                 raise RunError(
-                    f"teacher: its vocabulary has {logits.shape[1]} entries, the student's {vocabulary}. "
+                    f"teacher: its vocabulary has {found[-1].shape[1]} entries, the student's {vocabulary}. "
                     "Choose a teacher with the student's tokenizer and head."
                 )
-            logits = logits * expert.share if expert.share != 1.0 else logits
-            total = logits if total is None else total + logits
-        assert total is not None, "an objective needs a teacher and there is no expert"
-        return total.log_softmax(-1)
+        return found
+
+    @torch.no_grad()
+    def logp(self, outputs: Sequence[Float[Tensor, "rows vocab"]]) -> Float[Tensor, "rows vocab"]:
+        """Return the log-probs of the share-weighted sum of the experts' logits."""
+        assert outputs, "an objective needs a teacher and there is no expert"
+        logits = [
+            model.finish(output) * expert.share if expert.share != 1.0 else model.finish(output)
+            for (expert, model), output in zip(self._experts, outputs, strict=True)
+        ]
+        return sum(logits[1:], logits[0]).log_softmax(-1)

@@ -197,8 +197,9 @@ def test_equals_the_reference_however_it_is_cut(make: Any, temperature: float, m
     loss = reference(student, experts, samples(), terms(), temperature)
     loss.backward()
     expected = gradients(student)
-    for tokens, rows in [(1, 1), (40, 3), (64, 1000), (10_000, 7), (10_000, 1000)]:
-        monkeypatch.setattr("rosd_kit.train.scoring._Scorer._chunk_size", lambda self, states, size=rows: size)
+    for tokens, rows, tile in [(1, 1, 1), (40, 3, 2), (64, 1000, 5), (10_000, 7, 100), (10_000, 1000, 1000)]:
+        monkeypatch.setattr("rosd_kit.train.chunks.HeadLoss._chunk_rows", lambda self, hidden, teacher, rows=rows: rows)
+        monkeypatch.setattr("rosd_kit.train.chunks._tile_rows", lambda raw, rows=tile: rows)
         report = engine(student, experts, tokens=tokens, temperature=temperature)
         atol = ROUNDING.get(make, 1e-12)
         assert report.loss == pytest.approx(loss.item(), abs=atol)
@@ -343,9 +344,16 @@ def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head never sees more rows than a chunk holds, nor any token without weight."""
     student, experts = qwen(), (Expert(qwen(5)),)
     seen: list[int] = []
-    handle = student.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    linear = nn.Linear.forward
+
+    def counting(self: nn.Linear, hidden: Tensor) -> Tensor:
+        if self is student.lm_head:
+            seen.append(len(hidden))
+        return linear(self, hidden)
+
+    monkeypatch.setattr(nn.Linear, "forward", counting)
     report = engine(student, experts, tokens=10_000)
-    handle.remove()
+    monkeypatch.undo()
     assert seen == [1, report.tokens]
     parts = split(student)
     assert parts.head is student.lm_head and parts.backbone is student.model

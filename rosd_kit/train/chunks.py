@@ -1,0 +1,250 @@
+"""The head's part of the loss, in pieces: logits exist for one chunk of tokens at a time, and only their gradient leaves it.
+
+    chunk: as many tokens as the budget allows; the two large matrix products, and one buffer of logits each for student
+           and teacher.
+    tile:  a few rows of a chunk; all that is plain torch over the vocabulary happens here, so its many intermediate
+           results stay small (on a CPU: in the cache). The gradient is written over the student's logits.
+
+So objectives may be written without a thought for memory. Knows nothing of backbones, padding or optimizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rosd_kit.contracts import TokenScores
+from rosd_kit.parts import WeightedObjective
+from rosd_kit.train.batch import WeightedTokens, take
+from rosd_kit.train.head import SplitModel
+from rosd_kit.train.report import Scored
+from rosd_kit.train.teaching import TeacherScorer
+
+#: Bytes of one tensor over the vocabulary in a tile. On a CPU a handful of them should fit the cache.
+TILE_BYTES = {"cpu": 4 << 20}
+_LARGEST_TILE = 256 << 20
+
+TeacherStates = Sequence[Sequence[Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLoss:
+    """What stays the same over the micro-batches of a step. `factors` turn a term's weights into shares of the loss.
+
+    `chunk_bytes` is the room for the logits of one chunk, student and teacher together. `temperature` is the one the
+    rollouts were sampled at.
+    """
+
+    student: SplitModel
+    teacher: TeacherScorer
+    terms: tuple[WeightedObjective, ...]
+    factors: Float[Tensor, " terms"]
+    chunk_bytes: int
+    temperature: float
+
+    def measure(self, hidden: Float[Tensor, "tokens hidden"], teacher: TeacherStates, tokens: WeightedTokens) -> Scored:
+        """Return what there is to report of some weighted tokens, without any gradient."""
+        return self._run(hidden, teacher, tokens, None)
+
+    def differentiate(
+        self, hidden: Float[Tensor, "tokens hidden"], teacher: TeacherStates, tokens: WeightedTokens
+    ) -> tuple[Float[Tensor, ""], Scored]:
+        """Return the share of the loss, ready for `backward` through the hidden states and the head, and the report."""
+        report: list[Scored] = []
+        inputs = [hidden, *self.student.head_parameters()]
+        loss: Tensor = _Collected.apply(self, teacher, tokens, report, *inputs)  # type: ignore[no-untyped-call]
+        return loss, report[0]
+
+    @torch.no_grad()
+    def _run(
+        self, hidden: Tensor, teacher: TeacherStates, tokens: WeightedTokens, gradients: Sequence[Tensor] | None
+    ) -> Scored:
+        """Go through all chunks and tiles; add the gradients of hidden states and head in place, if wanted."""
+        numbers = _Numbers.of(tokens, self.factors, hidden)
+        scored = Scored.empty(len(self.terms), len(tokens), like=numbers.behaviour)
+        for chunk in _spans(len(tokens), self._chunk_rows(hidden, teacher)):
+            states = [[h[chunk] for h in view] for view in teacher]
+            parts = gradients and [gradients[0][chunk], *gradients[1:]]
+            self._chunk(hidden[chunk], states, tokens.part(chunk), numbers.part(chunk), scored.part(chunk), parts)
+        return scored.settled()
+
+    def _chunk(
+        self,
+        hidden: Tensor,
+        teacher: TeacherStates,
+        tokens: WeightedTokens,
+        numbers: _Numbers,
+        scored: Scored,
+        gradients: Sequence[Tensor] | None,
+    ) -> None:
+        """Score one chunk. Its logits end with this call, before those of the next are made."""
+        raw = self.student.head(hidden)
+        outputs = [self.teacher.outputs(states, raw.shape[1]) for states in teacher]
+        for tile in _spans(len(tokens), _tile_rows(raw)):
+            views = [[output[tile] for output in view] for view in outputs]
+            part = tokens.part(tile), numbers.part(tile), scored.part(tile)
+            self._tile(raw[tile], views, *part, differentiate=gradients is not None)
+        if gradients is not None:
+            self.student.pull_back(hidden, raw, gradients)
+
+    def _chunk_rows(self, hidden: Tensor, teacher: TeacherStates) -> int:
+        row = self.student.head(hidden[:1])
+        return max(1, self.chunk_bytes // (_bytes(row) * (1 + sum(map(len, teacher)))))
+
+    def _tile(
+        self,
+        raw: Tensor,
+        views: list[list[Tensor]],
+        tokens: WeightedTokens,
+        numbers: _Numbers,
+        scored: Scored,
+        *,
+        differentiate: bool,
+    ) -> None:
+        """Score a tile; if wanted, put the gradient in the place of the student's outputs."""
+        with torch.set_grad_enabled(differentiate):
+            leaf = raw.detach().requires_grad_(differentiate)
+            logp = self.student.finish(leaf).log_softmax(-1)
+            current = self._current(logp, numbers.sampled)
+            losses = self._losses(logp, current, views, tokens, numbers)
+            loss = (numbers.shares * losses).sum()
+        scored.losses.copy_(losses.detach())
+        scored.entropy.copy_(_entropy(logp.detach()))
+        scored.current.copy_(current.detach())
+        if loss.requires_grad:
+            raw.copy_(torch.autograd.grad(loss, leaf)[0])
+        elif differentiate:
+            raw.zero_()
+
+    def _current(self, logp: Float[Tensor, "tokens vocab"], sampled: Int[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return the log-probs of the sampled tokens at the sampling temperature."""
+        current = logp.gather(1, sampled[:, None]).squeeze(1)
+        if self.temperature == 1.0:
+            return current
+        return current / self.temperature - (logp / self.temperature).logsumexp(-1)
+
+    def _losses(
+        self,
+        logp: Float[Tensor, "tokens vocab"],
+        current: Float[Tensor, " tokens"],
+        views: list[list[Tensor]],
+        tokens: WeightedTokens,
+        numbers: _Numbers,
+    ) -> Float[Tensor, "terms tokens"]:
+        """Ask every objective for the losses of the tokens that it covers; 0 elsewhere."""
+        losses = [torch.zeros_like(current) for _ in self.terms]
+        taught = [index for index, term in enumerate(self.terms) if term.objective.needs_teacher]
+        for index in set(range(len(self.terms))) - set(taught):
+            rows = tokens.weights[index].nonzero().squeeze(1)
+            losses[index] = self._term(index, logp, current, None, rows, numbers)
+        for view, outputs in enumerate(views):
+            wanted = (tokens.views > view).nonzero().squeeze(1)
+            if taught and len(wanted):
+                teacher = self.teacher.logp([take(output, wanted) for output in outputs])
+                for index in taught:
+                    inside = tokens.weights[index, wanted].nonzero().squeeze(1)
+                    found = self._term(index, logp, current, take(teacher, inside), wanted[inside], numbers)
+                    losses[index] = losses[index] + found / numbers.views
+        return torch.stack(losses)
+
+    def _term(
+        self,
+        index: int,
+        logp: Tensor,
+        current: Tensor,
+        teacher: Tensor | None,
+        rows: Int[Tensor, " rows"],
+        numbers: _Numbers,
+    ) -> Float[Tensor, " tokens"]:
+        """Return one objective's losses on some rows of a tile, 0 on the others."""
+        if len(rows) == 0:
+            return torch.zeros_like(current)
+        found = self.terms[index].objective.per_token(
+            TokenScores(
+                student=take(logp, rows),
+                teacher=teacher,
+                sampled=take(numbers.sampled, rows),
+                behaviour=take(numbers.behaviour, rows),
+                current=take(current, rows),
+                advantage=take(numbers.advantages[index], rows),
+            )
+        )
+        if len(rows) == len(current):
+            return found
+        return torch.zeros_like(current).index_copy(0, rows.to(found.device), found)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The tokens' numbers as the arithmetic needs them: on the device, in the precision of log-probs."""
+
+    sampled: Int[Tensor, " tokens"]
+    behaviour: Float[Tensor, " tokens"]
+    views: Float[Tensor, " tokens"]
+    shares: Float[Tensor, "terms tokens"]
+    advantages: Float[Tensor, "terms tokens"]
+
+    @classmethod
+    def of(cls, tokens: WeightedTokens, factors: Float[Tensor, " terms"], like: Tensor) -> _Numbers:
+        """Take them from the list of tokens, in one go for a whole micro-batch."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return cls(
+            sampled=tokens.sampled.to(like.device),
+            behaviour=tokens.behaviour.to(like.device, dtype),
+            views=tokens.views.clamp_min(1).to(like.device, dtype),
+            shares=(tokens.weights * factors[:, None]).to(like.device, dtype),
+            advantages=tokens.advantages.to(like.device, dtype),
+        )
+
+    def part(self, span: slice) -> _Numbers:
+        """Return those of some tokens."""
+        return _Numbers(
+            self.sampled[span],
+            self.behaviour[span],
+            self.views[span],
+            self.shares[:, span],
+            self.advantages[:, span],
+        )
+
+
+class _Collected(torch.autograd.Function):
+    """A loss whose gradient was found with it: backward only hands it out, scaled by what comes from above."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, run: HeadLoss, teacher: TeacherStates, tokens: WeightedTokens, report: list[Scored], *inputs: Tensor
+    ) -> Tensor:
+        ctx.gradients = [torch.zeros_like(tensor) for tensor in inputs]
+        hidden, *_ = inputs
+        report.append(run._run(hidden, teacher, tokens, ctx.gradients))
+        losses = report[0].losses
+        return (losses * (tokens.weights * run.factors[:, None]).to(losses)).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = gradients
+        found, ctx.gradients = ctx.gradients, None
+        return (None, None, None, None, *(gradient.mul_(scale) for gradient in found))
+
+
+def _entropy(logp: Float[Tensor, "tokens vocab"]) -> Float[Tensor, " tokens"]:
+    """Return the entropies in nats. exp(-inf) * finfo.min is 0 where exp(-inf) * -inf is not a number."""
+    negative: Tensor = torch.linalg.vecdot(logp.exp(), logp.clamp_min(torch.finfo(logp.dtype).min))
+    return -negative
+
+
+def _spans(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _tile_rows(raw: Float[Tensor, "tokens vocab"]) -> int:
+    return max(1, TILE_BYTES.get(raw.device.type, _LARGEST_TILE) // (raw.shape[1] * 4))
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
