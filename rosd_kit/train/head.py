@@ -76,7 +76,7 @@ class SplitModel:
         gradient: Float[Tensor, "tokens vocab"],
         into: Sequence[Tensor],
     ) -> None:
-        """Take the gradient of the head's output to the hidden states and the head's parameters, and add it to `into` in that order.
+        """Take the gradient of the head's output to the hidden states and the head's parameters; add them to `into`.
 
         A plain linear layer is differentiated by hand, for autograd would make a new gradient of the whole weight.
         """

@@ -26,7 +26,7 @@ def top_indices(logp: Float[Tensor, "tokens vocab"], k: int) -> Int[Tensor, "tok
         return logp.topk(k, dim=-1, sorted=False).indices
     members = int((vocabulary / k) ** 0.5)
     groups = vocabulary // members
-    maxima = logp[:, : groups * members].unflatten(-1, (members, groups)).amax(1)
+    maxima = logp[:, : groups * members].reshape(-1, members, groups).amax(1)
     best = maxima.topk(k, dim=-1, sorted=False).indices
     inside = (best[:, None, :] + groups * torch.arange(members, device=logp.device)[:, None]).flatten(1)
     left_over = torch.arange(groups * members, vocabulary, device=logp.device).expand(len(logp), -1)
