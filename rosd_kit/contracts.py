@@ -205,6 +205,7 @@ class Context(Component):
 class Expert:
     """One network that takes part in the teacher, and its share in the sum of logits.
 
+    It reads the teacher's prompt, or with `plain` the student's own, without privileged text.
     `guard` is entered around every use of `model` and left before the student runs again: a teacher that shares modules
     with the student (adapters off, averaged weights) switches them there. It is entered often, so it must be cheap.
     """
@@ -212,6 +213,7 @@ class Expert:
     model: nn.Module
     share: float = 1.0
     guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+    plain: bool = False
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
-from rosd_kit.train.batch import logit_rows, pad
+from rosd_kit.train.batch import Layout
 
 #: Model types that multiply by `logits_scaling`, by which Granite and its relatives divide.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
@@ -22,36 +22,40 @@ _MULTIPLY_BY_SCALING = {"hyperclovax"}
 
 @dataclass(frozen=True)
 class SplitModel:
-    """Backbone and head of one network; logits are `softcap * tanh(scale * head(hidden) / softcap)`."""
+    """Backbone and head of one network; logits are `softcap * tanh(scale * head(hidden) / softcap)`.
+
+    `packs` says whether its attention runs over packed sequences at no more cost than over each of them alone.
+    """
 
     backbone: nn.Module
     head: nn.Module
     scale: float = 1.0
     softcap: float | None = None
+    packs: bool = False
 
-    def hidden(self, ids: Int[Tensor, "rows length"]) -> Float[Tensor, "rows length hidden"]:
-        """Run the backbone once on right-padded ids and return its last hidden states."""
-        states: Tensor = self.backbone(input_ids=ids, use_cache=False).last_hidden_state
+    def hidden(
+        self, ids: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"] | None = None
+    ) -> Float[Tensor, "rows length hidden"]:
+        """Run the backbone once and return its last hidden states."""
+        states: Tensor = self.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         return states
 
     def states(
         self,
-        sequences: Sequence[Sequence[int]],
+        layout: Layout,
         prompts: Sequence[int],
-        sample: Int[Tensor, " tokens"],
+        sequence: Int[Tensor, " tokens"],
         token: Int[Tensor, " tokens"],
-        *,
-        pad_id: int,
     ) -> Float[Tensor, "tokens hidden"]:
-        """Run the backbone on padded sequences and return the states that predict the given response tokens.
+        """Run the backbone on a layout and return the states that predict the given response tokens.
 
-        `prompts` are the sequences' prompt lengths, `sample` and `token` the places of the tokens: row and index in the
-        response.
+        `prompts` are the sequences' prompt lengths, `sequence` and `token` the places of the tokens: which sequence, and
+        the index in its response.
         """
         device = next(self.head.parameters()).device
-        ids = pad(sequences, pad_id=pad_id, device=device)
-        rows = logit_rows(prompts, sample, token, ids.shape[1]).to(device)
-        return self.hidden(ids).flatten(0, 1).index_select(0, rows)
+        positions = None if layout.positions is None else layout.positions.to(device)
+        rows = layout.predictions(prompts, sequence, token).to(device)
+        return self.hidden(layout.ids.to(device), positions).flatten(0, 1).index_select(0, rows)
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Return logits in at least float32."""
@@ -109,6 +113,7 @@ def split(model: nn.Module) -> SplitModel:
         head=inner.get_output_embeddings(),
         scale=_scale(config),
         softcap=getattr(config, "final_logit_softcapping", None),
+        packs=str(config._attn_implementation).startswith("flash"),
     )
 
 

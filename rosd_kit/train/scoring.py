@@ -20,7 +20,7 @@ from torch import nn
 from rosd_kit.contracts import Expert
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
-from rosd_kit.train.batch import cut, student_sequence, weigh, weighted_tokens
+from rosd_kit.train.batch import cut, lay_out, weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.head import split
 from rosd_kit.train.report import LossReport, build_report
@@ -53,7 +53,9 @@ def backward_step(
     assert all(sample.prompt_ids for sample in samples), "a response without a prompt has no first logit"
     assert len({term.objective.name for term in objectives}) == len(objectives), "two objective terms of one name"
     step = weigh(samples, objectives)
-    model, scorer = split(student), TeacherScorer(experts, budget=settings.tokens, pad_id=pad_id)
+    model = split(student)
+    packed = settings.layout == "packed" or (settings.layout == "auto" and model.packs)
+    scorer = TeacherScorer(experts, budget=settings.tokens, pad_id=pad_id, packed=packed)
     head = HeadLoss(
         student=model,
         teacher=scorer,
@@ -67,16 +69,17 @@ def backward_step(
     )
     covered = step.covered()
     pieces = []
-    for group in cut([len(student_sequence(samples[index])) for index in covered], settings.tokens):
+    sequences = {index: samples[index].prompt_ids + samples[index].response_ids for index in covered}
+    for group in cut([len(sequences[index]) for index in covered], settings.tokens, packed=packed):
         indices = [covered[place] for place in group]
         chosen = [samples[index] for index in indices]
         weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
         tokens = weighted_tokens(chosen, weights, advantages, objectives)
         taught = scorer.states(chosen, tokens)
-        sequences = [student_sequence(sample) for sample in chosen]
+        layout = lay_out([sequences[index] for index in indices], pad_id=pad_id, packed=packed)
         prompts = [len(sample.prompt_ids) for sample in chosen]
         with torch.set_grad_enabled(backward):
-            hidden = model.states(sequences, prompts, tokens.sample, tokens.token, pad_id=pad_id)
+            hidden = model.states(layout, prompts, tokens.sample, tokens.token)
         if backward:
             loss, scored = head.differentiate(hidden, taught, tokens)
             torch.autograd.backward(loss)

@@ -13,18 +13,19 @@ from torch import Tensor
 
 from rosd_kit.contracts import Expert
 from rosd_kit.errors import RunError
-from rosd_kit.train.batch import WeightedTokens, cut, teacher_sequence
+from rosd_kit.train.batch import WeightedTokens, cut, lay_out
 from rosd_kit.train.head import SplitModel, split
 from rosd_kit.types import DistillSample
 
 
 class TeacherScorer:
-    """Several networks as one teacher, at most `budget` padded tokens at a time."""
+    """Several networks as one teacher, at most `budget` tokens at a time, padded or packed."""
 
-    def __init__(self, experts: Sequence[Expert], *, budget: int, pad_id: int) -> None:
+    def __init__(self, experts: Sequence[Expert], *, budget: int, pad_id: int, packed: bool) -> None:
         self._experts = tuple((expert, split(expert.model)) for expert in experts)
         self._budget = budget
         self._pad_id = pad_id
+        self._packed = packed
 
     def states(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[list[Tensor]]:
         """Return the hidden states at a micro-batch's tokens, `[views][experts][tokens, hidden]`.
@@ -43,16 +44,20 @@ class TeacherScorer:
         wanted = tokens.views > view
         owners = sorted(set(tokens.sample[wanted].tolist()))
         states: Tensor | None = None
-        for group in cut([len(teacher_sequence(samples[owner], view)) for owner in owners], self._budget):
+        prompts = {owner: samples[owner].teacher_views[view].prompt_ids for owner in owners}
+        if expert.plain:
+            prompts = {owner: samples[owner].prompt_ids for owner in owners}
+        lengths = [len(prompts[owner]) + len(samples[owner].response_ids) for owner in owners]
+        for group in cut(lengths, self._budget, packed=self._packed):
             members = [owners[place] for place in group]
             place = torch.full((len(samples),), -1)
             place[members] = torch.arange(len(members))
             rows = (wanted & (place[tokens.sample] >= 0)).nonzero().squeeze(1)
-            sequences = [teacher_sequence(samples[member], view) for member in members]
-            prompts = [len(samples[member].teacher_views[view].prompt_ids) for member in members]
+            sequences = [prompts[member] + samples[member].response_ids for member in members]
+            layout = lay_out(sequences, pad_id=self._pad_id, packed=self._packed)
             with expert.active():
                 owner, token = place[tokens.sample[rows]], tokens.token[rows]
-                found = model.states(sequences, prompts, owner, token, pad_id=self._pad_id)
+                found = model.states(layout, [len(prompts[member]) for member in members], owner, token)
             states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
             states[rows.to(found.device)] = found
         assert states is not None, "a view that no token wants"

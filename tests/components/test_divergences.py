@@ -173,3 +173,26 @@ def test_disjoint_distributions() -> None:
 def test_beta_outside_is_refused(beta: float) -> None:
     with pytest.raises(pydantic.ValidationError, match="beta"):
         JSD.Config(beta=beta)
+
+
+@pytest.mark.parametrize("cls", COMPONENTS)
+def test_a_clip_cuts_single_entries_and_their_gradient(cls: type[Divergence]) -> None:
+    student, teacher = logits(3, scale=3.0)
+    whole, log_s, log_t = cls(), student.log_softmax(-1), teacher.log_softmax(-1)
+    entries = whole.entries(log_s, log_t)
+    clip = float(entries.detach().max()) / 2
+    clipped = cls(cls.Config(entry_clip=clip))
+    expected = torch.where(entries > clip, torch.full_like(entries, clip), entries).sum(-1)
+    torch.testing.assert_close(clipped.per_token(log_s, log_t), expected)
+    (found,) = torch.autograd.grad(clipped.per_token(log_s, log_t).sum(), log_s, retain_graph=True)
+    (free,) = torch.autograd.grad(entries.sum(), log_s)
+    cut = entries > clip
+    assert cut.any() and not cut.all()
+    torch.testing.assert_close(found, torch.where(cut, torch.zeros_like(free), free))
+    assert (clipped.per_token(log_s, log_t) <= whole.per_token(log_s, log_t)).all()
+
+
+def test_a_clipped_forward_kl_may_be_negative_as_documented() -> None:
+    student, teacher = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.1, 0.9]]).log()
+    assert ForwardKL().per_token(student, teacher).item() > 0
+    assert ForwardKL(ForwardKL.Config(entry_clip=0.05)).per_token(student, teacher).item() < 0

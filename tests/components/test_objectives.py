@@ -82,6 +82,15 @@ def test_distill_on_the_sampled_token() -> None:
         Distill(parts=wrong).per_token(given)
 
 
+def test_a_clip_bounds_what_a_token_costs_before_its_importance_weight() -> None:
+    given, parts = scores(), LossParts(support=Full(), divergence=JSD(), correction=Truncated())
+    costs = JSD().per_token(given.student, given.teacher)
+    clip = float(costs.mean())
+    found = Distill(Distill.Config(token_clip=clip), parts).per_token(given)
+    assert (costs > clip).any() and (costs < clip).any()
+    torch.testing.assert_close(found, costs.clamp_max(clip) * torch.tensor([1.0, 2.0, math.exp(-0.5)]))
+
+
 def test_distill_needs_its_parts() -> None:
     with pytest.raises(AssertionError, match="parts"):
         Distill().per_token(scores())

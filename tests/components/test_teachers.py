@@ -15,7 +15,7 @@ from rosd_kit.components.corrections import NoCorrection
 from rosd_kit.components.divergences import JSD
 from rosd_kit.components.objectives import Distill, PolicyGradient
 from rosd_kit.components.supports import Full
-from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Live, TrustRegion
+from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Interpolated, Live, TrustRegion
 from rosd_kit.contracts import Expert, LossParts, Teacher
 from rosd_kit.errors import RunError
 from rosd_kit.parts import WeightedObjective
@@ -89,6 +89,7 @@ def test_names_and_capabilities() -> None:
         "adapter_off": ({"lora"}, True),
         "ema": (set(), False),
         "frozen": (set(), True),
+        "interpolated": (set(), True),
         "live": (set(), False),
         "trust_region": (set(), True),
     }
@@ -123,6 +124,19 @@ def test_trust_region_is_a_lerp_of_logits(alpha: float, lora: bool) -> None:
     move(student)
     expected = (1 - alpha) * initial + alpha * logits(student.model)
     torch.testing.assert_close(teacher_logits(teacher, student), expected)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_interpolated_mixes_the_initial_weights_with_and_without_the_privilege(lora: bool) -> None:
+    student = tiny_student(lora=lora)
+    initial = logits(student.model)
+    teacher = attached(Interpolated(Interpolated.Config(share=0.25)), student)
+    move(student)
+    with teacher.scoring(student) as experts:
+        assert [(expert.share, expert.plain) for expert in experts] == [(0.25, False), (0.75, True)]
+        for expert in experts:
+            with expert.active() as model:
+                assert torch.equal(model(input_ids=IDS).logits.float(), initial)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -206,7 +220,9 @@ def test_ema_gives_the_weights_back_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("teacher", [Frozen(), Live(), EMA(EMA.Config(rate=0.5)), TrustRegion()], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "teacher", [Frozen(), Live(), EMA(EMA.Config(rate=0.5)), TrustRegion()], ids=lambda t: t.name
+)
 def test_a_teacher_that_shares_modules_does_not_disturb_the_gradient(teacher: Teacher, lora: bool) -> None:
     """The engine with a shared teacher gives what separate copies of the same networks give."""
     student = tiny_student(lora=lora)

@@ -30,7 +30,7 @@ from rosd_kit.contracts import Expert, LossParts, TokenScores
 from rosd_kit.errors import RunError
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
-from rosd_kit.train.batch import pad
+from rosd_kit.train.batch import lay_out
 from rosd_kit.train.head import check_split, split
 from rosd_kit.train.scoring import LossReport, backward_step
 from rosd_kit.types import DistillSample, TeacherView
@@ -146,8 +146,9 @@ def reference(
         for view in sample.teacher_views:
             mixed = torch.zeros(())
             for expert in experts:
+                prompt = sample.prompt_ids if expert.plain else view.prompt_ids
                 with expert.active() as model:
-                    mixed = mixed + expert.share * response_logits(model, view.prompt_ids, sample.response_ids)
+                    mixed = mixed + expert.share * response_logits(model, prompt, sample.response_ids)
             teachers.append(mixed.log_softmax(-1))
         for index, term in enumerate(objectives):
             weights = torch.tensor(term.objective.token_weights(sample), dtype=torch.float64)
@@ -190,26 +191,60 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: flo
 
 
 @pytest.mark.parametrize("make", MODELS)
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_equals_the_reference_however_it_is_cut(make: Any, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("temperature", "layout"), [(1.0, "auto"), (0.7, "padded"), (0.7, "packed")])
+def test_equals_the_reference_however_it_is_cut(
+    make: Any, temperature: float, layout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student = make()
-    experts = (Expert(qwen(5), 0.75), Expert(qwen(6), 0.25))
+    experts = (Expert(qwen(5), 0.75), Expert(qwen(6), 0.25, plain=True))
     loss = reference(student, experts, samples(), terms(), temperature)
     loss.backward()
     expected = gradients(student)
     for tokens, rows, tile in [(1, 1, 1), (40, 3, 2), (64, 1000, 5), (10_000, 7, 100), (10_000, 1000, 1000)]:
         monkeypatch.setattr("rosd_kit.train.chunks.HeadLoss._chunk_rows", lambda self, hidden, teacher, rows=rows: rows)
         monkeypatch.setattr("rosd_kit.train.chunks._tile_rows", lambda raw, rows=tile: rows)
-        report = engine(student, experts, tokens=tokens, temperature=temperature)
+        settings = BatchSettings(tokens=tokens, layout=layout)
+        report = engine(student, experts, settings=settings, temperature=temperature)
         atol = ROUNDING.get(make, 1e-12)
         assert report.loss == pytest.approx(loss.item(), abs=atol)
         assert_same(gradients(student), expected, atol=atol)
 
 
+@pytest.mark.parametrize(("make", "attention", "atol"), [(qwen, "sdpa", 1e-12), (qwen, "eager", 1e-6), (gemma, "eager", 1e-6)])
+def test_packed_sequences_do_not_see_each_other(make: Any, attention: str, atol: float) -> None:
+    """Neither the other sequences nor their order change a sequence's states, and no gradient reaches them."""
+    model = make()
+    model.set_attn_implementation(attention)
+    parts = split(model)
+    sequences = [tuple(range(1, 14)), (20, 21, 22), tuple(range(30, 39))]
+
+    def states(order: Sequence[int]) -> dict[int, Tensor]:
+        layout = lay_out([sequences[i] for i in order], pad_id=0, packed=True)
+        found = parts.hidden(layout.ids, layout.positions)[0]
+        return {i: found[start : start + len(sequences[i])] for i, start in zip(order, layout.starts.tolist(), strict=True)}
+
+    alone = {i: states([i])[i] for i in range(3)}
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        together = states(order)
+        for i, expected in alone.items():
+            torch.testing.assert_close(together[i], expected, atol=atol, rtol=1e-6)
+    model.zero_grad()
+    states([0, 1, 2])[1].sum().backward()
+    touched = model.get_input_embeddings().weight.grad.abs().sum(-1).nonzero().squeeze(1)
+    assert set(touched.tolist()) <= set(sequences[1])
+
+
+def test_only_kernels_made_for_it_pack_by_themselves() -> None:
+    student = qwen()
+    assert not split(student).packs
+    student.config._attn_implementation = "flash_attention_2"
+    assert split(student).packs
+
+
 def test_padding_under_a_sliding_window_is_harmless() -> None:
     """Rows of padding longer than the window must not turn into NaN and reach the tokens."""
     parts = split(gemma())
-    states = parts.hidden(pad([tuple(range(1, 25)), (1, 2, 3)], pad_id=0))
+    states = parts.hidden(lay_out([tuple(range(1, 25)), (1, 2, 3)], pad_id=0, packed=False).ids)
     torch.testing.assert_close(states[1, :3], parts.hidden(torch.tensor([[1, 2, 3]]))[0], atol=1e-5, rtol=1e-4)
 
 

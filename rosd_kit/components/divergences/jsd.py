@@ -9,11 +9,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from rosd_kit.components.divergences.numerics import floored
-from rosd_kit.contracts import Divergence
+from rosd_kit.components.divergences.entries import EntrySum
 
 
-class JSD(Divergence):
+class JSD(EntrySum):
     """JSD_beta = beta KL(T||M) + (1-beta) KL(S||M) with M = beta T + (1-beta) S: bounded, between the two KLs.
 
     Gradient in the student's logits: (1-beta) S (log S - log M - KL(S||M)). Near T = S it is about beta (1-beta) times
@@ -23,17 +22,16 @@ class JSD(Divergence):
 
     name = "jsd"
 
-    class Config(Divergence.Config):
+    class Config(EntrySum.Config):
         """Options of `jsd`."""
 
         beta: float = Field(default=0.5, gt=0.0, lt=1.0)
         """The teacher's share in the mixture; towards 0 it acts like forward KL, towards 1 like reverse KL."""
 
-    def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
-        """Return JSD_beta in nats, `[tokens]`; at most the entropy of a coin with bias beta."""
+    def entries(self, log_s: Float[Tensor, "tokens k"], log_t: Float[Tensor, "tokens k"]) -> Float[Tensor, "tokens k"]:
+        """Return beta T (log T - log M) + (1-beta) S (log S - log M), `[tokens, k]`; they sum to at most h(beta)."""
         beta: float = self.config.beta
-        log_s, log_t = floored(student), floored(teacher)
         log_m = torch.logaddexp(log_t + math.log(beta), log_s + math.log1p(-beta))
         from_teacher = beta * log_t.exp() * (log_t - log_m)
         from_student = (1 - beta) * log_s.exp() * (log_s - log_m)
-        return (from_teacher + from_student).sum(-1)
+        return from_teacher + from_student

@@ -5,11 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from rosd_kit.components.divergences.entries import EntrySum
 from rosd_kit.components.divergences.numerics import floored
-from rosd_kit.contracts import Divergence
 
 
-class ReverseKL(Divergence):
+class ReverseKL(EntrySum):
     """KL(S||T) = sum_y S(y) (log S(y) - log T(y)): the student settles on what the teacher finds likely.
 
     Gradient in the student's logits: S (log S - log T - KL). Source: GKD (arXiv 2306.13649), the limit beta = 1.
@@ -18,10 +18,9 @@ class ReverseKL(Divergence):
     name = "reverse_kl"
     provides = frozenset({"sampled"})
 
-    def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
-        """Return KL(S||T) in nats, `[tokens]`."""
-        log_s, log_t = floored(student), floored(teacher)
-        return (log_s.exp() * (log_s - log_t)).sum(-1)
+    def entries(self, log_s: Float[Tensor, "tokens k"], log_t: Float[Tensor, "tokens k"]) -> Float[Tensor, "tokens k"]:
+        """Return S (log S - log T), `[tokens, k]`."""
+        return log_s.exp() * (log_s - log_t)
 
     def sampled(self, student: Float[Tensor, " tokens"], teacher: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return the one-sample estimate log S - log T, `[tokens]`, may be negative.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from rosd_kit.contracts import Objective, TokenScores
@@ -22,6 +23,12 @@ class Distill(Objective):
     needs = frozenset({"teacher_prompt"})
     needs_teacher = True
 
+    class Config(Objective.Config):
+        """Options of `distill`."""
+
+        token_clip: PositiveFloat | None = None
+        """The most that one token may cost, in nats, before its importance weight; no gradient comes from a token above it."""
+
     def token_weights(self, sample: DistillSample) -> Sequence[float]:
         """Return the localizer's weights times the gate's; zeros for a sample without a teacher prompt."""
         scale = sample.weight if self.takes(sample) and sample.teacher_views else 0.0
@@ -36,4 +43,6 @@ class Distill(Objective):
             loss = parts.divergence.sampled(projection.student[:, 0], projection.teacher[:, 0])
         else:
             loss = parts.divergence.per_token(projection.student, projection.teacher)
+        if self.config.token_clip is not None:
+            loss = loss.clamp_max(self.config.token_clip)
         return parts.correction.weigh(scores.behaviour, scores.current.detach()) * loss

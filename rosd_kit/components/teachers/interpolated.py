@@ -1,0 +1,45 @@
+"""The initial weights with and without the privilege, mixed. Knows nothing of how the student keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rosd_kit.components.teachers.frozen import initial_expert
+from rosd_kit.contracts import Expert, Teacher
+
+if TYPE_CHECKING:
+    from rosd_kit.train.student import Student
+
+
+class Interpolated(Teacher):
+    """Logits share * informed + (1-share) * uninformed, both by the initial weights: a target between the two.
+
+    The sum of logits is the normalised geometric mixture informed^share * uninformed^(1-share), so that the share says
+    how far the privileged text may move the target. Source: beta-OPSD (reviewed in arXiv 2608.25936), share = 1/beta.
+    """
+
+    name = "interpolated"
+
+    class Config(Teacher.Config):
+        """Options of `interpolated`."""
+
+        share: float = Field(default=0.5, gt=0.0, le=1.0)
+        """Share of the informed side; 1 is `frozen`."""
+
+    def wants_initial(self) -> bool:
+        """Return True: the initial weights must be kept."""
+        return True
+
+    def attach(self, student: Student) -> None:
+        """Do nothing; the student keeps the weights."""
+
+    @contextmanager
+    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+        """Yield the initial weights on the teacher's prompt, and again on the student's."""
+        share = self.config.share
+        yield (initial_expert(student, share), replace(initial_expert(student, 1 - share), plain=True))
