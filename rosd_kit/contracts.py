@@ -30,6 +30,7 @@ from rosd_kit.types import (
     Prompt,
     Reflection,
     Rollout,
+    SampleScores,
     Sampling,
     TokenWeights,
     Verdict,
@@ -181,14 +182,23 @@ class Localizer(Component):
     """Says which response tokens carry the distillation signal.
 
     `locates` is False where no attempt is made to find the error, so that accuracy against an oracle makes no sense.
+    `refines` is True where the weights are chosen anew once student and teacher have scored the response.
     """
 
     kind = "localizer"
     locates: ClassVar[bool] = True
+    refines: ClassVar[bool] = False
 
     @abstractmethod
     def locate(self, case: Case) -> TokenWeights:
         """Return weights of the length of `case.rollout.completion.token_ids`."""
+
+    def refine(self, sample: DistillSample, scores: SampleScores) -> Sequence[float]:
+        """Return the response's weights anew, >= 0, knowing how it was scored; called only where `refines` is True.
+
+        The scores hold for tokens that `locate` gave a weight. They cost one more pass of student and teacher.
+        """
+        return sample.token_weights
 
 
 class Context(Component):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -34,6 +35,7 @@ from rosd_kit.summary import next_steps, summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 from rosd_kit.train.head import check_split
 from rosd_kit.train.optimizer import Optimizer
+from rosd_kit.train.refining import refined
 from rosd_kit.train.scoring import LossReport, backward_step
 from rosd_kit.train.student import Student
 from rosd_kit.types import StepBatch
@@ -203,15 +205,19 @@ def _update(run: Run, batch: StepBatch) -> dict[str, float]:
         return {"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0}
     run.student.model.train()
     with run.parts.teacher.scoring(run.student) as experts:
-        report = backward_step(
+        score = partial(
+            backward_step,
             student=run.student.model,
             experts=experts,
-            samples=batch.samples,
             objectives=run.parts.objectives,
             settings=run.recipe.batch,
             pad_id=run.student.pad_id,
             temperature=run.recipe.sampling.temperature,
         )
+        samples = batch.samples
+        if run.parts.localizer.refines:
+            samples = refined(samples, run.parts.localizer, score(samples=samples, backward=False).scores)
+        report = score(samples=samples)
     run.student.model.eval()
     outcome = run.optimizer.step(report.loss)
     if not outcome.applied:
@@ -237,6 +243,7 @@ def _reported(report: LossReport) -> dict[str, float]:
         "train/ratio_mean": report.ratio_mean,
         "train/ratio_max": report.ratio_max,
         "train/engine_mismatch": report.mismatch,
+        "train/teacher_gain": report.teacher_gain,
     }
 
 

@@ -233,6 +233,19 @@ class DistillSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampleScores:
+    """How a sample's response was scored: one number a response token, 0 where no term has a weight.
+
+    `divergence` is the loss of the first term with a teacher, in nats, before weights; `student` and `teacher` are the
+    log-probs of the sampled tokens, the student's at the sampling temperature, the teacher's (mean over its views) at 1.
+    """
+
+    divergence: tuple[float, ...]
+    student: tuple[float, ...]
+    teacher: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """What happened to one gated rollout, for the samples file, observers and reports."""
 

@@ -111,7 +111,7 @@ class HeadLoss:
             leaf = raw.detach().requires_grad_(differentiate)
             logp = self.student.finish(leaf).log_softmax(-1)
             current = self._current(logp, numbers.sampled)
-            losses = self._losses(logp, current, views, tokens, numbers)
+            losses = self._losses(logp, current, views, tokens, numbers, scored.taught)
             loss = (numbers.shares * losses).sum()
         scored.losses.copy_(losses.detach())
         scored.entropy.copy_(_entropy(logp.detach()))
@@ -135,18 +135,25 @@ class HeadLoss:
         views: list[list[Tensor]],
         tokens: WeightedTokens,
         numbers: _Numbers,
+        taught: Float[Tensor, " tokens"],
     ) -> Float[Tensor, "terms tokens"]:
-        """Ask every objective for the losses of the tokens that it covers; 0 elsewhere."""
+        """Ask every objective for the losses of the tokens that it covers; 0 elsewhere.
+
+        The teacher's log-probs of the sampled tokens go to `taught`.
+        """
+        taught.zero_()
         losses = [torch.zeros_like(current) for _ in self.terms]
-        taught = [index for index, term in enumerate(self.terms) if term.objective.needs_teacher]
-        for index in set(range(len(self.terms))) - set(taught):
+        needing = [index for index, term in enumerate(self.terms) if term.objective.needs_teacher]
+        for index in set(range(len(self.terms))) - set(needing):
             rows = tokens.weights[index].nonzero().squeeze(1)
             losses[index] = self._term(index, logp, current, None, rows, numbers)
         for view, outputs in enumerate(views):
             wanted = (tokens.views > view).nonzero().squeeze(1)
-            if taught and len(wanted):
+            if len(wanted):
                 teacher = self.teacher.logp([take(output, wanted) for output in outputs])
-                for index in taught:
+                found = teacher.gather(1, take(numbers.sampled, wanted)[:, None]).squeeze(1)
+                taught.index_add_(0, wanted.to(taught.device), found / take(numbers.views, wanted))
+                for index in needing:
                     inside = tokens.weights[index, wanted].nonzero().squeeze(1)
                     found = self._term(index, logp, current, take(teacher, inside), wanted[inside], numbers)
                     losses[index] = losses[index] + found / numbers.views

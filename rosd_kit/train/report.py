@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.train.batch import StepWeights, WeightedTokens
-from rosd_kit.types import DistillSample
+from rosd_kit.types import DistillSample, SampleScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +35,23 @@ class LossReport:
     """Largest importance ratio."""
     mismatch: float
     """Mean |log p of the trainer - log p of the engine| of the sampled tokens, in nats."""
-    token_losses: list[list[float]]
-    """The first term's loss at every response token of every sample, before weights; 0 where it has no weight."""
+    teacher_gain: float
+    """Mean of log p(teacher) - log p(student) of the sampled tokens that a teacher scored, in nats."""
+    scores: list[SampleScores]
+    """How each sample was scored, token by token."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What is kept of some weighted tokens once their logits are gone; without gradient."""
+    """What is kept of some weighted tokens once their logits are gone; without gradient.
+
+    `current` and `taught` are the sampled tokens' log-probs under student and teacher; `taught` is 0 without a teacher.
+    """
 
     losses: Float[Tensor, "terms tokens"]
     entropy: Float[Tensor, " tokens"]
     current: Float[Tensor, " tokens"]
+    taught: Float[Tensor, " tokens"]
 
     @classmethod
     def empty(cls, terms: int, tokens: int, like: Tensor) -> Scored:
@@ -53,15 +59,15 @@ class Scored:
 
         It is made before the logits: small results left between freed large ones would keep a CPU's heap in pieces.
         """
-        return cls(like.new_empty(terms, tokens), like.new_empty(tokens), like.new_empty(tokens))
+        return cls(like.new_empty(terms, tokens), *(like.new_empty(tokens) for _ in range(3)))
 
     def part(self, span: slice) -> Scored:
         """Return a view of some tokens."""
-        return Scored(self.losses[:, span], self.entropy[span], self.current[span])
+        return Scored(self.losses[:, span], self.entropy[span], self.current[span], self.taught[span])
 
     def settled(self) -> Scored:
         """Return it in float64 on the CPU; the one place where a micro-batch waits for the device."""
-        fields = (self.losses, self.entropy, self.current)
+        fields = (self.losses, self.entropy, self.current, self.taught)
         return Scored(*(field.to("cpu", torch.float64) for field in fields))
 
 
@@ -73,12 +79,14 @@ def build_report(
 ) -> LossReport:
     """Add up the micro-batches, each given with its samples' places in the step, in float64."""
     sums = torch.zeros(len(terms), dtype=torch.float64)
-    token_losses = [torch.zeros(len(sample.response_ids), dtype=torch.float64) for sample in samples]
+    first = next((index for index, term in enumerate(terms) if term.objective.needs_teacher), 0)
+    scores = [torch.zeros(3, len(sample.response_ids), dtype=torch.float64) for sample in samples]
     for indices, tokens, scored in pieces:
         sums += (tokens.weights * scored.losses).sum(dim=1)
+        kept = torch.stack([scored.losses[first], scored.current, scored.taught])
         for row, index in enumerate(indices):
             mine = tokens.sample == row
-            token_losses[index][tokens.token[mine]] = scored.losses[0, mine]
+            scores[index][:, tokens.token[mine]] = kept[:, mine]
     means = [float(total) / weight if weight else 0.0 for total, weight in zip(sums, step.totals, strict=True)]
     gaps = _concatenated([scored.current - tokens.behaviour for _, tokens, scored in pieces])
     ratios = gaps.exp()
@@ -90,8 +98,13 @@ def build_report(
         ratio_mean=_mean(ratios),
         ratio_max=float(ratios.max()) if len(ratios) else 0.0,
         mismatch=_mean(gaps.abs()),
-        token_losses=[losses.tolist() for losses in token_losses],
+        teacher_gain=_mean(_concatenated([(s.taught - s.current)[t.views > 0] for _, t, s in pieces])),
+        scores=[_sample_scores(*rows.tolist()) for rows in scores],
     )
+
+
+def _sample_scores(divergence: list[float], student: list[float], teacher: list[float]) -> SampleScores:
+    return SampleScores(divergence=tuple(divergence), student=tuple(student), teacher=tuple(teacher))
 
 
 def _concatenated(tensors: list[Tensor]) -> Tensor:

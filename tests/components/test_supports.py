@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rosd_kit.components.divergences import JSD, ForwardKL, ReverseKL
 from rosd_kit.components.supports import COMPONENTS, Full, Sampled, StudentTopK, TeacherTopK
-from rosd_kit.contracts import Support
+from rosd_kit.components.supports.buckets import top_indices
+from rosd_kit.contracts import Divergence, Support
 
 LAWS = settings(max_examples=60, deadline=None)
 SEEDS = st.integers(0, 2**31)
@@ -130,3 +131,37 @@ def test_empty_tail_is_finite() -> None:
         slope = torch.autograd.grad(loss.sum(), student)[0]
         assert torch.isfinite(loss).all() and torch.isfinite(slope).all()
         assert 0 < loss.item() < 1
+
+
+@pytest.mark.parametrize(
+    "support", [student_topk(2), student_topk(2, tail=False), teacher_topk(3), Full()], ids=lambda s: s.name
+)
+@pytest.mark.parametrize("divergence", DIVERGENCES, ids=lambda d: d.name)
+def test_gradients_are_those_of_finite_differences(support: Support, divergence: Divergence) -> None:
+    student, teacher = logps(5)
+
+    def loss(logits: Tensor) -> Tensor:
+        projection = support.project(logits.log_softmax(-1), teacher, SAMPLED)
+        return divergence.per_token(projection.student, projection.teacher)
+
+    assert torch.autograd.gradcheck(loss, (student.clone().requires_grad_(),))
+
+
+@LAWS
+@given(seed=SEEDS, k=st.integers(1, 4), size=st.sampled_from([256, 1000, 1024, 1031]))
+def test_the_search_in_two_steps_finds_the_largest(seed: int, k: int, size: int) -> None:
+    logp, _ = logps(seed, size=size)
+    logp = logp.round(decimals=1) if seed % 2 else logp
+    found, expected = top_indices(logp, k), logp.topk(k, dim=-1).values
+    assert [len(set(row)) for row in found.tolist()] == [k] * 3
+    assert torch.equal(logp.gather(-1, found).sort(descending=True).values, expected)
+
+
+def test_a_tail_without_mass_is_finite_and_moves_nothing() -> None:
+    student = torch.tensor([[0.0, -1.0, -math.inf, -math.inf]], dtype=torch.float32).requires_grad_()
+    found = student_topk(2).project(student.log_softmax(-1), torch.tensor([[0.5, 0.5, 0.0, 0.0]]).log(), SAMPLED[:1])
+    assert torch.isfinite(found.student).all() and found.student[0, -1] < -1e8
+    for divergence in DIVERGENCES:
+        loss = divergence.per_token(found.student, found.teacher).sum()
+        (gradient,) = torch.autograd.grad(loss, student, retain_graph=True)
+        assert torch.isfinite(loss) and torch.isfinite(gradient[:, :2]).all() and (gradient[:, 2:] == 0).all()

@@ -220,9 +220,7 @@ def test_ema_gives_the_weights_back_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize(
-    "teacher", [Frozen(), Live(), EMA(EMA.Config(rate=0.5)), TrustRegion()], ids=lambda t: t.name
-)
+@pytest.mark.parametrize("teacher", [Frozen(), Live(), EMA(EMA.Config(rate=0.5)), TrustRegion()], ids=lambda t: t.name)
 def test_a_teacher_that_shares_modules_does_not_disturb_the_gradient(teacher: Teacher, lora: bool) -> None:
     """The engine with a shared teacher gives what separate copies of the same networks give."""
     student = tiny_student(lora=lora)

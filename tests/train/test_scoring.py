@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import peft
@@ -24,6 +26,7 @@ from transformers import (
 
 from rosd_kit.components.corrections import Truncated
 from rosd_kit.components.divergences import JSD, ReverseKL
+from rosd_kit.components.localizers import TopDivergence
 from rosd_kit.components.objectives import Distill, PolicyGradient, SupervisedFineTuning
 from rosd_kit.components.supports import Sampled, StudentTopK
 from rosd_kit.contracts import Expert, LossParts, TokenScores
@@ -32,6 +35,7 @@ from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
 from rosd_kit.train.batch import lay_out
 from rosd_kit.train.head import check_split, split
+from rosd_kit.train.refining import refined
 from rosd_kit.train.scoring import LossReport, backward_step
 from rosd_kit.types import DistillSample, TeacherView
 
@@ -286,7 +290,8 @@ def test_the_order_of_samples_does_not_matter() -> None:
     expected = gradients(student)
     second = engine(student, experts, samples=samples()[::-1])
     assert second.loss == pytest.approx(first.loss, abs=1e-12)
-    assert second.token_losses[::-1] == [pytest.approx(losses, abs=1e-12) for losses in first.token_losses]
+    for mine, other in zip(first.scores, second.scores[::-1], strict=True):
+        assert vars(other) == {name: pytest.approx(values, abs=1e-12) for name, values in vars(mine).items()}
     assert_same(gradients(student), expected)
 
 
@@ -317,10 +322,51 @@ def test_the_report_counts_and_measures() -> None:
     assert report.ratio_max == pytest.approx(torch.stack(gaps).exp().max().item())
     assert report.terms == {"distill": pytest.approx(report.loss)}
     weights = [term for s in data for term in Distill().token_weights(s)]
-    losses = [loss for row in report.token_losses for loss in row]
+    losses = [loss for scores in report.scores for loss in scores.divergence]
     mean = sum(w * x for w, x in zip(weights, losses, strict=True)) / sum(weights)
     assert mean == pytest.approx(report.loss, abs=1e-12)
-    assert {(i, t) for i, row in enumerate(report.token_losses) for t, x in enumerate(row) if x} == set(weighted)
+    assert {(i, t) for i, row in enumerate(report.scores) for t, x in enumerate(row.divergence) if x} == set(weighted)
+
+
+def test_the_scores_are_those_of_student_and_teacher_at_the_sampled_tokens() -> None:
+    """Two views are averaged, and tokens without weight have none."""
+    student, teacher, data = qwen(), qwen(5), samples()
+    report = engine(student, (Expert(teacher),), samples=data, objectives=terms()[:1], temperature=0.7)
+    gains = []
+    for sample, scores in zip(data, report.scores, strict=True):
+        with torch.no_grad():
+            mine = (response_logits(student, sample.prompt_ids, sample.response_ids) / 0.7).log_softmax(-1)
+            views = [
+                response_logits(teacher, view.prompt_ids, sample.response_ids).log_softmax(-1) for view in sample.teacher_views
+            ]
+        for token, weight in enumerate(Distill().token_weights(sample)):
+            id = sample.response_ids[token]
+            expected = (
+                (float(mine[token, id]), float(sum(view[token, id] for view in views) / len(views))) if weight else (0, 0)
+            )
+            assert (scores.student[token], scores.teacher[token]) == pytest.approx(expected, abs=1e-12)
+            gains += [expected[1] - expected[0]] if weight else []
+    assert report.teacher_gain == pytest.approx(sum(gains) / len(gains))
+    assert len(gains) > 10
+
+
+def test_weights_may_be_chosen_after_scoring() -> None:
+    """A localizer keeps the largest divergences; the step is then that of these weights."""
+    student, experts = qwen(), (Expert(qwen(5)),)
+    data = [replace(sample, token_weights=(1.0,) * len(sample.response_ids)) for sample in samples()]
+    localizer = TopDivergence(TopDivergence.Config(share=0.3))
+    scores = engine(student, experts, samples=data, objectives=terms()[:1], backward=False).scores
+    chosen = refined(data, localizer, scores)
+    for sample, before, found in zip(chosen, data, scores, strict=True):
+        kept = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if weight]
+        left = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if not weight]
+        if not before.teacher_views:
+            assert sample == before
+        elif any(found.divergence):
+            assert len(kept) == math.ceil(0.3 * len(sample.response_ids)) and min(kept) >= max(left, default=0.0)
+    report = engine(student, experts, samples=chosen, objectives=terms()[:1])
+    wanted = {(i, t) for i, s in enumerate(chosen) for t, w in enumerate(Distill().token_weights(s)) if w}
+    assert report.tokens == len(wanted) > 5
 
 
 def test_measuring_only_leaves_no_gradient() -> None:

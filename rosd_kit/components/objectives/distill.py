@@ -21,6 +21,7 @@ class Distill(Objective):
 
     name = "distill"
     needs = frozenset({"teacher_prompt"})
+    provides = frozenset({"divergence"})
     needs_teacher = True
 
     class Config(Objective.Config):
