@@ -123,7 +123,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     )
     head = HeadLoss(
         student=split(_model_with(given.student_head)),
-        teacher=TeacherScorer([Expert(_model_with(given.teacher_head))], budget=1, pad_id=0, packed=False),
+        teacher=TeacherScorer([Expert(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0),
         terms=(WeightedObjective(Distill(parts=parts)),),
         factors=torch.tensor([1 / count], dtype=torch.float64),
         chunk_bytes=BatchSettings().chunk_mib << 20,

@@ -92,9 +92,9 @@ class BatchSettings(Config):
 
     tokens: PositiveInt = 16384
     """Most tokens (padding included) in a micro-batch."""
-    layout: Literal["auto", "padded", "packed"] = "auto"
-    """`packed`: sequences one after the other, without padding. `auto` packs where the attention kernel is made for it
-    (flash attention) and pads elsewhere, where packing costs attention over the whole row."""
+    layout: Literal["auto", "padded", "packed", "shared"] = "auto"
+    """`packed`: texts one after the other, without padding. `shared`: padded, and what the prompts of a problem begin with
+    runs once. `auto` packs under flash attention, shares where every layer attends to the whole text, else pads."""
     chunk_mib: PositiveInt = 256
     """Most memory for the logits of one chunk of weighted tokens, in MiB."""
 

@@ -1,4 +1,4 @@
-"""Cuts a step's samples into micro-batches, lays them out for the model, and lists the tokens that carry weight.
+"""Asks the objectives for weights and lists the tokens that carry any.
 
 Knows nothing of models or losses. Tensors over tokens live on the CPU; the caller moves what it needs.
 """
@@ -15,64 +15,6 @@ from torch import Tensor
 
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.types import DistillSample
-
-
-def cut(lengths: Sequence[int], budget: int, *, packed: bool = False) -> list[list[int]]:
-    """Group the indices of sequences so that no group takes more than `budget` tokens in its layout.
-
-    That is rows times longest row, or when `packed` the sum of the lengths. Sorted by length, longest first, so that
-    little is padded and too small a memory shows at once. A sequence that is longer than the budget stands alone.
-    """
-    groups: list[list[int]] = []
-    taken = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups:
-            taken = taken + lengths[index] if packed else lengths[groups[-1][0]] * (len(groups[-1]) + 1)
-        if groups and taken <= budget:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-            taken = lengths[index]
-    return groups
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Sequences as a model takes them. `starts[i]`: where sequence i begins when `ids` is flattened.
-
-    `positions` are None where every row begins at 0 and holds one sequence.
-    """
-
-    ids: Int[Tensor, "rows length"]
-    positions: Int[Tensor, "rows length"] | None
-    starts: Int[Tensor, " sequences"]
-
-    def predictions(
-        self, prompts: Sequence[int], sequence: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]
-    ) -> Int[Tensor, " tokens"]:
-        """Return where, in the flattened hidden states, these response tokens are predicted.
-
-        `prompts` are the sequences' prompt lengths, `sequence` and `token` the tokens' sequences and places in the
-        response. A prediction stands one place before its token, so at `prompt + token - 1` within the sequence.
-        """
-        return self.starts[sequence] + torch.tensor(prompts, dtype=torch.long)[sequence] + token - 1
-
-
-def lay_out(sequences: Sequence[Sequence[int]], *, pad_id: int, packed: bool) -> Layout:
-    """Return the sequences one a row, padded on the right, or `packed` one after the other in a single row.
-
-    No attention mask goes with either. In padded rows causal attention never looks to the right, so no token sees the
-    padding; a mask would rule out the fused kernels, and with sliding windows leave padded rows with nothing to look at,
-    which some attention implementations turn into NaN. In a packed row the positions begin anew with every sequence,
-    by which transformers keeps the sequences apart.
-    """
-    rows = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
-    lengths = torch.tensor([len(row) for row in rows])
-    if packed:
-        positions = torch.cat([torch.arange(len(row)) for row in rows])
-        return Layout(torch.cat(rows)[None], positions[None], lengths.cumsum(0) - lengths)
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
-    return Layout(ids, None, torch.arange(len(rows)) * ids.shape[1])
 
 
 @dataclass(frozen=True)

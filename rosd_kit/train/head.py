@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
-from rosd_kit.train.batch import Layout
+from rosd_kit.train.layout import Layout, Mode, Text, lay_out
 
 #: Model types that multiply by `logits_scaling`, by which Granite and its relatives divide.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
@@ -24,7 +24,8 @@ _MULTIPLY_BY_SCALING = {"hyperclovax"}
 class SplitModel:
     """Backbone and head of one network; logits are `softcap * tanh(scale * head(hidden) / softcap)`.
 
-    `packs` says whether its attention runs over packed sequences at no more cost than over each of them alone.
+    `packs` says whether its attention runs over packed texts at no more cost than over each of them alone, `shares`
+    whether texts can go on from the keys and values of a common beginning.
     """
 
     backbone: nn.Module
@@ -32,30 +33,53 @@ class SplitModel:
     scale: float = 1.0
     softcap: float | None = None
     packs: bool = False
-
-    def hidden(
-        self, ids: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"] | None = None
-    ) -> Float[Tensor, "rows length hidden"]:
-        """Run the backbone once and return its last hidden states."""
-        states: Tensor = self.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-        return states
+    shares: bool = False
 
     def states(
-        self,
-        layout: Layout,
-        prompts: Sequence[int],
-        sequence: Int[Tensor, " tokens"],
-        token: Int[Tensor, " tokens"],
+        self, layout: Layout, sequence: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens hidden"]:
         """Run the backbone on a layout and return the states that predict the given response tokens.
 
-        `prompts` are the sequences' prompt lengths, `sequence` and `token` the places of the tokens: which sequence, and
-        the index in its response.
+        `sequence` and `token` are the tokens' places: which text of the layout, and the index in its response.
         """
+        rows = layout.first[sequence] + token
+        hidden = self.hidden(layout)
+        return hidden.flatten(0, 1).index_select(0, rows.to(hidden.device))
+
+    def hidden(self, layout: Layout) -> Float[Tensor, "rows length hidden"]:
+        """Run the backbone and return its last hidden states, one for each id of the layout."""
         device = next(self.head.parameters()).device
-        positions = None if layout.positions is None else layout.positions.to(device)
-        rows = layout.predictions(prompts, sequence, token).to(device)
-        return self.hidden(layout.ids.to(device), positions).flatten(0, 1).index_select(0, rows)
+        ids = layout.ids.to(device)
+        if layout.prefix is None:
+            positions = None if layout.positions is None else layout.positions.to(device)
+            return _last(self.backbone(input_ids=ids, position_ids=positions, use_cache=False))
+        begun = self.backbone(input_ids=layout.prefix.ids.to(device), use_cache=True).past_key_values
+        begun.batch_select_indices(layout.prefix.owner.to(device))
+        reach = layout.prefix.lengths[layout.prefix.owner].to(device)[:, None]
+        seen = torch.arange(layout.prefix.ids.shape[1], device=device) < reach
+        output = self.backbone(
+            input_ids=ids,
+            attention_mask=torch.cat([seen, torch.ones_like(ids, dtype=torch.bool)], dim=1).long(),
+            position_ids=reach + torch.arange(ids.shape[1], device=device),
+            past_key_values=begun,
+            use_cache=True,
+        )
+        return _last(output)
+
+    def mode(self, wanted: Literal["auto", "padded", "packed", "shared"]) -> Mode:
+        """Return the form in which this model takes its texts.
+
+        Raises `RunError` when prefixes are to be shared and the model's attention does not allow it.
+        """
+        if wanted == "auto":
+            return "packed" if self.packs else "shared" if self.shares else "padded"
+        if wanted == "shared" and not self.shares:
+            raise RunError(
+                f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs attention over "
+                "the whole text in every layer, model.attention sdpa or eager, and no gradient checkpointing. "
+                "Use auto, padded or packed."
+            )
+        return wanted
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Return logits in at least float32."""
@@ -114,7 +138,21 @@ def split(model: nn.Module) -> SplitModel:
         scale=_scale(config),
         softcap=getattr(config, "final_logit_softcapping", None),
         packs=str(config._attn_implementation).startswith("flash"),
+        shares=_shares(inner, config),
     )
+
+
+def _last(output: Any) -> Float[Tensor, "rows length hidden"]:
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+def _shares(model: Any, config: Any) -> bool:
+    """Return whether every layer attends to the whole text through a cache of keys and values."""
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    whole = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
+    plain = config._attn_implementation in ("sdpa", "eager") and not getattr(model, "_is_stateful", False)
+    return whole and plain and not getattr(model, "is_gradient_checkpointing", False)
 
 
 def _scale(config: Any) -> float:
@@ -132,13 +170,14 @@ def check_split(model: nn.Module) -> None:
     so it is looked for with one short sequence.
     """
     parts = split(model)
-    device = next(parts.head.parameters()).device
-    ids = torch.arange(1, 9, device=device)[None]
+    ids = tuple(range(1, 10))
+    layout = lay_out([Text(ids[:1], ids[1:])], pad_id=0, mode="padded")
     training = [module for module in model.modules() if module.training]
     try:
         model.eval()
-        expected = model(input_ids=ids, use_cache=False).logits.double()
-        found = parts.logits(parts.hidden(ids)[0]).double()[None]
+        device = next(parts.head.parameters()).device
+        expected = model(input_ids=layout.ids.to(device), use_cache=False).logits.double()
+        found = parts.logits(parts.hidden(layout)[0]).double()[None]
     finally:
         for module in training:
             module.training = True

@@ -20,9 +20,10 @@ from torch import nn
 from rosd_kit.contracts import Expert
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
-from rosd_kit.train.batch import cut, lay_out, weigh, weighted_tokens
+from rosd_kit.train.batch import weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.head import split
+from rosd_kit.train.layout import Text, lay_out, plan
 from rosd_kit.train.report import LossReport, build_report
 from rosd_kit.train.teaching import TeacherScorer
 from rosd_kit.types import DistillSample
@@ -54,8 +55,8 @@ def backward_step(
     assert len({term.objective.name for term in objectives}) == len(objectives), "two objective terms of one name"
     step = weigh(samples, objectives)
     model = split(student)
-    packed = settings.layout == "packed" or (settings.layout == "auto" and model.packs)
-    scorer = TeacherScorer(experts, budget=settings.tokens, pad_id=pad_id, packed=packed)
+    mode = model.mode(settings.layout)
+    scorer = TeacherScorer(experts, settings=settings, pad_id=pad_id)
     head = HeadLoss(
         student=model,
         teacher=scorer,
@@ -69,17 +70,16 @@ def backward_step(
     )
     covered = step.covered()
     pieces = []
-    sequences = {index: samples[index].prompt_ids + samples[index].response_ids for index in covered}
-    for group in cut([len(sequences[index]) for index in covered], settings.tokens, packed=packed):
+    texts = [Text(samples[i].prompt_ids, samples[i].response_ids, samples[i].problem_id) for i in covered]
+    for group in plan(texts, budget=settings.tokens, mode=mode):
         indices = [covered[place] for place in group]
         chosen = [samples[index] for index in indices]
         weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
         tokens = weighted_tokens(chosen, weights, advantages, objectives)
         taught = scorer.states(chosen, tokens)
-        layout = lay_out([sequences[index] for index in indices], pad_id=pad_id, packed=packed)
-        prompts = [len(sample.prompt_ids) for sample in chosen]
+        layout = lay_out([texts[place] for place in group], pad_id=pad_id, mode=mode)
         with torch.set_grad_enabled(backward):
-            hidden = model.states(layout, prompts, tokens.sample, tokens.token)
+            hidden = model.states(layout, tokens.sample, tokens.token)
         if backward:
             loss, scored = head.differentiate(hidden, taught, tokens)
             torch.autograd.backward(loss)

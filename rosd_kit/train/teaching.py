@@ -13,19 +13,20 @@ from torch import Tensor
 
 from rosd_kit.contracts import Expert
 from rosd_kit.errors import RunError
-from rosd_kit.train.batch import WeightedTokens, cut, lay_out
+from rosd_kit.settings import BatchSettings
+from rosd_kit.train.batch import WeightedTokens
 from rosd_kit.train.head import SplitModel, split
+from rosd_kit.train.layout import Text, lay_out, plan
 from rosd_kit.types import DistillSample
 
 
 class TeacherScorer:
-    """Several networks as one teacher, at most `budget` tokens at a time, padded or packed."""
+    """Several networks as one teacher."""
 
-    def __init__(self, experts: Sequence[Expert], *, budget: int, pad_id: int, packed: bool) -> None:
+    def __init__(self, experts: Sequence[Expert], *, settings: BatchSettings, pad_id: int) -> None:
         self._experts = tuple((expert, split(expert.model)) for expert in experts)
-        self._budget = budget
+        self._settings = settings
         self._pad_id = pad_id
-        self._packed = packed
 
     def states(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[list[Tensor]]:
         """Return the hidden states at a micro-batch's tokens, `[views][experts][tokens, hidden]`.
@@ -44,20 +45,15 @@ class TeacherScorer:
         wanted = tokens.views > view
         owners = sorted(set(tokens.sample[wanted].tolist()))
         states: Tensor | None = None
-        prompts = {owner: samples[owner].teacher_views[view].prompt_ids for owner in owners}
-        if expert.plain:
-            prompts = {owner: samples[owner].prompt_ids for owner in owners}
-        lengths = [len(prompts[owner]) + len(samples[owner].response_ids) for owner in owners]
-        for group in cut(lengths, self._budget, packed=self._packed):
-            members = [owners[place] for place in group]
+        texts = [_text(samples[owner], expert, view) for owner in owners]
+        mode = model.mode(self._settings.layout)
+        for group in plan(texts, budget=self._settings.tokens, mode=mode):
             place = torch.full((len(samples),), -1)
-            place[members] = torch.arange(len(members))
+            place[[owners[index] for index in group]] = torch.arange(len(group))
             rows = (wanted & (place[tokens.sample] >= 0)).nonzero().squeeze(1)
-            sequences = [prompts[member] + samples[member].response_ids for member in members]
-            layout = lay_out(sequences, pad_id=self._pad_id, packed=self._packed)
+            layout = lay_out([texts[index] for index in group], pad_id=self._pad_id, mode=mode)
             with expert.active():
-                owner, token = place[tokens.sample[rows]], tokens.token[rows]
-                found = model.states(layout, [len(prompts[member]) for member in members], owner, token)
+                found = model.states(layout, place[tokens.sample[rows]], tokens.token[rows])
             states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
             states[rows.to(found.device)] = found
         assert states is not None, "a view that no token wants"
@@ -88,3 +84,9 @@ class TeacherScorer:
             for (expert, model), output in zip(self._experts, outputs, strict=True)
         ]
         return sum(logits[1:], logits[0]).log_softmax(-1)
+
+
+def _text(sample: DistillSample, expert: Expert, view: int) -> Text:
+    """Return what an expert reads: the response behind the teacher's prompt, or behind the student's own."""
+    prompt = sample.prompt_ids if expert.plain else sample.teacher_views[view].prompt_ids
+    return Text(prompt, sample.response_ids, sample.problem_id)

@@ -1,17 +1,13 @@
-"""Cutting, padding and the list of weighted tokens."""
+"""Weights and the list of weighted tokens."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rosd_kit.components.objectives import Distill, PolicyGradient
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.train.batch import (
-    cut,
-    lay_out,
     take,
     weigh,
     weighted_tokens,
@@ -40,42 +36,6 @@ SAMPLES = [
     sample((8,), (1.0,), route="distill"),
 ]
 TERMS = [WeightedObjective(Distill()), WeightedObjective(PolicyGradient(PolicyGradient.Config(advantage="mean")))]
-
-
-@settings(max_examples=100, deadline=None)
-@given(lengths=st.lists(st.integers(1, 40), max_size=30), budget=st.integers(1, 120), packed=st.booleans())
-def test_cut_keeps_every_sample_once_and_the_budget(lengths: list[int], budget: int, packed: bool) -> None:
-    groups = cut(lengths, budget, packed=packed)
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
-    for group in groups:
-        mine = [lengths[index] for index in group]
-        assert len(group) == 1 or (sum(mine) if packed else len(group) * max(mine)) <= budget
-    flat = [lengths[index] for group in groups for index in group]
-    assert flat == sorted(flat, reverse=True)
-
-
-def test_cut_hand_computed() -> None:
-    assert cut([3, 9, 4, 4, 1], 8) == [[1], [2, 3], [0, 4]]
-    assert cut([3, 9, 4, 4, 1], 8, packed=True) == [[1], [2, 3], [0, 4]]
-    assert cut([3, 5, 4, 1], 9, packed=True) == [[1, 2], [0, 3]]
-    assert cut([], 8) == []
-
-
-def test_sequences_are_laid_out_in_rows_or_one_after_the_other() -> None:
-    padded = lay_out([(5, 6, 7), (8,)], pad_id=0, packed=False)
-    assert (padded.ids.tolist(), padded.positions, padded.starts.tolist()) == ([[5, 6, 7], [8, 0, 0]], None, [0, 3])
-    packed = lay_out([(5, 6, 7), (8,)], pad_id=0, packed=True)
-    assert packed.positions is not None
-    assert (packed.ids.tolist(), packed.positions.tolist()) == ([[5, 6, 7, 8]], [[0, 1, 2, 0]])
-    assert packed.starts.tolist() == [0, 3]
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_logits_stand_one_place_before_their_token(packed: bool) -> None:
-    sequences = [(11, 12, 1, 2, 3), (13, 14, 15, 4, 5, 6)]
-    layout = lay_out(sequences, pad_id=0, packed=packed)
-    rows = layout.predictions([2, 3], torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]))
-    assert layout.ids.flatten()[rows].tolist() == [12, 2, 4]
 
 
 def test_weigh_asks_every_objective() -> None:
