@@ -2,7 +2,7 @@
 
     python benchmarks/loss.py                     # the CPU grid, into benchmarks/results/loss-cpu.jsonl
     python benchmarks/loss.py --device cuda       # Qwen3-1.7B and 8B shapes, into loss-cuda.jsonl
-    python benchmarks/loss.py --report            # benchmarks/RESULTS.md from what was measured
+    python benchmarks/report.py                   # benchmarks/RESULTS.md from what was measured
 
 All programs get the same tensors. Times are taken in turns in one process; memory is the peak of a fresh process above
 what holds the inputs, the two heads and their gradients. TRL and Liger are needed here only: pip install trl==1.16.0
@@ -310,7 +310,6 @@ def main() -> None:
     parser.add_argument("--weighted", type=float, nargs="+", help="only these shares of weighted tokens")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit-gib", type=float, help="memory that a program may take; more counts as out of memory")
-    parser.add_argument("--report", action="store_true", help="write the report instead of measuring")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.task is not None:
@@ -319,11 +318,6 @@ def main() -> None:
             print(json.dumps(memory(case, asked.task["memory"])))
         else:
             print(json.dumps(timing(case, asked.task["time"], asked.task["repeats"])))
-        return
-    if asked.report:
-        import loss_report
-
-        loss_report.write()
         return
     grid = cuda_grid() if asked.device == "cuda" else cpu_grid()
     chosen = [

@@ -184,9 +184,11 @@ def _step(run: Run) -> None:
     trained = _update(run, batch)
     run.step += 1
     run.display.phase("sync")
+    trained_at = time.perf_counter()
     run.parts.teacher.after_step(run.student)
     run.parts.rollout.sync(run.student, run.step)
-    metrics = {**batch.metrics, **trained, "time/step": time.perf_counter() - began}
+    now = time.perf_counter()
+    metrics = {**batch.metrics, **trained, "time/sync": now - trained_at, "time/step": now - began}
     metrics |= _speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, recipe.samples.every) or not trained["train/applied"]:
@@ -244,6 +246,7 @@ def _reported(report: LossReport) -> dict[str, float]:
         "train/ratio_max": report.ratio_max,
         "train/engine_mismatch": report.mismatch,
         "train/teacher_gain": report.teacher_gain,
+        **{f"time/train/{part}": seconds for part, seconds in report.seconds.items()},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -39,6 +39,8 @@ class LossReport:
     """Mean of log p(teacher) - log p(student) of the sampled tokens that a teacher scored, in nats."""
     scores: list[SampleScores]
     """How each sample was scored, token by token."""
+    seconds: Mapping[str, float] = field(compare=False)
+    """Seconds of each part: `weigh`, `teacher`, `student` (forward), `head` (forward and gradient), `backward`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def build_report(
     terms: Sequence[WeightedObjective],
     step: StepWeights,
     pieces: Sequence[tuple[Sequence[int], WeightedTokens, Scored]],
+    seconds: Mapping[str, float],
 ) -> LossReport:
     """Add up the micro-batches, each given with its samples' places in the step, in float64."""
     sums = torch.zeros(len(terms), dtype=torch.float64)
@@ -100,6 +103,7 @@ def build_report(
         mismatch=_mean(gaps.abs()),
         teacher_gain=_mean(_concatenated([(s.taught - s.current)[t.views > 0] for _, t, s in pieces])),
         scores=[_sample_scores(*rows.tolist()) for rows in scores],
+        seconds=seconds,
     )
 
 

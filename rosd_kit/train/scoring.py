@@ -22,6 +22,7 @@ from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
 from rosd_kit.train.batch import weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
+from rosd_kit.train.clock import Clock
 from rosd_kit.train.head import split
 from rosd_kit.train.layout import Text, lay_out, plan
 from rosd_kit.train.report import LossReport, build_report
@@ -69,21 +70,26 @@ def backward_step(
         temperature=temperature,
     )
     covered = step.covered()
-    pieces = []
+    pieces, clock = [], Clock()
     texts = [Text(samples[i].prompt_ids, samples[i].response_ids, samples[i].problem_id) for i in covered]
     for group in plan(texts, budget=settings.tokens, mode=mode):
         indices = [covered[place] for place in group]
         chosen = [samples[index] for index in indices]
         weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
         tokens = weighted_tokens(chosen, weights, advantages, objectives)
+        clock.lap("weigh")
         taught = scorer.states(chosen, tokens)
+        clock.lap("teacher")
         layout = lay_out([texts[place] for place in group], pad_id=pad_id, mode=mode)
         with torch.set_grad_enabled(backward):
             hidden = model.states(layout, tokens.sample, tokens.token)
         if backward:
+            clock.lap("student")
             loss, scored = head.differentiate(hidden, taught, tokens)
+            clock.lap("head")
             torch.autograd.backward(loss)
+            clock.lap("backward")
         else:
             scored = head.measure(hidden, taught, tokens)
         pieces.append((indices, tokens, scored))
-    return build_report(samples, objectives, step, pieces)
+    return build_report(samples, objectives, step, pieces, clock.seconds)

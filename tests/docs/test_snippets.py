@@ -46,6 +46,12 @@ def plugins() -> list[str]:
     return [text for _, text in blocks("python") if "rosd_kit_components" in text]
 
 
+def named(text: str) -> tuple[str, str]:
+    """Return the slot and the name of the component that a plugin brings."""
+    base, name = re.search(r"\(rk\.(\w+)\):.*?name = \"(\w+)\"", text, re.S).groups()
+    return base.lower(), name
+
+
 def file_of(text: str) -> Path:
     """Return the file that the first comment of a YAML block names."""
     named = re.match(r"# (\S+\.yaml)", text)
@@ -57,7 +63,8 @@ def file_of(text: str) -> Path:
 def desk(tmp_path, monkeypatch):
     """A folder in which the README's plugin, the manual's recipes and the embedded model lie where the texts say."""
     monkeypatch.chdir(tmp_path)
-    Path("after_keyword.py").write_text(plugins()[0])
+    for text in plugins():
+        Path(f"{named(text)[1]}.py").write_text(text)
     for _, text in blocks("yaml"):
         file_of(text).write_text(text)
     for run in ("base", "polish"):
@@ -67,7 +74,7 @@ def desk(tmp_path, monkeypatch):
 
 
 def test_there_are_snippets_of_every_kind_and_every_block_is_of_a_known_kind():
-    assert len(commands()) >= 10 and len(blocks("yaml")) >= 2 and len(plugins()) == 1 and len(transcripts()) >= 1
+    assert len(commands()) >= 10 and len(blocks("yaml")) >= 2 and len(plugins()) == 2 and len(transcripts()) >= 1
     fences = sum(len(re.findall(r"^```", page.read_text(), re.M)) for page in PAGES)
     kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
     assert kinds <= {*EXECUTED, "text", ""}
@@ -122,7 +129,15 @@ def test_a_python_block_runs_as_it_stands(desk, page, text):
     exec(compile(text, page, "exec"), {"__name__": "snippet"})
 
 
-def test_the_readmes_plugin_fills_its_slot(desk):
+@pytest.mark.parametrize("text", plugins(), ids=lambda text: named(text)[1])
+def test_a_shown_plugin_fills_its_slot(desk, text):
+    slot, name = named(text)
+    registry = PluginManager([Path(f"{name}.py")]).registry
+    recipe = load_recipe("rosd", [f"{slot}={name}"], registry=registry)
+    assert getattr(build_components(recipe, registry), slot).name == name
+
+
+def test_the_readmes_plugin_takes_its_option(desk):
     registry = PluginManager([Path("after_keyword.py")]).registry
     recipe = load_recipe("rosd", ["localizer=after_keyword"], registry=registry)
     assert build_components(recipe, registry).localizer.config.keyword == "Answer"

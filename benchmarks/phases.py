@@ -1,0 +1,97 @@
+"""Where a step of `rosd` on the embedded model goes, and how far it is from what the machine's matrix product allows.
+
+    python benchmarks/phases.py [--steps 20]      # writes results/phases.jsonl
+
+The floor of a step is its multiply-adds divided by the machine's rate, measured on a large product in the same process
+right before: 2P a token for decoding, prompts and teacher forward, 6P for the student's forward and backward, where P
+counts the backbone's matrices, and 2VH for the head on each token whose logits are wanted: once for every decoded token,
+once for the teacher and three times for the student on weighted tokens. Attention is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import machine
+
+from rosd_kit.display import make_display
+from rosd_kit.loop import execute
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import load_recipe
+from rosd_kit.train.student import Student
+
+STORE = Path(__file__).parent / "results/phases.jsonl"
+PHASES = ("generate", "reflect", "train/teacher", "train/student", "train/head", "train/backward", "sync")
+
+
+def ceiling(size: int = 2048) -> float:
+    """Return the multiply-adds, counted twice, that a large float32 product makes a second."""
+    a, b = torch.randn(2, size, size)
+    a @ b
+    rates = []
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ b
+        rates.append(2 * size**3 / (time.perf_counter() - began))
+    return max(rates)
+
+
+def matrices(model: Any) -> tuple[int, int]:
+    """Return the numbers of the backbone's matrices and of the head."""
+    head = model.get_output_embeddings().weight
+    inside = sum(p.numel() for p in model.get_decoder().parameters() if p.dim() == 2 and p.shape != head.shape)
+    return inside, head.numel()
+
+
+def floor_flops(metrics: dict[str, float], backbone: int, head: int) -> dict[str, float]:
+    """Return the floating-point operations of each phase of one step, from the counts of its metrics."""
+    weighted, trained = metrics["train/weighted_tokens"], metrics["tokens/train"]
+    return {
+        "generate": 2 * (backbone + head) * metrics["tokens/generate"],
+        "reflect": 2 * (backbone + head) * metrics.get("tokens/reflect", 0.0),
+        "train/teacher": 2 * backbone * trained,
+        "train/student": 2 * backbone * trained,
+        "train/head": (3 + 1) * 2 * head * weighted,
+        "train/backward": 4 * backbone * trained,
+        "sync": 0.0,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20)
+    asked = parser.parse_args()
+    manager = PluginManager(selection="builtin")
+    changes = [f"steps={asked.steps}", "evaluation.problems=0", "samples.every=0", "checkpoint.every=0"]
+    recipe = load_recipe("rosd", changes, registry=manager.registry)
+    backbone, head = matrices(Student.load(recipe.model, keep_initial=False).model)
+    rate = ceiling()
+    with tempfile.TemporaryDirectory() as out:
+        execute(recipe, plugins=manager, out=Path(out), name="run", resume=None, display=make_display(quiet=True))
+        lines = (Path(out) / "run/metrics.jsonl").read_text().splitlines()
+    steps = [step for step in map(json.loads, lines) if step.get("train/weighted_tokens")]
+    seconds = {phase: statistics.median(step.get(f"time/{phase}", 0.0) for step in steps) for phase in PHASES}
+    needed = [floor_flops(step, backbone, head) for step in steps]
+    floors = {phase: statistics.median(step[phase] for step in needed) / rate for phase in PHASES}
+    whole = statistics.median(step["time/step"] for step in steps)
+    row = {
+        "machine": machine(),
+        "steps": len(steps),
+        "gflops": rate / 1e9,
+        "seconds": {**seconds, "step": whole},
+        "floor": {**floors, "step": sum(floors.values())},
+    }
+    with STORE.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
