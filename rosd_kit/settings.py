@@ -95,8 +95,8 @@ class BatchSettings(Config):
     layout: Literal["auto", "padded", "packed", "shared"] = "auto"
     """`packed`: texts one after the other, without padding. `shared`: padded, and what the prompts of a problem begin with
     runs once. `auto` packs under flash attention, shares where every layer attends to the whole text, else pads."""
-    chunk_mib: PositiveInt = 256
-    """Most memory for the logits of one chunk of weighted tokens, in MiB."""
+    chunk_mib: PositiveInt = 512
+    """Most memory for the logits of one chunk of weighted tokens, student and teacher together, in MiB."""
 
 
 class EvaluationSettings(Config):

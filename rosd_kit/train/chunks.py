@@ -1,7 +1,7 @@
 """The head's part of the loss, in pieces: logits exist for one chunk of tokens at a time, and only their gradient leaves it.
 
     chunk: as many tokens as the budget allows; the two large matrix products, and one buffer of logits each for student
-           and teacher.
+           and teacher, written to again and again.
     tile:  a few rows of a chunk; all that is plain torch over the vocabulary happens here, so its many intermediate
            results stay small (on a CPU: in the cache). The gradient is written over the student's logits.
 
@@ -67,26 +67,37 @@ class HeadLoss:
         """Go through all chunks and tiles; add the gradients of hidden states and head in place, if wanted."""
         numbers = _Numbers.of(tokens, self.factors, hidden)
         scored = Scored.empty(len(self.terms), len(tokens), like=numbers.behaviour)
+        room: _Logits | None = None
         for chunk in _spans(len(tokens), self._chunk_rows(hidden, teacher)):
             states = [[h[chunk] for h in view] for view in teacher]
             parts = gradients and [gradients[0][chunk], *gradients[1:]]
-            self._chunk(hidden[chunk], states, tokens.part(chunk), numbers.part(chunk), scored.part(chunk), parts)
+            logits = self._logits(hidden[chunk], states, room)
+            self._chunk(logits, hidden[chunk], tokens.part(chunk), numbers.part(chunk), scored.part(chunk), parts)
+            room = room or logits
         return scored.settled()
+
+    def _logits(self, hidden: Tensor, teacher: TeacherStates, room: _Logits | None) -> _Logits:
+        """Return the heads' outputs for a chunk, in the memory of those of the first."""
+        student = self.student.project(hidden, room.student if room else None)
+        found = [
+            self.teacher.outputs(states, student.shape[1], room.teacher[view] if room else None)
+            for view, states in enumerate(teacher)
+        ]
+        return _Logits(student, found)
 
     def _chunk(
         self,
+        logits: _Logits,
         hidden: Tensor,
-        teacher: TeacherStates,
         tokens: WeightedTokens,
         numbers: _Numbers,
         scored: Scored,
         gradients: Sequence[Tensor] | None,
     ) -> None:
-        """Score one chunk. Its logits end with this call, before those of the next are made."""
-        raw = self.student.head(hidden)
-        outputs = [self.teacher.outputs(states, raw.shape[1]) for states in teacher]
+        """Score one chunk, tile by tile, and pull its gradient back through the head."""
+        raw = logits.student
         for tile in _spans(len(tokens), _tile_rows(raw)):
-            views = [[output[tile] for output in view] for view in outputs]
+            views = [[output[tile] for output in view] for view in logits.teacher]
             part = tokens.part(tile), numbers.part(tile), scored.part(tile)
             self._tile(raw[tile], views, *part, differentiate=gradients is not None)
         if gradients is not None:
@@ -187,6 +198,14 @@ class HeadLoss:
 
 
 @dataclass(frozen=True)
+class _Logits:
+    """The heads' outputs for one chunk: the student's, and `[views][experts]` of the teacher's."""
+
+    student: Float[Tensor, "tokens vocab"]
+    teacher: list[list[Tensor]]
+
+
+@dataclass(frozen=True)
 class _Numbers:
     """The tokens' numbers as the arithmetic needs them: on the device, in the precision of log-probs."""
 
@@ -245,8 +264,10 @@ def _entropy(logp: Float[Tensor, "tokens vocab"]) -> Float[Tensor, " tokens"]:
     return -negative
 
 
-def _spans(length: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+def _spans(length: int, most: int) -> Iterator[slice]:
+    """Cut a length into as few spans as hold at most `most` each, of nearly equal size."""
+    size = -(-length // max(1, -(-length // most)))
+    return (slice(start, min(start + size, length)) for start in range(0, length, max(1, size)))
 
 
 def _tile_rows(raw: Float[Tensor, "tokens vocab"]) -> int:

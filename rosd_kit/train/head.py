@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -81,6 +81,23 @@ class SplitModel:
             )
         return wanted
 
+    @property
+    def linear(self) -> nn.Linear | None:
+        """The head, if it is nothing but a linear layer, so that its products can be taken by hand."""
+        plain = type(self.head) is nn.Linear and not self.head._forward_hooks and not self.head._forward_pre_hooks
+        return cast(nn.Linear, self.head) if plain else None
+
+    def project(self, hidden: Float[Tensor, "tokens hidden"], room: Tensor | None) -> Float[Tensor, "tokens vocab"]:
+        """Return the head's output; without gradient, and if possible in `room`, which an earlier call returned.
+
+        Fresh memory has to be cleared by the system before it can be written, which takes long for logits.
+        """
+        if room is None or self.linear is None or len(room) < len(hidden) or room.dtype != hidden.dtype:
+            output: Tensor = self.head(hidden)
+            return output
+        output = torch.mm(hidden, self.linear.weight.T, out=room[: len(hidden)])
+        return output if self.linear.bias is None else output.add_(self.linear.bias)
+
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Return logits in at least float32."""
         return self.finish(self.head(hidden))
@@ -109,10 +126,10 @@ class SplitModel:
         A plain linear layer is differentiated by hand, for autograd would make a new gradient of the whole weight.
         """
         to_hidden, *to_head = into
-        if type(self.head) is nn.Linear and not self.head._forward_hooks and not self.head._forward_pre_hooks:
-            to_hidden.addmm_(gradient, self.head.weight)
+        if self.linear is not None:
+            to_hidden.addmm_(gradient, self.linear.weight)
             for parameter, total in zip(self.head_parameters(), to_head, strict=True):
-                if parameter is self.head.weight:
+                if parameter is self.linear.weight:
                     total.addmm_(gradient.T, hidden)
                 else:
                     total.add_(gradient.sum(0))

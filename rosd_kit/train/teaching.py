@@ -59,15 +59,18 @@ class TeacherScorer:
         assert states is not None, "a view that no token wants"
         return states
 
-    def outputs(self, states: Sequence[Tensor], vocabulary: int) -> list[Float[Tensor, "tokens vocab"]]:
+    def outputs(
+        self, states: Sequence[Tensor], vocabulary: int, room: Sequence[Tensor] | None
+    ) -> list[Float[Tensor, "tokens vocab"]]:
         """Return what each expert's head puts out for its states; `logp` makes log-probs of some rows of it.
 
-        Raises `RunError` when an expert's vocabulary is not the student's.
+        What an earlier call returned may be given as `room` to write to. Raises `RunError` when an expert's vocabulary is
+        not the student's.
         """
-        found = []
-        for (expert, model), hidden in zip(self._experts, states, strict=True):
+        found: list[Tensor] = []
+        for index, ((expert, model), hidden) in enumerate(zip(self._experts, states, strict=True)):
             with expert.active():
-                found.append(model.head(hidden))
+                found.append(model.project(hidden, room[index] if room else None))
             if found[-1].shape[1] != vocabulary:
                 raise RunError(
                     f"teacher: its vocabulary has {found[-1].shape[1]} entries, the student's {vocabulary}. "

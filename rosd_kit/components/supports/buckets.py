@@ -57,12 +57,12 @@ class _WithTail(torch.autograd.Function):
         top = others.amax(-1, keepdim=True).clamp_min(LOG_ZERO)
         others.sub_(top).exp_()
         mass = others.sum(-1, keepdim=True)
-        ctx.save_for_backward(others.div_(mass), indices)
+        ctx.save_for_backward(others, mass, indices)
         return torch.cat([logp.gather(-1, indices), top + mass.log()], dim=-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        shares, indices = ctx.saved_tensors
-        return (shares * gradient[:, -1:]).scatter_(-1, indices, gradient[:, :-1]), None
+        others, mass, indices = ctx.saved_tensors
+        return (others * (gradient[:, -1:] / mass)).scatter_(-1, indices, gradient[:, :-1]), None
