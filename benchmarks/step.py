@@ -97,11 +97,14 @@ def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample])
     from rosd_kit.components.divergences import JSD
     from rosd_kit.components.objectives import Distill
     from rosd_kit.components.supports import StudentTopK
-    from rosd_kit.settings import BatchSettings, OptimizerSettings
+    from rosd_kit.plugins import PluginManager
+    from rosd_kit.recipe import load_recipe
+    from rosd_kit.settings import OptimizerSettings
     from rosd_kit.train.optimizer import Optimizer
     from rosd_kit.train.scoring import backward_step
 
     parts = LossParts(support=StudentTopK(), divergence=JSD(), correction=NoCorrection())
+    settings = load_recipe("sdpo", registry=PluginManager(selection="builtin").registry).batch
     optimizer = Optimizer(model, OptimizerSettings(lr=LR, warmup_steps=0), steps=1000)
 
     def step() -> float:
@@ -111,7 +114,7 @@ def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample])
             experts=(Expert(teacher),),
             samples=samples,
             objectives=(WeightedObjective(Distill(parts=parts)),),
-            settings=BatchSettings(),
+            settings=settings,
             pad_id=tokenizer.pad_token_id,
         )
         optimizer.step(report.loss)
@@ -140,7 +143,7 @@ def trl(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], 
         distillation_alpha=0.5,
         distillation_is_clip=None,
         distillation_weight=1.0,
-        teacher_model_kind="base",
+        teacher_model_kind="live",  # replaced by the common teacher below
     )
     data = Dataset.from_list([{"prompt": "a", "privileged_context": ""}] * 2)
     trainer = SDPOTrainer(
@@ -216,13 +219,14 @@ def measure(which: str, repeats: int) -> dict[str, Any]:
 
 
 def memory(which: str, name: str) -> dict[str, Any]:
-    """Return the peak of the second step above what the first left: models, optimizer and data are there by then."""
+    """Return the peak of two steps above models and data, without the gradients and AdamW's two moments."""
     model, tokenizer, samples = model_and_samples(which)
     step = program(name, model, tokenizer, samples)
-    step()
     with PeakMemory("cpu") as peak:
         step()
-    return {"mib": peak.bytes / 2**20}
+        step()
+    floor = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+    return {"mib": (peak.bytes - floor) / 2**20}
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Knows nothing of where the experts come from or of the loss.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -45,7 +46,7 @@ class TeacherScorer:
         wanted = tokens.views > view
         owners = sorted(set(tokens.sample[wanted].tolist()))
         states: Tensor | None = None
-        texts = [_text(samples[owner], expert, view) for owner in owners]
+        texts = _texts([samples[owner] for owner in owners], expert, view)
         mode = model.mode(self._settings.layout)
         for group in plan(texts, budget=self._settings.tokens, mode=mode):
             place = torch.full((len(samples),), -1)
@@ -89,7 +90,14 @@ class TeacherScorer:
         return sum(logits[1:], logits[0]).log_softmax(-1)
 
 
-def _text(sample: DistillSample, expert: Expert, view: int) -> Text:
-    """Return what an expert reads: the response behind the teacher's prompt, or behind the student's own."""
-    prompt = sample.prompt_ids if expert.plain else sample.teacher_views[view].prompt_ids
-    return Text(prompt, sample.response_ids, sample.problem_id)
+def _texts(samples: Sequence[DistillSample], expert: Expert, view: int) -> list[Text]:
+    """Return what an expert reads: each response behind the teacher's prompt, or behind the student's own.
+
+    Those with one prompt are a family; those with a prompt of their own share what their problem's prompts begin with.
+    """
+    prompts = [s.prompt_ids if expert.plain else s.teacher_views[view].prompt_ids for s in samples]
+    times = Counter(prompts)
+    return [
+        Text(prompt, sample.response_ids, prompt if times[prompt] > 1 else sample.problem_id)
+        for sample, prompt in zip(samples, prompts, strict=True)
+    ]
