@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pydantic
@@ -114,13 +115,31 @@ class Verifier(Component):
         return [self.verify(problem, text) for text in texts]
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where an engine works: a folder for its files (None: none is kept), and who is told what it waits for."""
+
+    folder: Path | None = None
+    listener: Callable[[str], None] | None = None
+
+    def tell(self, text: str) -> None:
+        """Say what the engine waits for."""
+        if self.listener is not None:
+            self.listener(text)
+
+
 class RolloutEngine(Component):
-    """Generates text with the student's weights."""
+    """Generates text with the student's weights.
+
+    `streams` says that `stream` hands out completions while others are still being generated, and that `generate` may be
+    called meanwhile from other threads.
+    """
 
     kind = "rollout"
+    streams: ClassVar[bool] = False
 
     @abstractmethod
-    def start(self, student: Student) -> None:
+    def start(self, student: Student, site: Site | None = None) -> None:
         """Called once, before anything else."""
 
     @abstractmethod
@@ -131,9 +150,21 @@ class RolloutEngine(Component):
         `EngineError` when the backend is gone for good.
         """
 
+    def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
+        """Continue every prompt; yield (index of the request, completion) in whatever order they are finished."""
+        yield from enumerate(self.generate(requests, weights=weights))
+
     @abstractmethod
     def sync(self, student: Student, version: int) -> None:
         """Called after every optimizer step: from now on generate with these weights, labelled `version`."""
+
+    def rest(self) -> None:
+        """Called when a step needs no more text until the next `sync`: memory may be given to the trainer."""
+        return None
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return what is worth noting since the last call, as metrics `engine/...`; called once a step."""
+        return {}
 
     def close(self) -> None:
         """Called at the end of the run, also after an error."""
@@ -151,13 +182,20 @@ class Gate(Component):
 
 
 class Demonstration(Component):
-    """Chooses the privileged text that a rollout is compared with."""
+    """Chooses the privileged text that a rollout is compared with.
+
+    `sees_batch` says that it looks at other groups than the rollout's own; they must all be there before it is asked.
+    """
 
     kind = "demonstration"
+    sees_batch: ClassVar[bool] = False
 
     @abstractmethod
     def views(self, group: Group, rollout: Rollout, batch: Sequence[Group], rng: random.Random) -> tuple[View, ...]:
-        """Return 0..n views; never the rollout itself. `batch` holds every group of the step, `rng` is seeded per rollout."""
+        """Return 0..n views; never the rollout itself. `rng` is seeded per rollout.
+
+        `batch` holds every group of the step under `sees_batch`, else the rollout's group at least.
+        """
 
 
 class Generate(Protocol):

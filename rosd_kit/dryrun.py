@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.rule import Rule
@@ -24,13 +24,15 @@ _TRIES = 5
 class _Listening:
     """Passes requests on to an engine and remembers the prompts of its last call."""
 
+    streams = False
+
     def __init__(self, engine: RolloutEngine) -> None:
         self.engine = engine
         self.calls: list[list[tuple[int, ...]]] = []
 
-    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+    def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
         self.calls.append([request.prompt_ids for request in requests])
-        return self.engine.generate(requests, weights=weights)
+        return self.engine.stream(requests, weights=weights)
 
 
 def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = None) -> None:

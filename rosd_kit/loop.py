@@ -19,6 +19,7 @@ import torch
 from accelerate.utils import set_seed
 
 from rosd_kit.blame import add_culprit
+from rosd_kit.contracts import Site
 from rosd_kit.display import Display, RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
@@ -100,7 +101,7 @@ def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Di
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
     check_split(student.model)
     parts.teacher.attach(student)
-    parts.rollout.start(student)
+    parts.rollout.start(student, Site(folder.path, display.phase))
     pipeline = Pipeline(
         parts=parts,
         engine=parts.rollout,
@@ -180,6 +181,7 @@ def _step(run: Run) -> None:
     recipe, began = run.recipe, time.perf_counter()
     problems = run.parts.task.train_batch(step=run.step, count=recipe.problems_per_step, seed=recipe.seed)
     batch = run.pipeline.step(problems, run.step)
+    run.parts.rollout.rest()
     run.display.phase("train")
     trained = _update(run, batch)
     run.step += 1
@@ -188,7 +190,8 @@ def _step(run: Run) -> None:
     run.parts.teacher.after_step(run.student)
     run.parts.rollout.sync(run.student, run.step)
     now = time.perf_counter()
-    metrics = {**batch.metrics, **trained, "time/sync": now - trained_at, "time/step": now - began}
+    metrics = {**batch.metrics, **trained, **run.parts.rollout.metrics()}
+    metrics |= {"time/sync": now - trained_at, "time/step": now - began}
     metrics |= _speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, recipe.samples.every) or not trained["train/applied"]:

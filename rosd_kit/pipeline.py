@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
+from rosd_kit.asking import Asker, Encode, PromptWriter
 from rosd_kit.contracts import RolloutEngine
 from rosd_kit.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.parts import Parts
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import SamplingSettings
-from rosd_kit.text.budget import fit
+from rosd_kit.tally import Tally
 from rosd_kit.types import (
     Case,
     Completion,
     DistillSample,
     GenerateRequest,
     Group,
-    Message,
     Passed,
     Problem,
     Prompt,
@@ -34,33 +34,29 @@ from rosd_kit.types import (
     TeacherView,
     TokenWeights,
     Trace,
-    Weights,
 )
 
-Encode = Callable[[Sequence[Message]], tuple[int, ...]]
 OnPhase = Callable[[str], None]
 
+#: Groups whose reflections wait for a streaming engine at once; each is a thread that does nothing but wait.
+_REFLECTING = 64
 
-@dataclass
-class Tally:
-    """The counts of one step, by metric name."""
 
-    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What is known of the rollouts of some groups that passed the gate, and what was counted on the way."""
 
-    def add(self, name: str, amount: float = 1.0) -> None:
-        self.counts[name] += amount
-
-    def timed(self, phase: str, tokens: int, seconds: float) -> None:
-        """Note how long a phase took and how many tokens it made."""
-        self.counts[f"time/{phase}"] += seconds
-        self.counts[f"tokens/{phase}"] += tokens
+    passed: list[tuple[Group, Passed]]
+    cases: list[Case]
+    tally: Tally
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """The stages of a step, bound to the parts of a recipe and to an engine.
 
-    `encode` turns messages into prompt ids with the generation header. All randomness comes from `seed` and the step.
+    `encode` turns messages into prompt ids with the generation header. All randomness comes from `seed` and the step. With an
+    engine that streams, each group is verified, gated and reflected on as soon as its last rollout is there.
     """
 
     parts: Parts
@@ -72,29 +68,102 @@ class Pipeline:
     on_phase: OnPhase = lambda phase: None
 
     def step(self, problems: Sequence[Problem], step: int) -> StepBatch:
-        """Return the samples of one step, with every count that a reader of the metrics may ask for."""
+        """Return the samples of one step, with every count that a reader of the metrics may ask for.
+
+        `time/generate` and `time/reflect` are the seconds that the step had to wait for them.
+        """
         tally = Tally()
-        groups = self._verify(problems, self._generate(problems, step, tally), tally)
-        passed = self._gate(groups, tally)
-        distilling = any(term.objective.needs_teacher for term in self.parts.objectives)
-        cases = [self._case(group, p, groups, step) for group, p in passed]
-        if distilling:
-            cases = self._reflect(cases, step, tally)
-        made = [self._sample(case, group, p, distilling, tally) for case, (group, p) in zip(cases, passed, strict=True)]
+        groups, diagnoses = (
+            self._early(problems, step, tally) if self._diagnoses_early else self._in_turn(problems, step, tally)
+        )
+        for diagnosis in diagnoses:
+            tally.merge(diagnosis.tally)
+        passed = [pair for diagnosis in diagnoses for pair in diagnosis.passed]
+        cases = [case for diagnosis in diagnoses for case in diagnosis.cases]
+        made = [self._sample(case, group, p, tally) for case, (group, p) in zip(cases, passed, strict=True)]
         samples = tuple(sample for sample, _ in made if sample is not None)
         tally.add("train/samples", len(samples))
         return StepBatch(samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=dict(tally.counts))
 
-    def _generate(self, problems: Sequence[Problem], step: int, tally: Tally) -> list[list[Completion]]:
-        """Sample `group_size` completions a problem; a prompt over the budget becomes an `overlong` outcome."""
-        self.on_phase("generate")
+    @property
+    def _distilling(self) -> bool:
+        return any(term.objective.needs_teacher for term in self.parts.objectives)
+
+    @property
+    def _diagnoses_early(self) -> bool:
+        """Whether a group can be diagnosed while others are still being sampled."""
+        return self.engine.streams and self._distilling and not self.parts.demonstration.sees_batch
+
+    @property
+    def _asker(self) -> Asker:
+        return Asker(engine=self.engine, encode=self.encode)
+
+    def _in_turn(self, problems: Sequence[Problem], step: int, tally: Tally) -> tuple[tuple[Group, ...], list[Diagnosis]]:
+        """Sample everything, then diagnose everything: the reflector's prompts are one batch."""
+        groups = _in_order(problems, self._groups(problems, step, tally))
+        if self._distilling:
+            self.on_phase("reflect")
         began = time.perf_counter()
+        diagnosis = self._diagnose(groups, groups, step, ())
+        if self._distilling:
+            tally.timed("reflect", 0, time.perf_counter() - began)
+        return groups, [diagnosis]
+
+    def _early(self, problems: Sequence[Problem], step: int, tally: Tally) -> tuple[tuple[Group, ...], list[Diagnosis]]:
+        """Diagnose each group in a thread as soon as it is sampled; the engine answers both kinds of requests at once."""
+        threads = ThreadPoolExecutor(_REFLECTING, "rosd-kit-reflect")
+        try:
+            begun = {}
+            found = []
+            for group in self._groups(problems, step, tally):
+                found.append(group)
+                begun[group.problem.id] = threads.submit(self._diagnose, [group], [group], step, (group.problem.id,))
+            groups = _in_order(problems, found)
+            self.on_phase("reflect")
+            began = time.perf_counter()
+            diagnoses = [begun[group.problem.id].result() for group in groups]
+            tally.timed("reflect", 0, time.perf_counter() - began)
+            return groups, diagnoses
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _groups(self, problems: Sequence[Problem], step: int, tally: Tally) -> Iterator[Group]:
+        """Sample `group_size` completions a problem and yield each group, verified, when it is complete.
+
+        A prompt over the budget becomes an `overlong` outcome.
+        """
+        self.on_phase("generate")
+        requests = self._requests(problems, step)
+        members: list[dict[int, Completion]] = [{} for _ in problems]
+        answers = self._asker.stream(requests, self.sampling.max_prompt_tokens)
+        tokens, waited, successes = 0, 0.0, 0
+        for number in range(len(requests)):
+            began = time.perf_counter()
+            place, completion = next(answers)
+            waited += time.perf_counter() - began
+            if number == 0 and not self.engine.streams:
+                self.on_phase("verify")
+            tokens += len(completion.token_ids)
+            tally.add(f"finish/{completion.finish_reason}")
+            index, member = divmod(place, self.group_size)
+            members[index][member] = completion
+            if len(members[index]) == self.group_size:
+                group = self._verified(problems[index], [members[index][i] for i in range(self.group_size)], tally)
+                successes += sum(rollout.verdict.success for rollout in group.rollouts)
+                yield group
+        next(answers, None)  # an engine may have something to do behind its last answer
+        tally.timed("generate", tokens, waited)
+        tally.add("rollout/count", len(requests))
+        tally.add("rollout/length", tokens / max(1, len(requests)))
+        tally.add("rollout/success", successes / max(1, len(requests)))
+
+    def _requests(self, problems: Sequence[Problem], step: int) -> list[GenerateRequest]:
         sampling = Sampling(
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_new_tokens=self.sampling.max_new_tokens,
         )
-        requests = [
+        return [
             GenerateRequest(
                 prompt_ids=prompt,
                 sampling=sampling,
@@ -105,38 +174,22 @@ class Pipeline:
             for prompt in [self.encode(problem.messages)]
             for g in range(self.group_size)
         ]
-        done = self._ask(requests, self.sampling.max_prompt_tokens, "live")
-        tally.timed("generate", sum(len(c.token_ids) for c in done), time.perf_counter() - began)
-        tally.add("rollout/count", len(done))
-        tally.add("rollout/length", sum(len(c.token_ids) for c in done) / max(1, len(done)))
-        for completion in done:
-            tally.add(f"finish/{completion.finish_reason}")
-        return [done[i : i + self.group_size] for i in range(0, len(done), self.group_size)]
 
-    def _ask(self, requests: Sequence[GenerateRequest], limit: int, weights: Weights) -> list[Completion]:
-        """Have the engine answer what fits the limit; the rest comes back `overlong`, in its place."""
-        fitting = [request for request in requests if 0 < len(request.prompt_ids) <= limit]
-        answers = iter(self.engine.generate(fitting, weights=weights) if fitting else ())
-        return [
-            next(answers) if 0 < len(request.prompt_ids) <= limit else _overlong(request.prompt_ids) for request in requests
-        ]
+    def _verified(self, problem: Problem, completions: Sequence[Completion], tally: Tally) -> Group:
+        verdicts = self.parts.verifier.verify_group(problem, [c.text for c in completions])
+        for verdict in verdicts:
+            tally.add(f"verify/{verdict.status}")
+        pairs = enumerate(zip(completions, verdicts, strict=True))
+        return Group(problem=problem, rollouts=tuple(Rollout(index=i, completion=c, verdict=v) for i, (c, v) in pairs))
 
-    def _verify(
-        self, problems: Sequence[Problem], completions: Sequence[Sequence[Completion]], tally: Tally
-    ) -> tuple[Group, ...]:
-        self.on_phase("verify")
-        groups = []
-        for problem, members in zip(problems, completions, strict=True):
-            verdicts = self.parts.verifier.verify_group(problem, [c.text for c in members])
-            rollouts = tuple(
-                Rollout(index=i, completion=c, verdict=v) for i, (c, v) in enumerate(zip(members, verdicts, strict=True))
-            )
-            groups.append(Group(problem=problem, rollouts=rollouts))
-            for verdict in verdicts:
-                tally.add(f"verify/{verdict.status}")
-        verdicts = [r.verdict for group in groups for r in group.rollouts]
-        tally.add("rollout/success", sum(v.success for v in verdicts) / max(1, len(verdicts)))
-        return tuple(groups)
+    def _diagnose(self, groups: Sequence[Group], batch: Sequence[Group], step: int, mark: tuple[str, ...]) -> Diagnosis:
+        """Gate some groups of a batch, and reflect on what passes; `mark` sets their reflections' seeds apart."""
+        tally = Tally()
+        passed = self._gate(groups, tally)
+        cases = [self._case(group, p, batch, step) for group, p in passed]
+        if self._distilling:
+            cases = self._reflect(cases, (self.seed, "reflect", step, *mark), tally)
+        return Diagnosis(passed=passed, cases=cases, tally=tally)
 
     def _gate(self, groups: Sequence[Group], tally: Tally) -> list[tuple[Group, Passed]]:
         passed = []
@@ -161,31 +214,11 @@ class Pipeline:
             truth=self.parts.task.first_error(group.problem, rollout.completion.text),
         )
 
-    def _reflect(self, cases: Sequence[Case], step: int, tally: Tally) -> list[Case]:
-        """Attach a reflection to every case; the reflector's prompts are budgeted and batched here."""
-        self.on_phase("reflect")
-        began = time.perf_counter()
-        asked = made = 0
-
-        def generate(
-            prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
-        ) -> list[Completion]:
-            nonlocal asked, made
-            requests = [
-                GenerateRequest(
-                    prompt_ids=self._encode_within(prompt, max_prompt_tokens, "reflect", tally) or (),
-                    sampling=sampling,
-                    seed=stable_seed(self.seed, "reflect", step, i),
-                )
-                for i, prompt in enumerate(prompts, start=asked)
-            ]
-            asked += len(prompts)
-            done = self._ask(requests, max_prompt_tokens, weights)
-            made += sum(len(c.token_ids) for c in done)
-            return done
-
-        reflections = self.parts.reflector.reflect(cases, generate)
-        tally.timed("reflect", made, time.perf_counter() - began)
+    def _reflect(self, cases: Sequence[Case], seed_of: tuple[int | str, ...], tally: Tally) -> list[Case]:
+        """Attach a reflection to every case."""
+        writer = PromptWriter(asker=self._asker, tally=tally, seed_of=seed_of)
+        reflections = self.parts.reflector.reflect(cases, writer)
+        tally.timed("reflect", writer.made, 0.0)
         for case, reflection in zip(cases, reflections, strict=True):
             tally.add(f"reflect/{reflection.status}")
             if truth := judged_truth(case):
@@ -193,10 +226,9 @@ class Pipeline:
                     tally.add(f"oracle/{name}", amount)
         return [replace(case, reflection=r) for case, r in zip(cases, reflections, strict=True)]
 
-    def _sample(
-        self, case: Case, group: Group, passed: Passed, distilling: bool, tally: Tally
-    ) -> tuple[DistillSample | None, Trace]:
+    def _sample(self, case: Case, group: Group, passed: Passed, tally: Tally) -> tuple[DistillSample | None, Trace]:
         """Localise, write the teacher's prompts, and put the training sample together."""
+        distilling = self._distilling
         completion, verdict = case.rollout.completion, case.rollout.verdict
         weights = self._locate(case, tally) if distilling else None
         views = self._teacher_views(case, tally) if distilling else ()
@@ -234,19 +266,10 @@ class Pipeline:
         for prompt in self.parts.context.prompts(case):
             told = _privileged(case, prompt)
             tally.add(f"context/{'+'.join(told) or 'other'}")
-            ids = self._encode_within(prompt, self.sampling.max_teacher_prompt_tokens, "teacher", tally)
+            ids = self._asker.encode_within(prompt, self.sampling.max_teacher_prompt_tokens, "teacher", tally)
             if ids is not None:
                 views.append(TeacherView(prompt_ids=ids, source=", ".join(told.values()) or "other"))
         return tuple(views)
-
-    def _encode_within(self, prompt: Prompt, budget: int, what: str, tally: Tally) -> tuple[int, ...] | None:
-        """Return the prompt's ids under the budget, or None where even the parts that must stay do not fit."""
-        fitted = fit(prompt, lambda messages: len(self.encode(messages)), budget)
-        tally.add(f"budget/{what}_cut", float(fitted.cut))
-        if not fitted.fits:
-            tally.add(f"budget/{what}_overlong")
-            return None
-        return self.encode(fitted.messages)
 
 
 def _privileged(case: Case, prompt: Prompt) -> dict[str, str]:
@@ -259,5 +282,7 @@ def _privileged(case: Case, prompt: Prompt) -> dict[str, str]:
     return dict(known[text] for text in told if text in known)
 
 
-def _overlong(prompt_ids: tuple[int, ...]) -> Completion:
-    return Completion(prompt_ids=prompt_ids, token_ids=(), logprobs=(), text="", token_spans=(), finish_reason="overlong")
+def _in_order(problems: Sequence[Problem], groups: Iterator[Group] | Sequence[Group]) -> tuple[Group, ...]:
+    """Return groups in the order of their problems."""
+    found = {group.problem.id: group for group in groups}
+    return tuple(found[problem.id] for problem in problems)

@@ -13,6 +13,7 @@ class OtherProblem(Demonstration):
     """Shows another problem's reference solution, drawn from the same step: does privilege matter at all?"""
 
     name = "other_problem"
+    sees_batch = True
     needs = frozenset({"solution"})
     provides = frozenset({"demonstration"})
 

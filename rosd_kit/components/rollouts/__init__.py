@@ -1,6 +1,7 @@
 """Rollout engines."""
 
 from rosd_kit.components.rollouts.reference import ReferenceEngine
+from rosd_kit.components.rollouts.sglang import SGLangEngine
 from rosd_kit.components.rollouts.transformers import TransformersEngine
 
-COMPONENTS = (TransformersEngine, ReferenceEngine)
+COMPONENTS = (TransformersEngine, SGLangEngine, ReferenceEngine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rosd_kit.contracts import RolloutEngine
+from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.errors import EngineError
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, Weights
@@ -20,7 +20,7 @@ class ReferenceEngine(RolloutEngine):
     name = "reference"
     needs = frozenset({"solution"})
 
-    def start(self, student: Student) -> None:
+    def start(self, student: Student, site: Site | None = None) -> None:
         self.student = student
 
     def sync(self, student: Student, version: int) -> None:

@@ -17,7 +17,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from rosd_kit.contracts import Expert, RolloutEngine
+from rosd_kit.contracts import Expert, RolloutEngine, Site
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
@@ -38,7 +38,7 @@ class TransformersEngine(RolloutEngine):
         max_batch: PositiveInt = 256
         """Most sequences that are continued at once."""
 
-    def start(self, student: Student) -> None:
+    def start(self, student: Student, site: Site | None = None) -> None:
         self.student = student
         self.version = 0
 

@@ -1,0 +1,131 @@
+"""The servers of a run together: each request goes to the one with the least to do and is answered exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from rosd_kit.errors import EngineError
+from rosd_kit.sglang.carriers import WeightSet
+from rosd_kit.sglang.client import Client
+from rosd_kit.sglang.member import Count, Member
+from rosd_kit.sglang.protocol import Answer, Fault, Refusal
+
+T = TypeVar("T")
+
+#: Seconds before a failed request is sent again: this much, doubled each time up to the second number.
+_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+
+
+class Pool:
+    """Servers that all hold the same weights.
+
+    `concurrency` requests are under way at each of them at most; a request is tried `tries` times. With a `router`, requests
+    go through it, while weights still go to the servers themselves.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], *, concurrency: int, tries: int, count: Count, router: Client | None = None
+    ) -> None:
+        self.members = list(members)
+        self.weights: WeightSet | None = None
+        self._router = router
+        self._tries = tries
+        self._count = count
+        self._slots = {member: asyncio.Semaphore(concurrency) for member in members}
+        self._busy = dict.fromkeys(members, 0)
+
+    async def begin(self) -> None:
+        """Make all servers ready."""
+        await asyncio.gather(*(member.begin() for member in self.members))
+
+    async def load(self, weights: WeightSet) -> None:
+        """Give all servers these weights; from now on only answers that come from them are accepted."""
+        self.weights = weights
+        await asyncio.gather(*(self._keep(member, member.renew(weights)) for member in self._living()))
+        self._living()
+
+    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        """Have a question answered by some server, whichever has the least to do."""
+        failed: Exception | None = None
+        for attempt in range(self._tries):
+            if attempt:
+                self._count("engine/retries", 1)
+                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** (attempt - 1)))
+            member = min(self._living(), key=lambda member: self._busy[member])
+            epoch = member.epoch
+            self._busy[member] += 1
+            try:
+                async with self._slots[member]:
+                    answer = await question(self._router or member.client)
+                    self._check(answer)
+                member.answered()
+                return answer
+            except Refusal as refusal:
+                raise EngineError(f"rollout: the server refuses a request: {refusal}") from refusal
+            except Fault as fault:
+                failed = fault
+            finally:
+                self._busy[member] -= 1
+            await self._mend(member, failed, epoch)
+        raise EngineError(
+            f"rollout: a request failed {self._tries} times; the last time: {failed}. What was saved stays; go on with "
+            "rosd-kit run --resume."
+        )
+
+    async def ask_each(self, question: Callable[[Client], Awaitable[T]]) -> list[tuple[Member, T]]:
+        """Ask every server the same and return all answers, for what concerns each of them."""
+        return [(member, await self._ask_one(member, question)) for member in self._living()]
+
+    async def _ask_one(self, member: Member, question: Callable[[Client], Awaitable[T]]) -> T:
+        for _ in range(self._tries):
+            epoch = member.epoch
+            try:
+                return await question(member.client)
+            except Refusal as refusal:
+                raise EngineError(f"rollout: {member.client.url} refuses: {refusal}") from refusal
+            except Fault as fault:
+                failed = fault
+            if self.weights is not None:
+                await member.mend(self.weights, failed, epoch)
+        raise EngineError(f"rollout: {member.client.url} does not answer: {failed}")
+
+    async def end(self) -> None:
+        """Close all connections and stop the servers that are ours."""
+        if self._router is not None:
+            await self._router.close()
+        await asyncio.gather(*(member.end() for member in self.members), return_exceptions=True)
+
+    @property
+    def context(self) -> int:
+        """Most tokens, prompt and response together, that every server takes."""
+        return min(member.facts.context for member in self._living())
+
+    def _check(self, answer: object) -> None:
+        """Refuse what was sampled with other weights than the run's."""
+        if isinstance(answer, Answer) and self.weights and answer.labels != {self.weights.label}:
+            raise Fault("stale", f"sampled with the weights {sorted(answer.labels)}, not {self.weights.label!r}")
+
+    async def _mend(self, member: Member, fault: Fault, epoch: int) -> None:
+        if self.weights is not None:
+            for other in self._living() if self._router else [member]:
+                await self._keep(other, other.mend(self.weights, fault, epoch if other is member else other.epoch))
+
+    async def _keep(self, member: Member, work: Awaitable[object]) -> None:
+        """Do something with a server; if it is gone for good, go on without it as long as there are others."""
+        try:
+            await work
+        except EngineError as error:
+            member.lost = str(error)
+            self._count("engine/lost", 1)
+            self._living()
+
+    def _living(self) -> list[Member]:
+        living = [member for member in self.members if member.lost is None]
+        if not living:
+            raise EngineError(
+                "\n".join(dict.fromkeys(str(member.lost) for member in self.members))
+                + "\nNo server is left. What was saved stays; mend the server and go on with rosd-kit run --resume."
+            )
+        return living
