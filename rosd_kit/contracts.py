@@ -50,7 +50,10 @@ class Config(pydantic.BaseModel):
     """Options of a component: frozen, unknown keys refused, every default the vetted one of its source.
 
     Give each field a `pydantic.Field(description=...)`: it is printed by `rosd-kit components` and ends up in the JSON Schema.
+    `free_on_resume` names the options that a resumed run may change, because they say where and how, not what.
     """
+
+    free_on_resume: ClassVar[frozenset[str]] = frozenset()
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

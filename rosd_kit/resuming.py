@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from rosd_kit.errors import RunError
@@ -13,18 +13,22 @@ FREE = ("steps", "evaluation", "checkpoint", "samples")
 
 
 def check_same(saved: Recipe, recipe: Recipe) -> None:
-    """Raise `RunError` naming each field of `recipe` that would make it another run than the saved one."""
-    before, now = dict(_fixed(saved)), dict(_fixed(recipe))
+    """Raise `RunError` naming each field of `recipe` that would make it another run than the saved one.
+
+    Of a part's options those that its `Config.free_on_resume` names may change too.
+    """
+    free = {f"{kind}.{option}" for kind, choice in recipe.choices() for option in choice.options.free_on_resume}
+    before, now = dict(_fixed(saved, free)), dict(_fixed(recipe, free))
     changed = [name for name in before | now if before.get(name) != now.get(name)]
     if changed:
         listed = ", ".join(f"{name} ({before.get(name)!r} -> {now.get(name)!r})" for name in changed)
         raise RunError(f"--resume: the recipe is not the run's own: {listed}. Only {', '.join(FREE)} may change.")
 
 
-def _fixed(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+def _fixed(recipe: Recipe, free: Collection[str]) -> Iterator[tuple[str, Any]]:
     for field, value in to_values(recipe).items():
         if field not in FREE:
-            yield from _leaves(field, value)
+            yield from (leaf for leaf in _leaves(field, value) if ".".join(leaf[0].split(".")[:2]) not in free)
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:

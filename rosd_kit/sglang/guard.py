@@ -32,16 +32,13 @@ def main(command: list[str]) -> int:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    _signal_all(server.pid, signal.SIGTERM)
+    """Ask the server to end, which then ends its own processes; kill whatever is left of its group."""
+    server.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(GRACE)
-    _signal_all(server.pid, signal.SIGKILL)
-    server.wait()
-
-
-def _signal_all(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ class SGLangEngine(RolloutEngine):
         check: Check = Check()
         """Comparison of engine and trainer."""
 
+    Config.free_on_resume = frozenset(Config.model_fields)
+
     def start(self, student: Student, site: Site | None = None) -> None:
         from rosd_kit.sglang.checks import Checker
         from rosd_kit.sglang.threads import LoopThread

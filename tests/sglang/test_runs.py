@@ -1,0 +1,94 @@
+"""`rosd-kit run` with SGLang from end to end: the same training as with transformers, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rosd_kit.cli import main
+from tests.sglang.conftest import ROOT
+
+#: Next to no chance, so that two engines with other random numbers sample the same; reflections are greedy anyway.
+NEARLY_GREEDY = [
+    "sampling.temperature=0.0001",
+    "gate=all",
+    "demonstration=reference",
+    "group_size=2",
+    "problems_per_step=8",
+    "steps=4",
+    "optimizer.warmup_steps=0",
+    "optimizer.lr=0.001",
+    "evaluation.problems=4",
+    "evaluation.samples=1",
+    "evaluation.temperature=0",
+    "checkpoint.every=1",
+]
+
+
+def words(out: Path, *changes: str) -> list[str]:
+    return ["run", str(ROOT / "recipes/rosd.yaml"), "--out", str(out), "--quiet", *NEARLY_GREEDY, *changes]
+
+
+def run(out: Path, *changes: str) -> Path:
+    """Run in this process and return the run's folder."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words(out, *changes))
+    assert not stopped.value.code
+    return out / "rosd-1"
+
+
+def read(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def test_a_run_trains_as_it_does_with_transformers(server, tmp_path):
+    told = ["train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect"]
+    ours = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=240")
+    theirs = run(tmp_path / "transformers")
+    found, expected = read(ours, "metrics.jsonl"), read(theirs, "metrics.jsonl")
+    assert len(found) == 4
+    for step, wanted in zip(found, expected, strict=True):
+        assert {name: step[name] for name in told} == pytest.approx({name: wanted[name] for name in told}, rel=1e-3)
+        assert step["train/engine_mismatch"] < 1e-4 and step["engine/probe_max"] < 1e-3
+    assert found[0]["train/loss"] > 0 and found[0]["train/weighted_tokens"] > 0
+    assert read(ours, "evaluations.jsonl") == read(theirs, "evaluations.jsonl")
+
+
+def test_a_run_whose_server_is_gone_stops_with_a_message_and_can_go_on(python, server, tmp_path, capsys):
+    folder = run(tmp_path, "steps=2", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=240")
+    there = ["rollout.url=http://127.0.0.1:9", "rollout.patience=1"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--resume", str(folder), "--quiet", "steps=3", *there])
+    said = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == 2 and "no healthy SGLang server at http://127.0.0.1:9 after 1 s" in said
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--resume", str(folder), "--quiet", "steps=3"])
+    assert not stopped.value.code and [step["step"] for step in read(folder, "metrics.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_launched_server_ends_with_the_run(python, tmp_path, sent):
+    changes = ["steps=1000", "evaluation.problems=0", "rollout=sglang", f"rollout.launch.python={python}"]
+    command = [sys.executable, "-m", "rosd_kit", *words(tmp_path, *changes)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "rosd-1/metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not metrics.exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.2)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert any("sglang" in " ".join(child.cmdline()) for child in below)
+    process.send_signal(sent)
+    process.wait(60)
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive
+    if sent == signal.SIGINT:
+        assert list((tmp_path / "rosd-1/checkpoints").iterdir()), "an interrupt finishes the step and saves"
