@@ -7,7 +7,9 @@
     carriers  the three ways weights travel: disk, tensor, distributed
     member    a server that is given the run's weights and mended when it fails
     pool      several of them, and the requests shared out
-    agreement whether engine and trainer compute the same numbers
+    building  all of these from a recipe's options
+    agreement whether two lists of log-probs are the same but for rounding, and what is wrong where they are not
+    checks    when engine and trainer are compared, and on what
 
 Needs the extra `sglang` (httpx). SGLang itself may live in another virtual environment.
 """

@@ -18,6 +18,7 @@ from rosd_kit.sglang.agreement import (
     trainer_logprobs,
 )
 from rosd_kit.sglang.client import Client
+from rosd_kit.sglang.member import Member
 from rosd_kit.sglang.options import Check
 from rosd_kit.sglang.pool import Pool
 from rosd_kit.sglang.threads import LoopThread
@@ -40,8 +41,8 @@ class Checker:
         texts = _probe_texts(self.student.vocabulary)
         trainer = self._trainer([text[:1] for text in texts], [text[1:] for text in texts], 1.0, which)
 
-        async def score(client: Client) -> list[list[float]]:
-            return [await client.score(text) for text in texts]
+        async def score(member: Member) -> list[list[float]]:
+            return [await member.client.score(text) for text in texts]
 
         bound, worst = self._bound(pool), None
         for member, engine in self.loop.run(pool.ask_each(score)):
@@ -85,7 +86,7 @@ class Checker:
             texts = zip(prompts, responses, strict=True)
             return [(await client.score([*p, *r]))[len(p) - 1 :] for p, r in texts]
 
-        labels = {label for _, label in self.loop.run(pool.ask_each(lambda client: client.label()))}
+        labels = {label for _, label in self.loop.run(pool.ask_each(lambda member: member.client.label()))}
         plain = Agreement.of(self.loop.run(pool.ask(scores)), self._trainer(prompts, responses, 1.0, "live"))
         with Expert(self.student.model).active():
             fits = fitting_temperature(engine, self.student.model, prompts, responses)

@@ -18,7 +18,7 @@ def launch_commands(student: Student, launch: Launch, *, folder: Path, colocated
     Raises `EngineError` where the interpreter has no SGLang, `RecipeError` where devices and servers do not match.
     """
     python = launch.python or sys.executable
-    if not has_sglang(python):
+    if not has_sglang(python, launch.env):
         raise EngineError(
             f"rollout.launch.python: {python} has no SGLang. Install sglang there, name an interpreter that has it "
             "(rollout.launch.python=...), or give the address of a running server (rollout.url=...). See docs/sglang.md."

@@ -33,7 +33,10 @@ class Patience:
 
 
 class Member:
-    """A server and what the run knows of it. `epoch` counts how often it was mended; `lost` says why it was given up."""
+    """A server and what the run knows of it.
+
+    `epoch` counts how often it was mended, `starts` how often it began anew; `lost` says why it was given up.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Member:
         self.client = client
         self.server = server
         self.epoch = 0
+        self.starts = 0
         self.lost: str | None = None
         self._carrier = carrier
         self._patience = patience
@@ -67,6 +71,7 @@ class Member:
         """Start the server if it is ours, and wait until it can generate. Raises `EngineError` when it never can."""
         if self.server is not None:
             await asyncio.to_thread(self.server.start)
+        self.starts += 1
         await self._wait(self._patience.ready if self.server else self._patience.back)
         self._facts = await self.client.facts()
 
@@ -89,6 +94,7 @@ class Member:
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal
             except Fault as fault:
+                self._count(f"engine/fault/{fault.kind}", 1)
                 failed = fault
             if await self.mend(weights, failed, epoch):
                 return None
@@ -101,15 +107,17 @@ class Member:
         not mended again. Raises `EngineError` when the server is gone for good.
         """
         async with self._mending:
+            if self.lost is not None:
+                raise EngineError(self.lost)  # nobody waits for it a second time
             if self.epoch != epoch:
                 return True
-            self._count(f"engine/fault/{fault.kind}", 1)
             dead = self.server is not None and not self.server.alive
             if dead or not await self.client.healthy(timeout=_PULSE):
                 await self._revive(fault)
             try:
                 if await self.client.label() != weights.label:
                     self._count("engine/resyncs", 1)
+                    self.starts += 1
                     await self.load(weights)
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.carriers import WeightSet
+from rosd_kit.sglang.carriers import Carrier, WeightSet
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.member import Count, Member
 from rosd_kit.sglang.protocol import Answer, Fault, Refusal
@@ -26,10 +26,18 @@ class Pool:
     """
 
     def __init__(
-        self, members: Sequence[Member], *, concurrency: int, tries: int, count: Count, router: Client | None = None
+        self,
+        members: Sequence[Member],
+        *,
+        carrier: Carrier,
+        concurrency: int,
+        tries: int,
+        count: Count,
+        router: Client | None = None,
     ) -> None:
         self.members = list(members)
         self.weights: WeightSet | None = None
+        self._carrier = carrier
         self._router = router
         self._tries = tries
         self._count = count
@@ -54,10 +62,10 @@ class Pool:
                 self._count("engine/retries", 1)
                 await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** (attempt - 1)))
             member = min(self._living(), key=lambda member: self._busy[member])
-            epoch = member.epoch
             self._busy[member] += 1
             try:
                 async with self._slots[member]:
+                    epoch = member.epoch
                     answer = await question(self._router or member.client)
                     self._check(answer)
                 member.answered()
@@ -65,7 +73,7 @@ class Pool:
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses a request: {refusal}") from refusal
             except Fault as fault:
-                failed = fault
+                failed = self._counted(fault)
             finally:
                 self._busy[member] -= 1
             await self._mend(member, failed, epoch)
@@ -74,27 +82,30 @@ class Pool:
             "rosd-kit run --resume."
         )
 
-    async def ask_each(self, question: Callable[[Client], Awaitable[T]]) -> list[tuple[Member, T]]:
-        """Ask every server the same and return all answers, for what concerns each of them."""
-        return [(member, await self._ask_one(member, question)) for member in self._living()]
+    async def ask_each(self, question: Callable[[Member], Awaitable[T]]) -> list[tuple[Member, T]]:
+        """Ask every server the same and return the answers of all that are not lost, for what concerns each of them."""
+        return [(member, answer) for member in self._living() for answer in await self._ask_one(member, question)]
 
-    async def _ask_one(self, member: Member, question: Callable[[Client], Awaitable[T]]) -> T:
+    async def _ask_one(self, member: Member, question: Callable[[Member], Awaitable[T]]) -> list[T]:
+        """Return a server's answer, or nothing when it is gone for good and others are left."""
         for _ in range(self._tries):
             epoch = member.epoch
             try:
-                return await question(member.client)
+                return [await question(member)]
             except Refusal as refusal:
                 raise EngineError(f"rollout: {member.client.url} refuses: {refusal}") from refusal
             except Fault as fault:
-                failed = fault
-            if self.weights is not None:
-                await member.mend(self.weights, failed, epoch)
+                failed = self._counted(fault)
+            await self._mend(member, failed, epoch)
+            if member.lost is not None:
+                return []
         raise EngineError(f"rollout: {member.client.url} does not answer: {failed}")
 
     async def end(self) -> None:
         """Close all connections and stop the servers that are ours."""
         if self._router is not None:
             await self._router.close()
+        await self._carrier.close()
         await asyncio.gather(*(member.end() for member in self.members), return_exceptions=True)
 
     @property
@@ -117,9 +128,14 @@ class Pool:
         try:
             await work
         except EngineError as error:
-            member.lost = str(error)
-            self._count("engine/lost", 1)
+            if member.lost is None:
+                member.lost = str(error)
+                self._count("engine/lost", 1)
             self._living()
+
+    def _counted(self, fault: Fault) -> Fault:
+        self._count(f"engine/fault/{fault.kind}", 1)
+        return fault
 
     def _living(self) -> list[Member]:
         living = [member for member in self.members if member.lost is None]

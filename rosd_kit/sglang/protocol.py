@@ -94,7 +94,7 @@ def read_answer(payload: Any, prompt_ids: Sequence[int]) -> Answer:
         labels = frozenset(str(span["version"]) for span in spans)
         ids = tuple(int(token) for token in payload["output_ids"])
         read = int(meta["prompt_tokens"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Fault("garbled", f"not an answer to /generate: {error!r}") from error
     if finish == "abort":
         raise Fault("aborted", str(reason.get("message", "")))
@@ -113,7 +113,7 @@ def read_scores(payload: Any, ids: Sequence[int]) -> list[float]:
         triples = payload["meta_info"]["input_token_logprobs"]
         found = [int(token) for _, token, *_ in triples]
         scores = [float(logprob) for logprob, *_ in triples[1:]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Fault("garbled", f"not the scores of a prompt: {error!r}") from error
     # SGLang reports 0 for the last id of the vocabulary, which it takes for the padding of pictures; its score is right.
     if len(found) != len(ids) or any(told not in (sent, 0) for told, sent in zip(found, ids, strict=True)):

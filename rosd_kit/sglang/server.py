@@ -110,10 +110,11 @@ def free_port(host: str) -> int:
         return int(found.getsockname()[1])
 
 
-def has_sglang(python: str) -> bool:
-    """Return whether an interpreter could import SGLang; it is looked for, not imported."""
+def has_sglang(python: str, environment: Mapping[str, str]) -> bool:
+    """Return whether an interpreter could import SGLang in an environment; it is looked for, not imported."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('sglang') is None)"
     try:
-        return subprocess.run([python, "-c", code], capture_output=True, timeout=60).returncode == 0
+        found = subprocess.run([python, "-c", code], capture_output=True, timeout=60, env={**os.environ, **environment})
+        return found.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 from rosd_kit.text.specials import control_tokens
 from rosd_kit.types import Message
+
+#: Whether special tokens mean anything is a state of the tokenizer, which threads share that reflect on different groups.
+_ENCODING = Lock()
 
 
 def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any]) -> tuple[int, ...]:
@@ -15,6 +19,11 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: M
     Where no message holds a special-token string, this is the tokenizer's own chat template, encoded in one piece. Where one
     does, template and contents are encoded apart, and no special id can come out of a content.
     """
+    with _ENCODING:
+        return _encode(tokenizer, messages, template_options)
+
+
+def _encode(tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any]) -> tuple[int, ...]:
     hostile = any(special in message["content"] for special in control_tokens(tokenizer).values() for message in messages)
     if not hostile:
         return _ids(tokenizer, _render(tokenizer, messages, template_options))

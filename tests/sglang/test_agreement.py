@@ -72,7 +72,7 @@ def test_the_first_rollouts_are_compared_and_reported(student, engine_at):
 
 def test_a_perturbed_tensor_is_noticed(student, engine_at, monkeypatch):
     engine = engine_at(student)
-    carry = engine._carrier.carry
+    carry = engine._pool._carrier.carry
 
     async def carry_badly(weights, client, facts):
         def tensors():
@@ -81,7 +81,7 @@ def test_a_perturbed_tensor_is_noticed(student, engine_at, monkeypatch):
 
         return await carry(WeightSet(weights.label, tensors), client, facts)
 
-    monkeypatch.setattr(engine._carrier, "carry", carry_badly)
+    monkeypatch.setattr(engine._pool._carrier, "carry", carry_badly)
     move(student)
     with pytest.raises(EngineError, match="wears the label of the new weights but does not compute with them"):
         engine.sync(student, 1)

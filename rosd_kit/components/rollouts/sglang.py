@@ -8,7 +8,6 @@ rest      the memory of a GPU that trainer and server share changes hands
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 import threading
@@ -17,23 +16,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rosd_kit.contracts import RolloutEngine, Site
-from rosd_kit.errors import EngineError, RecipeError
+from rosd_kit.errors import EngineError
 from rosd_kit.sglang.options import Check, Launch
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
 if TYPE_CHECKING:
-    from rosd_kit.sglang.carriers import Carrier, WeightSet
+    from rosd_kit.sglang.building import Builder
+    from rosd_kit.sglang.carriers import WeightSet
     from rosd_kit.sglang.client import Client
     from rosd_kit.sglang.member import Member
     from rosd_kit.sglang.pool import Pool
     from rosd_kit.sglang.protocol import Answer
-    from rosd_kit.sglang.server import Command
     from rosd_kit.train.student import Student
 
 
@@ -79,9 +78,19 @@ class SGLangEngine(RolloutEngine):
         check: Check = Check()
         """Comparison of engine and trainer."""
 
+        @model_validator(mode="after")
+        def _router_has_servers(self) -> Self:
+            if self.router and not self.url:
+                raise ValueError("router needs url: the servers behind it, to which the weights go")
+            return self
+
     Config.free_on_resume = frozenset(Config.model_fields)
 
+    def wants_initial(self) -> bool:
+        return bool(self.config.initial_url)
+
     def start(self, student: Student, site: Site | None = None) -> None:
+        from rosd_kit.sglang.building import Builder
         from rosd_kit.sglang.checks import Checker
         from rosd_kit.sglang.threads import LoopThread
 
@@ -90,26 +99,42 @@ class SGLangEngine(RolloutEngine):
         self.version = 0
         self._name = secrets.token_hex(4)
         self._numbers: defaultdict[str, float] = defaultdict(float)
-        self._agreed: int | None = None
-        self._resting = False
+        self._compared: set[tuple[int, float]] = set()
+        self._asleep: set[str] = set()
+        self._rested: dict[Member, int] = {}
+        self._closed = False
         self._users = 0
         self._changing = threading.Condition()
-        self._folder = self.site.folder or Path(tempfile.mkdtemp(prefix="rosd-kit-"))
+        self._pools: list[Pool] = []
         self._loop = LoopThread()
         self._checker = Checker(student=student, options=self.config.check, loop=self._loop)
+        builder = Builder(
+            student=student,
+            config=self.config,
+            folder=self.site.folder or Path(tempfile.mkdtemp(prefix="rosd-kit-")),
+            name=self._name,
+            progress=self.site.tell,
+            count=self._count,
+        )
         try:
-            self._carrier = self._choose_carrier()
-            self._pool = self._loop.run(self._gather(_listed(self.config.url)))
+            self._pool = self._begin(builder, _listed(self.config.url), "live")
             initial = _listed(self.config.initial_url)
-            self._initial = self._loop.run(self._gather(initial)) if initial else None
-            self._loop.run(self._pool.begin())
-            if self._initial is not None:
-                self._loop.run(self._initial.begin())
-                self._load(self._initial, "initial")
-            self._load(self._pool, "live")
+            self._initial = self._begin(builder, initial, "initial") if initial else None
         except BaseException:
             self.close()
             raise
+
+    def _begin(self, builder: Builder, urls: Sequence[str], which: Weights) -> Pool:
+        """Return servers that are ready and hold these weights."""
+
+        async def build() -> Pool:
+            self._pools.append(builder.pool(urls, which))
+            await self._pools[-1].begin()
+            return self._pools[-1]
+
+        pool = self._loop.run(build())
+        self._load(pool, which)
+        return pool
 
     def sync(self, student: Student, version: int) -> None:
         self.version = version
@@ -117,7 +142,6 @@ class SGLangEngine(RolloutEngine):
         with self._holding("live"):
             pass
         self._wake("kv_cache")
-        self._resting = False
 
     def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
         found = dict(self.stream(requests, weights=weights))
@@ -139,104 +163,39 @@ class SGLangEngine(RolloutEngine):
             if len(compared) < self.config.check.samples and completion.token_ids:
                 compared.append(completion)
             yield fitting[at], completion
+        if weights == "live" and compared:
+            self._compare_if_due(compared, requests[fitting[0]].sampling.temperature)
+
+    def _compare_if_due(self, completions: Sequence[Completion], temperature: float) -> None:
         every = self.config.check.every
-        due = every > 0 and self.version % every == 0 and self._agreed != self.version
-        if weights == "live" and compared and due:
-            self._agreed = self.version
-            found = self._checker.compare(self._pool, compared, requests[fitting[0]].sampling.temperature)
-            for name in ("greatest", "mean", "ratio_least", "ratio_greatest"):
-                self._numbers[f"engine/mismatch_{name}"] = getattr(found, name)
+        if every == 0 or self.version % every or (self.version, temperature) in self._compared:
+            return
+        self._compared.add((self.version, temperature))
+        found = self._checker.compare(self._pool, completions, temperature)
+        for name in ("greatest", "mean", "ratio_least", "ratio_greatest"):
+            self._numbers[f"engine/mismatch_{name}"] = getattr(found, name)
 
     def rest(self) -> None:
-        if self.config.colocated and not self._resting:
+        if self.config.colocated and not self._asleep:
             self._tell_all("/flush_cache", {})
             self._tell_all("/release_memory_occupation", {"tags": ["kv_cache", "weights"]})
-            self._resting = True
+            self._asleep = {"kv_cache", "weights"}
+            self._rested = {member: member.starts for member in self._pool.members}
 
     def metrics(self) -> Mapping[str, float]:
         numbers, self._numbers = self._numbers, defaultdict(float)
         return dict(numbers)
 
     def close(self) -> None:
-        for pool in (getattr(self, "_pool", None), getattr(self, "_initial", None)):
-            if pool is not None:
-                self._loop.run(pool.end())
-        if hasattr(self, "_carrier"):
-            self._loop.run(self._carrier.close())
+        self._closed = True
+        self._loop.cancel()
+        with self._changing:
+            self._changing.notify_all()
+        while self._pools:
+            self._loop.run(self._pools.pop().end())
         self._loop.close()
 
-    # -- servers
-
-    async def _gather(self, urls: Sequence[str]) -> Pool:
-        """Return the servers at some addresses, or launched ones where there are none."""
-        from rosd_kit.sglang.pool import Pool
-
-        config = self.config
-        members = [self._member(url, None) for url in urls] or [
-            self._member(command.url, command, number) for number, command in enumerate(self._launched())
-        ]
-        router = self._client(config.router) if config.router and urls else None
-        return Pool(members, concurrency=config.concurrency, tries=config.tries, count=self._count, router=router)
-
-    def _member(self, url: str, command: Command | None, number: int = 0) -> Member:
-        from rosd_kit.sglang.member import Member, Patience
-        from rosd_kit.sglang.server import Server
-
-        config = self.config
-        log = self._folder / (f"sglang-{number}.log" if number else "sglang.log")
-        return Member(
-            self._client(url),
-            server=Server(command, log) if command else None,
-            carrier=self._carrier,
-            patience=Patience(ready=config.launch.deadline, back=config.patience, relaunches=config.relaunches),
-            progress=self.site.tell,
-            count=self._count,
-        )
-
-    def _launched(self) -> list[Command]:
-        from rosd_kit.sglang.launching import launch_commands
-
-        config = self.config
-        return launch_commands(
-            self.student, config.launch, folder=self._folder, colocated=config.colocated, api_key=self._api_key()
-        )
-
-    def _client(self, url: str) -> Client:
-        from rosd_kit.sglang.client import Client
-
-        return Client(url, timeout=self.config.timeout, api_key=self._api_key(), any_version=self.config.any_version)
-
-    def _api_key(self) -> str | None:
-        name = self.config.api_key_env
-        if name is not None and not os.environ.get(name):
-            raise RecipeError(f"rollout.api_key_env: the environment has no {name!r}. Set it, or use null.")
-        return os.environ[name] if name is not None else None
-
     # -- weights
-
-    def _choose_carrier(self) -> Carrier:
-        from rosd_kit.sglang import carriers
-
-        config = self.config
-        if config.sync == "tensor":
-            return carriers.TensorCarrier()
-        if config.sync == "distributed":
-            return carriers.DistributedCarrier(host=config.sync_host, device=self.student.device)
-        return carriers.DiskCarrier(self._sync_folder(), self._describe)
-
-    def _describe(self, folder: Path) -> None:
-        self.student.model.config.save_pretrained(folder)
-
-    def _sync_folder(self) -> Path:
-        if self.config.sync_dir:
-            return Path(self.config.sync_dir).absolute() / f"rosd-kit-{self._name}"
-        shared = Path("/dev/shm")
-        needed = 2 * sum(p.nbytes for p in self.student.model.parameters())
-        if shared.is_dir() and os.access(shared, os.W_OK):
-            place = os.statvfs(shared)
-            if place.f_bavail * place.f_frsize > 2 * needed:
-                return shared / f"rosd-kit-{self._name}"
-        return self._folder.absolute() / "weights"
 
     def _weight_set(self, which: Weights) -> WeightSet:
         from rosd_kit.sglang.carriers import WeightSet
@@ -252,7 +211,9 @@ class SGLangEngine(RolloutEngine):
             yield self._initial
             return
         with self._changing:
-            self._changing.wait_for(lambda: self._users == 0 or self._holds(which))
+            self._changing.wait_for(lambda: self._closed or self._users == 0 or self._holds(which))
+            if self._closed:
+                raise EngineError("rollout: the engine was closed.")
             if not self._holds(which):
                 self._load(self._pool, which)
             self._users += 1
@@ -269,16 +230,24 @@ class SGLangEngine(RolloutEngine):
     def _load(self, pool: Pool, which: Weights) -> None:
         self.site.tell("bringing weights to SGLang")
         self._loop.run(pool.load(self._weight_set(which)))
+        self._wake("kv_cache")  # which the probe needs, and the new weights did not
         if self.config.check.probe:
             found = self._checker.probe(pool, which)
             self._numbers["engine/probe_max"] = max(self._numbers["engine/probe_max"], found.greatest)
 
     def _tell_all(self, route: str, payload: object) -> None:
-        self._loop.run(self._pool.ask_each(lambda client: client.post(route, payload)))
+        self._loop.run(self._pool.ask_each(lambda member: member.client.post(route, payload)))
 
     def _wake(self, what: str) -> None:
-        if self.config.colocated and self._resting:
-            self._tell_all("/resume_memory_occupation", {"tags": [what]})
+        """Let the servers take their memory again; one that was started anew meanwhile has never given it away."""
+
+        async def resume(member: Member) -> None:
+            if self._rested.get(member) == member.starts:
+                await member.client.post("/resume_memory_occupation", {"tags": [what]})
+
+        if what in self._asleep:
+            self._loop.run(self._pool.ask_each(resume))
+            self._asleep.discard(what)
 
     # -- requests
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -35,6 +36,8 @@ class DiskCarrier(Carrier):
 
     async def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            self._folder.parent.rmdir()  # if no other carrier uses it
 
     def _write(self, weights: WeightSet) -> Path:
         final = self._folder / f"weights-{weights.label}"

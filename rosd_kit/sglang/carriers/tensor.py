@@ -7,6 +7,7 @@ import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.reduction import ForkingPickler
+from threading import Lock
 from types import SimpleNamespace
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 from rosd_kit.sglang.carriers.base import Bucket, Carrier, WeightSet, bracketed, buckets, marked_last
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import ServerFacts
+
+#: The way to share memory is a setting of the whole process, and several servers are given weights at once.
+_SHARING = Lock()
 
 
 class TensorCarrier(Carrier):
@@ -45,7 +49,7 @@ def _shared(bucket: Bucket) -> tuple[Tensor, str]:
         place = {"start_idx": start, "end_idx": end, "numel": tensor.nbytes}
         entries.append(SimpleNamespace(name=name, shape=tuple(tensor.shape), dtype=tensor.dtype, **place))
         start = end
-    with _by_file_name():
+    with _SHARING, _by_file_name():
         pickled = bytes(ForkingPickler.dumps({"flattened_tensor": flat, "metadata": entries}))
     return flat, base64.b64encode(pickled).decode()
 
