@@ -36,9 +36,13 @@ def python() -> str:
     return find_python()
 
 
+def micro_student() -> Student:
+    return Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)
+
+
 @pytest.fixture
 def student() -> Student:
-    return Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)
+    return micro_student()
 
 
 @pytest.fixture
