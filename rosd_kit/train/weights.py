@@ -48,8 +48,8 @@ def _merged(model: Any, *, adapted: bool) -> NamedTensors:
         merged = weight.detach()
         if adapted and leaf == "weight":
             for adapter in layers[owner].active_adapters:
-                merged = merged + layers[owner].get_delta_weight(adapter).to(merged.dtype)
-        yield f"{owner}.{leaf}", _whole(merged)
+                merged = merged + layers[owner].get_delta_weight(adapter)
+        yield f"{owner}.{leaf}", _whole(merged).to(weight.dtype)
 
 
 def _whole(weight: Tensor) -> Tensor:
