@@ -4,8 +4,8 @@
     python benchmarks/step.py --models micro
 
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
-student forward and backward, teacher forward, clipping, AdamW. TRL's trainer gets no gradient checkpointing and the best
-of several micro-batch sizes; ours is as the recipe has it. SmolLM2's weights are random: time does not depend on them.
+student forward and backward, teacher forward, clipping, AdamW, no gradient checkpointing. Both run with micro-batches of
+several sizes. SmolLM2's weights and samples are random: time does not depend on them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from rosd_kit.parts import WeightedObjective
 from rosd_kit.types import DistillSample, TeacherView
 
 STORE = Path(__file__).parent / "results/step.jsonl"
-SIZES = {"micro": (8, 16, 32, 128), "smollm2-135m": (2, 4, 8)}
+SIZES = {
+    "micro": ("ours-1024", "ours-3072", "ours-16384", "trl-8", "trl-16", "trl-32"),
+    "smollm2-135m": ("ours-512", "ours-1024", "ours-4096", "trl-2", "trl-4", "trl-8"),
+}
 LR = 1e-5
 
 
@@ -56,7 +59,7 @@ def _micro() -> tuple[Any, Any, list[DistillSample]]:
 
 
 def _smollm2(count: int = 8) -> tuple[Any, Any, list[DistillSample]]:
-    """Make samples of the lengths of short reasoning: prompts of 100-200 tokens, responses of 60-250."""
+    """Make one problem's group: a prompt of 150 tokens, one demonstration of 150 for all, responses of 60-250."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from rosd_kit.micro.language import build_tokenizer
@@ -72,12 +75,12 @@ def _smollm2(count: int = 8) -> tuple[Any, Any, list[DistillSample]]:
         length = int(torch.randint(low, high, (1,), generator=generator))
         return tuple(torch.randint(3, 49_152, (length,), generator=generator).tolist())
 
+    prompt, solution = ids(150, 151), ids(150, 151)
     samples = []
-    for index in range(count):
-        prompt, solution, response = ids(100, 200), ids(60, 250), ids(60, 250)
+    for response in [ids(60, 250) for _ in range(count)]:
         samples.append(
             DistillSample(
-                problem_id=str(index),
+                problem_id="one",
                 prompt_ids=prompt,
                 response_ids=response,
                 behaviour_logprobs=(-10.8,) * len(response),
@@ -91,20 +94,17 @@ def _smollm2(count: int = 8) -> tuple[Any, Any, list[DistillSample]]:
     return LlamaForCausalLM(config), build_tokenizer(), samples
 
 
-def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample]) -> Callable[[], float]:
-    """Return a step of rosd-kit, with the parts of `recipes/sdpo.yaml`."""
+def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int) -> Callable[[], float]:
+    """Return a step of rosd-kit with the parts of `recipes/sdpo.yaml`, on micro-batches of so many tokens."""
     from rosd_kit.components.corrections import NoCorrection
     from rosd_kit.components.divergences import JSD
     from rosd_kit.components.objectives import Distill
     from rosd_kit.components.supports import StudentTopK
-    from rosd_kit.plugins import PluginManager
-    from rosd_kit.recipe import load_recipe
-    from rosd_kit.settings import OptimizerSettings
+    from rosd_kit.settings import BatchSettings, OptimizerSettings
     from rosd_kit.train.optimizer import Optimizer
     from rosd_kit.train.scoring import backward_step
 
     parts = LossParts(support=StudentTopK(), divergence=JSD(), correction=NoCorrection())
-    settings = load_recipe("sdpo", registry=PluginManager(selection="builtin").registry).batch
     optimizer = Optimizer(model, OptimizerSettings(lr=LR, warmup_steps=0), steps=1000)
 
     def step() -> float:
@@ -114,7 +114,7 @@ def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample])
             experts=(Expert(teacher),),
             samples=samples,
             objectives=(WeightedObjective(Distill(parts=parts)),),
-            settings=settings,
+            settings=BatchSettings(tokens=tokens),
             pad_id=tokenizer.pad_token_id,
         )
         optimizer.step(report.loss)
@@ -195,18 +195,16 @@ def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[tor
 
 
 def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample]) -> Callable[[], float]:
-    """Return a step of `ours` or of `trl-<micro-batch size>` on copies of the model."""
+    """Return a step of `ours-<tokens>` or `trl-<samples>`, by the size of a micro-batch, on copies of the model."""
     student, teacher = copy.deepcopy(model), copy.deepcopy(model).requires_grad_(False).eval()
-    if name == "ours":
-        return ours(student, teacher, tokenizer, samples)
-    return trl(student, teacher, tokenizer, samples, int(name.removeprefix("trl-")))
+    make, size = name.split("-")
+    return {"ours": ours, "trl": trl}[make](student, teacher, tokenizer, samples, int(size))
 
 
 def measure(which: str, repeats: int) -> dict[str, Any]:
     """Time all programs in turns; tokens are those of the samples, prompts included."""
     model, tokenizer, samples = model_and_samples(which)
-    names = ["ours", *(f"trl-{size}" for size in SIZES[which])]
-    steps = {name: program(name, model, tokenizer, samples) for name in names}
+    steps = {name: program(name, model, tokenizer, samples) for name in SIZES[which]}
     losses = {name: step() for name, step in steps.items()}
     times = take_turns(steps, repeats=repeats)
     tokens = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
