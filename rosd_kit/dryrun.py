@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from rosd_kit.contracts import RolloutEngine
+from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.display.text import harmless
 from rosd_kit.errors import RunError
 from rosd_kit.pipeline import Pipeline
@@ -43,7 +43,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     console = console or Console()
     parts = build_components(recipe, plugins.registry)
     student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in parts), seed=recipe.seed)
-    parts.rollout.start(student)
+    parts.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
     heard = _Listening(parts.rollout)
     pipeline = Pipeline(
         parts=parts,

@@ -101,7 +101,7 @@ def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Di
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
     check_split(student.model)
     parts.teacher.attach(student)
-    parts.rollout.start(student, Site(folder.path, display.phase))
+    parts.rollout.start(student, Site(folder.path, display.waiting))
     pipeline = Pipeline(
         parts=parts,
         engine=parts.rollout,

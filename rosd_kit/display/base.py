@@ -31,6 +31,9 @@ class Display:
     def phase(self, name: str) -> None:
         """The run is now busy with this."""
 
+    def waiting(self, text: str) -> None:
+        """Something takes long, and this is what is waited for; also told before `start`."""
+
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """A step is finished; `step` counts from 1."""
 

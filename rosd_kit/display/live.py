@@ -42,6 +42,9 @@ class LiveDisplay(Display):
     def phase(self, name: str) -> None:
         self.now = name
 
+    def waiting(self, text: str) -> None:
+        self.console.print(Text(harmless(text), style="dim"))
+
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         self.current, self.metrics = step, metrics
         self.success.append(metrics.get("rollout/success", 0.0))

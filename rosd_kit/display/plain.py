@@ -29,6 +29,9 @@ class PlainDisplay(Display):
         for name, fact in facts.items():
             self._say(f"  {name}: {fact}")
 
+    def waiting(self, text: str) -> None:
+        self._say(text)
+
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         spent = time.monotonic() - self.began
         left = spent / max(1, step - self.done) * (self.steps - step)

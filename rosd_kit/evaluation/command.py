@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
@@ -21,7 +22,7 @@ def execute(recipe: Recipe, *, plugins: PluginManager, subject: str, display: Di
     """
     parts = build_components(recipe, plugins.registry)
     student, step = _load(recipe, subject)
-    parts.rollout.start(student)
+    parts.rollout.start(student, Site(listener=display.waiting))
     try:
         results = evaluate_suites(
             task=parts.task,

@@ -17,6 +17,8 @@ Count = Callable[[str, float], None]
 
 #: Seconds within which a living server answers a question about its health, under load too.
 _PULSE = 25.0
+#: Seconds between two lines that say what is waited for.
+_TELLING = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,6 @@ class Member:
 
     async def _revive(self, fault: Fault) -> None:
         if self.server is None:
-            self._progress(f"waiting for {self.client.url} to come back")
             await self._wait(self._patience.back)
             return
         if self._relaunched >= self._patience.relaunches:
@@ -154,6 +155,7 @@ class Member:
     async def _wait(self, seconds: float) -> None:
         """Wait until the server is healthy. Raises `EngineError` when it ends or the time is over."""
         began = time.monotonic()
+        told = -_TELLING
         while not await self.client.healthy(timeout=_PULSE):
             waited = time.monotonic() - began
             if self.server is not None and not self.server.alive:
@@ -163,7 +165,10 @@ class Member:
                 )
             if waited > seconds:
                 raise EngineError(self._too_late(seconds))
-            self._progress(f"waiting for SGLang at {self.client.url} ({waited:.0f} s of {seconds:.0f})")
+            if waited - told >= _TELLING:
+                told = waited
+                log = f", log {self.server.log}" if self.server else ""
+                self._progress(f"waiting for SGLang at {self.client.url} ({waited:.0f} s of at most {seconds:.0f}{log})")
             await asyncio.sleep(0.5)
 
     def _too_late(self, seconds: float) -> str:

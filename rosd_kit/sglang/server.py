@@ -48,6 +48,11 @@ class Command:
                 words += [] if value is True else [str(value)]
         return words
 
+    def __str__(self) -> str:
+        words = self.words()
+        secret = [place + 1 for place, word in enumerate(words) if word.endswith("-key")]
+        return " ".join("***" if place in secret else word for place, word in enumerate(words))
+
 
 class Server:
     """The process of one server, held by a guard that stops it when this process ends in any way."""
@@ -63,7 +68,7 @@ class Server:
         self.stop()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._output = self.log.open("ab")
-        self._output.write(f"\n== {' '.join(self.command.words())}\n".encode())
+        self._output.write(f"\n== {self.command}\n".encode())
         self._output.flush()
         try:
             self._process = subprocess.Popen(

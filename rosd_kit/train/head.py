@@ -169,7 +169,7 @@ def _shares(model: Any, config: Any) -> bool:
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     whole = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
     plain = config._attn_implementation in ("sdpa", "eager") and not getattr(model, "_is_stateful", False)
-    return whole and plain and not getattr(model, "is_gradient_checkpointing", False)
+    return whole and plain and not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def _scale(config: Any) -> float:

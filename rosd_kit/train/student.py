@@ -80,7 +80,8 @@ class Student:
                 f"Allowed: 'micro', {BLANK!r}, a folder with safetensors weights and a tokenizer, or a hub name."
             ) from error
         if settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            # transformers 5.2x renames it
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         if settings.lora is not None:
             model = _with_lora(model, settings.lora, seed)
         return cls(model, tokenizer, settings, keep_initial=keep_initial)

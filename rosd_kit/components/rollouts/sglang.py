@@ -228,7 +228,6 @@ class SGLangEngine(RolloutEngine):
         return self._pool.weights is not None and self._pool.weights.label == self._weight_set(which).label
 
     def _load(self, pool: Pool, which: Weights) -> None:
-        self.site.tell("bringing weights to SGLang")
         self._loop.run(pool.load(self._weight_set(which)))
         self._wake("kv_cache")  # which the probe needs, and the new weights did not
         if self.config.check.probe:

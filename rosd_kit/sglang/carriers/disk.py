@@ -10,6 +10,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from rosd_kit.disk import write_failure
+from rosd_kit.errors import EngineError
 from rosd_kit.sglang.carriers.base import Carrier, WeightSet, buckets
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import ServerFacts
@@ -30,7 +32,7 @@ class DiskCarrier(Carrier):
 
     async def carry(self, weights: WeightSet, client: Client, facts: ServerFacts) -> int:
         async with self._writing:
-            place = await asyncio.to_thread(self._write, weights)
+            place = await asyncio.to_thread(self._written, weights)
         await client.post("/update_weights_from_disk", {"model_path": str(place), "weight_version": weights.label})
         return self._bytes
 
@@ -39,10 +41,22 @@ class DiskCarrier(Carrier):
         with suppress(OSError):
             self._folder.parent.rmdir()  # if no other carrier uses it
 
-    def _write(self, weights: WeightSet) -> Path:
+    def _written(self, weights: WeightSet) -> Path:
         final = self._folder / f"weights-{weights.label}"
-        if final.is_dir():
-            return final
+        if not final.is_dir():
+            try:
+                self._write(weights, final)
+            except Exception as error:
+                why = write_failure(error)
+                if why is None:
+                    raise
+                raise EngineError(
+                    f"rollout.sync_dir: cannot write the weights to {self._folder}: {why}. "
+                    "Name a folder with room for two sets of weights."
+                ) from error
+        return final
+
+    def _write(self, weights: WeightSet, final: Path) -> None:
         aside = self._folder / f"weights-{weights.label}.part"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -56,4 +70,3 @@ class DiskCarrier(Carrier):
         for other in self._folder.glob("weights-*"):
             if other != final:
                 shutil.rmtree(other, ignore_errors=True)
-        return final

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from torch.distributed import distributed_c10d
 from rosd_kit.sglang.carriers.base import Bucket, Carrier, WeightSet, bracketed, buckets, marked_last
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import Fault, ServerFacts
+
+T = TypeVar("T")
 
 _JOINING = timedelta(seconds=60)
 
@@ -64,7 +67,7 @@ class DistributedCarrier(Carrier):
             "backend": backend,
         }
         made, _ = await _both(
-            asyncio.to_thread(_open, self._host, port, size, name, backend),
+            _in_thread(_open, self._host, port, size, name, backend),
             client.post("/init_weights_update_group", invitation),
         )
         self._groups[client] = (name, made)
@@ -90,10 +93,31 @@ class DistributedCarrier(Carrier):
             **({"weight_version": label} if label else {}),
         }
         await _both(
-            asyncio.to_thread(_broadcast, tensors, group),
+            _in_thread(_broadcast, tensors, group),
             client.post("/update_weights_from_distributed", request),
         )
         return sum(tensor.nbytes for tensor in tensors)
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Like `asyncio.to_thread`, but the end of the program does not wait for it: it may wait for a server in vain."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(how: Callable[[Any], None], outcome: object) -> None:
+        if not future.done():
+            how(outcome)
+
+    def run() -> None:
+        try:
+            outcome: tuple[Callable[[Any], None], object] = (future.set_result, work(*arguments))
+        except Exception as error:
+            outcome = (future.set_exception, error)
+        with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="rosd-kit-group", daemon=True).start()
+    return await future
 
 
 async def _both(work: Any, request: Any) -> tuple[Any, Any]:
