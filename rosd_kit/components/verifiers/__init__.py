@@ -1,6 +1,8 @@
 """Verifiers: is the response right?"""
 
 from rosd_kit.components.verifiers.exact import Exact
+from rosd_kit.components.verifiers.mcq import MultipleChoice
 from rosd_kit.components.verifiers.micro import MicroVerifier
+from rosd_kit.components.verifiers.tool_use import ToolUse
 
-COMPONENTS = (Exact, MicroVerifier)
+COMPONENTS = (Exact, MultipleChoice, ToolUse, MicroVerifier)

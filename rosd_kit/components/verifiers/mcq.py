@@ -1,0 +1,66 @@
+"""Multiple choice: one letter in an answer tag or a box."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from pydantic import Field
+
+from rosd_kit.contracts import Verifier
+from rosd_kit.text.tags import read_tag, strip_thinking
+from rosd_kit.types import Problem, Verdict
+
+_BOX = re.compile(r"\\boxed\s*\{")
+#: What may stand around the letter: brackets, a full stop, the marks of bold type and mathematics, `\text{...}`.
+_DRESS = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\b|[\s(){}\[\].:*_$`'\"]")
+
+
+class MultipleChoice(Verifier):
+    """Reads the letter in `<answer>...</answer>` or, without a tag, in the last box; thinking does not count."""
+
+    name = "mcq"
+    provides = frozenset({"feedback"})
+
+    class Config(Verifier.Config):
+        """What an answer may look like."""
+
+        letters: str = Field(default="ABCDEFGHIJ", pattern=r"^[A-Z]{2,}$")
+        """The letters that are options."""
+        tag: str = Field(default="answer", pattern=r"^[a-z_]+$")
+        """Name of the tag around the answer."""
+        boxed: bool = True
+        """Whether a letter in `\\boxed{}` counts where the tag is missing."""
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        said = self._letter(strip_thinking(text))
+        if said is None:
+            feedback = f"No single option was found in <{self.config.tag}>...</{self.config.tag}>."
+            return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
+        success = said == _bare(problem.answer)
+        feedback = f"The answer {said} is {'right' if success else 'wrong'}."
+        return Verdict(score=float(success), success=success, feedback=feedback)
+
+    def _letter(self, text: str) -> str | None:
+        """Return the option that was chosen, or None when there is none or more than one."""
+        found = read_tag(text, self.config.tag)
+        said = found.text
+        if found.status == "missing" and self.config.boxed and (boxes := list(_BOX.finditer(text))):
+            said = _braced(text, boxes[-1].end())
+        letter = _bare(said or "")
+        return letter if len(letter) == 1 and letter in self.config.letters else None
+
+
+def _bare(answer: str) -> str:
+    """Return an answer without its dress: `( **b** ).` is `B`. Full-width letters are letters too."""
+    return _DRESS.sub("", unicodedata.normalize("NFKC", answer[:200])).upper()
+
+
+def _braced(text: str, start: int) -> str:
+    """Return what lies between the brace before `start` and the one that closes it; empty where none does."""
+    depth = 1
+    for place in range(start, min(len(text), start + 200)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[start:place]
+    return ""

@@ -1,0 +1,26 @@
+"""Real rows of the field's files, where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rosd_kit.types import Problem
+
+DATA = Path(__file__).parents[3] / "shared/data"
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a file, or skip."""
+    file = DATA / f"{name}.jsonl"
+    if not file.is_file():
+        pytest.skip(f"{file.name} is not here")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def asking(answer: str) -> Problem:
+    """Return a problem with this answer."""
+    return Problem(id="p", messages=({"role": "user", "content": "?"},), answer=answer)
