@@ -77,6 +77,11 @@ class Component(ABC):
     def __init__(self, config: Any = None) -> None:
         self.config: Any = config if config is not None else self.Config()
 
+    @classmethod
+    def offers(cls, options: Any) -> frozenset[str]:
+        """Return what of `provides` this component brings with these options (an instance of its Config)."""
+        return cls.provides
+
     def wants_initial(self) -> bool:
         """Return whether this component needs the initial weights kept beside the live ones."""
         return False

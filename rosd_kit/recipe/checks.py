@@ -46,8 +46,9 @@ def validated(
 
 def check_capabilities(recipe: Recipe, registry: Registry) -> None:
     """Raise `RecipeError` for every need of a chosen component that no chosen part meets."""
-    chosen = [registry.get(kind, choice.name) for kind, choice in recipe.choices()]
-    provided = frozenset().union(*(cls.provides for cls in chosen))
+    filled = [(registry.get(kind, choice.name), choice.options) for kind, choice in recipe.choices()]
+    chosen = [cls for cls, _ in filled]
+    provided = frozenset().union(*(cls.offers(options) for cls, options in filled))
     provided |= {"lora"} if recipe.model.lora is not None else set()
     provided |= {"group"} if recipe.group_size > 1 else set()
     faults = [

@@ -1,0 +1,160 @@
+"""Where rows come from: a local file of JSON lines, JSON, CSV or Parquet, or a data set of the hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from rosd_kit.contracts import Config
+from rosd_kit.errors import RunError, did_you_mean
+
+Row = Mapping[str, Any]
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+class Source(Config):
+    """A table of rows."""
+
+    path: str
+    """A file (.jsonl, .json, .csv, .tsv, .parquet), a folder that `datasets` saved, or a hub name."""
+    subset: str | None = None
+    """Configuration of a hub data set, where it has several."""
+    split: str = "train"
+    """Split of a hub data set or saved folder; a file has none."""
+    revision: str | None = None
+    """Commit of a hub data set; give one, or the data may change under you."""
+    where: dict[str, Any] = Field(default_factory=dict)
+    """Only rows whose field has this value, or one of these values: `{level: [L3, L4]}`. Dots reach into a field."""
+    limit: int | None = Field(default=None, gt=0)
+    """At most so many rows, the first that fit `where`."""
+
+
+def read_rows(source: Source) -> list[Row]:
+    """Return all rows of a source that fit its `where`. Raises `RunError` when there are none, or it cannot be read."""
+    rows = read_all(source)
+    kept = [row for row in rows if _fits(row, source.where)][: source.limit]
+    if kept:
+        return kept
+    if not rows:
+        raise RunError(f"task.path: {source.path!r} has no rows.")
+    raise RunError(
+        f"task.where: none of the {len(rows)} rows of {source.path!r} has {source.where}. The first row is: {shown(rows[0])}"
+    )
+
+
+def read_all(source: Source) -> Sequence[Row]:
+    """Return every row. Raises `RunError` where the source does not exist or cannot be read."""
+    file = Path(source.path)
+    if file.is_file():
+        return _read_file(file)
+    if file.suffix in SUFFIXES or file.is_absolute() or source.path.startswith("."):
+        if file.is_dir():
+            return _saved(source)
+        near = did_you_mean(file.name, [f.name for f in file.parent.glob("*")] if file.parent.is_dir() else [])
+        raise RunError(f"task.path: there is no file {source.path!r}.{near}")
+    return _saved(source) if file.is_dir() else _of_hub(source)
+
+
+def shown(row: Row) -> str:
+    """Return a row for an error message: its keys and the beginnings of its values."""
+    return "{" + ", ".join(f"{key}: {_brief(value)}" for key, value in row.items()) + "}"
+
+
+def _brief(value: Any) -> str:
+    told = repr(value)
+    return told if len(told) <= 60 else f"{told[:60]}..."
+
+
+def _read_file(file: Path) -> list[Row]:
+    readers = {".jsonl": _json_lines, ".json": _json_list, ".csv": _table, ".tsv": _table, ".parquet": _parquet}
+    reader = readers.get(file.suffix.lower())
+    if reader is None:
+        raise RunError(f"task.path: {file} is none of {', '.join(SUFFIXES)}.")
+    try:
+        rows = list(reader(file))
+    except UnicodeDecodeError as error:
+        raise RunError(f"task.path: {file} is not UTF-8: {error}") from error
+    except (ValueError, OSError, csv.Error) as error:
+        raise RunError(f"task.path: cannot read {file}: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise RunError(f"task.path: row {number} of {file} is {_brief(row)}, not an object with named fields.")
+    return rows
+
+
+def _json_lines(file: Path) -> Iterator[Row]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from error
+
+
+def _json_list(file: Path) -> Iterator[Row]:
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, list):
+        raise ValueError(f"it holds {type(found).__name__}, not a list of rows")
+    yield from found
+
+
+def _table(file: Path) -> Iterator[Row]:
+    csv.field_size_limit(1 << 30)
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        for row in csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True):
+            if None in row or None in row.values():
+                raise ValueError(f"a row has another number of cells than the head: {_brief(row)}")
+            yield row
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    import pyarrow.parquet
+
+    yield from pyarrow.parquet.read_table(file).to_pylist()
+
+
+def _saved(source: Source) -> Sequence[Row]:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        found: Any = load_from_disk(source.path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"task.path: {source.path!r} is not a folder that datasets saved: {error}") from error
+    if isinstance(found, DatasetDict):
+        if source.split not in found:
+            raise RunError(f"task.split: {source.path!r} has no {source.split!r}. Known: {', '.join(found)}")
+        found = found[source.split]
+    return list(found)
+
+
+def _of_hub(source: Source) -> Sequence[Row]:
+    from datasets import load_dataset
+
+    try:
+        found: Any = load_dataset(source.path, source.subset, split=source.split, revision=source.revision)
+    except Exception as error:  # datasets has no common base for what may go wrong
+        raise RunError(
+            f"task.path: cannot load {source.path!r} from the hub ({type(error).__name__}: {str(error)[:400]}). "
+            "Give a local file, or a hub name with its subset and split."
+        ) from error
+    return list(found)
+
+
+def _fits(row: Row, where: Mapping[str, Any]) -> bool:
+    return all(_inside(row, path) in (wanted if isinstance(wanted, list) else [wanted]) for path, wanted in where.items())
+
+
+def _inside(row: Row, path: str) -> Any:
+    value: Any = row
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise RunError(f"task.where: a row has no {path!r}. Its fields: {shown(row)}")
+        value = value[part]
+    return value
