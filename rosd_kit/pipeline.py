@@ -194,7 +194,12 @@ class Pipeline:
     def _gate(self, groups: Sequence[Group], tally: Tally) -> list[tuple[Group, Passed]]:
         passed = []
         for group in groups:
-            decision = self.parts.gate.decide(group)
+            judged = tuple(rollout for rollout in group.rollouts if rollout.verdict.status != "error")
+            if len(judged) < len(group.rollouts):  # a verifier that failed says nothing about the answer
+                tally.add("skip/verifier_error", len(group.rollouts) - len(judged))
+            if not judged:
+                continue
+            decision = self.parts.gate.decide(replace(group, rollouts=judged))
             tally.add(f"gate/{decision.outcome}")
             for p in decision.passed:
                 if group.rollouts[p.index].completion.token_ids:
@@ -245,7 +250,7 @@ class Pipeline:
             teacher_views=views,
             reward=verdict.score,
             success=verdict.success,
-            group_rewards=tuple(r.verdict.score for r in group.rollouts),
+            group_rewards=tuple(r.verdict.score for r in group.rollouts if r.verdict.status != "error"),
             weight=passed.weight,
             route=passed.route,
         )

@@ -76,7 +76,10 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A verifier's judgement. `score` is in [0, 1]; `status` is `ok`, `unparsable` or `error`."""
+    """A verifier's judgement. `score` is in [0, 1]; `status` is `ok`, `unparsable` or `error`.
+
+    `error` means that the verifier itself failed: the rollout is counted and takes no further part, neither right nor wrong.
+    """
 
     score: float
     success: bool

@@ -1,8 +1,9 @@
 """Verifiers: is the response right?"""
 
 from rosd_kit.components.verifiers.exact import Exact
+from rosd_kit.components.verifiers.math import Math
 from rosd_kit.components.verifiers.mcq import MultipleChoice
 from rosd_kit.components.verifiers.micro import MicroVerifier
 from rosd_kit.components.verifiers.tool_use import ToolUse
 
-COMPONENTS = (Exact, MultipleChoice, ToolUse, MicroVerifier)
+COMPONENTS = (Exact, Math, MultipleChoice, ToolUse, MicroVerifier)

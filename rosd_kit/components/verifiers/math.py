@@ -1,0 +1,72 @@
+"""Mathematical answers, compared as expressions by math-verify in processes of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from pydantic import PositiveFloat, PositiveInt
+
+from rosd_kit.contracts import Verifier
+from rosd_kit.errors import RunError
+from rosd_kit.text.tags import strip_thinking
+from rosd_kit.types import Problem, Verdict
+from rosd_kit.workers import Outcome, WorkerPool
+
+#: Only the end of a response can hold its final answer.
+_TAIL = 8000
+
+
+class Math(Verifier):
+    """Compares the final answer with the right one as expressions: 0.5, 1/2 and \\frac{1}{2} are the same (math-verify)."""
+
+    name = "math"
+    provides = frozenset({"feedback"})
+
+    class Config(Verifier.Config):
+        """How long and where answers are compared."""
+
+        deadline: PositiveFloat = 10.0
+        """Seconds for one comparison; a longer one is killed and counts as an error, not as a wrong answer."""
+        workers: PositiveInt = 2
+        """Processes that compare."""
+        memory_mib: PositiveInt = 4096
+        """Most address space of one process."""
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        return self.verify_group(problem, [text])[0]
+
+    def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        asked = [{"right": problem.answer, "said": strip_thinking(text)[-_TAIL:]} for text in texts]
+        return [_verdict(outcome) for outcome in self._pool.map(asked)]
+
+    @cached_property
+    def _pool(self) -> WorkerPool:
+        if importlib.util.find_spec("math_verify") is None:
+            raise RunError('verifier=math needs math-verify, which is not installed. Run: pip install "rosd-kit[math]"')
+        config = self.config
+        return WorkerPool(f"{__name__}:compare", workers=config.workers, deadline=config.deadline, memory_mib=config.memory_mib)
+
+
+def compare(asked: dict[str, str]) -> dict[str, Any]:
+    """Return whether an answer could be read, and whether it is right; runs in a worker, which has the deadline."""
+    from math_verify import parse, verify
+
+    logging.disable(logging.CRITICAL)  # both say that they have no deadline of their own
+    right = parse(f"${asked['right']}$", parsing_timeout=None) or parse(asked["right"], parsing_timeout=None)
+    if not right:
+        raise ValueError(f"the data set's answer {asked['right'][:80]!r} is no mathematical expression")
+    said = parse(asked["said"], parsing_timeout=None)
+    return {"read": bool(said), "right": bool(said) and bool(verify(right, said, timeout_seconds=None))}
+
+
+def _verdict(outcome: Outcome) -> Verdict:
+    if outcome.status != "ok":
+        return Verdict(score=0.0, success=False, status="error", feedback="")
+    if not outcome.value["read"]:
+        return Verdict(score=0.0, success=False, status="unparsable", feedback="No final answer was found.")
+    right = outcome.value["right"]
+    return Verdict(score=float(right), success=right, feedback="" if right else "The final answer is wrong.")

@@ -1,0 +1,62 @@
+"""Mathematical answers: equal expressions, unequal ones, and some that never end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rosd_kit.components.verifiers import Math
+from tests.components.rows import asking
+
+pytest.importorskip("math_verify")
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Math]:
+    made = Math(Math.Config(workers=1, deadline=5))
+    yield made
+    made._pool.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("1/2", r"So it is \boxed{0.5}."),
+        (r"\frac{1}{2}", r"$\frac{2}{4}$"),
+        ("72", "She sold 48 + 24 = 72.\n#### 72"),
+        ("204", r"Thus $m+n=\boxed{204}$."),
+        (r"\{1,2\}", r"\boxed{\{2, 1\}}"),
+        ("x^2+1", r"\boxed{1 + x^2}"),
+        (r"\sqrt{8}", r"<think>\boxed{3}</think> \boxed{2\sqrt{2}}"),
+        ("1000", r"\boxed{1,000}"),
+        ("5", "x" * 1_000_000 + r" \boxed{5}"),
+    ],
+)
+def test_equal(verifier, answer, text):
+    verdict = verifier.verify(asking(answer), text)
+    assert (verdict.success, verdict.score, verdict.status) == (True, 1.0, "ok")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [("1/2", r"\boxed{0.25}"), ("72", r"\boxed{72} no, \boxed{27}"), ("3", r"<think>\boxed{3}</think> \boxed{4}")],
+)
+def test_unequal(verifier, answer, text):
+    verdict = verifier.verify(asking(answer), text)
+    assert (verdict.success, verdict.status) == (False, "ok") and verdict.feedback
+
+
+@pytest.mark.parametrize("text", ["", "I do not know.", r"<think>\boxed{3}", r"\boxed{}"])
+def test_unreadable(verifier, text):
+    assert verifier.verify(asking("3"), text).status == "unparsable"
+
+
+def test_a_comparison_that_never_ends_is_an_error_and_the_others_are_judged(verifier):
+    endless = r"\boxed{9^{9^{9^{9^{9}}}} + 1}"
+    found = verifier.verify_group(asking("3"), [r"\boxed{3}", endless, r"\boxed{4}"])
+    assert [(v.status, v.success) for v in found] == [("ok", True), ("error", False), ("ok", False)]
+
+
+def test_an_answer_of_the_data_that_is_no_expression_is_an_error(verifier):
+    assert verifier.verify(asking(""), r"\boxed{3}").status == "error"
