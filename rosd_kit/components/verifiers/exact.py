@@ -45,14 +45,18 @@ class Exact(Verifier):
             return _compiled(drop).pattern
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        found = re.findall(self.config.pattern, text[-_TAIL:])
-        said, right = self._plain(found[-1] if found else ""), self._plain(problem.answer)
+        said, right = self.answer_of(text), self._plain(problem.answer)
         if not said:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
         success = said == right
         return Verdict(
             score=float(success), success=success, feedback=f"The answer {said!r} is {'right' if success else 'wrong'}."
         )
+
+    def answer_of(self, text: str) -> str:
+        """Return the final answer in its plain form, or an empty string."""
+        found = re.findall(self.config.pattern, text[-_TAIL:])
+        return self._plain(found[-1] if found else "")
 
     def _plain(self, answer: str) -> str:
         answer = " ".join(answer.split()).lstrip(self.config.strip.replace(".", "")).rstrip(self.config.strip)

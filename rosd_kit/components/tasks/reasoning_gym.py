@@ -1,0 +1,107 @@
+"""Procedural problems of reasoning-gym: over a hundred kinds, each seeded and scored by its own rules."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from typing import Any
+
+from pydantic import Field
+
+from rosd_kit.contracts import Config, Task
+from rosd_kit.errors import RunError, did_you_mean
+from rosd_kit.seeds import stable_seed
+from rosd_kit.types import Message, Problem
+
+INSTRUCTION = "Think step by step. Give the final answer inside <answer> and </answer>."
+
+
+class Kind(Config):
+    """One kind of problem."""
+
+    kind: str
+    """Name of a reasoning-gym data set, for example `chain_sum`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Its own options, for example `{min_terms: 3, max_terms: 5}`."""
+    levels: dict[str, int] = Field(default_factory=dict)
+    """Its curriculum: the level of each attribute, counted from 0, for example `{num_terms: 2}`."""
+
+
+class ReasoningGym(Task):
+    """Problems of reasoning-gym, new ones at every step; use it with verifier `reasoning_gym`."""
+
+    name = "reasoning_gym"
+    provides = frozenset({"gym_entry"})
+
+    class Config(Task.Config):
+        """What to train on and what to measure on."""
+
+        train: list[Kind] = Field(min_length=1)
+        """Kinds to train on, in turn; each is also measured, as a suite of its name."""
+        suites: list[Kind] = Field(default_factory=list)
+        """Further kinds to measure on, outside the trained domain."""
+        system: str | None = INSTRUCTION
+        """The system message; null for none."""
+
+    def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
+        kinds = self.config.train
+        numbers = [(kinds[place % len(kinds)], place) for place in range(step * count, (step + 1) * count)]
+        return [self._problem(kind, "train", stable_seed(seed, "train", place), place) for kind, place in numbers]
+
+    def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
+        kinds = {kind.kind: kind for kind in [*self.config.suites, *self.config.train]}
+        order = dict.fromkeys([*self.in_domain_order(), *kinds])
+        return {
+            name: [self._problem(kinds[name], "test", stable_seed(seed, "test", place), place) for place in range(count)]
+            for name in order
+        }
+
+    def in_domain_order(self) -> list[str]:
+        """Return the trained kinds, in the recipe's order."""
+        return [kind.kind for kind in self.config.train]
+
+    def in_domain(self) -> frozenset[str]:
+        return frozenset(self.in_domain_order())
+
+    def _problem(self, kind: Kind, part: str, seed: int, place: int) -> Problem:
+        (entry,) = make_dataset(kind, seed % (1 << 31), 1)
+        system: list[Message] = [{"role": "system", "content": self.config.system}] if self.config.system else []
+        return Problem(
+            id=f"{kind.kind}-{part}-{place}",
+            suite=kind.kind,
+            messages=(*system, {"role": "user", "content": entry["question"]}),
+            answer=str(entry["answer"]),
+            meta={"kind": kind.kind, "entry": entry},
+        )
+
+
+def make_dataset(kind: Kind, seed: int, size: int) -> Any:
+    """Return `size` entries of a kind. Raises `RunError` for a kind, option or level that does not exist."""
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise RunError('task=reasoning_gym needs reasoning-gym. Run: pip install "rosd-kit[gym]"')
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if kind.kind not in DATASETS:
+        near = did_you_mean(kind.kind, DATASETS) or f" Known: {', '.join(sorted(DATASETS))}"
+        raise RunError(f"task.train: reasoning-gym has no {kind.kind!r}.{near}")
+    try:
+        options = {**_levelled(kind.kind, tuple(sorted(kind.levels.items()))), **kind.options}
+        return reasoning_gym.create_dataset(kind.kind, seed=seed, size=size, **options)
+    except (TypeError, AssertionError, ValueError, KeyError) as error:
+        known = sorted(vars(DATASETS[kind.kind][1]())) if not kind.levels else "see its curriculum"
+        raise RunError(f"task.train: {kind.kind} refuses {kind.options or kind.levels}: {error}. Options: {known}") from error
+
+
+@lru_cache(maxsize=256)
+def _levelled(kind: str, levels: tuple[tuple[str, int], ...]) -> dict[str, Any]:
+    """Return the options that a kind's curriculum gives at some levels."""
+    if not levels:
+        return {}
+    from reasoning_gym.factory import create_curriculum
+
+    curriculum = create_curriculum(kind)
+    for attribute, level in levels:
+        curriculum.set_attr_level(attribute, level)
+    found = vars(curriculum.generate_configuration())
+    return {name: value for name, value in found.items() if name not in ("seed", "size")}

@@ -1,0 +1,77 @@
+"""Problems of reasoning-gym: seeded, scored, and refused with a hint where they do not exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from rosd_kit.errors import RecipeError, RunError
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import load_recipe
+
+reasoning_gym = pytest.importorskip("reasoning_gym")
+
+from rosd_kit.components.tasks import ReasoningGym  # noqa: E402
+from rosd_kit.components.verifiers import GymVerifier  # noqa: E402
+
+
+def task(*kinds: dict, **options) -> ReasoningGym:
+    return ReasoningGym(ReasoningGym.Config(train=list(kinds) or [{"kind": "chain_sum"}], **options))
+
+
+def test_problems_are_new_at_every_step_and_the_same_for_a_seed():
+    found = task({"kind": "chain_sum"}, {"kind": "leg_counting"})
+    first, second = (found.train_batch(step=step, count=4, seed=0) for step in (0, 1))
+    assert [p.suite for p in first] == ["chain_sum", "leg_counting"] * 2
+    assert len({p.messages[-1]["content"] for p in first + second}) == 8 and len({p.id for p in first + second}) == 8
+    assert found.train_batch(step=0, count=4, seed=0) == first != found.train_batch(step=0, count=4, seed=1)
+
+
+def test_trained_kinds_are_measured_first_and_others_are_out_of_domain():
+    found = task(suites=[{"kind": "leg_counting"}])
+    measured = found.suites(count=3, seed=0)
+    assert list(measured) == ["chain_sum", "leg_counting"] and found.in_domain() == {"chain_sum"}
+    trained = {p.messages[-1]["content"] for p in found.train_batch(step=0, count=50, seed=0)}
+    assert not trained & {p.messages[-1]["content"] for p in measured["chain_sum"]}
+
+
+@pytest.mark.parametrize("kind", ["chain_sum", "leg_counting", "letter_counting", "number_sorting"])
+def test_the_right_answer_is_right_and_another_is_not(kind):
+    verifier = GymVerifier()
+    for problem in task({"kind": kind}).train_batch(step=0, count=5, seed=0):
+        assert verifier.verify(problem, f"<answer>{problem.answer}</answer>").success
+        wrong = verifier.verify(problem, "<answer>no such answer</answer>")
+        assert not wrong.success and 0 <= wrong.score < 0.99
+        assert verifier.verify(problem, problem.answer).status == "unparsable"
+
+
+def test_options_and_curricula():
+    two = task({"kind": "chain_sum", "options": {"min_terms": 2, "max_terms": 2}}).train_batch(step=0, count=9, seed=0)
+    assert all(problem.meta["entry"]["metadata"]["num_terms"] == 2 for problem in two)
+    easy = task({"kind": "chain_sum", "levels": {"num_terms": 0}}).train_batch(step=0, count=9, seed=0)
+    hard = task({"kind": "chain_sum", "levels": {"num_terms": 3}}).train_batch(step=0, count=9, seed=0)
+    assert max(map(terms, easy)) < max(map(terms, hard))
+
+
+def terms(problem) -> int:
+    return int(problem.meta["entry"]["metadata"]["num_terms"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ({"kind": "chain_sums"}, "no 'chain_sums'. Did you mean 'chain_sum'?"),
+        ({"kind": "chain_sum", "options": {"min_trms": 2}}, "unexpected keyword argument 'min_trms'.*'min_terms'"),
+        ({"kind": "chain_sum", "options": {"min_terms": 9, "max_terms": 2}}, "max_terms must be >= min_terms"),
+        ({"kind": "chain_sum", "levels": {"nothing": 1}}, "chain_sum refuses"),
+    ],
+)
+def test_what_does_not_exist_is_told(kind, told):
+    with pytest.raises(RunError, match=told):
+        task(kind).train_batch(step=0, count=1, seed=0)
+
+
+def test_the_verifier_needs_the_task():
+    registry = PluginManager(selection="builtin").registry
+    with pytest.raises(RecipeError, match=r"verifier: 'reasoning_gym' needs 'gym_entry'(.|\n)*task reasoning_gym"):
+        load_recipe("rosd", ["verifier=reasoning_gym"], registry=registry)
+    load_recipe("rosd", ["verifier=reasoning_gym", "task=reasoning_gym", "task.train=[{kind: chain_sum}]"], registry=registry)
