@@ -86,8 +86,11 @@ class Client:
         return read_scores(await self.post("/generate", payload), ids)
 
     async def get(self, route: str) -> Any:
-        """Return what a route says."""
-        return await self._request("GET", route)
+        """Return the facts that a route tells."""
+        answer = await self._request("GET", route)
+        if not isinstance(answer, dict):
+            raise Fault("garbled", f"{self.url}{route}: not a JSON object: {_brief(str(answer))}")
+        return answer
 
     async def post(self, route: str, payload: object) -> Any:
         """Send something to a route and return its answer; an answer that says `success: false` is a `Refusal`."""

@@ -17,6 +17,8 @@ Count = Callable[[str, float], None]
 
 #: Seconds within which a living server answers a question about its health, under load too.
 _PULSE = 25.0
+#: Seconds between two looks at a server that is waited for.
+_POLL = 0.5
 #: Seconds between two lines that say what is waited for.
 _TELLING = 15.0
 
@@ -62,6 +64,7 @@ class Member:
         self._facts: ServerFacts | None = None
         self._mending = asyncio.Lock()
         self._relaunched = 0
+        self._label: str | None = None
 
     @property
     def facts(self) -> ServerFacts:
@@ -75,7 +78,13 @@ class Member:
             await asyncio.to_thread(self.server.start)
         self.starts += 1
         await self._wait(self._patience.ready if self.server else self._patience.back)
-        self._facts = await self.client.facts()
+        try:
+            self._facts = await self.client.facts()
+        except (Fault, Refusal) as error:
+            raise EngineError(
+                f"rollout: {self.client.url} does not say what it is: {error}. Is it an SGLang server, and is "
+                "rollout.api_key_env right?"
+            ) from error
 
     async def load(self, weights: WeightSet) -> None:
         """Bring weights to the server and check that it says it has them. Raises `Fault` or `Refusal`."""
@@ -84,6 +93,7 @@ class Member:
         label = await self.client.label()
         if label != weights.label:
             raise Fault("stale", f"{self.client.url} says it holds {label!r} after it was given {weights.label!r}")
+        self._label = label
         self._count("engine/sync_seconds", time.perf_counter() - began)
         self._count("engine/sync_mib", sent / 2**20)
 
@@ -117,9 +127,10 @@ class Member:
             if dead or not await self.client.healthy(timeout=_PULSE):
                 await self._revive(fault)
             try:
-                if await self.client.label() != weights.label:
+                label = await self.client.label()
+                if label != weights.label:
                     self._count("engine/resyncs", 1)
-                    self.starts += 1
+                    self.starts += label != self._label  # what it was never given, it began with
                     await self.load(weights)
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal
@@ -150,7 +161,12 @@ class Member:
         self._relaunched += 1
         self._count("engine/relaunches", 1)
         self._progress(f"starting the SGLang server again ({self._relaunched} of {self._patience.relaunches})")
-        await self.begin()
+        try:
+            await self.begin()
+        except EngineError:
+            if self.server.alive or self._relaunched >= self._patience.relaunches:
+                raise
+            await self._revive(fault)  # it ended at once, say because its memory was not free yet
 
     async def _wait(self, seconds: float) -> None:
         """Wait until the server is healthy. Raises `EngineError` when it ends or the time is over."""
@@ -169,7 +185,7 @@ class Member:
                 told = waited
                 log = f", log {self.server.log}" if self.server else ""
                 self._progress(f"waiting for SGLang at {self.client.url} ({waited:.0f} s of at most {seconds:.0f}{log})")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_POLL)
 
     def _too_late(self, seconds: float) -> str:
         text = f"rollout: no healthy SGLang server at {self.client.url} after {seconds:.0f} s. "

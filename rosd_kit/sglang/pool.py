@@ -60,7 +60,7 @@ class Pool:
         for attempt in range(self._tries):
             if attempt:
                 self._count("engine/retries", 1)
-                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** (attempt - 1)))
+                await _pause(attempt)
             member = min(self._living(), key=lambda member: self._busy[member])
             self._busy[member] += 1
             try:
@@ -88,7 +88,9 @@ class Pool:
 
     async def _ask_one(self, member: Member, question: Callable[[Member], Awaitable[T]]) -> list[T]:
         """Return a server's answer, or nothing when it is gone for good and others are left."""
-        for _ in range(self._tries):
+        for attempt in range(self._tries):
+            if attempt:
+                await _pause(attempt)
             epoch = member.epoch
             try:
                 return [await question(member)]
@@ -145,3 +147,7 @@ class Pool:
                 + "\nNo server is left. What was saved stays; mend the server and go on with rosd-kit run --resume."
             )
         return living
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** (attempt - 1)))

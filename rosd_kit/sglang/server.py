@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import IO
 from rosd_kit.errors import EngineError
 
 _GUARD = Path(__file__).with_name("guard.py")
+_PORTS = range(20000, 32768)
 
 Argument = bool | int | float | str
 
@@ -109,10 +111,16 @@ class Server:
 
 
 def free_port(host: str) -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind((host, 0))
-        return int(found.getsockname()[1])
+    """Return a port that nobody listens on.
+
+    It lies below the ports that Linux gives to whoever asks for any: a server listens long after its port was chosen, and
+    opens a dozen others before.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as found, suppress(OSError):
+            found.bind((host, port))
+            return port
+    raise EngineError(f"rollout.launch.host: cannot listen on {host!r}. Name an address of this machine.")
 
 
 def has_sglang(python: str, environment: Mapping[str, str]) -> bool:
