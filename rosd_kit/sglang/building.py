@@ -85,11 +85,11 @@ class Builder:
             return TensorCarrier()
         if self.config.sync == "distributed":
             return DistributedCarrier(host=self.config.sync_host, device=self.student.device)
-        return DiskCarrier(self._sync_folder() / purpose, self.student.model.config.save_pretrained)
+        return DiskCarrier(self._sync_folder(purpose), self.student.model.config.save_pretrained)
 
-    def _sync_folder(self) -> Path:
+    def _sync_folder(self, purpose: str) -> Path:
         """Return where weights are laid for servers: in memory where two sets of them fit twice over."""
-        name = f"rosd-kit-{self.name}"
+        name = f"rosd-kit-{self.name}-{purpose}"
         if self.config.sync_dir:
             return Path(self.config.sync_dir).absolute() / name
         if _MEMORY_BACKED.is_dir() and os.access(_MEMORY_BACKED, os.W_OK):

@@ -34,6 +34,8 @@ def main(command: list[str]) -> int:
 def _stop(server: subprocess.Popen[bytes]) -> None:
     """Ask the server to end, which then ends its own processes; kill whatever is left of its group."""
     server.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGCONT)  # a stopped process hears nothing
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(GRACE)
     with contextlib.suppress(ProcessLookupError):

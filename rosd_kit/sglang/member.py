@@ -79,12 +79,21 @@ class Member:
         self.starts += 1
         await self._wait(self._patience.ready if self.server else self._patience.back)
         try:
-            self._facts = await self.client.facts()
+            self._facts = await self._ask_facts()
         except (Fault, Refusal) as error:
             raise EngineError(
                 f"rollout: {self.client.url} does not say what it is: {error}. Is it an SGLang server, and is "
                 "rollout.api_key_env right?"
             ) from error
+
+    async def _ask_facts(self) -> ServerFacts:
+        """Ask what the server is; one that has just become healthy may still refuse once or twice."""
+        for _ in range(3):
+            try:
+                return await self.client.facts()
+            except Fault:
+                await asyncio.sleep(_POLL)
+        return await self.client.facts()
 
     async def load(self, weights: WeightSet) -> None:
         """Bring weights to the server and check that it says it has them. Raises `Fault` or `Refusal`."""

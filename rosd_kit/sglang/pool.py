@@ -41,8 +41,9 @@ class Pool:
         self._router = router
         self._tries = tries
         self._count = count
-        self._slots = {member: asyncio.Semaphore(concurrency) for member in members}
+        self._concurrency = concurrency
         self._busy = dict.fromkeys(members, 0)
+        self._changed = asyncio.Condition()
 
     async def begin(self) -> None:
         """Make all servers ready."""
@@ -61,13 +62,11 @@ class Pool:
             if attempt:
                 self._count("engine/retries", 1)
                 await _pause(attempt)
-            member = min(self._living(), key=lambda member: self._busy[member])
-            self._busy[member] += 1
+            member = await self._take()
+            epoch = member.epoch
             try:
-                async with self._slots[member]:
-                    epoch = member.epoch
-                    answer = await question(self._router or member.client)
-                    self._check(answer)
+                answer = await question(self._router or member.client)
+                self._check(answer)
                 member.answered()
                 return answer
             except Refusal as refusal:
@@ -75,12 +74,27 @@ class Pool:
             except Fault as fault:
                 failed = self._counted(fault)
             finally:
-                self._busy[member] -= 1
+                await self._give_back(member)
             await self._mend(member, failed, epoch)
         raise EngineError(
             f"rollout: a request failed {self._tries} times; the last time: {failed}. What was saved stays; go on with "
             "rosd-kit run --resume."
         )
+
+    async def _take(self) -> Member:
+        """Wait for a server with room for one more request, and take that room; the one with the least to do goes first."""
+        async with self._changed:
+            while True:
+                member = min(self._living(), key=lambda member: self._busy[member])
+                if self._busy[member] < self._concurrency:
+                    self._busy[member] += 1
+                    return member
+                await self._changed.wait()
+
+    async def _give_back(self, member: Member) -> None:
+        async with self._changed:
+            self._busy[member] -= 1
+            self._changed.notify_all()
 
     async def ask_each(self, question: Callable[[Member], Awaitable[T]]) -> list[tuple[Member, T]]:
         """Ask every server the same and return the answers of all that are not lost, for what concerns each of them."""
@@ -133,6 +147,8 @@ class Pool:
             if member.lost is None:
                 member.lost = str(error)
                 self._count("engine/lost", 1)
+            async with self._changed:
+                self._changed.notify_all()
             self._living()
 
     def _counted(self, fault: Fault) -> Fault:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.carriers import DiskCarrier, WeightSet, distributed, tensor
 from rosd_kit.sglang.carriers.base import buckets, marked_last
+from rosd_kit.sglang.carriers.scratch import Scratch
 from rosd_kit.sglang.client import Client
 from tests.rollouts_sglang import fake
 from tests.rollouts_sglang.asking import expected, ids, requests_for, train
@@ -148,7 +151,7 @@ def weight_set(label, count):
 
 
 def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tmp_path):
-    folder, asked, written = tmp_path / "weights", [], []
+    folder, asked, written = tmp_path / "rosd-kit-test", [], []
 
     class Told(Client):
         async def post(self, route, payload):
@@ -161,8 +164,8 @@ def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tm
         (folder / "weights-a.part").mkdir(parents=True)
         for label in ("a", "a", "b"):
             await asyncio.gather(*(carrier.carry(weight_set(label, written), client, None) for client in clients))
-            assert [place.name for place in folder.iterdir()] == [f"weights-{label}"]
-            (whole,) = folder.iterdir()
+            (whole,) = folder.glob("weights-*")
+            assert whole.name == f"weights-{label}"
             assert {file.suffix for file in whole.iterdir()} == {".json", ".safetensors"}
         await carrier.close()
         await asyncio.gather(*(client.close() for client in clients))
@@ -172,6 +175,24 @@ def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tm
     assert route == "/update_weights_from_disk"
     assert [(label, path) for _, label, path in asked] == [(x, str(folder / f"weights-{x}")) for x in "aaaaaabbb"]
     assert written == ["a", "b"] and not folder.exists()
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path):
+    held, abandoned, stranger = (tmp_path / name for name in ("rosd-kit-held", "rosd-kit-abandoned", "other"))
+    living = Scratch(held)
+    living.open()
+    script = (
+        "import os; from pathlib import Path; from rosd_kit.sglang.carriers.scratch import Scratch\n"
+        f"Scratch(Path({str(abandoned)!r})).open(); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    stranger.mkdir()
+    assert abandoned.is_dir()
+    mine = Scratch(tmp_path / "rosd-kit-mine")
+    assert mine.open() == mine.open()
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["other", "rosd-kit-held", "rosd-kit-mine"]
+    mine.close(), living.close()
+    assert [place.name for place in tmp_path.iterdir()] == ["other"]
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(serve, engine_at, tmp_path):

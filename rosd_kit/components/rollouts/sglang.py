@@ -106,12 +106,13 @@ class SGLangEngine(RolloutEngine):
         self._users = 0
         self._changing = threading.Condition()
         self._pools: list[Pool] = []
+        self._temporary = tempfile.TemporaryDirectory(prefix="rosd-kit-")
         self._loop = LoopThread()
         self._checker = Checker(student=student, options=self.config.check, loop=self._loop)
         builder = Builder(
             student=student,
             config=self.config,
-            folder=self.site.folder or Path(tempfile.mkdtemp(prefix="rosd-kit-")),
+            folder=self.site.folder or Path(self._temporary.name),
             name=self._name,
             progress=self.site.tell,
             count=self._count,
@@ -194,6 +195,7 @@ class SGLangEngine(RolloutEngine):
         while self._pools:
             self._loop.run(self._pools.pop().end())
         self._loop.close()
+        self._temporary.cleanup()
 
     # -- weights
 

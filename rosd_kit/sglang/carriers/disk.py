@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from rosd_kit.disk import write_failure
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.carriers.base import Carrier, WeightSet, buckets
+from rosd_kit.sglang.carriers.scratch import Scratch
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import ServerFacts
 
@@ -21,11 +21,13 @@ class DiskCarrier(Carrier):
     """Writes safetensors beside the final name, renames them, and tells the server to load them.
 
     One set of weights is written once, however many servers load it; the one before is deleted when a new one is there.
-    `folder` is the carrier's own and goes with it; `describe` writes the model's configuration into a folder.
+    `folder` is the carrier's own, its name begins with `rosd-kit-`, and it goes with the carrier; `describe` writes the
+    model's configuration into a folder.
     """
 
     def __init__(self, folder: Path, describe: Callable[[Path], None]) -> None:
         self._folder = folder
+        self._scratch = Scratch(folder)
         self._describe = describe
         self._writing = asyncio.Lock()
         self._bytes = 0
@@ -37,9 +39,7 @@ class DiskCarrier(Carrier):
         return self._bytes
 
     async def close(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        with suppress(OSError):
-            self._folder.parent.rmdir()  # if no other carrier uses it
+        self._scratch.close()
 
     def _written(self, weights: WeightSet) -> Path:
         final = self._folder / f"weights-{weights.label}"
@@ -57,9 +57,9 @@ class DiskCarrier(Carrier):
         return final
 
     def _write(self, weights: WeightSet, final: Path) -> None:
-        aside = self._folder / f"weights-{weights.label}.part"
+        aside = self._scratch.open() / f"weights-{weights.label}.part"
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        aside.mkdir()
         self._describe(aside)
         self._bytes = 0
         for number, bucket in enumerate(buckets(weights.tensors()), start=1):
