@@ -28,7 +28,7 @@ from rosd_kit.types import DistillSample, TeacherView
 STORE = Path(__file__).parent / "results/step.jsonl"
 SIZES = {
     "micro": ("ours-1024", "ours-3072", "ours-16384", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-512", "ours-1024", "ours-4096", "trl-2", "trl-4", "trl-8"),
+    "smollm2-135m": ("ours-512", "ours-1024", "trl-2", "trl-4"),
 }
 LR = 1e-5
 
