@@ -1,10 +1,11 @@
-"""Puts what the benchmarks of the engine measured into benchmarks/RESULTS.md.
+"""Puts what the benchmarks measured into benchmarks/RESULTS.md: the loss and scoring engine's, and those of rollouts.
 
 python benchmarks/report.py
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from harness import table
 
 HERE = Path(__file__).parent
 PAGE = HERE / "RESULTS.md"
-BEGIN, END = "<!-- tables: python benchmarks/report.py -->", "<!-- end of tables -->"
+PLACES = {
+    "engine": ("<!-- tables: python benchmarks/report.py -->", "<!-- end of tables -->"),
+    "rollouts": ("<!-- tables: python benchmarks/report.py rollouts -->", "<!-- end of rollouts -->"),
+}
 Row = dict[str, Any]
 
 
@@ -100,8 +104,39 @@ def phases() -> list[str]:
     return [told, "", table(["phase", "seconds", "floor", "floor / seconds"], cells)]
 
 
-def main() -> None:
-    parts = [
+def rollouts(device: str) -> list[str]:
+    """Return the tables of both engines' speed and of the ways of weights; the newest row of each model counts."""
+    newest = {row["model"]: row for row in rows(f"rollouts-{device}")}
+    if not newest:
+        return ["Not measured yet."]
+    some = next(iter(newest.values()))
+    speeds, transfers = [], []
+    for model, row in newest.items():
+        size = row["bytes"] / 1e9
+        found = {name: row["tokens"][name] / time["median"] for name, time in row["rollouts"].items()}
+        for name, speed in found.items():
+            ratio = f"{speed / found['transformers']:.2f} x transformers" if name == "sglang" else ""
+            speeds.append([model, name, f"{row['tokens'][name]:,.0f}", _spread(row["rollouts"][name]), f"{speed:,.0f}", ratio])
+        for way, time in row["sync"].items():
+            transfers.append([model, f"{size:.4f}", way, _spread(time), f"{time['median'] / size:.1f}"])
+        transfers += [[model, f"{size:.4f}", way, f"failed: {why}", ""] for way, why in row.get("failed", {}).items()]
+    told = f"On {some['machine']}; SGLang {some['sglang']}, {some['dtype']}, {some['requests']} requests."
+    return [
+        told,
+        "",
+        table(["model", "engine", "tokens", "seconds (least .. greatest)", "tokens/s", ""], speeds),
+        "",
+        table(["model", "GB", "way", "seconds (least .. greatest)", "seconds/GB"], transfers),
+    ]
+
+
+def _spread(time: dict[str, float]) -> str:
+    return f"{time['median']:.3g} ({time['least']:.3g} .. {time['greatest']:.3g})"
+
+
+def engine_parts() -> list[str]:
+    """Return what stands between the marks of the loss and scoring engine."""
+    return [
         "### The loss alone, CPU",
         *losses("cpu"),
         "",
@@ -116,9 +151,23 @@ def main() -> None:
         "### A step of `rosd` on the embedded model",
         *phases(),
     ]
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n\n{END}{rest.partition(END)[2]}")
-    print(f"wrote the tables of {PAGE.name}")
+
+
+def rollout_parts() -> list[str]:
+    """Return what stands between the marks of rollouts and transfers."""
+    return ["### CPU", *rollouts("cpu"), "", "### GPU", *rollouts("cuda")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=tuple(PLACES), help="both, if it is left out")
+    asked = parser.parse_args().what
+    for what in [asked] if asked else PLACES:
+        begin, end = PLACES[what]
+        parts = engine_parts() if what == "engine" else rollout_parts()
+        before, _, rest = PAGE.read_text().partition(begin)
+        PAGE.write_text(f"{before}{begin}\n\n" + "\n".join(parts) + f"\n\n{end}{rest.partition(end)[2]}")
+        print(f"wrote the tables of {what} in {PAGE.name}")
 
 
 if __name__ == "__main__":
