@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a connection may take to open.
 CONNECT = 5.0
+#: Seconds within which a server's last requests end.
+_IDLE = 30.0
 _MAY_PASS = frozenset({429, 500, 502, 503, 504})
 
 
@@ -84,6 +86,13 @@ class Client:
             "logprob_start_len": 0,
         }
         return read_scores(await self.post("/generate", payload), ids)
+
+    async def forget(self) -> None:
+        """Have the server drop its cache of keys and values; it waits until no request is under way, its own included."""
+        try:
+            await self.post(f"/flush_cache?timeout={_IDLE:g}", {})
+        except Refusal as refusal:
+            raise Fault("unavailable", str(refusal)) from refusal
 
     async def get(self, route: str) -> Any:
         """Return the facts that a route tells."""

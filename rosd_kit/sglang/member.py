@@ -99,6 +99,7 @@ class Member:
         """Bring weights to the server and check that it says it has them. Raises `Fault` or `Refusal`."""
         began = time.perf_counter()
         sent = await self._carrier.carry(weights, self.client, self.facts)
+        await self.client.forget()  # what it computed with the weights before
         label = await self.client.label()
         if label != weights.label:
             raise Fault("stale", f"{self.client.url} says it holds {label!r} after it was given {weights.label!r}")

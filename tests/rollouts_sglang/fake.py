@@ -231,6 +231,8 @@ class FakeServer:
     def _updated(self, load: Callable[[Any], None], what: object, payload: Payload) -> Payload:
         if "weights" in self.released:
             self._crash("asked to load weights without memory for them")
+        if payload.get("flush_cache", True):
+            self._crash("asked to flush within an update: any request, such as one for health, ends a real server then")
         with self._changing:
             load(what)
             self.label = payload.get("weight_version") or self.label
@@ -303,15 +305,19 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *values: object) -> None:
         """Write no log."""
 
+    @property
+    def _route(self) -> str:
+        return self.path.partition("?")[0]
+
     def _serve(self, payload: Payload) -> None:
         fake = self.server.fake
-        fault = fake.fault(self.path, payload)
+        fault = fake.fault(self._route, payload)
         if isinstance(fault, int | str):
-            fake.heard.append(Heard(self.path, payload, self.headers["authorization"]))
+            fake.heard.append(Heard(self._route, payload, self.headers["authorization"]))
             self.spoil(fault)
             return
         try:
-            answer = fake.answer(self.path, payload, self.headers["authorization"])
+            answer = fake.answer(self._route, payload, self.headers["authorization"])
             if fault is not None:
                 answer = fault(fake, answer if isinstance(answer, dict) else {})
         except Refused as refused:

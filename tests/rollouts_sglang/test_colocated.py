@@ -30,6 +30,7 @@ def test_memory_is_given_away_and_taken_back_around_the_new_weights(serve, engin
             ("/release_memory_occupation", "kv_cache", "weights"),
             ("/resume_memory_occupation", "weights"),
             ("/update_weights_from_disk",),
+            ("/flush_cache",),
             ("/resume_memory_occupation", "kv_cache"),
         ]
         assert ids(engine.generate(requests)) == expected(student, requests)
@@ -48,7 +49,7 @@ def test_with_memory_of_its_own_a_server_is_left_alone(serve, engine_at, student
     engine = engine_at(server)
     engine.rest()
     engine.sync(student, 1)
-    assert {route for route in server.routes() if route in MEMORY} == {"/update_weights_from_disk"}
+    assert {route for route in server.routes() if route in MEMORY} == {"/update_weights_from_disk", "/flush_cache"}
 
 
 @pytest.mark.parametrize("tag", ["weights", "kv_cache"])

@@ -69,7 +69,7 @@ def engine_at(server, tmp_path) -> Iterator[Callable[..., SGLangEngine]]:
     made: list[SGLangEngine] = []
 
     def make(student: Student, **options) -> SGLangEngine:
-        engine = SGLangEngine(SGLangEngine.Config(url=server.command.url, patience=240, **options))
+        engine = SGLangEngine(SGLangEngine.Config(url=server.command.url, patience=100, **options))
         engine.start(student, Site(tmp_path))
         made.append(engine)
         return engine

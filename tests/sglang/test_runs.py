@@ -51,7 +51,7 @@ def read(folder: Path, name: str) -> list[dict]:
 
 def test_a_run_trains_as_it_does_with_transformers(server, tmp_path):
     told = ["train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect"]
-    ours = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=240")
+    ours = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
     theirs = run(tmp_path / "transformers")
     found, expected = read(ours, "metrics.jsonl"), read(theirs, "metrics.jsonl")
     assert len(found) == 4
@@ -63,7 +63,7 @@ def test_a_run_trains_as_it_does_with_transformers(server, tmp_path):
 
 
 def test_a_run_whose_server_is_gone_stops_with_a_message_and_can_go_on(python, server, tmp_path, capsys):
-    folder = run(tmp_path, "steps=2", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=240")
+    folder = run(tmp_path, "steps=2", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
     there = ["rollout.url=http://127.0.0.1:9", "rollout.patience=1"]
     with pytest.raises(SystemExit) as stopped:
         main(["run", "--resume", str(folder), "--quiet", "steps=3", *there])

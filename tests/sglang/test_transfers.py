@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import urllib.request
+from contextlib import suppress
+
 import pytest
 import torch
 
@@ -28,6 +32,29 @@ def test_new_weights_answer_after_a_sync(student, engine_at, way):
     told = engine.metrics()
     size = sum(p.nbytes for p in student.model.parameters()) / 2**20
     assert told["engine/sync_mib"] == pytest.approx(3 * size) and told["engine/probe_max"] < 1e-4
+
+
+def test_questions_about_health_do_not_disturb_transfers(student, engine_at, server):
+    """SGLang answers them by making a token, and an update that finds a request under way and must flush ends the server."""
+    engine = engine_at(student)
+    asking = threading.Event()
+
+    def ask() -> None:
+        while not asking.wait(0.05):
+            with suppress(OSError), urllib.request.urlopen(f"{server.command.url}/health", timeout=30):
+                pass
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in range(1, 11):
+            engine.sync(student, version)
+    finally:
+        asking.set()
+        for thread in threads:
+            thread.join()
+    assert ids(greedy(student, engine)) == ids(greedy(student, of_transformers(student)))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -178,7 +178,7 @@ class SGLangEngine(RolloutEngine):
 
     def rest(self) -> None:
         if self.config.colocated and not self._asleep:
-            self._tell_all("/flush_cache", {})
+            self._loop.run(self._pool.ask_each(lambda member: member.client.forget()))
             self._tell_all("/release_memory_occupation", {"tags": ["kv_cache", "weights"]})
             self._asleep = {"kv_cache", "weights"}
             self._rested = {member: member.starts for member in self._pool.members}

@@ -32,7 +32,10 @@ class Carrier(ABC):
 
     @abstractmethod
     async def carry(self, weights: WeightSet, client: Client, facts: ServerFacts) -> int:
-        """Bring the weights to one server, which then wears their label and has forgotten its cache; return the bytes.
+        """Bring the weights to one server, which then wears their label; return the bytes.
+
+        An update must not flush the server's cache: SGLang ends itself if it cannot, and any request keeps it from that, even
+        the token that it makes to answer a question about its health. The cache is dropped afterwards (`Client.forget`).
 
         Raises `Fault` or `Refusal` where the server does not take them; it may then hold a mixture and must be given them anew.
         """

@@ -35,7 +35,8 @@ class DiskCarrier(Carrier):
     async def carry(self, weights: WeightSet, client: Client, facts: ServerFacts) -> int:
         async with self._writing:
             place = await asyncio.to_thread(self._written, weights)
-        await client.post("/update_weights_from_disk", {"model_path": str(place), "weight_version": weights.label})
+        request = {"model_path": str(place), "weight_version": weights.label, "flush_cache": False}
+        await client.post("/update_weights_from_disk", request)
         return self._bytes
 
     async def close(self) -> None:

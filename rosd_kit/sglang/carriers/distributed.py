@@ -89,7 +89,7 @@ class DistributedCarrier(Carrier):
             "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in tensors],
             "shapes": [list(tensor.shape) for tensor in tensors],
             "group_name": name,
-            "flush_cache": label is not None,
+            "flush_cache": False,
             **({"weight_version": label} if label else {}),
         }
         await _both(

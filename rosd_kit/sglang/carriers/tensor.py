@@ -35,7 +35,7 @@ class TensorCarrier(Carrier):
                 flat, handle = await asyncio.to_thread(_shared, bucket)
                 request = {"serialized_named_tensors": [handle] * facts.ranks, "load_format": "flattened_bucket"}
                 label = {"weight_version": weights.label} if last else {}
-                await client.post("/update_weights_from_tensor", {**request, **label, "flush_cache": last})
+                await client.post("/update_weights_from_tensor", {**request, **label, "flush_cache": False})
                 sent += flat.nbytes  # and until here `flat` was alive for the server to read
         return sent
 
