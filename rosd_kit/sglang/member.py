@@ -64,7 +64,7 @@ class Member:
         self._facts: ServerFacts | None = None
         self._mending = asyncio.Lock()
         self._relaunched = 0
-        self._label: str | None = None
+        self._given: str | None = None  # the label of the weights that it was last given whole, its cache dropped
 
     @property
     def facts(self) -> ServerFacts:
@@ -103,7 +103,7 @@ class Member:
         label = await self.client.label()
         if label != weights.label:
             raise Fault("stale", f"{self.client.url} says it holds {label!r} after it was given {weights.label!r}")
-        self._label = label
+        self._given = label
         self._count("engine/sync_seconds", time.perf_counter() - began)
         self._count("engine/sync_mib", sent / 2**20)
 
@@ -138,9 +138,9 @@ class Member:
                 await self._revive(fault)
             try:
                 label = await self.client.label()
-                if label != weights.label:
+                if not label == self._given == weights.label:
                     self._count("engine/resyncs", 1)
-                    self.starts += label != self._label  # what it was never given, it began with
+                    self.starts += label not in (self._given, weights.label)  # what it was never given, it began with
                     await self.load(weights)
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal

@@ -110,6 +110,20 @@ def test_an_update_that_fails_in_the_middle_is_done_over(serve, engine_at, stude
     assert len(server.asked("/init_weights_update_group")) == 2 * (way == "distributed"), "a group that failed is left"
 
 
+@pytest.mark.parametrize("fault", [400, 503, "closed"])
+def test_a_cache_that_was_not_dropped_is_not_used(serve, engine_at, student, fault):
+    """The label is right by then, but what the server computed with the weights before would go on being used."""
+    server = serve()
+    engine = engine_at(server)
+    train(student)
+    server.script("/flush_cache", fault)
+    server.heard.clear()
+    engine.sync(student, 1)
+    *_, last = (heard.route for heard in server.heard if heard.route in (UPDATE["disk"], "/flush_cache"))
+    assert last == "/flush_cache" and len(server.asked("/flush_cache")) == 2
+    assert_holds(server, student)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_several_servers_are_given_the_same(serve, engine_at, student, way, small_buckets):
     servers = [serve(), serve(), serve()]
