@@ -102,6 +102,15 @@ def test_suites_have_rows_and_templates_of_their_own(tmp_path):
     assert found.in_domain() >= {"same"} and "why" not in found.in_domain()
 
 
+def test_a_suite_needs_no_solution_and_may_do_without_the_system_message(tmp_path):
+    other = write(tmp_path / "..", ".json", [{"ask": "Why ?", "so": "because"}])
+    suites = {"why": {"path": other, "prompt": "{ask}", "answer": "{so}", "system": ""}}
+    found = task(write(tmp_path, ".jsonl"), suites=suites, system="Be brief.", solution="{question} {result}")
+    (problem,) = found.suites(count=5, seed=0)["why"]
+    assert problem.messages == ({"role": "user", "content": "Why ?"},) and problem.solution is None
+    assert all(p.solution and len(p.messages) == 2 for p in found.train_batch(step=0, count=3, seed=0))
+
+
 def test_a_solution_is_a_capability_only_where_the_data_has_one(tmp_path):
     registry = PluginManager(selection="builtin").registry
     base = ["task=dataset", f"task.path={write(tmp_path, '.jsonl')}", "task.prompt={question}", "task.answer={result}"]

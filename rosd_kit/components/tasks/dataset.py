@@ -47,7 +47,9 @@ class Suite(Source):
     answer: Template | None = None
     """The right answer; null: as in the task."""
     system: Template | None = None
-    """The system message; null: as in the task."""
+    """The system message; null: as in the task, an empty text for none."""
+    solution: Template | None = None
+    """A worked solution; null for none, for nobody is shown one while measuring."""
     in_domain: bool = False
     """Whether it measures the domain that is trained on."""
 
@@ -132,7 +134,9 @@ class Dataset(Task):
 
     def _problem(self, row: Row, fields: Any, suite: str, id: str) -> Problem:
         def filled(name: str) -> str | None:
-            template = getattr(fields, name, None) or getattr(self.config, name)
+            template = getattr(fields, name)
+            if template is None and name != "solution":
+                template = getattr(self.config, name)
             if template is None:
                 return None
             try:

@@ -49,19 +49,16 @@ class ReasoningGym(Task):
         return [self._problem(kind, "train", stable_seed(seed, "train", place), place) for kind, place in numbers]
 
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
-        kinds = {kind.kind: kind for kind in [*self.config.suites, *self.config.train]}
-        order = dict.fromkeys([*self.in_domain_order(), *kinds])
+        kinds: dict[str, Kind] = {}
+        for kind in [*self.config.train, *self.config.suites]:
+            kinds.setdefault(kind.kind, kind)
         return {
-            name: [self._problem(kinds[name], "test", stable_seed(seed, "test", place), place) for place in range(count)]
-            for name in order
+            name: [self._problem(kind, "test", stable_seed(seed, "test", place), place) for place in range(count)]
+            for name, kind in kinds.items()
         }
 
-    def in_domain_order(self) -> list[str]:
-        """Return the trained kinds, in the recipe's order."""
-        return [kind.kind for kind in self.config.train]
-
     def in_domain(self) -> frozenset[str]:
-        return frozenset(self.in_domain_order())
+        return frozenset(kind.kind for kind in self.config.train)
 
     def _problem(self, kind: Kind, part: str, seed: int, place: int) -> Problem:
         (entry,) = make_dataset(kind, seed % (1 << 31), 1)
