@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -60,6 +61,26 @@ def test_taking_back_is_tried_again(serve, engine_at, student, tag):
     server.script("/resume_memory_occupation", *[503] if tag == "weights" else [None, 503])
     engine.sync(student, 1)
     assert server.released == set()
+
+
+@pytest.mark.parametrize("tag", ["weights", "kv_cache"])
+def test_taking_back_is_not_said_twice_when_only_the_answer_was_lost(serve, engine_at, student, tag):
+    """It would end a real server, and does end the fake."""
+    server = serve()
+    engine = engine_at(server, colocated=True)
+    engine.rest()
+    server.heard.clear()
+    server.script("/resume_memory_occupation", *[losing] if tag == "weights" else [None, losing])
+    engine.sync(student, 1)
+    assert server.released == set()
+    assert [payload["tags"] for payload in server.asked("/resume_memory_occupation")] == [["weights"], ["kv_cache"]]
+
+
+def losing(server, answer):
+    """Do what was asked, and cut the connection before the answer is out."""
+    for connection in list(server.connections):
+        connection.shutdown(socket.SHUT_RDWR)
+    return answer
 
 
 @pytest.mark.parametrize("fault", [503, "closed"])

@@ -23,6 +23,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.options import Check, Launch
+from rosd_kit.sglang.protocol import Fault
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
@@ -240,11 +241,23 @@ class SGLangEngine(RolloutEngine):
         self._loop.run(self._pool.ask_each(lambda member: member.client.post(route, payload)))
 
     def _wake(self, what: str) -> None:
-        """Let the servers take their memory again; one that was started anew meanwhile has never given it away."""
+        """Let the servers take their memory again; one that was started anew meanwhile has never given it away.
+
+        SGLang ends itself when it is told twice. So this is said again only after a plain refusal to serve, not when the
+        answer was lost; if it did not arrive, the server fails at what comes next and is mended like any other.
+        """
+        told: set[Member] = set()
 
         async def resume(member: Member) -> None:
-            if self._rested.get(member) == member.starts:
+            if self._rested.get(member) != member.starts or member in told:
+                return
+            told.add(member)
+            try:
                 await member.client.post("/resume_memory_occupation", {"tags": [what]})
+            except Fault as fault:
+                if fault.kind == "unavailable":
+                    told.discard(member)
+                raise
 
         if what in self._asleep:
             self._loop.run(self._pool.ask_each(resume))
