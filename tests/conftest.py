@@ -1,7 +1,8 @@
-"""The one option of the whole suite: `pytest --update-golden` writes the golden files anew."""
+"""What holds for the whole suite: golden files, and interrupts that can be heard."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing")
+
+
+def pytest_configure() -> None:
+    """Hear interrupts, and so let the processes that tests start hear them: a shell's background jobs are begun deaf."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
