@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rosd_kit.contracts import RolloutEngine
 from rosd_kit.seeds import stable_seed
@@ -46,30 +47,27 @@ class Asker:
 class PromptWriter:
     """What a reflector calls to have text generated: encodes its prompts under their budget and counts what was made.
 
-    Requests get the seeds of `seed_of`, numbered on from call to call.
+    A request's seed comes from `seed_of` and its prompt, so that it is the same whoever else is asked about in one go.
     """
 
     asker: Asker
     tally: Tally
     seed_of: tuple[int | str, ...]
-    asked: int = 0
+    asked: Counter[tuple[int, ...]] = field(default_factory=Counter)
     made: int = 0
 
     def __call__(
         self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
     ) -> list[Completion]:
-        requests = [
-            GenerateRequest(
-                prompt_ids=self.asker.encode_within(prompt, max_prompt_tokens, "reflect", self.tally) or (),
-                sampling=sampling,
-                seed=stable_seed(*self.seed_of, i),
-            )
-            for i, prompt in enumerate(prompts, start=self.asked)
-        ]
-        self.asked += len(prompts)
+        found = [self.asker.encode_within(prompt, max_prompt_tokens, "reflect", self.tally) or () for prompt in prompts]
+        requests = [GenerateRequest(prompt_ids=ids, sampling=sampling, seed=self._seed(ids)) for ids in found]
         answers = dict(self.asker.stream(requests, max_prompt_tokens, weights))
         self.made += sum(len(completion.token_ids) for completion in answers.values())
         return [answers[i] for i in range(len(requests))]
+
+    def _seed(self, prompt_ids: tuple[int, ...]) -> int:
+        self.asked[prompt_ids] += 1
+        return stable_seed(*self.seed_of, *prompt_ids, self.asked[prompt_ids])
 
 
 def _overlong(prompt_ids: tuple[int, ...]) -> Completion:

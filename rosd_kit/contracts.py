@@ -140,7 +140,8 @@ class RolloutEngine(Component):
     """Generates text with the student's weights.
 
     `streams` says that `stream` hands out completions while others are still being generated, and that `generate` may be
-    called meanwhile from other threads.
+    called meanwhile from other threads. Where a run has several processes, each has an engine of its own, which gets a share
+    of the requests, and finds the student's weights whole whenever it is called.
     """
 
     kind = "rollout"

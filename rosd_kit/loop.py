@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,17 +36,23 @@ from rosd_kit.summary import next_steps, summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 from rosd_kit.train.head import check_split
 from rosd_kit.train.optimizer import Optimizer
+from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.refining import refined
 from rosd_kit.train.scoring import LossReport, backward_step
+from rosd_kit.train.sharding import collect
 from rosd_kit.train.student import Student
 from rosd_kit.types import StepBatch
 
 
 @dataclass(kw_only=True)
 class Run:
-    """A run in progress, as observers see it. `step` counts finished optimizer steps."""
+    """A run in progress, as observers see it. `step` counts finished optimizer steps.
+
+    Of several processes, `ranks`, all go through the same steps; the main one alone writes, shows and tells observers.
+    """
 
     recipe: Recipe
+    ranks: Ranks
     folder: RunDir
     student: Student
     parts: Parts
@@ -68,13 +74,15 @@ def execute(
     With `resume`, go on in that folder from its newest checkpoint. Raises `RosdError` for everything that a user can
     mend; what was saved until then stays.
     """
-    folder = RunDir.open(resume) if resume else RunDir.create(out, name, recipe.name)
     began = time.monotonic()
+    ranks = Ranks.start(recipe.parallel, recipe.model.device)
+    display = display if ranks.is_main else Display()
+    folder = _open(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
     run = None
     try:
         if resume:
             check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
-        run = _prepare(recipe, folder, plugins, display)
+        run = _prepare(recipe, ranks, folder, plugins, display)
         if resume:
             _resume(run)
         folder.write_text("recipe.yaml", to_yaml(recipe))
@@ -92,16 +100,30 @@ def execute(
         folder.close()
 
 
-def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Display) -> Run:
+def _open(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Path | None) -> RunDir:
+    """Return the run's folder; the main process makes or takes it, and says to the others which it is."""
+    folder = None
+    try:
+        if ranks.is_main:
+            folder = RunDir.open(resume) if resume else RunDir.create(out, name if exactly else None, name)
+    finally:
+        path = ranks.from_main(folder.path if folder is not None else None)
+    if path is None:
+        raise RunError("the main process could not take the run's folder; its own message says why.")
+    return folder or RunDir.watch(path)
+
+
+def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManager, display: Display) -> Run:
     """Build the parts, load the student, and introduce them to each other."""
     set_seed(stable_seed(recipe.seed, "run") % 2**32)
     parts = build_components(recipe, plugins.registry)
     display.phase("loading")
     keep_initial = any(part.wants_initial() for part in parts)
-    student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed, ranks=ranks)
     check_split(student.model)
     parts.teacher.attach(student)
-    parts.rollout.start(student, Site(folder.path, display.waiting))
+    with student.gathered():
+        parts.rollout.start(student, Site(folder.path, display.waiting))
     pipeline = Pipeline(
         parts=parts,
         engine=parts.rollout,
@@ -110,9 +132,11 @@ def _prepare(recipe: Recipe, folder: RunDir, plugins: PluginManager, display: Di
         group_size=recipe.group_size,
         seed=recipe.seed,
         on_phase=display.phase,
+        ranks=ranks if ranks.count > 1 else None,
     )
     return Run(
         recipe=recipe,
+        ranks=ranks,
         folder=folder,
         student=student,
         parts=parts,
@@ -158,7 +182,9 @@ def _train(run: Run, began: float) -> RunSummary | None:
     if run.step < recipe.steps:
         _warn(run, f"stopped after step {run.step}; go on with: rosd-kit run --resume {run.folder.path}")
         return None
-    run.folder.write_folder("model", run.student.export)
+    run.folder.write_folder("model", run.student.exporter())
+    if not run.ranks.is_main:
+        return None
     evaluations = {record["step"]: record["results"] for record in run.folder.read("evaluations.jsonl")}
     before, after = ([SuiteResult.from_json(result) for result in evaluations.get(step, ())] for step in (0, recipe.steps))
     summary = summarise(
@@ -180,7 +206,8 @@ def _step(run: Run) -> None:
     """One training step: sample and diagnose, score and update, tell everybody."""
     recipe, began = run.recipe, time.perf_counter()
     problems = run.parts.task.train_batch(step=run.step, count=recipe.problems_per_step, seed=recipe.seed)
-    batch = run.pipeline.step(problems, run.step)
+    with run.student.gathered():
+        batch = run.pipeline.step(problems, run.step)
     run.parts.rollout.rest()
     run.display.phase("train")
     trained = _update(run, batch)
@@ -188,9 +215,10 @@ def _step(run: Run) -> None:
     run.display.phase("sync")
     trained_at = time.perf_counter()
     run.parts.teacher.after_step(run.student)
-    run.parts.rollout.sync(run.student, run.step)
+    with run.student.gathered():
+        run.parts.rollout.sync(run.student, run.step)
     now = time.perf_counter()
-    metrics = {**batch.metrics, **trained, **run.parts.rollout.metrics()}
+    metrics = {**batch.metrics, **trained, **_worst(run.ranks.gather(run.parts.rollout.metrics()))}
     metrics |= {"time/sync": now - trained_at, "time/step": now - began}
     metrics |= _speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
@@ -200,7 +228,13 @@ def _step(run: Run) -> None:
     for warning in run.watch.step(metrics):
         _warn(run, warning)
     _notify(run, "rosd_kit_step_end", step=run.step, metrics=metrics, samples=batch)
+    run.stopping = run.ranks.any(run.stopping)
     run.optimizer.check()
+
+
+def _worst(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return each of the engines' metrics as the process with the largest has it."""
+    return {name: max(one.get(name, 0.0) for one in found) for name in sorted({name for one in found for name in one})}
 
 
 def _update(run: Run, batch: StepBatch) -> dict[str, float]:
@@ -218,6 +252,7 @@ def _update(run: Run, batch: StepBatch) -> dict[str, float]:
             settings=run.recipe.batch,
             pad_id=run.student.pad_id,
             temperature=run.recipe.sampling.temperature,
+            ranks=run.ranks,
         )
         samples = batch.samples
         if run.parts.localizer.refines:
@@ -255,47 +290,47 @@ def _reported(report: LossReport) -> dict[str, float]:
 
 def _evaluate(run: Run) -> None:
     """Measure every suite and write the results down, once a step."""
-    if any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl")):
+    if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl"))):
         return
     run.display.phase("evaluate")
-    results = evaluate_suites(
-        task=run.parts.task,
-        engine=run.parts.rollout,
-        verifier=run.parts.verifier,
-        prompt_ids=run.student.prompt_ids,
-        settings=run.recipe.evaluation,
-        max_new_tokens=run.recipe.sampling.max_new_tokens,
-    )
+    with run.student.gathered():
+        results = evaluate_suites(
+            task=run.parts.task,
+            engine=run.parts.rollout,
+            verifier=run.parts.verifier,
+            prompt_ids=run.student.prompt_ids,
+            settings=run.recipe.evaluation,
+            max_new_tokens=run.recipe.sampling.max_new_tokens,
+            ranks=run.pipeline.ranks,
+        )
     run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
     run.display.evaluation(run.step, results)
 
 
 def _save(run: Run) -> None:
     run.display.phase("save")
-    save_checkpoint(
-        run.folder.checkpoints,
-        run.step,
-        {
-            "student": run.student.state(),
-            "optimizer": run.optimizer.state(),
-            "teacher": run.parts.teacher.state_dict(),
-        },
-        {"warnings": run.warnings},
-        keep=run.recipe.checkpoint.keep,
-    )
+    parts = {
+        "student": collect(run.student.state(), run.ranks),
+        "optimizer": collect(run.optimizer.state(), run.ranks),
+        "teacher": collect(run.parts.teacher.state_dict(), run.ranks),
+    }
+    if run.ranks.is_main:
+        keep = run.recipe.checkpoint.keep
+        save_checkpoint(run.folder.checkpoints, run.step, parts, {"warnings": run.warnings}, keep=keep)
 
 
 def _resume(run: Run) -> None:
     """Put the run back to its newest checkpoint; without one it begins anew."""
-    found = list_checkpoints(run.folder.checkpoints)
-    if found:
-        checkpoint = load_checkpoint(found[-1])
+    newest = run.ranks.from_main(next(reversed(list_checkpoints(run.folder.checkpoints)), None))
+    if newest is not None:
+        checkpoint = load_checkpoint(newest)
         run.student.load_state(checkpoint.parts["student"])
         run.optimizer.load_state(checkpoint.parts["optimizer"])
         run.parts.teacher.load_state_dict(checkpoint.parts["teacher"])
         restore_random(checkpoint)
         run.step, run.warnings = checkpoint.step, list(checkpoint.state["warnings"])
-        run.parts.rollout.sync(run.student, run.step)
+        with run.student.gathered():
+            run.parts.rollout.sync(run.student, run.step)
     if run.step > run.recipe.steps:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")
     for name in ("metrics.jsonl", "evaluations.jsonl"):
@@ -328,8 +363,9 @@ def _interruptible(run: Run) -> Iterator[None]:
 def _facts(run: Run) -> dict[str, str]:
     recipe, student = run.recipe, run.student
     size = sum(p.numel() for p in student.model.parameters())
+    processes = f" in {run.ranks.count} processes ({run.ranks.mode})" if run.ranks.count > 1 else ""
     return {
-        "model": f"{recipe.model.path}, {size / 1e6:.2f}M parameters on {student.device}",
+        "model": f"{recipe.model.path}, {size / 1e6:.2f}M parameters on {student.device}{processes}",
         "parts": ", ".join(f"{kind}={choice.name}" for kind, choice in recipe.choices()),
         "a step": f"{recipe.problems_per_step} problems x {recipe.group_size} rollouts, lr {recipe.optimizer.lr:g}",
     }
@@ -354,5 +390,7 @@ def _warn(run: Run, text: str) -> None:
 
 
 def _notify(run: Run, hook: str, /, **facts: object) -> None:
+    if not run.ranks.is_main:
+        return
     for message in run.plugins.notify(hook, **{"run": run, **facts}):
         _warn(run, message)

@@ -19,6 +19,7 @@ from rosd_kit.parts import Parts
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import SamplingSettings
 from rosd_kit.tally import Tally
+from rosd_kit.train.ranks import Ranks
 from rosd_kit.types import (
     Case,
     Completion,
@@ -66,11 +67,13 @@ class Pipeline:
     group_size: int
     seed: int
     on_phase: OnPhase = lambda phase: None
+    ranks: Ranks | None = None
 
     def step(self, problems: Sequence[Problem], step: int) -> StepBatch:
         """Return the samples of one step, with every count that a reader of the metrics may ask for.
 
-        `time/generate` and `time/reflect` are the seconds that the step had to wait for them.
+        `time/generate` and `time/reflect` are the seconds that the step had to wait for them. With several `ranks`, which must
+        all call this with the same problems, each works on its share of them, and all get the samples of all.
         """
         tally = Tally()
         groups, diagnoses = (
@@ -81,9 +84,21 @@ class Pipeline:
         passed = [pair for diagnosis in diagnoses for pair in diagnosis.passed]
         cases = [case for diagnosis in diagnoses for case in diagnosis.cases]
         made = [self._sample(case, group, p, tally) for case, (group, p) in zip(cases, passed, strict=True)]
+        if self.ranks is not None:
+            shares = self.ranks.gather((groups, made, tally))
+            groups = _in_order(problems, [theirs for theirs, _, _ in shares])
+            made = _by_problem(problems, [one for _, theirs, _ in shares for one in theirs])
+            tally = Tally.of_all([theirs for _, _, theirs in shares])
         samples = tuple(sample for sample, _ in made if sample is not None)
         tally.add("train/samples", len(samples))
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        tally.add("rollout/count", len(rollouts))
+        tally.add("rollout/length", sum(len(r.completion.token_ids) for r in rollouts) / max(1, len(rollouts)))
+        tally.add("rollout/success", sum(r.verdict.success for r in rollouts) / max(1, len(rollouts)))
         return StepBatch(samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=dict(tally.counts))
+
+    def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
+        return self.ranks.share(len(problems)) if self.ranks is not None else range(len(problems))
 
     @property
     def _distilling(self) -> bool:
@@ -100,11 +115,13 @@ class Pipeline:
 
     def _in_turn(self, problems: Sequence[Problem], step: int, tally: Tally) -> tuple[tuple[Group, ...], list[Diagnosis]]:
         """Sample everything, then diagnose everything: the reflector's prompts are one batch."""
-        groups = _in_order(problems, self._groups(problems, step, tally))
+        groups = batch = _in_order(problems, [list(self._groups(problems, step, tally))])
+        if self.ranks is not None and self.parts.demonstration.sees_batch:
+            batch = _in_order(problems, self.ranks.gather(groups))
         if self._distilling:
             self.on_phase("reflect")
         began = time.perf_counter()
-        diagnosis = self._diagnose(groups, groups, step, ())
+        diagnosis = self._diagnose(groups, batch, step)
         if self._distilling:
             tally.timed("reflect", 0, time.perf_counter() - began)
         return groups, [diagnosis]
@@ -117,8 +134,8 @@ class Pipeline:
             found = []
             for group in self._groups(problems, step, tally):
                 found.append(group)
-                begun[group.problem.id] = threads.submit(self._diagnose, [group], [group], step, (group.problem.id,))
-            groups = _in_order(problems, found)
+                begun[group.problem.id] = threads.submit(self._diagnose, [group], [group], step)
+            groups = _in_order(problems, [found])
             self.on_phase("reflect")
             began = time.perf_counter()
             diagnoses = [begun[group.problem.id].result() for group in groups]
@@ -128,15 +145,16 @@ class Pipeline:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _groups(self, problems: Sequence[Problem], step: int, tally: Tally) -> Iterator[Group]:
-        """Sample `group_size` completions a problem and yield each group, verified, when it is complete.
+        """Sample `group_size` completions for each problem of this process and yield each group, verified, when it is complete.
 
         A prompt over the budget becomes an `overlong` outcome.
         """
         self.on_phase("generate")
-        requests = self._requests(problems, step)
-        members: list[dict[int, Completion]] = [{} for _ in problems]
+        mine = self._share(problems)
+        requests = [request for place in mine for request in self._requests(problems[place], place, step)]
+        members: list[dict[int, Completion]] = [{} for _ in mine]
         answers = self._asker.stream(requests, self.sampling.max_prompt_tokens)
-        tokens, waited, successes = 0, 0.0, 0
+        tokens, waited = 0, 0.0
         for number in range(len(requests)):
             began = time.perf_counter()
             place, completion = next(answers)
@@ -148,30 +166,24 @@ class Pipeline:
             index, member = divmod(place, self.group_size)
             members[index][member] = completion
             if len(members[index]) == self.group_size:
-                group = self._verified(problems[index], [members[index][i] for i in range(self.group_size)], tally)
-                successes += sum(rollout.verdict.success for rollout in group.rollouts)
-                yield group
+                yield self._verified(problems[mine[index]], [members[index][i] for i in range(self.group_size)], tally)
         next(answers, None)  # an engine may have something to do behind its last answer
         tally.timed("generate", tokens, waited)
-        tally.add("rollout/count", len(requests))
-        tally.add("rollout/length", tokens / max(1, len(requests)))
-        tally.add("rollout/success", successes / max(1, len(requests)))
 
-    def _requests(self, problems: Sequence[Problem], step: int) -> list[GenerateRequest]:
+    def _requests(self, problem: Problem, place: int, step: int) -> list[GenerateRequest]:
         sampling = Sampling(
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_new_tokens=self.sampling.max_new_tokens,
         )
+        prompt = self.encode(problem.messages)
         return [
             GenerateRequest(
                 prompt_ids=prompt,
                 sampling=sampling,
-                seed=stable_seed(self.seed, "rollout", step, i, g),
+                seed=stable_seed(self.seed, "rollout", step, place, g),
                 reference=problem.solution,
             )
-            for i, problem in enumerate(problems)
-            for prompt in [self.encode(problem.messages)]
             for g in range(self.group_size)
         ]
 
@@ -182,13 +194,13 @@ class Pipeline:
         pairs = enumerate(zip(completions, verdicts, strict=True))
         return Group(problem=problem, rollouts=tuple(Rollout(index=i, completion=c, verdict=v) for i, (c, v) in pairs))
 
-    def _diagnose(self, groups: Sequence[Group], batch: Sequence[Group], step: int, mark: tuple[str, ...]) -> Diagnosis:
-        """Gate some groups of a batch, and reflect on what passes; `mark` sets their reflections' seeds apart."""
+    def _diagnose(self, groups: Sequence[Group], batch: Sequence[Group], step: int) -> Diagnosis:
+        """Gate some groups of a batch, and reflect on what passes."""
         tally = Tally()
         passed = self._gate(groups, tally)
         cases = [self._case(group, p, batch, step) for group, p in passed]
         if self._distilling:
-            cases = self._reflect(cases, (self.seed, "reflect", step, *mark), tally)
+            cases = self._reflect(cases, step, tally)
         return Diagnosis(passed=passed, cases=cases, tally=tally)
 
     def _gate(self, groups: Sequence[Group], tally: Tally) -> list[tuple[Group, Passed]]:
@@ -219,9 +231,9 @@ class Pipeline:
             truth=self.parts.task.first_error(group.problem, rollout.completion.text),
         )
 
-    def _reflect(self, cases: Sequence[Case], seed_of: tuple[int | str, ...], tally: Tally) -> list[Case]:
+    def _reflect(self, cases: Sequence[Case], step: int, tally: Tally) -> list[Case]:
         """Attach a reflection to every case."""
-        writer = PromptWriter(asker=self._asker, tally=tally, seed_of=seed_of)
+        writer = PromptWriter(asker=self._asker, tally=tally, seed_of=(self.seed, "reflect", step))
         reflections = self.parts.reflector.reflect(cases, writer)
         tally.timed("reflect", writer.made, 0.0)
         for case, reflection in zip(cases, reflections, strict=True):
@@ -287,7 +299,15 @@ def _privileged(case: Case, prompt: Prompt) -> dict[str, str]:
     return dict(known[text] for text in told if text in known)
 
 
-def _in_order(problems: Sequence[Problem], groups: Iterator[Group] | Sequence[Group]) -> tuple[Group, ...]:
-    """Return groups in the order of their problems."""
-    found = {group.problem.id: group for group in groups}
-    return tuple(found[problem.id] for problem in problems)
+def _by_problem(
+    problems: Sequence[Problem], made: Sequence[tuple[DistillSample | None, Trace]]
+) -> list[tuple[DistillSample | None, Trace]]:
+    """Return what was made of rollouts in the order of their problems."""
+    places = {problem.id: place for place, problem in enumerate(problems)}
+    return sorted(made, key=lambda one: places[one[1].case.problem.id])
+
+
+def _in_order(problems: Sequence[Problem], shares: Sequence[Sequence[Group]]) -> tuple[Group, ...]:
+    """Return the groups that there are in the order of their problems."""
+    found = {group.problem.id: group for groups in shares for group in groups}
+    return tuple(found[problem.id] for problem in problems if problem.id in found)

@@ -99,6 +99,18 @@ class BatchSettings(Config):
     """Most memory for the logits of one chunk of weighted tokens, student and teacher together, in MiB."""
 
 
+class ParallelSettings(Config):
+    """Several processes, one a device, started by torchrun or accelerate launch."""
+
+    mode: Literal["auto", "single", "ddp", "fsdp"] = "auto"
+    """`ddp`: every process holds the whole model. `fsdp`: the layers are cut up among them (FSDP2). `auto` takes what the
+    launcher was configured for. A run that was started otherwise than asked for here stops at once."""
+    processes: PositiveInt | None = None
+    """How many must have been started; null takes any number."""
+    timeout_minutes: PositiveInt = 60
+    """How long a process waits for the others."""
+
+
 class EvaluationSettings(Config):
     """Evaluation before, during and after the run."""
 

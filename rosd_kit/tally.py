@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -20,6 +21,16 @@ class Tally:
         """Note how long a phase took and how many tokens it made."""
         self.counts[f"time/{phase}"] += seconds
         self.counts[f"tokens/{phase}"] += tokens
+
+    @classmethod
+    def of_all(cls, tallies: Sequence[Tally]) -> Tally:
+        """Return what several processes counted at the same time: counts are added up, of durations the longest is taken."""
+        whole = cls()
+        for tally in tallies:
+            for name, amount in tally.counts.items():
+                longest = name.startswith("time/")
+                whole.counts[name] = max(whole.counts[name], amount) if longest else whole.counts[name] + amount
+        return whole
 
     def merge(self, other: Tally) -> None:
         """Add what was counted elsewhere."""

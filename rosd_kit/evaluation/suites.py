@@ -13,6 +13,7 @@ from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import EvaluationSettings
+from rosd_kit.train.ranks import Ranks
 from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampling
 
 __all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites"]
@@ -26,12 +27,15 @@ def evaluate_suites(
     prompt_ids: Callable[[Sequence[Message]], tuple[int, ...]],
     settings: EvaluationSettings,
     max_new_tokens: int,
+    ranks: Ranks | None = None,
 ) -> tuple[SuiteResult, ...]:
     """Return mean@k, format rate and length of every suite, in the task's order; nothing when `problems` is 0.
 
     Problems and seeds depend on the settings alone, so two calls are paired sample by sample. All suites go to the
     engine in one call. A response that the engine refuses (`overlong`) counts as wrong, with no tokens. Raises
     `RunError` when the task gives an empty suite or one problem id twice.
+
+    With several `ranks` each has its share answered, and the main process judges and returns the whole; others nothing.
     """
     if settings.problems == 0:
         return ()
@@ -43,7 +47,10 @@ def evaluate_suites(
         for problem in problems
         for request in _requests(problem, prompt_ids(problem.messages), settings, max_new_tokens)
     ]
-    completions = iter(engine.generate(requests))
+    answered = _answers(engine, requests, settings.samples, ranks)
+    if ranks is not None and not ranks.is_main:
+        return ()
+    completions = iter(answered)
     return tuple(
         _measure(
             suite,
@@ -54,6 +61,16 @@ def evaluate_suites(
         )
         for suite, problems in suites.items()
     )
+
+
+def _answers(engine: RolloutEngine, requests: Sequence[GenerateRequest], samples: int, ranks: Ranks | None) -> list[Completion]:
+    """Return the completions in the order of the requests, of which `samples` in a row belong to one problem."""
+    if ranks is None:
+        return engine.generate(requests)
+    problems = range(0, len(requests), samples)
+    mine = [request for place in ranks.share(len(problems)) for request in requests[problems[place] :][:samples]]
+    shares = [iter(share) for share in ranks.gather(engine.generate(mine))]
+    return [next(shares[place // samples % ranks.count]) for place in range(len(requests))]
 
 
 def _requests(

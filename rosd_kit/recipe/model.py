@@ -16,6 +16,7 @@ from rosd_kit.settings import (
     EvaluationSettings,
     ModelSettings,
     OptimizerSettings,
+    ParallelSettings,
     SamplesSettings,
     SamplingSettings,
 )
@@ -42,6 +43,8 @@ class CoreSettings(Config):
     """AdamW and its schedule."""
     batch: BatchSettings = BatchSettings()
     """How a step is cut into pieces that fit the memory."""
+    parallel: ParallelSettings = ParallelSettings()
+    """Several processes."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Held-out evaluation."""
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
 from rosd_kit.train.layout import Layout, Mode, Text, lay_out
+from rosd_kit.train.sharding import is_sharded
 
 #: Model types that multiply by `logits_scaling`, by which Granite and its relatives divide.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
@@ -76,7 +77,7 @@ class SplitModel:
         if wanted == "shared" and not self.shares:
             raise RunError(
                 f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs attention over "
-                "the whole text in every layer, model.attention sdpa or eager, and no gradient checkpointing. "
+                "the whole text in every layer, model.attention sdpa or eager, no gradient checkpointing and no FSDP. "
                 "Use auto, padded or packed."
             )
         return wanted
@@ -169,6 +170,8 @@ def _shares(model: Any, config: Any) -> bool:
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     whole = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
     plain = config._attn_implementation in ("sdpa", "eager") and not getattr(model, "_is_stateful", False)
+    # Under FSDP every process must run the layers equally often, and a common beginning is a run of its own.
+    plain = plain and not is_sharded(model)
     return whole and plain and not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 

@@ -106,6 +106,11 @@ def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode) -> Layout:
     return Layout(ids, None, torch.arange(len(rows)) * ids.shape[1] + ends, prefix)
 
 
+def idle_layout() -> Layout:
+    """Return the shortest layout there is, for a run of a model that is for nothing."""
+    return lay_out([Text((0,), (0,))], pad_id=0, mode="padded")
+
+
 def _size(texts: Sequence[Text], mode: Mode) -> int:
     """Return how many tokens, padding included, the layout of these texts has."""
     lengths = [len(text.ids) for text in texts]

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -22,42 +21,43 @@ from rosd_kit.errors import RunError
 from rosd_kit.micro.language import build_tokenizer
 from rosd_kit.micro.model import BLANK, base_path, blank_model
 from rosd_kit.settings import LoraSettings, ModelSettings
+from rosd_kit.train.head import split
 from rosd_kit.train.prompts import encode_chat
+from rosd_kit.train.ranks import Ranks
+from rosd_kit.train.sharding import gathered, piece, shard
 from rosd_kit.types import Message
 
 
 class Student:
     """The network that is trained. `model` is a causal language model of transformers, wrapped by peft under LoRA.
 
-    `fingerprint` tells the weights that were loaded from others; training does not change it.
+    `fingerprint` tells the weights that were loaded from others; training does not change it. `ranks` are the processes
+    that hold the model, each all of it or, under `fsdp`, its piece of every layer.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool) -> None:
-        self.accelerator = Accelerator(cpu=settings.device == "cpu")
-        if self.accelerator.num_processes > 1:
-            raise RunError(
-                f"{self.accelerator.num_processes} processes were started, but a run uses one. "
-                "Start it with `rosd-kit run`, without a launcher."
-            )
-        if settings.device == "cuda" and self.accelerator.device.type != "cuda":
-            raise RunError("model.device: 'cuda' was asked for, but torch sees no GPU. Use auto or cpu.")
-        self.device = self.accelerator.device
+    def __init__(self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.device = ranks.device
         self.settings = settings
         self.tokenizer = tokenizer
-        self.model: Any = self.accelerator.prepare_model(model)
-        self.model.eval()
+        self.model: Any = model.to(self.device).eval()
         self.fingerprint = _fingerprint(self.model)
         self._initial: nn.Module | None = None
         if keep_initial and settings.lora is None:
             self._initial = copy.deepcopy(self.model).requires_grad_(False)
+        if ranks.mode == "fsdp":
+            for whole in self._networks():
+                shard(_inner(whole), split(whole).backbone, ranks)
 
     @classmethod
-    def load(cls, settings: ModelSettings, *, keep_initial: bool, seed: int = 0) -> Student:
+    def load(cls, settings: ModelSettings, *, keep_initial: bool, seed: int = 0, ranks: Ranks | None = None) -> Student:
         """Load model and tokenizer as the recipe says.
 
         `keep_initial` keeps a frozen second copy of the weights (LoRA needs none: the adapter is switched off). `seed` only
-        decides the random start of LoRA matrices. Raises `RunError` when there is no such model.
+        decides the random start of LoRA matrices. Without `ranks` this is for one process. Raises `RunError` when there is
+        no such model.
         """
+        ranks = ranks or Ranks.alone(settings.device)
         path = resolve_path(settings.path)
         options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
         try:
@@ -84,7 +84,7 @@ class Student:
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         if settings.lora is not None:
             model = _with_lora(model, settings.lora, seed)
-        return cls(model, tokenizer, settings, keep_initial=keep_initial)
+        return cls(model, tokenizer, settings, keep_initial=keep_initial, ranks=ranks)
 
     @property
     def pad_id(self) -> int:
@@ -118,27 +118,59 @@ class Student:
         assert self._initial is not None, "nobody asked for the initial weights when the student was loaded"
         yield self._initial
 
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Let every process run the model as often as it likes, whatever the others do; called by all at once."""
+        with ExitStack() as stack:
+            for network in self._networks():
+                stack.enter_context(gathered(network))
+            yield
+
+    def _networks(self) -> list[nn.Module]:
+        return [self.model] if self._initial is None else [self.model, self._initial]
+
     def state(self) -> dict[str, Tensor]:
         """Return the trained tensors by name, each once (tied weights share a name)."""
         return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Copy the tensors of `state` into the model. Raises `RunError` when names or shapes differ."""
+        """Copy the whole tensors of `state` into the model. Raises `RunError` when names or shapes differ."""
         mine = self.state()
         if mine.keys() != state.keys() or any(mine[name].shape != state[name].shape for name in mine):
             raise RunError("the checkpoint's tensors are not those of this model. Resume with the recipe it was made by.")
         with torch.no_grad():
             for name, tensor in mine.items():
-                tensor.copy_(state[name])
+                tensor.copy_(piece(state[name], tensor))
 
     def export(self, folder: Path) -> None:
         """Write model and tokenizer so that plain transformers loads them; adapters are merged into the weights."""
+        self.exporter()(folder)
+
+    def exporter(self) -> Callable[[Path], None]:
+        """Return what writes the present weights to a folder; called by all processes, which gather them if need be."""
         model = self.model
-        if self.settings.lora is not None:
+        state: dict[str, Tensor] | None = None
+        if self.ranks.mode == "fsdp":
+            from rosd_kit.train.weights import full_weights
+
+            model, state = _inner(model), {}
+            for name, weight in full_weights(self, "live"):
+                if self.ranks.is_main:
+                    state[name] = weight.cpu()
+        elif self.settings.lora is not None:
             model = copy.deepcopy(model).merge_and_unload()
-        with _no_progress_bars():
-            model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+
+        def write(folder: Path) -> None:
+            with _no_progress_bars():
+                model.save_pretrained(folder, state_dict=state)
+            self.tokenizer.save_pretrained(folder)
+
+        return write
+
+
+def _inner(model: Any) -> Any:
+    """Return the transformers model inside a LoRA model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def _fingerprint(model: nn.Module) -> str:

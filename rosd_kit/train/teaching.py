@@ -6,7 +6,7 @@ Knows nothing of where the experts come from or of the loss.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.settings import BatchSettings
 from rosd_kit.train.batch import WeightedTokens
 from rosd_kit.train.head import SplitModel, split
-from rosd_kit.train.layout import Text, lay_out, plan
+from rosd_kit.train.layout import Text, idle_layout, lay_out, plan
 from rosd_kit.types import DistillSample
 
 
@@ -29,26 +29,61 @@ class TeacherScorer:
         self._settings = settings
         self._pad_id = pad_id
 
-    def states(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[list[Tensor]]:
+    def passes(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[int]:
+        """Return how often each expert runs for a micro-batch's tokens: all of the first view, then of the second..."""
+        return [
+            len(self._plan(expert, model, _texts([samples[i] for i in _owners(tokens, view)], expert, view)))
+            for view, expert, model in self._runs(tokens)
+        ]
+
+    def states(
+        self, samples: Sequence[DistillSample], tokens: WeightedTokens, passes: Sequence[int] = ()
+    ) -> list[list[Tensor]]:
         """Return the hidden states at a micro-batch's tokens, `[views][experts][tokens, hidden]`.
 
-        Where a token has fewer views than others, or wants no teacher, the states are zeros.
+        Where a token has fewer views than others, or wants no teacher, the states are zeros. `passes` says how often each
+        expert has to run at least (as `passes` counts them), which is made up for with passes for nothing.
         """
-        return [
-            [self._view(expert, model, samples, tokens, view) for expert, model in self._experts]
-            for view in range(int(tokens.views.max()))
-        ]
+        found: list[list[Tensor]] = []
+        missing = list(passes)
+        for place, (view, expert, model) in enumerate(self._runs(tokens)):
+            if len(found) == view:
+                found.append([])
+            states, times = self._view(expert, model, samples, tokens, view)
+            found[view].append(states)
+            self.idle([0] * place + [n - times for n in missing[place : place + 1]])
+        self.idle([0] * sum(map(len, found)) + missing[sum(map(len, found)) :])
+        return found
+
+    def idle(self, passes: Sequence[int]) -> None:
+        """Run each expert so many times for nothing, because others do, and a model in pieces needs all of them."""
+        for place, times in enumerate(passes):
+            expert, model = self._experts[place % len(self._experts)]
+            for _ in range(times):
+                with expert.active():
+                    model.hidden(idle_layout())
+
+    def _runs(self, tokens: WeightedTokens) -> Iterator[tuple[int, Expert, SplitModel]]:
+        for view in range(int(tokens.views.max()) if len(tokens) else 0):
+            yield from ((view, expert, model) for expert, model in self._experts)
+
+    def _plan(self, expert: Expert, model: SplitModel, texts: Sequence[Text]) -> list[list[int]]:
+        return plan(texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout))
 
     def _view(
         self, expert: Expert, model: SplitModel, samples: Sequence[DistillSample], tokens: WeightedTokens, view: int
-    ) -> Float[Tensor, "tokens hidden"]:
-        """Run one expert on one view in micro-batches of its own, for teacher prompts may be far longer."""
+    ) -> tuple[Float[Tensor, "tokens hidden"], int]:
+        """Run one expert on one view in micro-batches of its own, for teacher prompts may be far longer.
+
+        Returns the states and how many micro-batches there were.
+        """
         wanted = tokens.views > view
-        owners = sorted(set(tokens.sample[wanted].tolist()))
+        owners = _owners(tokens, view)
         states: Tensor | None = None
         texts = _texts([samples[owner] for owner in owners], expert, view)
         mode = model.mode(self._settings.layout)
-        for group in plan(texts, budget=self._settings.tokens, mode=mode):
+        groups = self._plan(expert, model, texts)
+        for group in groups:
             place = torch.full((len(samples),), -1)
             place[[owners[index] for index in group]] = torch.arange(len(group))
             rows = (wanted & (place[tokens.sample] >= 0)).nonzero().squeeze(1)
@@ -58,7 +93,7 @@ class TeacherScorer:
             states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
             states[rows.to(found.device)] = found
         assert states is not None, "a view that no token wants"
-        return states
+        return states, len(groups)
 
     def outputs(
         self, states: Sequence[Tensor], vocabulary: int, room: Sequence[Tensor] | None
@@ -88,6 +123,11 @@ class TeacherScorer:
             for (expert, model), output in zip(self._experts, outputs, strict=True)
         ]
         return sum(logits[1:], logits[0]).log_softmax(-1)
+
+
+def _owners(tokens: WeightedTokens, view: int) -> list[int]:
+    """Return the samples of which some token wants this view."""
+    return sorted(set(tokens.sample[tokens.views > view].tolist()))
 
 
 def _texts(samples: Sequence[DistillSample], expert: Expert, view: int) -> list[Text]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from rosd_kit.train.sharding import whole
 from rosd_kit.train.student import Student
 from rosd_kit.types import Weights
 
@@ -30,7 +30,7 @@ def full_weights(student: Student, which: Weights) -> NamedTensors:
 
 def _plain(model: Any) -> NamedTensors:
     for name, weight in getattr(model, "module", model).named_parameters():
-        yield name, _whole(weight)
+        yield name, whole(weight)
 
 
 def _merged(model: Any, *, adapted: bool) -> NamedTensors:
@@ -43,15 +43,10 @@ def _merged(model: Any, *, adapted: bool) -> NamedTensors:
         owner, inside, leaf = name.partition(".base_layer.")
         if not inside:
             if not any(name.startswith(f"{layer}.") for layer in layers):
-                yield name, _whole(weight)
+                yield name, whole(weight)
             continue
         merged = weight.detach()
         if adapted and leaf == "weight":
             for adapter in layers[owner].active_adapters:
                 merged = merged + layers[owner].get_delta_weight(adapter)
-        yield f"{owner}.{leaf}", _whole(merged).to(weight.dtype)
-
-
-def _whole(weight: Tensor) -> Tensor:
-    detached = weight.detach()
-    return detached.full_tensor() if isinstance(detached, DTensor) else detached
+        yield f"{owner}.{leaf}", whole(merged).to(weight.dtype)

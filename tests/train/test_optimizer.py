@@ -88,7 +88,7 @@ def test_the_norm_is_that_before_clipping():
         parameter.grad = torch.zeros_like(parameter)
     model.hidden.bias.grad = torch.tensor([3.0, 4.0, 0.0, 0.0])
     assert optimizer.step(1.0).grad_norm == pytest.approx(5.0)
-    first_moment = optimizer.state()["0.2.exp_avg"]
+    first_moment = optimizer.state()["hidden.bias.exp_avg"]
     assert torch.allclose(first_moment, 0.1 * torch.tensor([0.3, 0.4, 0.0, 0.0]), atol=1e-6)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from rosd_kit.contracts import Expert, Teacher
 from rosd_kit.errors import RunError
+from rosd_kit.train.sharding import local, piece
 
 if TYPE_CHECKING:
     from rosd_kit.train.student import Student
@@ -21,7 +23,8 @@ class EMA(Teacher):
     """teacher <- (1 - rate) teacher + rate student, after every step. Source: SDPO (arXiv 2601.20802), rate 0.05.
 
     Only trainable tensors can differ from the student's, so only they are kept: with LoRA the average is as small as
-    the adapters. To score, their storage changes places with the student's, which copies nothing.
+    the adapters. To score, their storage changes places with the student's, which copies nothing
+    unless the student is in pieces.
     """
 
     name = "ema"
@@ -62,7 +65,7 @@ class EMA(Teacher):
                 f"one side, first {different[0]!r}. Resume with the recipe's original model and lora settings."
             )
         for name, average in self._average.items():
-            average.copy_(state[name])
+            average.copy_(piece(state[name], average))
             self._scored[name].copy_(average)
 
     def _refresh(self, model: nn.Module) -> None:
@@ -72,17 +75,30 @@ class EMA(Teacher):
     @contextmanager
     def _swapped(self, model: nn.Module) -> Iterator[None]:
         pairs = [(p, p.data, self._scored[name]) for name, p in _trainable(model)]
+        # FSDP remembers where a piece lies, so of pieces it is the content that changes places.
+        pieces = [(local(p.detach()), local(average)) for p, _, average in pairs if isinstance(p, DTensor)]
+        pairs = [pair for pair in pairs if not isinstance(pair[0], DTensor)]
         try:
             for parameter, _, average in pairs:
                 parameter.data = average
+            _exchange(pieces)
             yield
         finally:
+            _exchange(pieces)
             for parameter, own, _ in pairs:
                 parameter.data = own
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+@torch.no_grad()
+def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    for one, other in pairs:
+        kept = one.clone()
+        one.copy_(other)
+        other.copy_(kept)
 
 
 def _widened(parameter: nn.Parameter) -> Tensor:
