@@ -35,8 +35,10 @@ class Student:
     that hold the model, each all of it or, under `fsdp`, its piece of every layer.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool, ranks: Ranks) -> None:
-        self.ranks = ranks
+    def __init__(
+        self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool, ranks: Ranks | None = None
+    ) -> None:
+        self.ranks = ranks = ranks or Ranks.alone(settings.device)
         self.device = ranks.device
         self.settings = settings
         self.tokenizer = tokenizer
@@ -57,7 +59,6 @@ class Student:
         decides the random start of LoRA matrices. Without `ranks` this is for one process. Raises `RunError` when there is
         no such model.
         """
-        ranks = ranks or Ranks.alone(settings.device)
         path = resolve_path(settings.path)
         options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
         try:

@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedModel
 
 import rosd_kit.rundir
 from rosd_kit.cli import main
@@ -13,7 +14,6 @@ from rosd_kit.errors import RunError
 from rosd_kit.rundir import RunDir
 from rosd_kit.train import checkpoint
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint
-from rosd_kit.train.student import Student
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -38,7 +38,7 @@ def fail_after(monkeypatch, owner, name, calls, error=FULL):
         (checkpoint, "_sync", 9, "checkpoints/step-000002"),
         (rosd_kit.rundir, "_append", 2, "metrics.jsonl"),
         (Path, "replace", 3, "samples/step-000002.jsonl"),
-        (Student, "export", 0, "model"),
+        (PreTrainedModel, "save_pretrained", 0, "model"),
     ],
     ids=["tensors", "sync", "metrics", "samples", "model"],
 )
