@@ -43,6 +43,14 @@ def fill_fields(template: str, row: Mapping[str, Any]) -> str:
     return _FIELD.sub(replaced, template)
 
 
+def fill_optional(template: str, row: Mapping[str, Any]) -> str | None:
+    """Return the filled template, or None where it is one field alone whose value is null."""
+    alone = _FIELD.fullmatch(template)
+    if alone and _look_up(row, alone.group(1)) is None:
+        return None
+    return fill_fields(template, row)
+
+
 def _look_up(row: Mapping[str, Any], path: str) -> Any:
     value: Any = row
     for part in path.split("."):

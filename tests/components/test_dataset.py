@@ -31,6 +31,8 @@ def write(folder, kind: str, table=ROWS):
         file.write_text("\n".join(map(json.dumps, table)) + "\n\n")
     elif kind == ".json":
         file.write_text(json.dumps(table))
+    elif kind == "-lines.json":
+        file.write_text("\n".join(map(json.dumps, table)))
     elif kind == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), file)
     elif kind in (".csv", ".tsv"):
@@ -47,7 +49,7 @@ def task(path: str, **options) -> Dataset:
     return Dataset(Dataset.Config(path=path, **{**FIELDS, **options}))
 
 
-@pytest.mark.parametrize("kind", [".jsonl", ".json", ".csv", ".tsv", ".parquet", ""])
+@pytest.mark.parametrize("kind", [".jsonl", ".json", "-lines.json", ".csv", ".tsv", ".parquet", ""])
 def test_every_format_gives_the_same_problems(tmp_path, kind):
     found = task(write(tmp_path, kind)).train_batch(step=0, count=18, seed=0)
     assert sorted(int(p.answer) for p in found) == sorted({int(p.answer) for p in found}) and len(found) == 18
@@ -134,8 +136,8 @@ def test_a_solution_is_a_capability_only_where_the_data_has_one(tmp_path):
         ),
         ({"answer": "{result.value}"}, r"there is no 'value'"),
         ({"where": {"level": "none"}}, r"task.where: none of the 20 rows .*The first row is: \{question"),
-        ({"where": {"levle": "easy"}}, r"task.where: a row has no 'levle'. Its fields: \{question"),
-        ({"held_out": 0.01}, r"task.held_out: 0.01 of 20 rows leaves 0 to measure on and 20 to train on"),
+        ({"where": {"levle": "easy"}}, r"The first row has no 'levle'. Did you mean 'level'\?.*: \{question"),
+        ({"held_out": 0.99}, r"task.held_out: 0.99 of 20 rows leaves 20 to measure on and 0 to train on"),
     ],
 )
 def test_rows_that_do_not_fit_are_shown(tmp_path, options, told):
@@ -149,7 +151,7 @@ def test_rows_that_do_not_fit_are_shown(tmp_path, options, told):
         ("a.jsonl", '{"a": 1}\n{"a": ', "line 2"),
         ("a.jsonl", "[1]\n", r"row 1 of .* is \[1\], not an object"),
         ("a.jsonl", "", "has no rows"),
-        ("a.json", '{"a": 1}', "holds dict, not a list of rows"),
+        ("a.json", '{\n"a": 1}', "holds dict, neither a list of rows nor a row on each line"),
         ("a.csv", "a,b\n1\n", "another number of cells"),
         ("a.parquet", "nonsense", "cannot read"),
         ("a.txt", "x", "is none of .jsonl, .json"),
@@ -159,6 +161,82 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, content, told):
     (tmp_path / name).write_text(content)
     with pytest.raises(RunError, match=told):
         task(str(tmp_path / name), held_out=0).train_batch(step=0, count=1, seed=0)
+
+
+def test_several_files_are_one_table(tmp_path):
+    for number in (2, 1):
+        (tmp_path / f"part{number}.jsonl").write_text(json.dumps({"question": "?", "result": f"{number}"}))
+    found = task(f"{tmp_path}/part*.jsonl", held_out=0, shuffle=False).train_batch(step=0, count=2, seed=0)
+    assert [p.answer for p in found] == ["1", "2"]
+    with pytest.raises(RunError, match="no file fits"):
+        task(f"{tmp_path}/nothing*.jsonl").train_batch(step=0, count=1, seed=0)
+
+
+def test_the_division_is_that_of_datasets(tmp_path):
+    path = write(tmp_path, ".jsonl")
+    theirs = datasets.Dataset.from_list(ROWS).train_test_split(test_size=0.13, seed=7)
+    ours = task(path, held_out=0.13, split_seed=7)
+    assert {p.answer for p in ours.suites(count=99, seed=0)["held_out"]} == set(theirs["test"]["result"])
+    assert {p.answer for p in ours.train_batch(step=0, count=17, seed=0)} == set(theirs["train"]["result"])
+
+
+def test_a_suite_may_be_the_held_out_rows_of_another_source_and_the_own_ones_may_go_unmeasured(tmp_path):
+    path = write(tmp_path, ".jsonl")
+    own = {p.answer for p in task(path, held_out=0.25).suites(count=99, seed=0)["held_out"]}
+    found = task(path, held_out=0.25, held_out_suite=None, suites={"part": {"path": path, "held_out": 0.25}})
+    measured = found.suites(count=99, seed=0)
+    assert set(measured) == {"part"} and {p.answer for p in measured["part"]} == own and not found.in_domain()
+
+
+def test_a_task_may_only_measure(tmp_path):
+    found = Dataset(Dataset.Config(suites={"all": {"path": write(tmp_path, ".jsonl")}}, **FIELDS))
+    assert {name: len(problems) for name, problems in found.suites(count=99, seed=0).items()} == {"all": 20}
+    with pytest.raises(RunError, match=r"task\.path: there are no rows to train on"):
+        found.train_batch(step=0, count=1, seed=0)
+
+
+def test_bad_rows_are_told_before_anything_runs_or_left_out(tmp_path, caplog):
+    path = write(tmp_path, ".jsonl", [*ROWS, {"question": None, "result": "x"}])
+    with pytest.raises(
+        RunError, match=r"1 of 21 rows of .* do not fit. Row 21: task.prompt: \{question\} is None(.|\n)*bad_rows=skip"
+    ):
+        task(path).suites(count=1, seed=0)
+    found = task(path, bad_rows="skip", held_out=0).train_batch(step=0, count=20, seed=0)
+    assert {p.answer for p in found} == {row["result"] for row in ROWS} and "1 of 21 rows" in caplog.text
+
+
+def test_a_system_message_or_solution_that_is_null_in_a_row_is_none(tmp_path):
+    table = [
+        {"question": "?", "result": "1", "system": None, "how": "so"},
+        {"question": "?", "result": "2", "system": "Hm.", "how": None},
+    ]
+    found = task(write(tmp_path, ".jsonl", table), system="{system}", solution="{how}", held_out=0, shuffle=False)
+    first, second = found.train_batch(step=0, count=2, seed=0)
+    assert [len(p.messages) for p in (first, second)] == [1, 2] and (first.solution, second.solution) == ("so", None)
+
+
+def test_options_are_mixed_by_their_texts(tmp_path):
+    table = [{"question": f"{i}?", "yes": f"right {i}", "no": f"wrong {i}", "never": f"bad {i}"} for i in range(40)]
+    options = {"right": "yes", "wrong": ["no", "never"]}
+    fields = {"prompt": "{question}\n{options|letters}", "answer": "{right|letter}", "options": options, "held_out": 0}
+    found = task(write(tmp_path, ".jsonl", table), **fields).train_batch(step=0, count=40, seed=0)
+    for problem in found:
+        listed = dict(line.split(": ") for line in problem.messages[0]["content"].split("\n")[1:])
+        assert listed[problem.answer].startswith("right") and set(listed) == set("ABC")
+    assert {p.answer for p in found} == set("ABC")
+    backwards = task(write(tmp_path, ".json", table[::-1]), **fields).train_batch(step=3, count=40, seed=1)
+    assert {p.messages[0]["content"] for p in backwards} == {p.messages[0]["content"] for p in found}
+    with pytest.raises(RunError, match=r"task\.options: there is no 'maybe'"):
+        task(write(tmp_path, ".csv", table), **{**fields, "options": {**options, "right": "maybe"}}).train_batch(
+            step=0, count=1, seed=0
+        )
+
+
+def test_where_takes_nested_mappings_and_rows_without_the_field_do_not_fit(tmp_path):
+    table = [*({**row, "details": {"level": row["level"]}} for row in ROWS), {"question": "?", "result": "0"}]
+    for where in ({"details.level": "easy"}, {"details": {"level": "easy"}}):
+        found = task(write(tmp_path, ".jsonl", table), where=where, held_out=0).train_batch(step=0, count=10, seed=0)
+        assert len({p.answer for p in found}) == 10 and all(int(p.answer) % 2 == 0 for p in found)
 
 
 def test_a_missing_file_is_not_looked_for_on_the_hub(tmp_path):
@@ -211,6 +289,14 @@ def test_an_unknown_filter_is_named_when_the_recipe_loads():
 @given(st.text())
 def test_data_is_never_a_template(text):
     assert fill_fields("{q} {q}", {"q": text}) == f"{text} {text}"
+
+
+@pytest.mark.parametrize(("subject", "size"), [("biology", 500), ("chemistry", 2100), ("material", 935), ("physics", 800)])
+def test_the_division_of_the_papers_is_reproduced(tmp_path, subject, size):
+    theirs = {row["idx"] for row in rows(f"sciknoweval-{subject}.test")}
+    table = [{"question": "?", "result": str(number)} for number in range(size)]
+    ours = task(write(tmp_path, ".jsonl", table)).suites(count=size, seed=0)["held_out"]
+    assert {int(p.answer) for p in ours} == theirs
 
 
 @pytest.mark.parametrize("subject", ["biology", "chemistry", "material", "physics"])
