@@ -78,6 +78,14 @@ class Component(ABC):
         self.config: Any = config if config is not None else self.Config()
 
     @classmethod
+    def build(cls, options: Any, part: Callable[[Any], Component]) -> Component:
+        """Return a new component with these options (an instance of its Config).
+
+        Override it in components that are made of others of their slot: `part` builds one from what a recipe may write there.
+        """
+        return cls(options)
+
+    @classmethod
     def offers(cls, options: Any) -> frozenset[str]:
         """Return what of `provides` this component brings with these options (an instance of its Config)."""
         return cls.provides

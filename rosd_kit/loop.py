@@ -118,6 +118,8 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
     set_seed(stable_seed(recipe.seed, "run") % 2**32)
     parts = build_components(recipe, plugins.registry)
     display.phase("loading")
+    parts.task.train_batch(step=0, count=1, seed=recipe.seed)  # what is wrong with the data is told before a model is loaded
+    parts.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
     keep_initial = any(part.wants_initial() for part in parts)
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed, ranks=ranks)
     check_split(student.model)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 import types
 from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin
@@ -13,6 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from rosd_kit.recipe.sources import SHIPPED, shipped_names
 from rosd_kit.registry import Registry, summary_of
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -28,11 +31,17 @@ def list_components(registry: Registry, kinds: Sequence[str]) -> None:
         table.add_column()
         for name in registry.names(kind):
             table.add_row(f"  {name}", summary_of(registry.get(kind, name)))
+        if kind == "task":
+            for name in shipped_names("tasks"):
+                table.add_row(f"  {name}", f"Preset. {_about(name)}")
         console.print(table)
 
 
 def describe(registry: Registry, kind: str, name: str) -> None:
-    """Print everything about one component: docstring, options, capabilities, origin."""
+    """Print everything about one component: docstring, options, capabilities, origin; of a task preset its file."""
+    if kind == "task" and name in shipped_names("tasks") and name not in registry.names(kind):
+        print((SHIPPED / "tasks" / f"{name}.yaml").read_text(), end="")
+        return
     console, entry = _console(), registry.entry(kind, name)
     console.print(f"{kind}: {name}", style="bold")
     console.print(Padding(inspect.cleandoc(entry.cls.__doc__ or "No description."), (0, 0, 1, 2), expand=False))
@@ -45,6 +54,13 @@ def describe(registry: Registry, kind: str, name: str) -> None:
     console.print(f"Needs: {', '.join(sorted(entry.cls.needs)) or 'nothing'}")
     console.print(f"Provides: {', '.join(sorted(entry.cls.provides)) or 'nothing'}")
     console.print(f"From: {entry.origin}")
+
+
+def _about(preset: str) -> str:
+    """Return the first sentence of the comment that a preset's file begins with."""
+    lines = (SHIPPED / "tasks" / f"{preset}.yaml").read_text().splitlines()
+    told = " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.!?])\s", told, maxsplit=1)[0]
 
 
 def type_text(info: FieldInfo) -> str:

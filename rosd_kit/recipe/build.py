@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rosd_kit.contracts import SLOTS, Component, LossParts
+from rosd_kit.errors import RecipeError
 from rosd_kit.parts import Parts, WeightedObjective
+from rosd_kit.recipe.checks import validated
 from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.registry import Registry
 
@@ -26,4 +28,16 @@ def build_components(recipe: Recipe, registry: Registry) -> Parts:
 def build_component(kind: str, choice: ComponentChoice, registry: Registry) -> Component:
     """Return the component of one slot; use `build_components` for objectives, which need parts."""
     assert kind in SLOTS and kind != "objective"
-    return registry.get(kind, choice.name)(choice.options)
+
+    def part(written: Any) -> Component:
+        values = {"name": written} if isinstance(written, str) else dict(written)
+        if "name" not in values:
+            raise RecipeError(
+                f"{kind}: {choice.name}: {written!r} names no component. Known: {', '.join(registry.names(kind))}"
+            )
+        name, see = values.pop("name"), f"rosd-kit components {kind}"
+        cls = registry.get(kind, name)
+        options = validated(cls.Config, values, path=f"{kind}: {name}", see=f"{see} {name}", source=lambda path: choice.name)
+        return cls.build(options, part)
+
+    return registry.get(kind, choice.name).build(choice.options, part)

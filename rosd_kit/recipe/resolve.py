@@ -17,6 +17,7 @@ from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_o
 from rosd_kit.recipe.model import ComponentChoice, CoreSettings, ObjectiveChoice, Recipe
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.sources import find, label, read_chain, read_overrides
+from rosd_kit.recipe.tasks import overlay_layer
 from rosd_kit.registry import Registry
 
 DEFAULT_PROFILE = "micro"
@@ -54,12 +55,12 @@ def resolve_recipe(
     for path, content in _profile_chain(chosen, base):
         preset = overlay(preset, _presets(content.pop("components", {}), f"profile {chosen}", registry))
         _refuse(content, "profile", label(path), "a profile cannot choose another; use extends")
-        merged = overlay(merged, as_tree(content, f"profile {chosen}"))
+        merged = overlay_layer(merged, content, f"profile {chosen}", path.parent, registry)
     for path, content in chain:
         _refuse(content, "components", label(path), "presets belong into a profile; set the slot's own options")
-        merged = overlay(merged, as_tree(content, label(path)))
+        merged = overlay_layer(merged, content, label(path), path.parent, registry)
     for _, content in command:
-        merged = overlay(merged, as_tree(content, _COMMAND_LINE))
+        merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry)
     return _validate(_preset(merged, preset, registry), registry)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.recipe.model import CoreSettings, Recipe
+from rosd_kit.recipe.sources import shipped_names
 from rosd_kit.registry import Registry, summary_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -43,14 +44,24 @@ def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
 def _slot(kind: str, registry: Registry, definitions: Schema) -> Schema:
     """Return the forms of a slot: a name, a name with options, or options of what a lower layer chose."""
     forms: list[Schema] = [{"enum": list(registry.names(kind))}]
+    if kind == "task":
+        forms = [_preset_form(forms[0]["enum"])]
     for name in registry.names(kind):
         cls = registry.get(kind, name)
         options = {"name": {"const": name}, **_options(cls, definitions)}
         forms.append({**_closed(options), "description": summary_of(cls), "required": ["name"]})
     known = sorted({option for form in forms[1:] for option in form["properties"]} - {"name"})
+    if kind == "task":
+        forms.append({"type": "object", "required": ["name"], "properties": {"name": _preset_form([])}})
     forms.append({"type": "object", "not": {"required": ["name"]}, "propertyNames": {"enum": known}})
     one = {"oneOf": forms}
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]} if kind == "objective" else one
+
+
+def _preset_form(names: list[str]) -> Schema:
+    """Return the schema of the words that may stand for a task: components, presets, the path of a preset."""
+    presets = [{"enum": [*names, *shipped_names("tasks")]}, {"type": "string", "pattern": r"\.ya?ml$"}]
+    return {"anyOf": presets, "description": "A component, a task preset, or the path of one."}
 
 
 def _options(cls: type[Component], definitions: Schema) -> Schema:

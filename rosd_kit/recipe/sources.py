@@ -20,6 +20,8 @@ from rosd_kit.recipe.references import check_references
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+_KINDS = {"": "recipe", "profiles": "profile", "tasks": "task preset"}
+_NO_RECIPES = ("profiles/", "tasks/")
 _PACKAGE = Path(__file__).resolve().parent.parent
 SHIPPED = next(
     (folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir()),
@@ -29,10 +31,10 @@ SHIPPED = next(
 
 
 def shipped_names(folder: str = "") -> list[str]:
-    """Return the names of the shipped recipes, or with `profiles` those of the profiles."""
+    """Return the names of the shipped recipes, or those of a folder: `profiles`, `tasks`."""
     root = SHIPPED / folder
     names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
-    return sorted(name for name in names if folder or not name.startswith("profiles/"))
+    return sorted(name for name in names if folder or not name.startswith(_NO_RECIPES))
 
 
 def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
@@ -51,8 +53,7 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
             return SHIPPED / folder / f"{name}.yaml"
         raise RecipeError(f"no file {str(path)!r}.{did_you_mean(name, shipped)} {_choices(folder, shipped)}")
     if what not in shipped:
-        kind = "profile" if folder else "recipe"
-        raise RecipeError(f"unknown {kind} {what!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
+        raise RecipeError(f"unknown {_KINDS[folder]} {what!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
     return SHIPPED / folder / f"{what}.yaml"
 
 
@@ -168,4 +169,5 @@ def _fault(error: yaml.YAMLError) -> str:
 
 
 def _choices(folder: str, names: list[str]) -> str:
-    return f"{'Profiles' if folder else 'Shipped recipes'}: {', '.join(names)}, or the path of a .yaml file."
+    known = f"{_KINDS[folder].capitalize()}s" if folder else "Shipped recipes"
+    return f"{known}: {', '.join(names)}, or the path of a .yaml file."

@@ -14,7 +14,10 @@ from rosd_kit.errors import RecipeError
 from rosd_kit.recipe import build_components, load_recipe, recipe_schema, resolve_recipe, to_yaml
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if "profiles" not in path.parts)
+FOLDERS = ("recipes/profiles/", "recipes/tasks/")
+SHIPPED = sorted(
+    path for path in (ROOT / "recipes").rglob("*.yaml") if not path.relative_to(ROOT).as_posix().startswith(FOLDERS)
+)
 NAMES = [path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in SHIPPED]
 
 
