@@ -59,7 +59,7 @@ def resolve_recipe(
     for path, content in chain:
         _refuse(content, "components", label(path), "presets belong into a profile; set the slot's own options")
         merged = overlay_layer(merged, content, label(path), path.parent, registry)
-    for _, content in command:
+    for _, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):  # a preset lies beneath the rest
         merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry)
     return _validate(_preset(merged, preset, registry), registry)
 

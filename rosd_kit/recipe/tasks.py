@@ -22,7 +22,8 @@ SECTIONS = ("task", "verifier", "sampling", "evaluation")
 def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Path | None, registry: Registry) -> Tree:
     """Return `below` with one layer on top, and between them the preset that the layer's `task` names.
 
-    A preset drops what lower layers say of the slots that it fills. `base` is the folder that a preset's path begins at. Raises `RecipeError` for a name that is neither a component nor a preset, and for what does not belong into a preset.
+    A preset drops what lower layers say of the slots that it fills. `base` is the folder that a preset's path begins at.
+    Raises `RecipeError` for a name that is neither a component nor a preset, and for what does not belong into a preset.
     """
     name = _named(content.get("task"))
     if name is None or name in registry.names("task"):

@@ -174,7 +174,6 @@ def test_a_science_on_real_rows(name, registry):
     rows(f"sciknoweval-{name}.train")
     here = {
         "path": str(DATA / f"sciknoweval-{name}.train.jsonl"),
-        "where": "null",
         "prompt": '"{prompt}"',
         "answer": '"{answer}"',
     }
