@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rosd_kit.components.verifiers.function import verifier
     from rosd_kit.contracts import (
         API_VERSION,
         SLOTS,
@@ -122,9 +123,10 @@ __all__ = [
     "__version__",
     "did_you_mean",
     "hookimpl",
+    "verifier",
 ]
 
-_HOMES = ("hookspecs", "errors", "types", "contracts")
+_HOMES = ("hookspecs", "errors", "types", "contracts", "components.verifiers.function")
 
 
 def __getattr__(name: str) -> Any:

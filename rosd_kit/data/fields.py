@@ -4,6 +4,7 @@
     letters  a list as lines `A: first`, `B: second` ...; of a dict with `text` (and `label`) likewise
     letter   a number, counted from 0, as a letter
     json     the value as JSON
+    lines    a list of texts, each on a line of its own
     last     what follows the last `####` of a text, the convention of GSM8K
 
 Braces around anything else, and braces in data, are plain text. Nothing is evaluated.
@@ -100,6 +101,12 @@ def _json(value: Any, path: str) -> str:
         raise FieldError(f"{{{path}|json}}: {error}") from error
 
 
+def _lines(value: Any, path: str) -> str:
+    if not _listed(value):
+        raise FieldError(f"{{{path}|lines}} needs a list; it is {_shown(value)}.")
+    return "\n".join(_text(item, path) for item in value)
+
+
 def _last(value: Any, path: str) -> str:
     _, mark, answer = _text(value, path).rpartition("####")
     if not mark:
@@ -117,5 +124,6 @@ _FILTERS: dict[str, Callable[[Any, str], str]] = {
     "letters": _letters,
     "letter": _letter,
     "json": _json,
+    "lines": _lines,
     "last": _last,
 }

@@ -1,6 +1,7 @@
 """Verifiers: is the response right?"""
 
 from rosd_kit.components.verifiers.by_suite import BySuite
+from rosd_kit.components.verifiers.code import Code
 from rosd_kit.components.verifiers.exact import Exact
 from rosd_kit.components.verifiers.majority import Majority
 from rosd_kit.components.verifiers.math import Math
@@ -9,4 +10,4 @@ from rosd_kit.components.verifiers.micro import MicroVerifier
 from rosd_kit.components.verifiers.reasoning_gym import GymVerifier
 from rosd_kit.components.verifiers.tool_use import ToolUse
 
-COMPONENTS = (Exact, Math, MultipleChoice, ToolUse, Majority, BySuite, GymVerifier, MicroVerifier)
+COMPONENTS = (Exact, Math, MultipleChoice, ToolUse, Code, Majority, BySuite, GymVerifier, MicroVerifier)

@@ -35,13 +35,16 @@ class Math(Verifier):
         """Processes that compare."""
         memory_mib: PositiveInt = 4096
         """Most address space of one process."""
+        reveal: bool = False
+        """Give the right answer in the feedback on a wrong one."""
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         return self.verify_group(problem, [text])[0]
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         asked = [{"right": problem.answer, "said": strip_thinking(text)[-_TAIL:]} for text in texts]
-        return [_verdict(outcome) for outcome in self._pool.map(asked)]
+        told = f" The right answer is {problem.answer}." if self.config.reveal else ""
+        return [_verdict(outcome, told) for outcome in self._pool.map(asked)]
 
     @cached_property
     def _pool(self) -> WorkerPool:
@@ -63,10 +66,12 @@ def compare(asked: dict[str, str]) -> dict[str, Any]:
     return {"read": bool(said), "right": bool(said) and bool(verify(right, said, timeout_seconds=None))}
 
 
-def _verdict(outcome: Outcome) -> Verdict:
+def _verdict(outcome: Outcome, told: str) -> Verdict:
     if outcome.status != "ok":
         return Verdict(score=0.0, success=False, status="error", feedback="")
     if not outcome.value["read"]:
-        return Verdict(score=0.0, success=False, status="unparsable", feedback="No final answer was found.")
+        return Verdict(
+            score=0.0, success=False, status="unparsable", feedback="No final answer was found; put it into \\boxed{}."
+        )
     right = outcome.value["right"]
-    return Verdict(score=float(right), success=right, feedback="" if right else "The final answer is wrong.")
+    return Verdict(score=float(right), success=right, feedback="" if right else f"The final answer is wrong.{told}")

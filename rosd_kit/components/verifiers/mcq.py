@@ -31,14 +31,21 @@ class MultipleChoice(Verifier):
         """Name of the tag around the answer."""
         boxed: bool = True
         """Whether a letter in `\\boxed{}` counts where the tag is missing."""
+        reveal: bool = False
+        """Name the right option in the feedback on a wrong one."""
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         said = self._letter(strip_thinking(text))
         if said is None:
             feedback = f"No single option was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
-        success = said == _bare(problem.answer)
+        right = _bare(problem.answer)
+        if len(right) != 1:  # the data is at fault, not the response
+            return Verdict(score=0.0, success=False, status="error")
+        success = said == right
         feedback = f"The answer {said} is {'right' if success else 'wrong'}."
+        if self.config.reveal and not success:
+            feedback += f" The right answer is {right}."
         return Verdict(score=float(success), success=success, feedback=feedback)
 
     def _letter(self, text: str) -> str | None:

@@ -25,8 +25,18 @@ class ToolUse(Verifier):
     name = "tool_use"
     provides = frozenset({"feedback"})
 
+    class Config(Verifier.Config):
+        """What is said of a wrong answer."""
+
+        reveal: bool = False
+        """Give the right actions in the feedback on wrong ones."""
+
     def verify(self, problem: Problem, text: str) -> Verdict:
-        expected, said = expected_calls(problem.answer), read_calls(strip_thinking(text))
+        try:
+            expected = expected_calls(problem.answer)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the data is at fault, not the response
+            return Verdict(score=0.0, success=False, status="error")
+        said = read_calls(strip_thinking(text))
         if not said:
             return Verdict(score=0.0, success=False, feedback="No Action was found.", status="unparsable")
         if any(value is None for _, value in said):
@@ -35,7 +45,10 @@ class ToolUse(Verifier):
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
         calls = Counter((name, value) for name, value in said if value is not None)
         success = calls == expected
-        return Verdict(score=float(success), success=success, feedback="" if success else _difference(calls, expected))
+        feedback = "" if success else _difference(calls, expected)
+        if self.config.reveal and not success:
+            feedback += f" The right actions are {problem.answer}"
+        return Verdict(score=float(success), success=success, feedback=feedback)
 
 
 def expected_calls(answer: str) -> Counter[Call]:

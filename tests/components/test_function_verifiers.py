@@ -1,0 +1,110 @@
+"""Functions as verifiers, and a verifier for each suite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import rosd_kit as rk
+from rosd_kit.components.verifiers.function import as_verdict
+from rosd_kit.errors import RecipeError
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import build_components, load_recipe
+from tests.components.rows import asking
+
+PLUGIN = '''
+import rosd_kit as rk
+
+
+@rk.verifier
+def ends_with(problem, text, *, word: str = "please", strict: bool = True):
+    """Right when the last word is the one."""
+    if not text:
+        return None
+    return text.split()[-1] == word or not strict, f"say {word}"
+
+
+@rk.verifier
+def broken(problem, text):
+    raise KeyError(problem.id)
+
+
+@rk.hookimpl
+def rosd_kit_components():
+    return [ends_with, broken]
+'''
+
+
+@pytest.fixture
+def registry(tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    return PluginManager([tmp_path / "mine.py"]).registry
+
+
+def verifier(registry, *changes: str):
+    return build_components(load_recipe("grpo", changes, registry=registry), registry).verifier
+
+
+def test_a_function_of_a_plugin_file_judges_with_its_options(registry):
+    made = verifier(registry, "verifier=ends_with")
+    assert made.verify(asking(""), "yes please") == rk.Verdict(score=1.0, success=True, feedback="say please")
+    assert not made.verify(asking(""), "yes").success and made.verify(asking(""), "").status == "unparsable"
+    other = verifier(registry, "verifier={name: ends_with, word: now}")
+    assert other.verify(asking(""), "yes now").success and other.verify(asking(""), "no").feedback == "say now"
+    with pytest.raises(RecipeError, match=r"verifier.wrod: unknown field .*Did you mean 'word'\?"):
+        verifier(registry, "verifier={name: ends_with, wrod: now}")
+    with pytest.raises(RecipeError, match=r"verifier.strict: .* is not allowed"):
+        verifier(registry, "verifier={name: ends_with, strict: maybe}")
+
+
+def test_a_function_that_raises_says_nothing_of_the_response(registry, caplog):
+    verdict = verifier(registry, "verifier=broken").verify(asking(""), "x")
+    assert (verdict.status, verdict.success) == ("error", False) and "broken failed on problem p: KeyError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("found", "score", "success", "feedback", "status"),
+    [
+        (True, 1.0, True, "", "ok"),
+        (0.5, 0.5, True, "", "ok"),
+        (0.49, 0.49, False, "", "ok"),
+        ((0, "no"), 0.0, False, "no", "ok"),
+        (None, 0.0, False, "No answer was found.", "unparsable"),
+        (rk.Verdict(score=0.2, success=True), 0.2, True, "", "ok"),
+    ],
+)
+def test_what_a_function_may_return(found, score, success, feedback, status):
+    assert as_verdict(found) == rk.Verdict(score=score, success=success, feedback=feedback, status=status)
+
+
+@pytest.mark.parametrize("found", [2, -1, float("nan"), "yes", (1, 2, 3), []])
+def test_what_it_may_not_return(found):
+    with pytest.raises(ValueError, match="neither true, false"):
+        as_verdict(found)
+
+
+def test_each_suite_has_its_verifier_a_plugins_one_too(registry):
+    made = verifier(registry, "verifier={name: by_suite, default: exact, suites: {a: {name: mcq, letters: AB}, b: ends_with}}")
+    right = {"train": "Answer: B", "a": "<answer>B</answer>", "b": "well please"}
+    for suite, text in right.items():
+        problem = replace(asking("B"), suite=suite)
+        assert [v.success for v in made.verify_group(problem, list(right.values()))] == [t == text for t in right.values()]
+        assert made.verify(problem, text).success
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("{name: by_suite, default: exct}", r"verifier: unknown 'exct'. Did you mean 'exact'\?"),
+        (
+            "{name: by_suite, default: {name: mcq, leters: AB}}",
+            r"verifier: mcq.leters: unknown field .*Did you mean 'letters'\?",
+        ),
+        ("{name: by_suite, default: {letters: AB}}", r"names no component"),
+        ("by_suite", r"verifier.default: must be given"),
+    ],
+)
+def test_mistakes_in_a_choice_are_told(registry, choice, told):
+    with pytest.raises(RecipeError, match=told):
+        verifier(registry, f"verifier={choice}")
