@@ -60,7 +60,7 @@ def test_another_answer_is_wrong(text, answer):
     assert judged(text, answer) == (False, "ok")
 
 
-@pytest.mark.parametrize("text", ["", "4", "The result is 4.", "Answer:", "Answer: ", "Answer: **", "Answer: 4" + " " * 5000])
+@pytest.mark.parametrize("text", ["", "4", "The result is 4.", "Answer:", "Answer: ", "Answer: **", "Answer: 4\n" + "x" * 5000])
 def test_no_answer_is_unparsable_and_wrong(text):
     assert judged(text, "4") == (False, "unparsable")
 

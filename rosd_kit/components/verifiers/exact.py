@@ -55,7 +55,7 @@ class Exact(Verifier):
 
     def answer_of(self, text: str) -> str:
         """Return the final answer in its plain form, or an empty string."""
-        found = re.findall(self.config.pattern, text[-_TAIL:])
+        found = re.findall(self.config.pattern, text.rstrip()[-_TAIL:])
         return self._plain(found[-1] if found else "")
 
     def _plain(self, answer: str) -> str:

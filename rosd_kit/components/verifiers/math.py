@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import RunError
+from rosd_kit.text.boxes import last_box
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 from rosd_kit.workers import Outcome, WorkerPool
@@ -35,6 +36,8 @@ class Math(Verifier):
         """Processes that compare."""
         memory_mib: PositiveInt = 4096
         """Most address space of one process."""
+        boxed_only: bool = False
+        """The answer must be in `\\boxed{}`, of which the last counts; false: without a box, a last expression counts too."""
         reveal: bool = False
         """Give the right answer in the feedback on a wrong one."""
 
@@ -42,9 +45,17 @@ class Math(Verifier):
         return self.verify_group(problem, [text])[0]
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        asked = [{"right": problem.answer, "said": strip_thinking(text)[-_TAIL:]} for text in texts]
+        asked = [{"right": problem.answer, "said": self._said(text)} for text in texts]
         told = f" The right answer is {problem.answer}." if self.config.reveal else ""
         return [_verdict(outcome, told) for outcome in self._pool.map(asked)]
+
+    def _said(self, text: str) -> str:
+        """Return what may hold a response's answer: its last box, or where none is needed, its end."""
+        tail = strip_thinking(text).rstrip()[-_TAIL:]
+        box = last_box(tail)
+        if box is None:
+            return "" if self.config.boxed_only else tail
+        return f"\\boxed{{{box}}}" if box.strip() else ""
 
     @cached_property
     def _pool(self) -> WorkerPool:

@@ -8,10 +8,10 @@ import unicodedata
 from pydantic import Field
 
 from rosd_kit.contracts import Verifier
+from rosd_kit.text.boxes import last_box
 from rosd_kit.text.tags import read_tag, strip_thinking
 from rosd_kit.types import Problem, Verdict
 
-_BOX = re.compile(r"\\boxed\s*\{")
 #: What may stand around the letter: brackets, a full stop, the marks of bold type and mathematics, `\text{...}`.
 _DRESS = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\b|[\s(){}\[\].:*_$`'\"]")
 
@@ -52,8 +52,8 @@ class MultipleChoice(Verifier):
         """Return the option that was chosen, or None when there is none or more than one."""
         found = read_tag(text, self.config.tag)
         said = found.text
-        if found.status == "missing" and self.config.boxed and (boxes := list(_BOX.finditer(text))):
-            said = _braced(text, boxes[-1].end())
+        if found.status == "missing" and self.config.boxed:
+            said = last_box(text)
         letter = _bare(said or "")
         return letter if len(letter) == 1 and letter in self.config.letters else None
 
@@ -61,13 +61,3 @@ class MultipleChoice(Verifier):
 def _bare(answer: str) -> str:
     """Return an answer without its dress: `( **b** ).` is `B`. Full-width letters are letters too."""
     return _DRESS.sub("", unicodedata.normalize("NFKC", answer[:200])).upper()
-
-
-def _braced(text: str, start: int) -> str:
-    """Return what lies between the brace before `start` and the one that closes it; empty where none does."""
-    depth = 1
-    for place in range(start, min(len(text), start + 200)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start:place]
-    return ""

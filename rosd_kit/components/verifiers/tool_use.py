@@ -57,7 +57,10 @@ def expected_calls(answer: str) -> Counter[Call]:
     Raises `ValueError` for anything else.
     """
     calls: Counter[Call] = Counter()
-    for call in json.loads(answer):
+    found = json.loads(answer)
+    if not (isinstance(found, list) and found):
+        raise ValueError(f"{answer[:80]!r} is no list of actions")
+    for call in found:
         given = call["Action_Input"]
         calls[call["Action"].strip(), _canonical(json.loads(given) if isinstance(given, str) else given)] += 1
     return calls
