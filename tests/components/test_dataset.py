@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rosd_kit.cli import main
 from rosd_kit.components.tasks import Dataset
 from rosd_kit.data.fields import FieldError, check_fields, fill_fields
 from rosd_kit.errors import RecipeError, RunError
@@ -313,3 +314,18 @@ def test_real_rows(subject):
         assert problem.answer in "ABCD" and problem.messages[0]["role"] == "system"
         assert "\nA: " in problem.messages[1]["content"]
     assert {name: len(found) for name, found in made.suites(count=1000, seed=0).items()} == {"physics": 80, "biology": 50}
+
+
+def test_mistakes_in_the_data_are_told_before_a_model_is_looked_for(tmp_path, capsys):
+    words = [
+        "run",
+        "rosd",
+        "task=dataset",
+        f"task.path={write(tmp_path, '.jsonl')}",
+        "verifier=exact",
+        "demonstration=first_success",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "model.path=./no_such_model", "--out", str(tmp_path / "runs")])
+    assert end.value.code == 2
+    assert "task.prompt: {prompt}: there is no 'prompt'. The row has: question, result, level" in capsys.readouterr().err
