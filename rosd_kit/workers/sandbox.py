@@ -141,7 +141,7 @@ class Sandbox:
                     if len(read[key.fd]) > self._most:
                         return "flood", [bytes(part) for part in read.values()]
         with suppress(subprocess.TimeoutExpired):
-            process.wait(1.0)
+            process.wait(max(1.0, until - time.monotonic()))
         return "", [bytes(part) for part in read.values()]
 
 

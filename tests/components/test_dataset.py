@@ -189,6 +189,13 @@ def test_a_suite_may_be_the_held_out_rows_of_another_source_and_the_own_ones_may
     assert set(measured) == {"part"} and {p.answer for p in measured["part"]} == own and not found.in_domain()
 
 
+def test_what_is_wrong_with_a_suite_names_it(tmp_path):
+    path = write(tmp_path, ".jsonl")
+    for suite, told in ({"path": "gone.jsonl"}, "there is no file"), ({"path": path, "prompt": "{ask}"}, "there is no 'ask'"):
+        with pytest.raises(RunError, match=rf"suite 'other' \(task.suites.other\): task.*{told}"):
+            task(path, suites={"other": suite}).suites(count=1, seed=0)
+
+
 def test_a_task_may_only_measure(tmp_path):
     found = Dataset(Dataset.Config(suites={"all": {"path": write(tmp_path, ".jsonl")}}, **FIELDS))
     assert {name: len(problems) for name, problems in found.suites(count=99, seed=0).items()} == {"all": 20}

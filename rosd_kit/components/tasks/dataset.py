@@ -124,9 +124,7 @@ class Dataset(Task):
 
     def in_domain(self) -> frozenset[str]:
         named = {name for name, suite in self.config.suites.items() if suite.in_domain}
-        return frozenset(
-            named | ({self.config.held_out_suite} if self.config.held_out and self.config.held_out_suite else set())
-        )
+        return frozenset({*named, *self._own()})
 
     def _own(self) -> list[str]:
         """The name of the suite of the rows held back, where they are one."""
@@ -135,7 +133,7 @@ class Dataset(Task):
 
     @cached_property
     def _training(self) -> Table | Stream:
-        return self._opened(self.config, self.config, self.config.held_out, "path")
+        return self._opened(self.config, self.config.held_out)
 
     @cached_property
     def _read(self) -> dict[str, Table | Stream]:
@@ -144,24 +142,27 @@ class Dataset(Task):
     def _measured(self, name: str) -> Table | Stream:
         if name not in self._read:
             suite = self.config.suites[name]
-            self._read[name] = self._opened(suite, suite, suite.held_out, f"suites.{name}.path")
+            try:
+                self._read[name] = self._opened(suite, suite.held_out)
+            except RunError as error:
+                raise RunError(f"suite {name!r} (task.suites.{name}): {error}") from error
         return self._read[name]
 
-    def _opened(self, source: Source, fields: Any, held_out: float, option: str) -> Table | Stream:
+    def _opened(self, source: Source, held_out: float) -> Table | Stream:
         """Return the rows of a source. Those at hand are all tried now, so that a run does not end on one of them."""
         config = self.config
         if source.streaming:
             buffer = config.shuffle_buffer if config.shuffle else 0
 
             def usable(row: Row) -> bool:
-                return config.bad_rows == "error" or self._fault(row, fields) is None
+                return config.bad_rows == "error" or self._fault(row, source) is None
 
             return Stream(source, held_out=held_out, split_seed=config.split_seed, buffer=buffer, usable=usable)
         rows = read_rows(source)
-        faults = {number: fault for number, row in enumerate(rows) if (fault := self._fault(row, fields))}
+        faults = {number: fault for number, row in enumerate(rows) if (fault := self._fault(row, source))}
         if faults:
             number, fault = next(iter(faults.items()))
-            told = f"task.{option}: {len(faults)} of {len(rows)} rows of {source.path!r} do not fit. Row {number + 1}: {fault}"
+            told = f"task.path: {len(faults)} of {len(rows)} rows of {source.path!r} do not fit. Row {number + 1}: {fault}"
             if len(faults) == len(rows):
                 raise RunError(fault)
             if config.bad_rows == "error":
