@@ -107,8 +107,8 @@ class ParallelSettings(Config):
     launcher was configured for. A run that was started otherwise than asked for here stops at once."""
     processes: PositiveInt | None = None
     """How many must have been started; null takes any number."""
-    timeout_minutes: PositiveInt = 60
-    """How long a process waits for the others."""
+    timeout_minutes: PositiveFloat = 60.0
+    """How long a process waits for the others; the slowest rollouts of a step must fit in."""
 
 
 class EvaluationSettings(Config):

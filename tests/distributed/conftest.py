@@ -28,6 +28,7 @@ TINY = (
     "evaluation.problems=3",
     "evaluation.samples=2",
     "checkpoint.every=1",
+    "parallel.timeout_minutes=0.5",
 )
 
 
