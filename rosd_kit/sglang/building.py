@@ -22,7 +22,10 @@ _MEMORY_BACKED = Path("/dev/shm")
 
 @dataclass(frozen=True, kw_only=True)
 class Builder:
-    """Builds pools for one engine. `config` is the engine's; `name` sets the run's files apart from those of others."""
+    """Builds pools for one engine. `config` is the engine's; `name` sets the run's files apart from those of others.
+
+    `local` is the number of this process among those of the run on its machine.
+    """
 
     student: Student
     config: Any
@@ -30,6 +33,7 @@ class Builder:
     name: str
     progress: Callable[[str], None]
     count: Count
+    local: int = 0
 
     def pool(self, urls: Sequence[str], purpose: str) -> Pool:
         """Return the servers at some addresses, or launched ones where there are none; must be called in the event loop."""
@@ -66,6 +70,7 @@ class Builder:
             folder=self.folder,
             colocated=self.config.colocated,
             api_key=self._api_key(),
+            local=self.local,
         )
         logs = [self.folder / (f"sglang-{number}.log" if number else "sglang.log") for number in range(len(commands))]
         return [Server(command, log) for command, log in zip(commands, logs, strict=True)]
