@@ -155,6 +155,12 @@ def _mode(settings: ParallelSettings, count: int) -> Mode:
         )
     if settings.mode == "ddp" and sharding:
         raise RunError("parallel.mode: 'ddp' was asked for, but the launcher is configured for FSDP. Make them agree.")
+    meant = settings.mode == "single" or settings.processes == 1
+    if count == 1 and not meant and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        raise RunError(
+            "parallel: accelerate launch started one process, as it does on CPUs whatever number it is told. Start several "
+            f"with `{launch}`, or say that one is meant: parallel.mode=single"
+        )
     if count == 1:
         return "single"
     if settings.mode == "auto":
