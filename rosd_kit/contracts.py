@@ -128,7 +128,8 @@ class Site:
     """Where an engine works: a folder for its files (None: none is kept), and who is told what it waits for.
 
     The folder may have to be made.
-    Of `count` processes of a run this is the one with number `rank`, and `local` on its own machine; each has an engine.
+    Of `count` processes of a run this is the one with number `rank`, and with number `local` of the `neighbours` on its
+    machine; each has an engine.
     """
 
     folder: Path | None = None
@@ -136,6 +137,7 @@ class Site:
     rank: int = 0
     count: int = 1
     local: int = 0
+    neighbours: int = 1
 
     def tell(self, text: str) -> None:
         """Say what the engine waits for."""

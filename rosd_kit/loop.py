@@ -165,7 +165,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
 def _site(ranks: Ranks, folder: RunDir, display: Display) -> Site:
     """Return where this process's engine works: in the run's folder, or in one of its own in there."""
     own = folder.path if ranks.is_main else folder.path / f"rank-{ranks.rank}"
-    return Site(own, display.waiting, rank=ranks.rank, count=ranks.count, local=ranks.local)
+    return Site(own, display.waiting, ranks.rank, ranks.count, ranks.local, ranks.neighbours)
 
 
 def _note_environment(run: Run) -> None:
@@ -230,8 +230,6 @@ def _step(run: Run) -> None:
     batch = run.ahead.take(run.step) or _sample(run)
     if run.step + 1 < recipe.steps:
         run.ahead.begin(run.step + 1)
-    if not run.ahead.enabled:
-        run.parts.rollout.rest()
     run.display.phase("train")
     trained = _update(run, batch)
     run.display.phase("sync")
@@ -262,8 +260,11 @@ def _problems(recipe: Recipe, parts: Parts, step: int) -> list[Problem]:
 
 def _sample(run: Run) -> StepBatch:
     """Sample and diagnose the batch of the present step with the present weights."""
-    with run.student.sampler.gathered():
-        return run.pipeline.step(_problems(run.recipe, run.parts, run.step), run.step)
+    with run.student.sampler.gathered():  # also for what an engine does at rest: it may have to mend a server
+        batch = run.pipeline.step(_problems(run.recipe, run.parts, run.step), run.step)
+        if not run.ahead.enabled:
+            run.parts.rollout.rest()
+    return batch
 
 
 def _sync(run: Run) -> None:

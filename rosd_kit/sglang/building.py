@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rosd_kit.contracts import Site
 from rosd_kit.errors import RecipeError
 from rosd_kit.sglang.carriers import Carrier, DiskCarrier, DistributedCarrier, TensorCarrier
 from rosd_kit.sglang.client import Client
@@ -24,16 +25,16 @@ _MEMORY_BACKED = Path("/dev/shm")
 class Builder:
     """Builds pools for one engine. `config` is the engine's; `name` sets the run's files apart from those of others.
 
-    `local` is the number of this process among those of the run on its machine.
+    `site` is that of the engine.
     """
 
     student: Student
     config: Any
+    site: Site
     folder: Path
     name: str
     progress: Callable[[str], None]
     count: Count
-    local: int = 0
 
     def pool(self, urls: Sequence[str], purpose: str) -> Pool:
         """Return the servers at some addresses, or launched ones where there are none; must be called in the event loop."""
@@ -67,10 +68,10 @@ class Builder:
         commands = launch_commands(
             self.student,
             self.config.launch,
+            site=self.site,
             folder=self.folder,
             colocated=self.config.colocated,
             api_key=self._api_key(),
-            local=self.local,
         )
         logs = [self.folder / (f"sglang-{number}.log" if number else "sglang.log") for number in range(len(commands))]
         return [Server(command, log) for command, log in zip(commands, logs, strict=True)]

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.micro.model import BLANK
 from rosd_kit.sglang.options import Launch
@@ -14,9 +15,9 @@ from rosd_kit.train.student import Student, resolve_path
 
 
 def launch_commands(
-    student: Student, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, local: int = 0
+    student: Student, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
 ) -> list[Command]:
-    """Return one command a server, for the process with the number `local` on its machine; each has servers of its own.
+    """Return one command a server of the process at a site; each process has servers of its own.
 
     Raises `EngineError` where the interpreter has no SGLang, `RecipeError` where devices and servers do not match.
     """
@@ -26,11 +27,11 @@ def launch_commands(
             f"rollout.launch.python: {python} has no SGLang. Install sglang there, name an interpreter that has it "
             "(rollout.launch.python=...), or give the address of a running server (rollout.url=...). See docs/sglang.md."
         )
-    first = local * launch.servers
-    if launch.devices and (len(launch.devices) < first + launch.servers or len(launch.devices) % launch.servers):
+    site = site or Site()
+    first, everyone = site.local * launch.servers, site.neighbours * launch.servers
+    if launch.devices and len(launch.devices) != everyone:
         raise RecipeError(
-            f"rollout.launch.devices: {len(launch.devices)} entries for {launch.servers} servers"
-            f"{f' in each of at least {local + 1} processes' if local else ''}. Give one each, or none."
+            f"rollout.launch.devices: {len(launch.devices)} entries for {everyone} servers. Give one each, or none."
         )
     arguments, environment = _defaults(student, colocated=colocated)
     if api_key is not None:

@@ -7,9 +7,10 @@ found through accelerate. Knows nothing of models.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -35,7 +36,7 @@ _LATER = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes of a run, each with one device. `local` is this one's number on its own machine.
+    """The processes of a run, each with one device. `local` is this one's number among the `neighbours` on its machine.
 
     Every method but `share` and `failing` must be called by all of them, in one order.
     """
@@ -44,6 +45,7 @@ class Ranks:
     rank: int = 0
     count: int = 1
     local: int = 0
+    neighbours: int = 1
     mode: Mode = "single"
     patience: timedelta = timedelta(hours=1)
     _talk: Any = None
@@ -60,8 +62,15 @@ class Ranks:
         if device == "cuda" and state.device.type != "cuda":
             raise RunError("model.device: 'cuda' was asked for, but torch sees no GPU. Use auto or cpu.")
         mode = _mode(settings, count)
-        rank, local = state.process_index, state.local_process_index
-        return cls(device=state.device, rank=rank, count=count, local=local, mode=mode, patience=patience).apart()
+        return cls(
+            device=state.device,
+            rank=state.process_index,
+            count=count,
+            local=state.local_process_index,
+            neighbours=int(os.environ.get("LOCAL_WORLD_SIZE", count)) if count > 1 else 1,
+            mode=mode,
+            patience=patience,
+        ).apart()
 
     @classmethod
     def alone(cls, device: Literal["auto", "cpu", "cuda"] = "auto") -> Ranks:
@@ -118,6 +127,8 @@ class Ranks:
             told: Exception = error
             if _is_lost(error):
                 told = self._lost(error)
+                with suppress(ValueError):  # outside the main thread
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends the others; let this one say its word
                 time.sleep(_LATER)
             get_error_handler().record_exception(told)
             if told is error:

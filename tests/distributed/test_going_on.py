@@ -7,7 +7,7 @@ import torch
 
 from tests.distributed.conftest import TINY, Finished
 
-JOB = {"recipe": "rosd", "changes": [*TINY]}
+JOB = {"recipe": "rosd", "changes": [*TINY, "gate=all"]}
 
 
 def changed(*changes, **more):

@@ -123,11 +123,11 @@ class SGLangEngine(RolloutEngine):
         builder = Builder(
             student=student,
             config=self.config,
+            site=self.site,
             folder=self.site.folder or Path(self._temporary.name),
             name=self._name,
             progress=self.site.tell,
             count=self._count,
-            local=self.site.local,
         )
         try:
             self._pool = self._begin(builder, live, "live")
