@@ -22,11 +22,22 @@ ALL_TRAIN = ("gate=all", "demonstration=reference", "reflector=oracle", "localiz
 
 
 @pytest.fixture(scope="module")
-def servers():
-    """Return two servers, of two processes' weights."""
+def three():
     student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(FakeServer(MicroBrain(student)))) for _ in range(2)]
+        yield [stack.enter_context(closing(FakeServer(MicroBrain(student)))) for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def servers(three):
+    """Return the servers of two processes."""
+    return three[:2]
+
+
+@pytest.fixture(scope="module")
+def third(three):
+    """Return the server of one process alone."""
+    return three[2]
 
 
 def job(name, *changes):
@@ -43,15 +54,14 @@ def together(launch, servers, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_run_is_that_of_one_process_without_servers(name, together, alone, tmp_path):
-    """The fake draws with the numbers that the student itself draws with."""
-    changes = [change for change in (*SHORT, *ALL_TRAIN, *CASES[name]) if not change.startswith(("rollout.", "parallel."))]
-    alone(tmp_path, {"recipe": "rosd", "changes": changes, "name": name})
+def test_the_run_is_that_of_one_process_with_one_server(name, third, together, alone, tmp_path):
+    alone(tmp_path, job(name, f"rollout.url={third.url}", "parallel.mode=single"))
     one, two = Finished(tmp_path / name), Finished(together / name)
     for before, after in zip(one.numbers(), two.numbers(), strict=True):
         assert after["train/weighted_tokens"] == before["train/weighted_tokens"] > 0
-        assert after["train/loss"] == pytest.approx(before["train/loss"], rel=1e-3)
-        assert after["engine/mismatch_greatest"] < 1e-3
+        assert after["train/loss"] == pytest.approx(before["train/loss"], rel=1e-4)
+    compared = [line["engine/mismatch_greatest"] for line in two.numbers() if "engine/mismatch_greatest" in line]
+    assert compared and max(compared) < 1e-3
 
 
 def test_each_server_hears_one_process_and_gets_every_weights_once(servers, together):
