@@ -54,7 +54,10 @@ def engines(folder: Path, python: str | None) -> Iterator[dict[str, list[str]]]:
     server = Server(command, folder / "sglang.log")
     try:
         server.start()
-        yield {**found, "sglang": ["rollout=sglang", f"rollout.url={command.url}", "rollout.check.every=0"]}
+        yield {
+            **found,
+            "sglang": ["rollout=sglang", f"rollout.url={command.url}", "rollout.check.every=0", "rollout.patience=900"],
+        }
     finally:
         server.stop()
 

@@ -94,7 +94,7 @@ def test_sampling_goes_on_during_the_update_and_with_the_weights_before_it(run, 
     lines = found.lines("metrics.jsonl")
     assert overlaps[0] and [line["rollout/staleness"] for line in lines] == [0.0, 1.0, 1.0, 1.0]
     assert lines[0]["train/engine_mismatch"] < 1e-5  # fresh: trainer and sampler have the same weights
-    assert lines[1]["train/engine_mismatch"] > 1e-3 and lines[1]["train/ratio_max"] > 1.01
+    assert lines[1]["train/engine_mismatch"] > 1e-3
     assert all(line["time/ahead"] >= 0 for line in lines)
 
 
@@ -128,7 +128,7 @@ def test_a_run_that_looks_ahead_goes_on_bit_for_bit(run, same, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("correction=none", "sampling.lookahead: 1 needs a correction for older rollouts. Provided by: truncated"),
+        ("correction=none", "sampling.lookahead: 1 needs a correction for older rollouts. Provided by: correction truncated"),
         ("rollout=reference", "sampling.lookahead: 1 needs an engine that samples while the student trains. Provided by: "),
     ],
 )
