@@ -28,7 +28,7 @@ TINY = (
     "evaluation.problems=0",
     "evaluation.samples=2",
     "checkpoint.every=1",
-    "parallel.timeout_minutes=1",
+    "parallel.timeout_minutes=2",
 )
 
 Job = dict[str, Any]

@@ -7,6 +7,8 @@ import torch
 
 from tests.distributed.conftest import TINY, Finished
 
+pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+
 JOB = {"recipe": "rosd", "changes": [*TINY, "gate=all"]}
 
 

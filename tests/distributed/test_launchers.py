@@ -15,6 +15,8 @@ import pytest
 
 from tests.distributed.conftest import ROOT, TINY
 
+pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+
 FSDP2 = """
 compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
@@ -35,7 +37,7 @@ def start(launcher: list[str], out: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for_a_step(run: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while not (run / "metrics.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=60)[0][-3000:]
         time.sleep(0.1)
@@ -55,7 +57,7 @@ def test_an_interrupted_launcher_lets_all_processes_finish_the_step_and_save(tmp
     workers = psutil.Process(process.pid).children(recursive=True)
     assert sum("rosd_kit" in " ".join(worker.cmdline()) for worker in workers) >= 2
     process.send_signal(sent)
-    told, _ = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=300)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
     assert f"in 2 processes ({mode})" in told
@@ -66,6 +68,6 @@ def test_an_interrupted_launcher_lets_all_processes_finish_the_step_and_save(tmp
 
 def test_accelerate_on_cpus_starts_one_process_and_is_found_out(tmp_path):
     process = start([*ACCELERATE, "--cpu", "--num_processes", "2"], tmp_path, *ENDLESS)
-    told, _ = process.communicate(timeout=200)
+    told, _ = process.communicate(timeout=400)
     assert process.returncode != 0 and not (tmp_path / "run").exists()
     assert "error: parallel: accelerate launch started one process" in told and "parallel.mode=single" in told

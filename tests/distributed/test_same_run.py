@@ -8,6 +8,8 @@ import torch
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint
 from tests.distributed.conftest import TINY, Finished
 
+pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+
 EVALUATED = "evaluation.problems=3"
 CASES = {
     "rosd-ddp": ("rosd", ["parallel.mode=ddp", EVALUATED]),

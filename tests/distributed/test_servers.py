@@ -13,6 +13,8 @@ from tests.distributed.conftest import TINY, Finished
 from tests.rollouts_sglang.brains import MicroBrain
 from tests.rollouts_sglang.fake import FakeServer
 
+pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+
 CASES = {
     "fsdp": ["parallel.mode=fsdp", "sampling.lookahead=1", "rollout.sync=disk", "rollout.check.every=1"],
     "ddp": ["parallel.mode=ddp", "rollout.sync=distributed", "rollout.check.every=1"],
