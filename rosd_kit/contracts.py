@@ -133,10 +133,19 @@ class Verifier(Component):
 
 @dataclass(frozen=True)
 class Site:
-    """Where an engine works: a folder for its files (None: none is kept), and who is told what it waits for."""
+    """Where an engine works: a folder for its files (None: none is kept), and who is told what it waits for.
+
+    The folder may have to be made.
+    Of `count` processes of a run this is the one with number `rank`, and with number `local` of the `neighbours` on its
+    machine; each has an engine.
+    """
 
     folder: Path | None = None
     listener: Callable[[str], None] | None = None
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    neighbours: int = 1
 
     def tell(self, text: str) -> None:
         """Say what the engine waits for."""
@@ -149,7 +158,8 @@ class RolloutEngine(Component):
 
     `streams` says that `stream` hands out completions while others are still being generated, and that `generate` may be
     called meanwhile from other threads. Where a run has several processes, each has an engine of its own, which gets a share
-    of the requests, and finds the student's weights whole whenever it is called.
+    of the requests, and finds the student's weights whole whenever it is called. One that can be asked while another student
+    than the one it was given is trained on the same device provides `overlap`.
     """
 
     kind = "rollout"

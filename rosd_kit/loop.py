@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from types import FrameType
 import torch
 from accelerate.utils import set_seed
 
+from rosd_kit.ahead import Ahead
 from rosd_kit.blame import add_culprit
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display, RunSummary
@@ -41,7 +42,7 @@ from rosd_kit.train.refining import refined
 from rosd_kit.train.scoring import LossReport, backward_step
 from rosd_kit.train.sharding import collect
 from rosd_kit.train.student import Student
-from rosd_kit.types import StepBatch
+from rosd_kit.types import Problem, StepBatch
 
 
 @dataclass(kw_only=True)
@@ -49,6 +50,7 @@ class Run:
     """A run in progress, as observers see it. `step` counts finished optimizer steps.
 
     Of several processes, `ranks`, all go through the same steps; the main one alone writes, shows and tells observers.
+    `interrupted` is what this process was told, `stopping` what all have agreed on.
     """
 
     recipe: Recipe
@@ -58,10 +60,12 @@ class Run:
     parts: Parts
     optimizer: Optimizer
     pipeline: Pipeline
+    ahead: Ahead
     plugins: PluginManager
     display: Display
     watch: SignalWatch
     step: int = 0
+    interrupted: bool = False
     stopping: bool = False
     warnings: list[str] = field(default_factory=list)
 
@@ -74,9 +78,15 @@ def execute(
     With `resume`, go on in that folder from its newest checkpoint. Raises `RosdError` for everything that a user can
     mend; what was saved until then stays.
     """
-    began = time.monotonic()
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
-    display = display if ranks.is_main else Display()
+    with ranks.failing():
+        return _execute(recipe, ranks, plugins, out, name, resume, display if ranks.is_main else Display())
+
+
+def _execute(
+    recipe: Recipe, ranks: Ranks, plugins: PluginManager, out: Path, name: str | None, resume: Path | None, display: Display
+) -> RunSummary | None:
+    began = time.monotonic()
     folder = _open(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
     run = None
     try:
@@ -94,6 +104,7 @@ def execute(
         raise
     finally:
         if run is not None:
+            run.ahead.close()
             run.parts.rollout.close()
             _notify(run, "rosd_kit_run_end")
         display.close()
@@ -121,11 +132,12 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
     parts.task.train_batch(step=0, count=1, seed=recipe.seed)  # what is wrong with the data is told before a model is loaded
     parts.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
     keep_initial = any(part.wants_initial() for part in parts)
-    student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed, ranks=ranks)
+    lookahead = recipe.sampling.lookahead > 0
+    student = Student.load(recipe.model, keep_initial=keep_initial, keep_sampler=lookahead, seed=recipe.seed, ranks=ranks)
     check_split(student.model)
     parts.teacher.attach(student)
-    with student.gathered():
-        parts.rollout.start(student, Site(folder.path, display.waiting))
+    with student.sampler.gathered():
+        parts.rollout.start(student.sampler, _site(ranks, folder, display))
     pipeline = Pipeline(
         parts=parts,
         engine=parts.rollout,
@@ -136,6 +148,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
         on_phase=display.phase,
         ranks=ranks if ranks.count > 1 else None,
     )
+    beside = replace(pipeline, on_phase=lambda phase: None, ranks=ranks.apart() if ranks.count > 1 else None)
     return Run(
         recipe=recipe,
         ranks=ranks,
@@ -144,10 +157,17 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
         parts=parts,
         optimizer=Optimizer(student.model, recipe.optimizer, steps=recipe.steps),
         pipeline=pipeline,
+        ahead=Ahead(lambda step: beside.step(_problems(recipe, parts, step), step), enabled=lookahead),
         plugins=plugins,
         display=display,
         watch=SignalWatch(min(PATIENCE, recipe.steps)),
     )
+
+
+def _site(ranks: Ranks, folder: RunDir, display: Display) -> Site:
+    """Return where this process's engine works: in the run's folder, or in one of its own in there."""
+    own = folder.path if ranks.is_main else folder.path / f"rank-{ranks.rank}"
+    return Site(own, display.waiting, ranks.rank, ranks.count, ranks.local, ranks.neighbours)
 
 
 def _note_environment(run: Run) -> None:
@@ -175,16 +195,18 @@ def _train(run: Run, began: float) -> RunSummary | None:
     _notify(run, "rosd_kit_run_start")
     if run.step == 0:
         _evaluate(run)
+    run.stopping = run.ranks.any(run.interrupted or run.stopping)
     while run.step < recipe.steps and not run.stopping:
         _step(run)
         if run.step == recipe.steps or _due(run.step, recipe.evaluation.every):
             _evaluate(run)
+        run.stopping = run.ranks.any(run.interrupted or run.stopping)
         if run.step == recipe.steps or run.stopping or _due(run.step, recipe.checkpoint.every):
             _save(run)
     if run.step < recipe.steps:
         _warn(run, f"stopped after step {run.step}; go on with: rosd-kit run --resume {run.folder.path}")
         return None
-    run.folder.write_folder("model", run.student.exporter())
+    run.folder.write_folder("model", run.student.exporter(writes=run.ranks.is_main))
     if not run.ranks.is_main:
         return None
     evaluations = {record["step"]: record["results"] for record in run.folder.read("evaluations.jsonl")}
@@ -207,21 +229,22 @@ def _train(run: Run, began: float) -> RunSummary | None:
 def _step(run: Run) -> None:
     """One training step: sample and diagnose, score and update, tell everybody."""
     recipe, began = run.recipe, time.perf_counter()
-    problems = run.parts.task.train_batch(step=run.step, count=recipe.problems_per_step, seed=recipe.seed)
-    with run.student.gathered():
-        batch = run.pipeline.step(problems, run.step)
-    run.parts.rollout.rest()
+    batch = run.ahead.take(run.step) or _sample(run)
+    if run.step + 1 < recipe.steps:
+        run.ahead.begin(run.step + 1)
     run.display.phase("train")
     trained = _update(run, batch)
-    run.step += 1
     run.display.phase("sync")
+    waited = run.ahead.wait()
+    run.step += 1
     trained_at = time.perf_counter()
     run.parts.teacher.after_step(run.student)
-    with run.student.gathered():
-        run.parts.rollout.sync(run.student, run.step)
+    _sync(run)
     now = time.perf_counter()
     metrics = {**batch.metrics, **trained, **_worst(run.ranks.gather(run.parts.rollout.metrics()))}
     metrics |= {"time/sync": now - trained_at, "time/step": now - began}
+    if run.ahead.enabled:
+        metrics |= {"time/ahead": waited, "rollout/staleness": _staleness(batch, run.step - 1)}
     metrics |= _speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, recipe.samples.every) or not trained["train/applied"]:
@@ -230,8 +253,34 @@ def _step(run: Run) -> None:
     for warning in run.watch.step(metrics):
         _warn(run, warning)
     _notify(run, "rosd_kit_step_end", step=run.step, metrics=metrics, samples=batch)
-    run.stopping = run.ranks.any(run.stopping)
     run.optimizer.check()
+
+
+def _problems(recipe: Recipe, parts: Parts, step: int) -> list[Problem]:
+    return parts.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+
+
+def _sample(run: Run) -> StepBatch:
+    """Sample and diagnose the batch of the present step with the present weights."""
+    with run.student.sampler.gathered():  # also for what an engine does at rest: it may have to mend a server
+        batch = run.pipeline.step(_problems(run.recipe, run.parts, run.step), run.step)
+        if not run.ahead.enabled:
+            run.parts.rollout.rest()
+    return batch
+
+
+def _sync(run: Run) -> None:
+    """Let the engine have the present weights."""
+    sampler = run.student.sampler
+    sampler.follow(run.student)
+    with sampler.gathered():
+        run.parts.rollout.sync(sampler, run.step)
+
+
+def _staleness(batch: StepBatch, step: int) -> float:
+    """Return by how many updates the weights that sampled are older than those that are trained, on the mean of rollouts."""
+    ages = [step - rollout.completion.weight_version for group in batch.groups for rollout in group.rollouts]
+    return sum(ages) / max(1, len(ages))
 
 
 def _worst(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -295,7 +344,7 @@ def _evaluate(run: Run) -> None:
     if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl"))):
         return
     run.display.phase("evaluate")
-    with run.student.gathered():
+    with run.student.sampler.gathered():
         results = evaluate_suites(
             task=run.parts.task,
             engine=run.parts.rollout,
@@ -318,7 +367,8 @@ def _save(run: Run) -> None:
     }
     if run.ranks.is_main:
         keep = run.recipe.checkpoint.keep
-        save_checkpoint(run.folder.checkpoints, run.step, parts, {"warnings": run.warnings}, keep=keep)
+        state = {"warnings": run.warnings, "ahead": run.ahead.state()}
+        save_checkpoint(run.folder.checkpoints, run.step, parts, state, keep=keep)
 
 
 def _resume(run: Run) -> None:
@@ -331,8 +381,8 @@ def _resume(run: Run) -> None:
         run.parts.teacher.load_state_dict(checkpoint.parts["teacher"])
         restore_random(checkpoint)
         run.step, run.warnings = checkpoint.step, list(checkpoint.state["warnings"])
-        with run.student.gathered():
-            run.parts.rollout.sync(run.student, run.step)
+        run.ahead.load_state(checkpoint.state.get("ahead"), partial(_problems, run.recipe, run.parts))
+        _sync(run)
     if run.step > run.recipe.steps:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")
     for name in ("metrics.jsonl", "evaluations.jsonl"):
@@ -343,23 +393,28 @@ def _resume(run: Run) -> None:
 
 @contextmanager
 def _interruptible(run: Run) -> Iterator[None]:
-    """Let the first interrupt finish the step and save; the second stops at once."""
+    """Let the first interrupt finish the step and save; the second stops at once.
+
+    A launcher passes on to its processes what it is sent, which is SIGTERM where a machine is taken away.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if run.stopping:
+        if run.interrupted:
             raise KeyboardInterrupt
-        run.stopping = True
+        run.interrupted = True
         run.display.warning("stopping after this step; interrupt again to stop at once")
 
+    wanted = [signal.SIGINT, signal.SIGTERM] if run.ranks.count > 1 else [signal.SIGINT]
     try:
-        earlier = signal.signal(signal.SIGINT, stop)
+        earlier = {number: signal.signal(number, stop) for number in wanted}
     except ValueError:  # not in the main thread: somebody else handles signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _facts(run: Run) -> dict[str, str]:

@@ -62,6 +62,9 @@ class SamplingSettings(Config):
     """Longest response, the end token included."""
     max_teacher_prompt_tokens: PositiveInt = 10240
     """Budget of the teacher's prompt; privileged sections are shortened to fit."""
+    lookahead: Literal[0, 1] = 0
+    """1: the next batch is sampled while the present one is trained on, with weights one update older. Takes memory for another
+    copy of the weights."""
 
 
 class OptimizerSettings(Config):
@@ -107,8 +110,8 @@ class ParallelSettings(Config):
     launcher was configured for. A run that was started otherwise than asked for here stops at once."""
     processes: PositiveInt | None = None
     """How many must have been started; null takes any number."""
-    timeout_minutes: PositiveInt = 60
-    """How long a process waits for the others."""
+    timeout_minutes: PositiveFloat = 60.0
+    """How long a process waits for the others; the slowest rollouts of a step must fit in."""
 
 
 class EvaluationSettings(Config):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
+
+from typing_extensions import TypedDict  # pydantic, which keeps batches in checkpoints, reads typing.TypedDict from 3.12 on
 
 FinishReason = Literal["stop", "length", "overlong", "abort"]
 Weights = Literal["live", "initial"]

@@ -56,6 +56,13 @@ def check_capabilities(recipe: Recipe, registry: Registry) -> None:
         for cls in chosen
         for need in sorted(cls.needs - provided)
     ]
+    if recipe.sampling.lookahead:
+        wanted = {"overlap": "an engine that samples while the student trains", "off_policy": "a correction for older rollouts"}
+        faults += [
+            f"sampling.lookahead: 1 needs {what}. {_remedy(need, registry)}"
+            for need, what in wanted.items()
+            if need not in provided
+        ]
     if faults:
         raise RecipeError("\n".join(dict.fromkeys(faults)))
 

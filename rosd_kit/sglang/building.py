@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rosd_kit.contracts import Site
 from rosd_kit.errors import RecipeError
 from rosd_kit.sglang.carriers import Carrier, DiskCarrier, DistributedCarrier, TensorCarrier
 from rosd_kit.sglang.client import Client
@@ -22,10 +23,14 @@ _MEMORY_BACKED = Path("/dev/shm")
 
 @dataclass(frozen=True, kw_only=True)
 class Builder:
-    """Builds pools for one engine. `config` is the engine's; `name` sets the run's files apart from those of others."""
+    """Builds pools for one engine. `config` is the engine's; `name` sets the run's files apart from those of others.
+
+    `site` is that of the engine.
+    """
 
     student: Student
     config: Any
+    site: Site
     folder: Path
     name: str
     progress: Callable[[str], None]
@@ -63,6 +68,7 @@ class Builder:
         commands = launch_commands(
             self.student,
             self.config.launch,
+            site=self.site,
             folder=self.folder,
             colocated=self.config.colocated,
             api_key=self._api_key(),

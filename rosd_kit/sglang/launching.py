@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.micro.model import BLANK
 from rosd_kit.sglang.options import Launch
@@ -12,8 +14,10 @@ from rosd_kit.sglang.server import Argument, Command, free_port, has_sglang
 from rosd_kit.train.student import Student, resolve_path
 
 
-def launch_commands(student: Student, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None) -> list[Command]:
-    """Return one command a server.
+def launch_commands(
+    student: Student, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
+) -> list[Command]:
+    """Return one command a server of the process at a site; each process has servers of its own.
 
     Raises `EngineError` where the interpreter has no SGLang, `RecipeError` where devices and servers do not match.
     """
@@ -23,9 +27,11 @@ def launch_commands(student: Student, launch: Launch, *, folder: Path, colocated
             f"rollout.launch.python: {python} has no SGLang. Install sglang there, name an interpreter that has it "
             "(rollout.launch.python=...), or give the address of a running server (rollout.url=...). See docs/sglang.md."
         )
-    if launch.devices and len(launch.devices) != launch.servers:
+    site = site or Site()
+    first, everyone = site.local * launch.servers, site.neighbours * launch.servers
+    if launch.devices and len(launch.devices) != everyone:
         raise RecipeError(
-            f"rollout.launch.devices: {len(launch.devices)} entries for {launch.servers} servers. Give one each, or none."
+            f"rollout.launch.devices: {len(launch.devices)} entries for {everyone} servers. Give one each, or none."
         )
     arguments, environment = _defaults(student, colocated=colocated)
     if api_key is not None:
@@ -38,14 +44,21 @@ def launch_commands(student: Student, launch: Launch, *, folder: Path, colocated
             host=launch.host,
             port=launch.port + number if launch.port else free_port(launch.host),
             arguments={**arguments, **launch.args},
-            environment={**environment, **_visible(launch, number), **launch.env},
+            environment={**environment, **_visible(launch, number, student, colocated=colocated), **launch.env},
         )
-        for number in range(launch.servers)
+        for number in range(first, first + launch.servers)
     ]
 
 
-def _visible(launch: Launch, number: int) -> dict[str, str]:
-    return {"CUDA_VISIBLE_DEVICES": launch.devices[number]} if launch.devices else {}
+def _visible(launch: Launch, number: int, student: Student, *, colocated: bool) -> dict[str, str]:
+    """Return which devices a server sees: those named for it, or the one that it shares with its process of several."""
+    if launch.devices:
+        return {"CUDA_VISIBLE_DEVICES": launch.devices[number]}
+    index = student.device.index
+    if not colocated or not index:
+        return {}
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"CUDA_VISIBLE_DEVICES": seen[index] if seen else str(index)}
 
 
 def _model_path(student: Student, folder: Path) -> str:

@@ -8,7 +8,7 @@ from rosd_kit.contracts import Config
 
 
 class Launch(Config):
-    """Servers that the run starts and stops itself."""
+    """Servers that the run starts and stops itself; of several processes each starts its own."""
 
     python: str | None = None
     """Interpreter that has SGLang installed; null takes the one that runs rosd-kit."""
@@ -21,9 +21,10 @@ class Launch(Config):
     port: NonNegativeInt = 0
     """Port of the first server, the others follow; 0 takes free ones."""
     servers: PositiveInt = 1
-    """How many, each with the whole model (data parallel)."""
+    """How many for each process, each with the whole model (data parallel)."""
     devices: list[str] = Field(default_factory=list)
-    """`CUDA_VISIBLE_DEVICES` of each server in turn, for example `["4,5", "6,7"]`; empty leaves it as it is."""
+    """`CUDA_VISIBLE_DEVICES` of each server on a machine in turn, for example `["4,5", "6,7"]`; empty leaves it as it is, but a
+    colocated server gets its process's device."""
     deadline: PositiveFloat = 900.0
     """Seconds until a server must be ready."""
 

@@ -137,7 +137,7 @@ def _idle(model: SplitModel, scorer: TeacherScorer, passes: Sequence[int], *, ba
     scorer.idle(passes)
     with torch.set_grad_enabled(backward):
         hidden = model.hidden(idle_layout())
-    if backward:
+    if hidden.requires_grad:  # else nothing below the head is trained
         torch.autograd.backward(hidden.sum() * 0.0)
 
 

@@ -9,6 +9,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,19 @@ class Student:
     """The network that is trained. `model` is a causal language model of transformers, wrapped by peft under LoRA.
 
     `fingerprint` tells the weights that were loaded from others; training does not change it. `ranks` are the processes
-    that hold the model, each all of it or, under `fsdp`, its piece of every layer.
+    that hold the model, each all of it or, under `fsdp`, its piece of every layer. `sampler` is whom rollouts come from: the
+    student itself or, with `keep_sampler`, one with weights of its own, whole in every process, that follows when it is told.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, settings: ModelSettings, *, keep_initial: bool, ranks: Ranks | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: ModelSettings,
+        *,
+        keep_initial: bool,
+        keep_sampler: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         self.ranks = ranks = ranks or Ranks.alone(settings.device)
         self.device = ranks.device
@@ -47,12 +56,27 @@ class Student:
         self._initial: nn.Module | None = None
         if keep_initial and settings.lora is None:
             self._initial = copy.deepcopy(self.model).requires_grad_(False)
+        self.sampler = self
+        if keep_sampler:
+            self.sampler = copy.copy(self)
+            self.sampler.ranks = replace(ranks, mode="single")
+            self.sampler.model = copy.deepcopy(self.model)
+            if ranks.mode == "fsdp":
+                self.sampler._initial = copy.deepcopy(self._initial)
         if ranks.mode == "fsdp":
             for whole in self._networks():
                 shard(_inner(whole), split(whole).backbone, ranks)
 
     @classmethod
-    def load(cls, settings: ModelSettings, *, keep_initial: bool, seed: int = 0, ranks: Ranks | None = None) -> Student:
+    def load(
+        cls,
+        settings: ModelSettings,
+        *,
+        keep_initial: bool,
+        keep_sampler: bool = False,
+        seed: int = 0,
+        ranks: Ranks | None = None,
+    ) -> Student:
         """Load model and tokenizer as the recipe says.
 
         `keep_initial` keeps a frozen second copy of the weights (LoRA needs none: the adapter is switched off). `seed` only
@@ -85,7 +109,7 @@ class Student:
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         if settings.lora is not None:
             model = _with_lora(model, settings.lora, seed)
-        return cls(model, tokenizer, settings, keep_initial=keep_initial, ranks=ranks)
+        return cls(model, tokenizer, settings, keep_initial=keep_initial, keep_sampler=keep_sampler, ranks=ranks)
 
     @property
     def pad_id(self) -> int:
@@ -143,12 +167,22 @@ class Student:
             for name, tensor in mine.items():
                 tensor.copy_(piece(state[name], tensor))
 
+    def follow(self, student: Student) -> None:
+        """Take over another's trained weights; called by all processes at once."""
+        if student is not self:
+            with torch.no_grad(), student.gathered():
+                for mine, theirs in zip(self.state().values(), student.state().values(), strict=True):
+                    mine.copy_(theirs)
+
     def export(self, folder: Path) -> None:
         """Write model and tokenizer so that plain transformers loads them; adapters are merged into the weights."""
-        self.exporter()(folder)
+        self.exporter(writes=True)(folder)
 
-    def exporter(self) -> Callable[[Path], None]:
-        """Return what writes the present weights to a folder; called by all processes, which gather them if need be."""
+    def exporter(self, *, writes: bool) -> Callable[[Path], None]:
+        """Return what writes the present weights to a folder; called by all processes, which gather them if need be.
+
+        Those that shall write nothing keep nothing.
+        """
         model = self.model
         state: dict[str, Tensor] | None = None
         if self.ranks.mode == "fsdp":
@@ -156,7 +190,7 @@ class Student:
 
             model, state = _inner(model), {}
             for name, weight in full_weights(self, "live"):
-                if self.ranks.is_main:
+                if writes:
                     state[name] = weight.cpu()
         elif self.settings.lora is not None:
             model = copy.deepcopy(model).merge_and_unload()

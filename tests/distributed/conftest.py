@@ -6,17 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.distributed.worker import work
-
-WORKER = str(Path(__file__).with_name("worker.py"))
+ROOT = Path(__file__).parents[2]
 TINY = (
     "steps=2",
     "problems_per_step=4",
@@ -25,10 +25,24 @@ TINY = (
     "sampling.max_new_tokens=40",
     "batch.tokens=400",
     "optimizer.warmup_steps=0",
-    "evaluation.problems=3",
+    "evaluation.problems=0",
     "evaluation.samples=2",
     "checkpoint.every=1",
+    "parallel.timeout_minutes=2",
 )
+
+Job = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended: its exit code, and what all processes said."""
+
+    code: int
+    told: str
+
+
+Launch = Callable[..., Ended]
 
 
 class Finished:
@@ -49,20 +63,37 @@ class Finished:
         return load_file(self.path / "model/model.safetensors")
 
 
-def launch(out: Path, jobs: Sequence[dict[str, Any]], processes: int = 2) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Launch]:
     """Run jobs in several processes and return when all of them have ended."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "WITNESS": str(out), "OMP_NUM_THREADS": "1"}
-    command = [*launcher, WORKER, str(out), json.dumps(list(jobs))]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "tests.distributed.worker"]
+    server = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert server.stdin is not None and server.stdout is not None
+
+    def launch(out: Path, *jobs: Job, processes: int = 2) -> Ended:
+        print(json.dumps({"out": str(out), "jobs": jobs, "processes": processes}), file=server.stdin, flush=True)
+        return Ended(**json.loads(server.stdout.readline()))
+
+    yield launch
+    server.stdin.close()
+    server.wait(60)
 
 
-@pytest.fixture
-def alone(monkeypatch):
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Callable[..., None]]:
     """Run jobs in this process."""
+    from tests.distributed.worker import work
 
-    def run(out: Path, *jobs: dict[str, Any]) -> None:
-        monkeypatch.setenv("WITNESS", str(out))
-        work(out, list(jobs))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
 
-    return run
+    def run(out: Path, *jobs: Job) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WITNESS", str(out))
+            work(out, list(jobs))
+
+    yield run
+    torch.set_num_threads(before)

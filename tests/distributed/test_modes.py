@@ -34,6 +34,14 @@ def test_ddp_under_a_launcher_that_is_configured_for_fsdp_is_refused(monkeypatch
     assert mode_of(ParallelSettings(), 2) == "fsdp"
 
 
+def test_one_process_of_accelerate_launch_must_be_meant(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    with pytest.raises(RunError, match=r"accelerate launch started one process.*parallel\.mode=single"):
+        mode_of(ParallelSettings(), 1)
+    assert mode_of(ParallelSettings(mode="single"), 1) == mode_of(ParallelSettings(processes=1), 1) == "single"
+    assert mode_of(ParallelSettings(), 2) == "ddp"
+
+
 def test_auto_is_what_was_started():
     assert mode_of(ParallelSettings(), 1) == "single"
     assert mode_of(ParallelSettings(), 2) == "ddp"

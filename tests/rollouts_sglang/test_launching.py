@@ -8,11 +8,14 @@ import signal
 import sys
 
 import pytest
+import torch
 
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang import member
+from rosd_kit.sglang.launching import launch_commands
+from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import free_port
 from tests.rollouts_sglang.asking import requests_for
 from tests.rollouts_sglang.launching import soon
@@ -61,6 +64,31 @@ def test_one_server_for_each_entry_of_devices_with_the_arguments_of_the_recipe(l
         assert "--skip-server-warmup --device cpu" in said, "a flag has no value"
     engine.close()
     assert soon(lambda: not launchable.left(), seconds=2)
+
+
+def test_each_of_several_processes_launches_its_own_on_devices_and_ports_of_their_own(launchable, student, tmp_path):
+    launch = Launch(servers=2, devices=["0", "1", "2,3", "4"], port=31000, env=launchable.environment())
+    found = [
+        [
+            (command.environment["CUDA_VISIBLE_DEVICES"], command.port)
+            for command in launch_commands(student, launch, folder=tmp_path, colocated=False, api_key=None, site=site)
+        ]
+        for site in (Site(rank=4, count=6, local=0, neighbours=2), Site(rank=5, count=6, local=1, neighbours=2))
+    ]
+    assert found == [[("0", 31000), ("1", 31001)], [("2,3", 31002), ("4", 31003)]]
+
+
+def test_a_server_that_shares_the_device_of_its_process_sees_that_one(launchable, student, tmp_path, monkeypatch):
+    launch = Launch(env=launchable.environment())
+    monkeypatch.setattr(student, "device", torch.device("cuda", 1))
+
+    def visible(**options):
+        (command,) = launch_commands(student, launch, folder=tmp_path, api_key=None, **options)
+        return command.environment.get("CUDA_VISIBLE_DEVICES")
+
+    assert visible(colocated=False) is None and visible(colocated=True) == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert visible(colocated=True) == "7"
 
 
 @pytest.mark.parametrize("interpreter", ["bare", "missing"])

@@ -17,6 +17,7 @@ class Truncated(Correction):
     """
 
     name = "truncated"
+    provides = frozenset({"off_policy"})
 
     class Config(Correction.Config):
         """Options of `truncated`."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rosd_kit.contracts import RolloutEngine, Site
-from rosd_kit.errors import EngineError
+from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang.options import Check, Launch
 from rosd_kit.sglang.protocol import Fault
 from rosd_kit.text.spans import decode_with_spans
@@ -41,13 +41,16 @@ class SGLangEngine(RolloutEngine):
     """Samples with SGLang: servers at `url`, or launched with the run. Weights follow every step and are verified."""
 
     name = "sglang"
+    provides = frozenset({"overlap"})
     streams = True
 
     class Config(RolloutEngine.Config):
         """Servers, transfer of weights, and checks."""
 
         url: str | list[str] = Field(default_factory=list)
-        """Servers that already run, for example `http://127.0.0.1:30000`; with none, `launch` says what is started."""
+        """Servers that already run, for example `http://127.0.0.1:30000`; with none, `launch` says what is started.
+
+        Several processes share them out: each asks servers of its own and brings them its weights."""
         router: str | None = None
         """SGLang's router in front of `url`: requests go through it, weights still go to each server."""
         initial_url: str | list[str] = Field(default_factory=list)
@@ -87,6 +90,10 @@ class SGLangEngine(RolloutEngine):
 
     Config.free_on_resume = frozenset(Config.model_fields)
 
+    @classmethod
+    def offers(cls, options: Config) -> frozenset[str]:
+        return cls.provides - {"overlap"} if options.colocated else cls.provides
+
     def wants_initial(self) -> bool:
         return bool(self.config.initial_url)
 
@@ -97,9 +104,12 @@ class SGLangEngine(RolloutEngine):
 
         self.student = student
         self.site = site or Site()
+        live, initial = self._own_servers("url"), self._own_servers("initial_url")
         self.version = 0
         self._name = secrets.token_hex(4)
         self._numbers: defaultdict[str, float] = defaultdict(float)
+        if self.site.folder is not None:
+            self.site.folder.mkdir(exist_ok=True)
         self._compared: set[tuple[int, float]] = set()
         self._asleep: set[str] = set()
         self._rested: dict[Member, int] = {}
@@ -113,18 +123,32 @@ class SGLangEngine(RolloutEngine):
         builder = Builder(
             student=student,
             config=self.config,
+            site=self.site,
             folder=self.site.folder or Path(self._temporary.name),
             name=self._name,
             progress=self.site.tell,
             count=self._count,
         )
         try:
-            self._pool = self._begin(builder, _listed(self.config.url), "live")
-            initial = _listed(self.config.initial_url)
+            self._pool = self._begin(builder, live, "live")
             self._initial = self._begin(builder, initial, "initial") if initial else None
         except BaseException:
             self.close()
             raise
+
+    def _own_servers(self, field: str) -> list[str]:
+        """Return which of the servers named in a field this process asks. Raises `RecipeError` where some would have none."""
+        urls, count = _listed(getattr(self.config, field)), self.site.count
+        if count > 1 and self.config.router:
+            raise RecipeError(
+                f"rollout.router: {count} processes each need servers of their own, and a router would mix them. Use null."
+            )
+        if urls and len(urls) < count:
+            raise RecipeError(
+                f"rollout.{field}: {len(urls)} of {count} processes would have a server, and each needs its own. "
+                f"Give at least {count} addresses, or launch servers with the run (rollout.launch)."
+            )
+        return urls[self.site.rank :: count]
 
     def _begin(self, builder: Builder, urls: Sequence[str], which: Weights) -> Pool:
         """Return servers that are ready and hold these weights."""

@@ -31,6 +31,7 @@ class TransformersEngine(RolloutEngine):
     """Samples with the student itself through transformers; needs no server and runs anywhere."""
 
     name = "transformers"
+    provides = frozenset({"overlap"})
 
     class Config(RolloutEngine.Config):
         """Batching."""
