@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
@@ -24,6 +25,11 @@ from rosd_kit.micro.language import build_tokenizer
 from rosd_kit.micro.model import BLANK, base_path, blank_model
 from rosd_kit.settings import ModelSettings
 
+#: What transformers, torch and the hub raise for files that are missing, damaged or of another kind.
+_FAILURES = (
+    *(OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, EOFError),
+    *(pickle.UnpicklingError, SafetensorError),
+)
 _PACKAGE = "package:"
 _PLAIN = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth")
@@ -83,7 +89,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> Any:
     if settings.gguf is not None:
         options["quantization_config"] = GgufConfig(dequantize=True)
     with _explained(settings), no_progress_bars():
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=settings.attention,
@@ -93,6 +99,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> Any:
             output_loading_info=True,
             **options,
         )
+    model, found = loaded
     lacking = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
     if lacking:
         raise RunError(
@@ -119,16 +126,11 @@ def _explained(settings: ModelSettings) -> Iterator[None]:
     """Say what cannot be loaded, and what can, for whatever transformers or the hub raise."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        RuntimeError,
-        AttributeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:
+    except _FAILURES as error:
+        if "does not support an attention implementation" in str(error):
+            raise RunError(
+                f"model.attention: {settings.attention!r} is not there for {settings.path!r}. Use model.attention=eager."
+            ) from error
         what = repr(settings.path) + (f" at revision {settings.revision!r}" if settings.revision else "")
         raise RunError(f"model.path: cannot load {what}: {error}\n{_ALLOWED}") from error
 

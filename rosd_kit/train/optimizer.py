@@ -237,7 +237,7 @@ def _adamw(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Op
 
 def _adamw8bit(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[attr-defined]
     except ImportError as error:
         raise RunError(
             'optimizer.name: adamw8bit needs bitsandbytes, which is not installed. Run: pip install "rosd-kit[8bit]"'
