@@ -43,7 +43,7 @@ def pinned(settings: ModelSettings) -> ModelSettings:
 
     Raises `RunError` when there is no such model or revision.
     """
-    if _folder(settings) is not None or settings.path == BLANK:
+    if local_folder(settings) is not None or settings.path == BLANK:
         return settings
     with _explained(settings):
         file = hf_hub_download(settings.path, settings.gguf or "config.json", revision=settings.revision)
@@ -58,7 +58,7 @@ def find_model(settings: ModelSettings) -> Path | None:
     """
     if settings.path == BLANK:
         return None
-    folder = _folder(settings)
+    folder = local_folder(settings)
     if folder is None:
         wanted = [*_PLAIN, *([settings.gguf] if settings.gguf else ())]
         wanted += [*(_PICKLES if settings.pickle_weights else ()), *(["*.py"] if settings.trust_remote_code else ())]
@@ -135,7 +135,7 @@ def _explained(settings: ModelSettings) -> Iterator[None]:
         raise RunError(f"model.path: cannot load {what}: {error}\n{_ALLOWED}") from error
 
 
-def _folder(settings: ModelSettings) -> Path | None:
+def local_folder(settings: ModelSettings) -> Path | None:
     """Return the folder that `model.path` names, or None for a name on the hub. Raises `RunError` for what is neither."""
     path = settings.path
     if path == BLANK:

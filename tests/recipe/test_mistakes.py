@@ -39,7 +39,7 @@ CHANGES = {
     "no YAML": ("steps=[", ["'steps=['", "not valid YAML", "line 1"]),
     "a tag": ("seed=!!int 3", ["YAML tags", "plain values"]),
     "a resolver": ("name=${oc.env:HOME}", ["${oc.env:HOME}", "field=value"]),
-    "unknown profile": ("profile=mikro", ["profile", "'mikro'", "Did you mean 'micro'?", "one-gpu, paper"]),
+    "unknown profile": ("profile=mikro", ["profile", "'mikro'", "Did you mean 'micro'?", "one-gpu, paper-4b, paper-8b, smol"]),
     "a profile that is no name": ("profile=3", ["profile", "3", "none"]),
     "no profile and no task": ("profile=none", ["task", "`task: NAME`", "profile", "micro_corpus"]),
     "null for a slot": ("localizer=null", ["localizer", "command line", "write `none`"]),
