@@ -80,7 +80,7 @@ class _Kept(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        rows, heads, length, width = query.shape
+        rows, heads, length = query.shape[:3]
         out = query.new_empty(rows, length, heads, value.shape[-1])
         ctx.save_for_backward(query, key, value, out, query.new_empty(rows, heads, length, dtype=torch.float32))
         return out
