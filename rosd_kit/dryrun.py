@@ -80,7 +80,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
         check_teacher(student.chat, sample.prompt_ids, view.prompt_ids)
     _show(console, student, sample, trace, heard.calls[1:])
     for note in student.chat.notes():
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"
     console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)
 

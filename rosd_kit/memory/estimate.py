@@ -186,7 +186,7 @@ def _activations(recipe: Recipe, parts: Parts, model: Any) -> tuple[int, int, in
     with live:
         hidden = network.hidden(_longest(recipe, network, recipe.sampling.max_prompt_tokens))
         forward = live.now
-        hidden.backward(torch.empty_like(hidden))
+        torch.autograd.backward(hidden, torch.empty_like(hidden))
         del hidden
     gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
     for parameter in model.parameters():
@@ -214,8 +214,8 @@ def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple
 
     That is the gradient of the head's weight, and those of the hidden states.
     """
-    vocabulary, width = model.head.weight.shape
-    weight = model.head.weight
+    weight: Any = model.head.weight
+    vocabulary, width = weight.shape
     tokens = min(recipe.batch.tokens, recipe.problems_per_step * recipe.group_size * recipe.sampling.max_new_tokens)
     each = vocabulary * weight.dtype.itemsize * (2 if any(t.objective.needs_teacher for t in parts.objectives) else 1)
     chunk = min(recipe.batch.chunk_mib << 20, tokens * each)
@@ -226,7 +226,7 @@ def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple
 
 def _sampling(recipe: Recipe, model: SplitModel, whole: Any, device_bytes: int) -> tuple[int, int]:
     """Return SGLang's share, and what sampling takes in the trainer's own process."""
-    options = recipe.rollout.options
+    options: Any = recipe.rollout.options
     if recipe.rollout.name == "sglang":
         share = float(options.launch.args.get("mem_fraction_static", 0.85)) if getattr(options, "colocated", False) else 0.0
         return int(share * device_bytes), 0
@@ -239,7 +239,8 @@ def _sampling(recipe: Recipe, model: SplitModel, whole: Any, device_bytes: int) 
     length = recipe.sampling.max_prompt_tokens + recipe.sampling.max_new_tokens
     length = min(length, getattr(config, "max_position_embeddings", length))
     cache = rows * length * layer * config.num_hidden_layers
-    vocabulary = model.head.weight.shape[0]
+    weight: Any = model.head.weight
+    vocabulary = weight.shape[0]
     return 0, cache + 2 * rows * length * layer + rows * vocabulary * (_DRAWING + size)
 
 

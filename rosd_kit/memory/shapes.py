@@ -94,4 +94,4 @@ class _Kept(torch.autograd.Function):
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
 ) -> tuple[Tensor, None]:
-    return _Kept.apply(query, key, value), None  # type: ignore[no-untyped-call]
+    return _Kept.apply(query, key, value), None

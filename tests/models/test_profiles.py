@@ -46,7 +46,7 @@ def test_the_papers_numbers_are_the_profiles(profile, model, plugins):
     assert (sampling.temperature, sampling.max_prompt_tokens, sampling.max_new_tokens) == (1.0, 2048, 8192)
     assert recipe.model.chat_template_kwargs == {"enable_thinking": False}
     tutor = recipe.reflector.options
-    assert (tutor.weights, tutor.max_prompt_tokens, tutor.max_new_tokens) == ("initial", 8192, 4096)
+    assert (tutor.weights, tutor.max_prompt_tokens, tutor.max_new_tokens) == ("frozen", 8192, 4096)
     update = recipe.optimizer
     assert (update.name, update.lr, update.warmup_steps, update.weight_decay, update.clip) == ("adamw", 1e-5, 10, 0.01, 1.0)
     measured = recipe.evaluation
