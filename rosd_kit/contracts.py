@@ -323,6 +323,13 @@ class Teacher(Component):
         """Called after every optimizer step."""
         return None
 
+    def extra_bytes(self, trained: int, narrow: int) -> int:
+        """Return what it holds beside the student and its initial weights, for the estimate of memory.
+
+        `trained` counts the numbers that are trained, `narrow` those of them that are not in float32.
+        """
+        return 0
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return every tensor that a resumed run cannot recompute from the initial weights."""
         return {}

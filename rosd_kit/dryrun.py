@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.rule import Rule
+from rich.table import Table
 from rich.text import Text
 
+from rosd_kit.boundary import check_student, check_teacher, side_by_side
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.display.text import harmless
 from rosd_kit.errors import RunError
@@ -22,23 +24,27 @@ _TRIES = 5
 
 
 class _Listening:
-    """Passes requests on to an engine and remembers the prompts of its last call."""
+    """Passes requests on to an engine and remembers what it was asked and what it gave back, call by call."""
 
     streams = False
 
     def __init__(self, engine: RolloutEngine) -> None:
         self.engine = engine
-        self.calls: list[list[tuple[int, ...]]] = []
+        self.calls: list[list[tuple[GenerateRequest, Completion]]] = []
 
     def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
-        self.calls.append([request.prompt_ids for request in requests])
-        return self.engine.stream(requests, weights=weights)
+        exchanges: list[tuple[GenerateRequest, Completion]] = []
+        self.calls.append(exchanges)
+        for place, completion in self.engine.stream(requests, weights=weights):
+            exchanges.append((requests[place], completion))
+            yield place, completion
 
 
 def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = None) -> None:
     """Take steps up to the point of training until one has a sample, and print that sample.
 
-    Raises `RunError` when the student's prompt as sampled and as trained on differ, or no step yields anything to train on.
+    Raises `RunError` when the student's prompt differs by a token between template, engine and trainer, or no step yields
+    anything to train on.
     """
     console = console or Console()
     parts = build_components(recipe, plugins.registry)
@@ -69,8 +75,12 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     finally:
         parts.rollout.close()
     sample, trace = _most_telling(batch)
-    _check_prompt(student, sample, trace)
+    check_student(student.chat, trace.case.problem.messages, sample, heard.calls[0], student.pad_id)
+    for view in sample.teacher_views:
+        check_teacher(student.chat, sample.prompt_ids, view.prompt_ids)
     _show(console, student, sample, trace, heard.calls[1:])
+    for note in student.chat.notes():
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"
     console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)
 
@@ -82,15 +92,14 @@ def _most_telling(batch: StepBatch) -> tuple[DistillSample, Trace]:
     return min(pairs, key=lambda pair: pair[0].success)
 
 
-def _check_prompt(student: Student, sample: DistillSample, trace: Trace) -> None:
-    if student.prompt_ids(trace.case.problem.messages) != sample.prompt_ids:
-        raise RunError("the student's prompt differs between sampling and training. Check the chat template and its options.")
-
-
 def _show(
-    console: Console, student: Student, sample: DistillSample, trace: Trace, later_calls: list[list[tuple[int, ...]]]
+    console: Console,
+    student: Student,
+    sample: DistillSample,
+    trace: Trace,
+    later_calls: Sequence[Sequence[tuple[GenerateRequest, Completion]]],
 ) -> None:
-    def section(title: str, body: Text | str) -> None:
+    def section(title: str, body: Text | Table | str) -> None:
         console.print(Rule(title, align="left"))
         console.print(Text(harmless(body)) if isinstance(body, str) else body, soft_wrap=True)
 
@@ -100,13 +109,15 @@ def _show(
     case = trace.case
     section("student prompt", decode(sample.prompt_ids))
     section("response and its verdict", f"{case.rollout.completion.text}\n{case.rollout.verdict.feedback}")
-    asked = [ids for call in later_calls for ids in call if case.rollout.completion.text in decode(ids)]
-    if asked:
-        section("reflection prompt", decode(asked[0]))
+    prompts = (decode(request.prompt_ids) for call in later_calls for request, _ in call)
+    if asked := next((prompt for prompt in prompts if case.rollout.completion.text in prompt), None):
+        section("reflection prompt", asked)
     if case.reflection and case.reflection.raw:
         section(f"reflection ({case.reflection.status})", case.reflection.raw)
     for view in sample.teacher_views:
         section(f"teacher prompt ({view.source})", decode(view.prompt_ids))
+        table = side_by_side(student.chat, sample.prompt_ids, view.prompt_ids, sample.response_ids)
+        section("where the response begins", table)
     outcome = trace.weights.outcome if trace.weights else "every token"
     section(f"weighted tokens ({outcome})", _weighted(student, sample))
 

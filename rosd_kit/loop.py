@@ -36,6 +36,7 @@ from rosd_kit.signals import PATIENCE, SignalWatch
 from rosd_kit.summary import next_steps, summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 from rosd_kit.train.head import check_split
+from rosd_kit.train.loading import pinned
 from rosd_kit.train.optimizer import Optimizer
 from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.refining import refined
@@ -92,6 +93,7 @@ def _execute(
     try:
         if resume:
             check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
+        recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
         run = _prepare(recipe, ranks, folder, plugins, display)
         if resume:
             _resume(run)
@@ -181,6 +183,9 @@ def _note_environment(run: Run) -> None:
     )
     if changed:
         _warn(run, f"changed since the run began, so it may not go on bit for bit: {'; '.join(changed)}")
+    for note in run.student.chat.notes():
+        if note not in run.warnings:
+            _warn(run, note)
 
 
 def _fingerprint(file: str) -> str:
@@ -241,7 +246,7 @@ def _step(run: Run) -> None:
     run.parts.teacher.after_step(run.student)
     _sync(run)
     now = time.perf_counter()
-    metrics = {**batch.metrics, **trained, **_worst(run.ranks.gather(run.parts.rollout.metrics()))}
+    metrics = {**batch.metrics, **trained, **_worst(run.ranks.gather({**run.parts.rollout.metrics(), **run.student.metrics()}))}
     metrics |= {"time/sync": now - trained_at, "time/step": now - began}
     if run.ahead.enabled:
         metrics |= {"time/ahead": waited, "rollout/staleness": _staleness(batch, run.step - 1)}

@@ -6,9 +6,9 @@ Schema and `rosd-kit show` take them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rosd_kit.contracts import Config
 
@@ -32,21 +32,40 @@ class ModelSettings(Config):
     """The student."""
 
     path: str = "micro"
-    """`micro` (the embedded model), a local folder, or a hub name."""
+    """`micro` (the embedded model), a local folder, `package:NAME` (an installed package that holds one), or a hub name."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; a run pins the commit that it stood for in its own recipe."""
+    gguf: str | None = None
+    """A file in GGUF format to read model and tokenizer from; quantised weights are unpacked to `dtype`."""
+    pickle_weights: bool = False
+    """Read weights that are there only as pickles (`pytorch_model.bin`), of which torch then takes tensors alone."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights while training."""
+    """Type of the weights while training; for those that are trained see `optimizer.master_weights`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to run; `auto` takes a GPU when there is one."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention implementation of transformers."""
     lora: LoraSettings | None = None
     """Train adapters only; null trains all weights."""
+    freeze: list[str] = Field(default_factory=list)
+    """Weights that stay as they are, by name, with `*` and `?`: `["model.embed_tokens.*", "model.layers.?.*"]`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model. Leave it off unless you have read that code."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Passed to the chat template, for example `{enable_thinking: false}`."""
+    chat_template: str | None = None
+    """A Jinja file to use instead of the tokenizer's own chat template."""
+    system_role: Literal["merge", "refuse"] = "merge"
+    """Where the chat template has no system role: put system texts before the next message of the user (each is counted in
+    `prompt/system_merged`), or refuse."""
+
+    @model_validator(mode="after")
+    def _freezing_needs_weights_to_train(self) -> Self:
+        if self.freeze and self.lora is not None:
+            raise ValueError("freeze is for training all weights; under model.lora choose model.lora.target_modules")
+        return self
 
 
 class SamplingSettings(Config):
@@ -70,8 +89,11 @@ class SamplingSettings(Config):
 class OptimizerSettings(Config):
     """The update rule, with linear warm-up."""
 
-    name: Literal["adamw", "muon"] = "adamw"
-    """`muon` (torch.optim.Muon) orthogonalises the updates of matrices; embeddings, norms and head stay with AdamW."""
+    name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """`muon` (torch.optim.Muon) orthogonalises the updates of matrices; embeddings, norms and head stay with AdamW.
+    `adamw8bit` (bitsandbytes) keeps AdamW's two averages in 8 bits each."""
+    master_weights: bool = True
+    """Keep a float32 copy of trained bfloat16 weights and update that. Without, most updates are rounded away."""
     muon_factor: PositiveFloat = 7.0
     """Under `muon`, the matrices' learning rate is `lr` times this."""
     lr: PositiveFloat = 1e-5

@@ -6,12 +6,11 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rosd_kit.cli.common import PluginFiles, load_plugins
+from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
 from rosd_kit.errors import RosdError
 
 if TYPE_CHECKING:
@@ -32,13 +31,29 @@ PACKAGES = (
     "peft",
 )
 
+#: What an A100 or H100 of 80 GB has for tensors.
+_NO_GPU = 79 << 30
 
-def doctor(context: typer.Context, plugin: PluginFiles = None) -> None:
+
+def doctor(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="Tell what this recipe lacks here and how much memory it needs.")
+    ] = None,
+    overrides: Overrides = None,
+    profile: Profile = None,
+    plugin: PluginFiles = None,
+) -> None:
     """Say what is installed and what is missing.
 
-    Tells versions, devices, what each profile lacks, and whether the recipes load; exits with 1 if one does not.
+    Tells versions, devices, what each profile lacks, and whether the recipes load; exits with 1 if one does not. Of a recipe it
+    tells what it lacks, and how much memory a device will hold; exits with 1 if that is more than there is.
     """
     manager = load_plugins(context, plugin, warn=False)
+    if recipe is not None:
+        if not _examined(load(manager, recipe, overrides, profile).recipe, manager):
+            raise typer.Exit(1)
+        return
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     print("\n".join(f"{package} {_version(package)}" for package in PACKAGES))
     print("\n".join(_devices()))
@@ -52,22 +67,71 @@ def doctor(context: typer.Context, plugin: PluginFiles = None) -> None:
         raise typer.Exit(1)
 
 
+def _examined(recipe: Recipe, manager: PluginManager) -> bool:
+    """Print what a recipe lacks here and what it will hold in memory; return whether that fits."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rosd_kit.memory import estimate
+    from rosd_kit.memory.estimate import shown, table
+    from rosd_kit.recipe import build_components
+
+    print(f"{recipe.name} with {recipe.model.path}: {'; '.join(missing_for(recipe)) or 'ready'}")
+    kind, size, said = _device(recipe)
+    processes = recipe.parallel.processes or 1
+    assert manager.registry is not None
+    parts = build_components(recipe, manager.registry)
+    found = estimate(recipe, parts, device=kind, processes=processes, device_bytes=size)
+    lines = Table(box=None, pad_edge=False, header_style="bold")
+    for title, side in (("memory", "left"), ("training", "right"), ("sampling", "right"), ("", "left")):
+        lines.add_column(title, justify=side)  # type: ignore[arg-type]
+    for row in table(found):
+        lines.add_row(*row)
+    Console(highlight=False, soft_wrap=True).print(lines)
+    verdict = (
+        "fits" if found.peak <= size else "does not fit: lower batch.tokens, use model.lora or model.gradient_checkpointing"
+    )
+    print(f"{shown(found.peak)} of {shown(size)} ({said}): {verdict}")
+    return found.peak <= size
+
+
+def _device(recipe: Recipe) -> tuple[str, int, str]:
+    """Return the kind of device that a recipe runs on, its memory in bytes, and what it is."""
+    import torch
+
+    if torch.cuda.is_available() and recipe.model.device != "cpu":
+        properties = torch.cuda.get_device_properties(0)
+        return "cuda", int(properties.total_memory), properties.name
+    if recipe.model.device == "cuda":
+        return "cuda", _NO_GPU, "no GPU here; taken for one of 80 GB"
+    return "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
+
+
 def missing_for(recipe: Recipe) -> list[str]:
     """Return what this machine lacks for a recipe, each with the remedy; empty when it is ready."""
     import torch
+
+    from rosd_kit.train.loading import local_folder
 
     model, missing = recipe.model, []
     gpu = torch.cuda.is_available()
     if model.device == "cuda" and not gpu:
         missing.append("needs a CUDA GPU and there is none (set model.device=cpu to do without)")
-    elif model.path != "micro" and not gpu:
+    elif model.path not in ("micro", "micro-blank") and not gpu and recipe.model.device != "cpu":
         missing.append(f"no GPU: {model.path} on the CPU is very slow")
     if model.lora is not None and find_spec("peft") is None:
         missing.append("needs peft: pip install 'rosd-kit[lora]'")
     if model.attention == "flash_attention_2" and find_spec("flash_attn") is None:
         missing.append("needs flash-attn, or model.attention=sdpa")
-    if model.path != "micro" and not Path(model.path).exists() and not _is_cached(model.path):
-        missing.append(f"{model.path} is not on this machine yet; the first run fetches it from the hub")
+    if recipe.optimizer.name == "adamw8bit" and find_spec("bitsandbytes") is None:
+        missing.append("needs bitsandbytes: pip install 'rosd-kit[8bit]'")
+    if model.gguf is not None and find_spec("gguf") is None:
+        missing.append("needs gguf: pip install 'rosd-kit[gguf]'")
+    try:
+        if local_folder(model) is None and model.path != "micro-blank" and not _is_cached(model.path, model.revision):
+            missing.append(f"{model.path} is not on this machine yet; the first run fetches it from the hub")
+    except RosdError as error:
+        missing.append(str(error).splitlines()[0])
     return missing
 
 
@@ -105,12 +169,12 @@ def _devices() -> list[str]:
     return lines if torch.cuda.is_available() else [*lines, "cuda: none"]
 
 
-def _is_cached(model: str) -> bool:
+def _is_cached(model: str, revision: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return isinstance(try_to_load_from_cache(model, "config.json"), str)
+        return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
     except HFValidationError:
         return False
 

@@ -60,7 +60,9 @@ def _load(recipe: Recipe, subject: str) -> tuple[Student, int | None]:
 
 
 def _model(recipe: Recipe, path: str) -> Student:
-    return Student.load(recipe.model.model_copy(update={"path": path, "lora": None}), keep_initial=False)
+    return Student.load(
+        recipe.model.model_copy(update={"path": path, "revision": None, "gguf": None, "lora": None}), keep_initial=False
+    )
 
 
 def _checked(subject: str) -> str:

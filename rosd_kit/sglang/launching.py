@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
-from rosd_kit.micro.model import BLANK
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Argument, Command, free_port, has_sglang
-from rosd_kit.train.student import Student, resolve_path
+from rosd_kit.train.student import Student
 
 
 def launch_commands(
@@ -63,9 +62,8 @@ def _visible(launch: Launch, number: int, student: Student, *, colocated: bool) 
 
 def _model_path(student: Student, folder: Path) -> str:
     """Return where a server finds the architecture; the weights are brought to it in any case."""
-    path = resolve_path(student.settings.path)
-    if path != BLANK:
-        return path
+    if student.folder is not None and student.settings.gguf is None and not student.settings.pickle_weights:
+        return str(student.folder)
     student.export(folder / "sglang-model")
     return str(folder / "sglang-model")
 
@@ -75,6 +73,10 @@ def _defaults(student: Student, *, colocated: bool) -> tuple[dict[str, Argument]
     arguments: dict[str, Argument] = {"dtype": student.settings.dtype, "skip_server_warmup": True}
     if colocated:
         arguments["enable_memory_saver"] = True
+    if student.settings.trust_remote_code:
+        arguments["trust_remote_code"] = True
+    if student.settings.trust_remote_code:
+        arguments["trust_remote_code"] = True
     if student.device.type != "cpu":
         return arguments, {}
     on_cpu: dict[str, Argument] = {

@@ -1,13 +1,18 @@
 """The update: AdamW or Muon, a learning-rate schedule, clipping, and the rule for steps that are not finite.
 
+bfloat16 keeps 8 bits of a number: near a weight of 1 its neighbours lie 0.004 to 0.008 away, and an update of 1e-5 changes
+nothing, however often it is made. So what is updated is a float32 copy (`master_weights`), and the weight is its rounding.
 Knows nothing of where gradients come from.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +21,10 @@ from torch.distributed.tensor import DTensor
 from rosd_kit.errors import RunError
 from rosd_kit.settings import OptimizerSettings
 from rosd_kit.train.sharding import local, piece
+
+#: Bytes of weights that are updated in one go.
+_GROUP_BYTES = 1 << 30
+_MASTER = "master"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +58,15 @@ class Optimizer:
         self.steps = steps
         self.step_count = 0
         self.bad_steps = 0
-        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in named]
         if not self.parameters:
-            raise RunError("the model has no trainable parameters. Check model.lora and what is frozen.")
-        self._optimizers = _build(model, settings)
+            raise RunError("the model has no trainable parameters. Check model.lora and model.freeze.")
+        self._masters = {p: _widened(p) for p in self.parameters if settings.master_weights and _is_narrow(p)}
+        self._updated = [self._masters.get(p, p) for p in self.parameters]
+        self._weights = dict(zip(self._updated, self.parameters, strict=True))
+        self._names = dict(zip(self._updated, (name for name, _ in named), strict=True))
+        self._optimizers = _build(model, self._names, self._weights, settings)
 
     def step(self, loss: float) -> StepOutcome:
         """Apply the collected gradients and clear them.
@@ -69,7 +82,8 @@ class Optimizer:
             for optimizer, factor in self._optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = lr * factor
-                optimizer.step()
+                with self._widened_gradients(_updated_by(optimizer)):
+                    optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
         self.step_count += 1
@@ -77,12 +91,25 @@ class Optimizer:
         change = float((self._probe() - before).norm())
         return StepOutcome(applied=applied, grad_norm=norm, lr=lr, change=change)
 
+    @contextmanager
+    def _widened_gradients(self, updated: Sequence[Tensor]) -> Iterator[None]:
+        """Give float32 copies their gradients for the time of an update, and the weights what became of the copies."""
+        mine = [(tensor, self._weights[tensor]) for tensor in updated if self._weights[tensor] in self._masters]
+        for master, weight in mine:
+            if weight.grad is not None:
+                master.grad, weight.grad = weight.grad.to(master.dtype), None
+        yield
+        with torch.no_grad():
+            for master, weight in mine:
+                master.grad = None
+                weight.copy_(master)
+
     def _probe(self) -> Tensor:
         """Return up to about a hundred entries, evenly spread, of every parameter: cheap where all weights would not be.
 
         Of weights in pieces they are this process's.
         """
-        held = [local(p.detach()) for p in self.parameters]
+        held = [local(p.detach()) for p in self._updated]
         return torch.cat([p.flatten()[:: max(1, p.numel() // 97)].float() for p in held])
 
     def check(self) -> None:
@@ -97,6 +124,7 @@ class Optimizer:
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next update depends on, as named tensors: `<parameter>.<what is kept of it>`."""
         tensors = {"counters": torch.tensor([self.step_count, self.bad_steps])}
+        tensors |= {f"{self._names[master]}.{_MASTER}": master.detach() for master in self._masters.values()}
         for optimizer, _ in self._optimizers:
             for parameter, entries in optimizer.state.items():
                 for key, value in entries.items():
@@ -110,14 +138,22 @@ class Optimizer:
         for name, value in state.items():
             owner, _, key = name.rpartition(".")
             kept.setdefault(owner, {})[key] = value
+        with torch.no_grad():
+            for weight, master in self._masters.items():
+                saved = kept.get(self._names[master], {}).pop(_MASTER, None)
+                master.copy_(weight if saved is None else piece(saved, master))
         for optimizer, _ in self._optimizers:
-            listed = [p for group in optimizer.param_groups for p in group["params"]]
             entries = {
-                index: {key: _restored(value, p) for key, value in kept[self._names[p]].items()}
-                for index, p in enumerate(listed)
-                if self._names[p] in kept
+                index: {key: self._restored(key, value, p) for key, value in kept[self._names[p]].items()}
+                for index, p in enumerate(_updated_by(optimizer))
+                if kept.get(self._names[p])
             }
             optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+    def _restored(self, key: str, value: Tensor, parameter: Tensor) -> Tensor | int:
+        if key == "step" and self.settings.name == "adamw8bit":
+            return int(value)
+        return piece(value, parameter).clone() if value.shape == parameter.shape else value.clone()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
@@ -138,29 +174,77 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
     return float(total)
 
 
-def _restored(value: Tensor, parameter: Tensor) -> Tensor:
-    return piece(value, parameter).clone() if value.shape == parameter.shape else value.clone()
+def _is_narrow(tensor: Tensor) -> bool:
+    return tensor.dtype.itemsize < torch.float32.itemsize
 
 
-def _build(model: nn.Module, settings: OptimizerSettings) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Return the torch optimizers and the factor of each on the learning rate."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if settings.name == "adamw":
-        return [(_adamw((p for _, p in named), settings), 1.0)]
-    if any(isinstance(p, DTensor) for _, p in named):
-        raise RunError("optimizer.name: 'muon' needs whole matrices and parallel.mode is 'fsdp'. Use adamw, or ddp.")
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    heads = {id(p) for name, p in named if name.endswith("lm_head.weight")}
-    matrices = [p for _, p in named if p.ndim == 2 and id(p) not in embeddings | heads]
-    chosen = {id(p) for p in matrices}
-    muon = torch.optim.Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.95)
-    rest = _adamw((p for _, p in named if id(p) not in chosen), settings)
-    return [(muon, settings.muon_factor), (rest, 1.0)]
+def _widened(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(torch.float32).requires_grad_()
 
 
-def _adamw(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    kinds: dict[bool, list[Tensor]] = {}
-    for parameter in parameters:  # torch updates a group in one go, which cannot mix pieces and whole tensors
-        kinds.setdefault(isinstance(parameter, DTensor), []).append(parameter)
-    groups = [{"params": some} for some in kinds.values()]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+def _updated_by(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [tensor for group in optimizer.param_groups for tensor in group["params"]]
+
+
+def _build(
+    model: nn.Module, names: Mapping[Tensor, str], weights: Mapping[Tensor, Tensor], settings: OptimizerSettings
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return the torch optimizers and the factor of each on the learning rate; `names` and `weights` of what they update."""
+    if settings.name == "muon":
+        _refuse_pieces(names, settings.name, "whole matrices")
+        embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+        matrices = [
+            tensor
+            for tensor, name in names.items()
+            if tensor.ndim == 2 and id(weights[tensor]) not in embeddings and not name.endswith("lm_head.weight")
+        ]
+        muon = torch.optim.Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.95)
+        chosen = {id(tensor) for tensor in matrices}
+        rest = [(_adamw(some, settings), 1.0) for some in _groups(t for t in names if id(t) not in chosen)]
+        return [(muon, settings.muon_factor), *rest]
+    if settings.name == "adamw8bit":
+        _refuse_pieces(names, settings.name, "whole tensors")
+        return [(_adamw8bit(some, settings), 1.0) for some in _groups(names)]
+    return [(_adamw(some, settings), 1.0) for some in _groups(names)]
+
+
+def _refuse_pieces(tensors: Iterable[Tensor], name: str, needs: str) -> None:
+    if any(isinstance(tensor, DTensor) for tensor in tensors):
+        raise RunError(f"optimizer.name: {name!r} needs {needs} and parallel.mode is 'fsdp'. Use adamw, or ddp.")
+
+
+def _groups(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Cut tensors into groups that are updated one after the other: pieces and whole ones apart, which torch cannot mix.
+
+    Narrow weights have gradients in float32 while they are updated; in groups not all of them are there at once.
+    """
+    found: list[list[Tensor]] = []
+    listed = list(tensors)
+    for kind in (True, False):
+        room = -1
+        for tensor in listed:
+            if isinstance(tensor, DTensor) is kind:
+                size = local(tensor.detach()).nbytes
+                if size > room:
+                    found.append([])
+                    room = _GROUP_BYTES
+                found[-1].append(tensor)
+                room -= size
+    return found
+
+
+def _adamw(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(tensors, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
+def _adamw8bit(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    try:
+        made_of: Any = importlib.import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise RunError(
+            'optimizer.name: adamw8bit needs bitsandbytes, which is not installed. Run: pip install "rosd-kit[8bit]"'
+        ) from error
+    found: torch.optim.Optimizer = made_of.AdamW8bit(
+        tensors, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    return found

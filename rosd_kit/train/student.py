@@ -15,15 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from rosd_kit.errors import RunError
-from rosd_kit.micro.language import build_tokenizer
-from rosd_kit.micro.model import BLANK, base_path, blank_model
-from rosd_kit.settings import LoraSettings, ModelSettings
+from rosd_kit.settings import ModelSettings
+from rosd_kit.train.adapting import freeze, with_lora
 from rosd_kit.train.head import split
-from rosd_kit.train.prompts import encode_chat
+from rosd_kit.train.loading import find_model, load_model, load_tokenizer, no_progress_bars
+from rosd_kit.train.prompts import Chat
 from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.sharding import gathered, piece, shard
 from rosd_kit.types import Message
@@ -35,6 +33,7 @@ class Student:
     `fingerprint` tells the weights that were loaded from others; training does not change it. `ranks` are the processes
     that hold the model, each all of it or, under `fsdp`, its piece of every layer. `sampler` is whom rollouts come from: the
     student itself or, with `keep_sampler`, one with weights of its own, whole in every process, that follows when it is told.
+    `folder` is where it was loaded from.
     """
 
     def __init__(
@@ -46,16 +45,19 @@ class Student:
         keep_initial: bool,
         keep_sampler: bool = False,
         ranks: Ranks | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.ranks = ranks = ranks or Ranks.alone(settings.device)
         self.device = ranks.device
         self.settings = settings
+        self.folder = folder
         self.tokenizer = tokenizer
+        self.chat = Chat(tokenizer, settings)
         self.model: Any = model.to(self.device).eval()
-        self.fingerprint = _fingerprint(self.model)
+        self.fingerprint = _fingerprint(self.model, self.chat.template)
         self._initial: nn.Module | None = None
         if keep_initial and settings.lora is None:
-            self._initial = copy.deepcopy(self.model).requires_grad_(False)
+            self._initial = _frozen_copy(self.model, share=ranks.mode != "fsdp")
         self.sampler = self
         if keep_sampler:
             self.sampler = copy.copy(self)
@@ -81,35 +83,21 @@ class Student:
 
         `keep_initial` keeps a frozen second copy of the weights (LoRA needs none: the adapter is switched off). `seed` only
         decides the random start of LoRA matrices. Without `ranks` this is for one process. Raises `RunError` when there is
-        no such model.
+        no such model, or none that the settings allow.
         """
-        path = resolve_path(settings.path)
-        options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
-        try:
-            if path == BLANK:
-                tokenizer: Any = build_tokenizer()
-                model: Any = blank_model(seed).to(getattr(torch, settings.dtype))
-            else:
-                tokenizer = AutoTokenizer.from_pretrained(path, **options)
-                with _no_progress_bars():
-                    model = AutoModelForCausalLM.from_pretrained(
-                        path,
-                        dtype=getattr(torch, settings.dtype),
-                        attn_implementation=settings.attention,
-                        use_safetensors=True,
-                        **options,
-                    )
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"model.path: cannot load {settings.path!r}: {error}\n"
-                f"Allowed: 'micro', {BLANK!r}, a folder with safetensors weights and a tokenizer, or a hub name."
-            ) from error
+        ranks = ranks or Ranks.alone(settings.device)
+        folder = find_model(settings)
+        tokenizer = load_tokenizer(folder, settings)
+        model = load_model(folder, settings, seed)
         if settings.gradient_checkpointing:
             # transformers 5.2x renames it
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         if settings.lora is not None:
-            model = _with_lora(model, settings.lora, seed)
-        return cls(model, tokenizer, settings, keep_initial=keep_initial, keep_sampler=keep_sampler, ranks=ranks)
+            model = with_lora(model, settings.lora, seed)
+        else:
+            freeze(model, settings.freeze)
+        kept = {"keep_initial": keep_initial, "keep_sampler": keep_sampler}
+        return cls(model, tokenizer, settings, **kept, ranks=ranks, folder=folder)
 
     @property
     def pad_id(self) -> int:
@@ -130,8 +118,16 @@ class Student:
         return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the chat's ids with the generation header. Special-token strings inside messages stay plain text."""
-        return encode_chat(self.tokenizer, messages, self.settings.chat_template_kwargs)
+        """Return the chat's ids with the generation header. Special-token strings inside messages stay plain text.
+
+        Raises `RunError` when the chat template does not take these messages.
+        """
+        return self.chat.encode(messages)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what was counted since the last call: `prompt/system_merged`, where the template has no system role."""
+        merged, self.chat.merged = self.chat.merged, 0
+        return {} if self.chat.takes_system else {"prompt/system_merged": float(merged)}
 
     @contextmanager
     def initial(self) -> Iterator[nn.Module]:
@@ -196,7 +192,7 @@ class Student:
             model = copy.deepcopy(model).merge_and_unload()
 
         def write(folder: Path) -> None:
-            with _no_progress_bars():
+            with no_progress_bars():
                 model.save_pretrained(folder, state_dict=state)
             self.tokenizer.save_pretrained(folder)
 
@@ -208,50 +204,17 @@ def _inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def _fingerprint(model: nn.Module) -> str:
-    """Return a digest of up to 256 evenly spaced numbers of every weight: cheap, and another model's is another."""
-    digest = hashlib.sha256()
+def _frozen_copy(model: nn.Module, *, share: bool) -> nn.Module:
+    """Return a copy that is not trained; what the model itself does not train is not held twice, if it may be shared."""
+    kept = {id(p): p for p in model.parameters() if not p.requires_grad} if share else {}
+    return copy.deepcopy(model, dict[int, Any](kept)).requires_grad_(False)
+
+
+def _fingerprint(model: nn.Module, template: str) -> str:
+    """Return a digest of the chat template and of up to 256 evenly spaced numbers of every weight: cheap, and telling."""
+    digest = hashlib.sha256(template.encode())
     for name, weight in model.named_parameters():
         flat = weight.detach().flatten()
         some = flat[:: max(1, flat.numel() // 256)].cpu().double().numpy()
         digest.update(f"{name} {tuple(weight.shape)} ".encode() + some.tobytes())
     return digest.hexdigest()[:12]
-
-
-def resolve_path(path: str) -> str:
-    """Return where a model lies: the embedded one for `micro`, else the path or hub name itself."""
-    if path != "micro":
-        return path
-    return str(base_path())
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep the bars of transformers out of the run's own display."""
-    wanted = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if wanted:
-            transformers_logging.enable_progress_bar()
-
-
-def _with_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise RunError('model.lora needs peft, which is not installed. Run: pip install "rosd-kit[lora]"') from error
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            return get_peft_model(model, config)
-        except ValueError as error:
-            raise RunError(f"model.lora: {error}. Check model.lora.target_modules.") from error

@@ -139,7 +139,7 @@ def test_plugins_lists_the_built_in_one(call):
 def test_doctor_tells_versions_devices_and_what_each_profile_lacks(call):
     code, out, _ = call("doctor")
     assert code == 0
-    for word in ("torch", "transformers", "cpu", "micro", "one-gpu", "paper"):
+    for word in ("torch", "transformers", "cpu", "micro", "smol", "one-gpu", "paper-4b", "paper-8b"):
         assert word in out
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -14,14 +16,16 @@ from rosd_kit.errors import RunError
 from rosd_kit.settings import OptimizerSettings
 from rosd_kit.train.optimizer import Optimizer, learning_rate
 
+needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+
 
 class Tiny(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, wide: int = 4) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.embed = nn.Embedding(5, 4)
-        self.hidden = nn.Linear(4, 4)
-        self.lm_head = nn.Linear(4, 5, bias=False)
+        self.embed = nn.Embedding(5, wide)
+        self.hidden = nn.Linear(wide, wide)
+        self.lm_head = nn.Linear(wide, 5, bias=False)
 
 
 def make(model=None, **changes):
@@ -33,7 +37,7 @@ def make(model=None, **changes):
 def set_gradients(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
 
 
 def weights(model):
@@ -92,7 +96,10 @@ def test_the_norm_is_that_before_clipping():
     assert torch.allclose(first_moment, 0.1 * torch.tensor([0.3, 0.4, 0.0, 0.0]), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+NAMES = ["adamw", "muon", pytest.param("adamw8bit", marks=needs_bitsandbytes)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("loss", "gradient"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, -math.inf)])
 def test_a_bad_step_changes_neither_weights_nor_moments(name, loss, gradient):
     model, optimizer = make(name=name)
@@ -121,13 +128,14 @@ def test_so_many_bad_steps_in_a_row_are_an_error_and_a_good_one_forgives():
         optimizer.check()
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_a_restored_optimizer_goes_on_bit_for_bit(name):
-    model, optimizer = make(name=name, warmup_steps=5, decay="cosine", weight_decay=0.1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_optimizer_goes_on_bit_for_bit(name, dtype):
+    model, optimizer = make(Tiny(wide=128).to(dtype), name=name, warmup_steps=5, decay="cosine", weight_decay=0.1)
     for seed in range(3):
         set_gradients(model, seed)
         optimizer.step(1.0)
-    copy, restored = make(name=name, warmup_steps=5, decay="cosine", weight_decay=0.1)
+    copy, restored = make(Tiny(wide=128).to(dtype), name=name, warmup_steps=5, decay="cosine", weight_decay=0.1)
     copy.load_state_dict(model.state_dict())
     restored.load_state({key: value.clone() for key, value in optimizer.state().items()})
     for seed in range(3, 6):
@@ -191,3 +199,86 @@ def test_the_change_is_nothing_exactly_when_no_weight_moved():
     assert optimizer.step(1.0).change > 0.05
     model(torch.ones(1, 300)).sum().backward()
     assert optimizer.step(math.nan).change == 0.0
+
+
+def drift(steps, **changes):
+    """Return weights of bfloat16 that began at 1 and were pushed down at the rate 1e-5 for so many steps."""
+    model = nn.Linear(8, 1, bias=False).to(torch.bfloat16)
+    nn.init.ones_(model.weight)
+    chosen = OptimizerSettings(lr=1e-5, warmup_steps=0, weight_decay=0.0, **changes)
+    optimizer = Optimizer(model, chosen, steps=steps)
+    outcome = None
+    for _ in range(steps):
+        model.weight.grad = torch.ones_like(model.weight)
+        outcome = optimizer.step(1.0)
+    return model.weight.detach(), optimizer, outcome
+
+
+def test_updates_too_small_for_bfloat16_add_up_in_the_master_weights():
+    weight, optimizer, outcome = drift(500)
+    assert optimizer.state()["weight.master"].tolist()[0] == pytest.approx([1 - 500e-5] * 8, abs=2e-5)
+    assert weight.dtype == torch.bfloat16
+    assert weight[0].tolist() == [0.99609375] * 8  # the nearest to 0.995 that there is
+    assert outcome.change == pytest.approx(1e-5 * 8**0.5, rel=1e-2)
+
+
+def test_without_master_weights_they_are_lost():
+    weight, optimizer, outcome = drift(500, master_weights=False)
+    assert weight[0].tolist() == [1.0] * 8
+    assert outcome.change == 0.0
+    assert "weight.master" not in optimizer.state()
+
+
+def test_wide_weights_are_updated_as_they_are():
+    _, optimizer = make()
+    set_gradients(_)
+    optimizer.step(1.0)
+    assert not any(name.endswith("master") for name in optimizer.state())
+
+
+def test_the_gradients_of_the_copies_are_gone_after_the_update():
+    _, optimizer, _ = drift(1)
+    assert all(tensor.grad is None for tensor in (*optimizer.parameters, *optimizer._updated))
+
+
+def test_a_state_without_master_weights_is_gone_on_with_from_the_weights():
+    model, optimizer = make(Tiny().to(torch.bfloat16))
+    set_gradients(model)
+    optimizer.step(1.0)
+    state = {name: value.clone() for name, value in optimizer.state().items() if not name.endswith("master")}
+    other, again = make(Tiny().to(torch.bfloat16))
+    other.load_state_dict(model.state_dict())
+    again.load_state(state)
+    assert again.state()["hidden.weight.master"].equal(model.hidden.weight.float())
+
+
+def test_groups_hold_each_tensor_once_and_are_no_larger_than_they_need_be(monkeypatch):
+    monkeypatch.setattr("rosd_kit.train.optimizer._GROUP_BYTES", 100)
+    model, optimizer = make(Tiny())
+    sizes = [[p.nbytes for p in group] for one, _ in optimizer._optimizers for group in [one.param_groups[0]["params"]]]
+    assert sizes == [[80], [64, 16], [80]]
+    set_gradients(model)
+    before = weights(model)
+    optimizer.step(1.0)
+    assert all(not old.equal(new) for old, new in zip(before, weights(model), strict=True))
+
+
+@needs_bitsandbytes
+def test_eight_bits_hold_the_averages_and_the_weights_move_as_with_adamw():
+    moved = {}
+    for name in ("adamw", "adamw8bit"):
+        model, optimizer = make(Tiny(wide=128), name=name, lr=1e-3)
+        before = model.hidden.weight.detach().clone()
+        for seed in range(5):
+            set_gradients(model, seed)
+            optimizer.step(1.0)
+        moved[name] = model.hidden.weight.detach() - before
+    state = optimizer.state()
+    assert state["hidden.weight.state1"].dtype == state["hidden.weight.state2"].dtype == torch.uint8
+    assert float((moved["adamw8bit"] - moved["adamw"]).norm() / moved["adamw"].norm()) < 0.1
+
+
+def test_eight_bits_without_bitsandbytes_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(RunError, match=r"bitsandbytes.*rosd-kit\[8bit\]"):
+        make(name="adamw8bit")

@@ -53,6 +53,10 @@ class EMA(Teacher):
         """Yield the student's network, which holds the average while it scores."""
         yield (Expert(student.model, guard=lambda: self._swapped(student.model)),)
 
+    def extra_bytes(self, trained: int, narrow: int) -> int:
+        """Return the size of the average, and of its rounding where the weights are narrower."""
+        return 4 * trained + 2 * narrow
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the average by parameter name."""
         return dict(self._average)

@@ -1,0 +1,97 @@
+"""Models without weights: the architecture alone, on torch's `meta` device, where tensors have sizes and no memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from torch import Tensor, nn
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+
+from rosd_kit.errors import RunError
+from rosd_kit.micro.model import blank_model
+from rosd_kit.settings import ModelSettings
+from rosd_kit.train.adapting import freeze, with_lora
+from rosd_kit.train.loading import find_model, local_folder
+
+_ATTENTION = "rosd_kit_sizes"
+_QWEN3 = {"vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960}
+#: Shapes of the models in the shipped profiles, from their config.json, so that nothing has to be fetched to estimate them.
+KNOWN: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen3-1.7B": {
+        **_QWEN3, "model_type": "qwen3", "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28,
+        "num_attention_heads": 16, "tie_word_embeddings": True,
+    },
+    "Qwen/Qwen3-4B": {
+        **_QWEN3, "model_type": "qwen3", "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "tie_word_embeddings": True,
+    },
+    "Qwen/Qwen3-8B": {
+        **_QWEN3, "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+
+
+def sizes_only(settings: ModelSettings) -> Any:
+    """Return the model that the settings describe on the `meta` device, with adapters or frozen weights as in a run.
+
+    Its attention computes nothing; it keeps what the fused kernels keep. Raises `RunError` when the architecture is not known
+    on this machine.
+    """
+    dtype = getattr(torch, settings.dtype)
+    with torch.device("meta"), torch.random.fork_rng():
+        if settings.path == "micro-blank":
+            config: Any = blank_model(0).config
+        else:
+            config = _config(settings)
+        AttentionInterface.register(_ATTENTION, _attention)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
+        if settings.gradient_checkpointing:
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+        if settings.lora is not None:
+            model = with_lora(model, settings.lora, 0)
+        else:
+            freeze(model, settings.freeze)
+    return model
+
+
+def _config(settings: ModelSettings) -> Any:
+    if settings.path in KNOWN:
+        values = dict(KNOWN[settings.path])
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    folder = local_folder(settings)
+    if folder is not None:
+        folder = find_model(settings)
+    options = {"gguf_file": settings.gguf} if settings.gguf else {}
+    try:
+        return AutoConfig.from_pretrained(
+            folder or settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options
+        )
+    except (OSError, ValueError, HFValidationError) as error:
+        raise RunError(
+            f"model.path: the shape of {settings.path!r} is not known here, so nothing can be said: {error}"
+        ) from error
+
+
+class _Kept(torch.autograd.Function):
+    """Attention as fused kernels hold it: queries, keys, values and output stay, no matrix of scores."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        rows, heads, length = query.shape[:3]
+        out = query.new_empty(rows, length, heads, value.shape[-1])
+        ctx.save_for_backward(query, key, value, out, query.new_empty(rows, heads, length, dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        query, key, value, *_ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
+) -> tuple[Tensor, None]:
+    return _Kept.apply(query, key, value), None
