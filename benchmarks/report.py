@@ -75,24 +75,24 @@ def gaps() -> str:
     return f"Largest relative gap of loss or gradient to ours, over all cases: {', '.join(told)}."
 
 
-def steps() -> list[str]:
+def steps(device: str) -> list[str]:
     """Return the table of the whole SDPO step; the newest row of each model counts."""
-    newest = {row["model"]: row for row in rows("step")}
+    newest = {row["model"]: row for row in rows(f"step-{device}")}
     if not newest:
         return ["Not measured yet."]
     lines = [f"On {next(iter(newest.values()))['machine']}. `ours-N`: micro-batches of N tokens; `trl-N`: of N samples.", ""]
     cells = []
     for model, row in newest.items():
         speeds = {name: row["tokens"] / time["median"] for name, time in row["seconds"].items()}
-        best = max(speed for name, speed in speeds.items() if name.startswith("trl"))
+        best = max((speed for name, speed in speeds.items() if name.startswith("trl")), default=float("nan"))
         for name, speed in speeds.items():
             cells.append([model, name, f"{speed:,.0f}", f"{speed / best:.2f}", f"{row['memory'][name]['mib']:,.0f}"])
     return [*lines, table(["model", "program", "tokens/s", "over the fastest of TRL", "MiB in a step"], cells)]
 
 
-def phases() -> list[str]:
+def phases(device: str) -> list[str]:
     """Return where a step of `rosd` goes, from the newest measurement."""
-    found = rows("phases")
+    found = rows(f"phases-{device}")
     if not found:
         return ["Not measured yet."]
     row = found[-1]
@@ -145,11 +145,17 @@ def engine_parts() -> list[str]:
         "### The loss alone, GPU",
         *losses("cuda"),
         "",
-        "### A whole SDPO step",
-        *steps(),
+        "### A whole SDPO step, CPU",
+        *steps("cpu"),
         "",
-        "### A step of `rosd` on the embedded model",
-        *phases(),
+        "### A whole SDPO step, GPU",
+        *steps("cuda"),
+        "",
+        "### A step of `rosd` on the embedded model, CPU",
+        *phases("cpu"),
+        "",
+        "### A step of `rosd`, GPU",
+        *phases("cuda"),
     ]
 
 
