@@ -32,7 +32,7 @@ def losses(device: str) -> list[str]:
     found = rows(f"loss-{device}")
     if not found:
         return ["Not measured yet."]
-    lines = [f"On {found[0]['machine']}."]
+    lines = [f"On {found[0]['machine']}. {_spreads(found)} Cells with a star: one run of each program, for they take minutes."]
     for beta, top in sorted({(row["case"]["beta"], row["case"]["top"]) for row in found}):
         mine = [row for row in found if (row["case"]["beta"], row["case"]["top"]) == (beta, top)]
         names = list(mine[0]["memory"])
@@ -43,6 +43,15 @@ def losses(device: str) -> list[str]:
     return lines
 
 
+def _spreads(found: list[Row]) -> str:
+    """Say how far the repeats of one program lie apart."""
+    times = [time for row in found if row.get("repeats") != 0 for time in row.get("seconds", {}).values()]
+    ratios = sorted(time["greatest"] / time["least"] for time in times)
+    if not ratios:
+        return ""
+    return f"Slowest over fastest repeat of a program: {ratios[len(ratios) // 2]:.2f} in the middle, {ratios[-1]:.2f} at most."
+
+
 def _order(row: Row) -> tuple[int, int, int, float]:
     case = row["case"]
     return case["tokens"], case["vocab"], case["hidden"], case["weighted"]
@@ -50,7 +59,8 @@ def _order(row: Row) -> tuple[int, int, int, float]:
 
 def _loss_row(row: Row, names: list[str]) -> list[str]:
     case, seconds, peaks = row["case"], row.get("seconds", {}), row["memory"]
-    cells = [f"{case['tokens']:,}", f"{case['vocab']:,}", f"{case['hidden']:,}", f"{100 * case['weighted']:.0f} %"]
+    star = " *" if row.get("repeats") == 0 else ""
+    cells = [f"{case['tokens']:,}{star}", f"{case['vocab']:,}", f"{case['hidden']:,}", f"{100 * case['weighted']:.0f} %"]
     for name in names:
         if name not in seconds:
             cells.append(peaks[name].get("failed", "failed"))

@@ -48,9 +48,8 @@ class Beginnings:
     def _run(self, prefix: Prefix, device: torch.device) -> _Open:
         found: Any = self.backbone(input_ids=sent(prefix.ids, device), use_cache=True).past_key_values
         made = [tensor for layer in found.layers for tensor in (layer.keys, layer.values)]
-        return _Open(
-            prefix, torch.is_grad_enabled(), made, [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
-        )
+        cut = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
+        return _Open(prefix, torch.is_grad_enabled(), made, cut)
 
     def close(self) -> None:
         """Take the gradients that micro-batches have left through the beginnings, and forget them.
@@ -58,7 +57,8 @@ class Beginnings:
         To be called when no micro-batch goes on from them any more, or the gradient lacks their part.
         """
         opened, self._open = self._open, None
-        if opened is not None:
-            pairs = [(made, cut.grad) for made, cut in zip(opened.made, opened.cut, strict=True) if cut.grad is not None]
-            if pairs:
-                torch.autograd.backward(*map(list, zip(*pairs, strict=True)))
+        if opened is None:
+            return
+        pairs = [(made, cut.grad) for made, cut in zip(opened.made, opened.cut, strict=True) if cut.grad is not None]
+        if pairs:
+            torch.autograd.backward([made for made, _ in pairs], [gradient for _, gradient in pairs])
