@@ -1,6 +1,6 @@
 """What the benchmarks share: times side by side in one process, peak memory in fresh ones, and what machine it was.
 
-Only ratios of one run mean anything: two programs are timed in turns, so that whatever else the machine does meets both.
+Only ratios of one run mean anything: programs are timed in turns, so that whatever else the machine does meets all of them.
 """
 
 from __future__ import annotations
@@ -42,17 +42,19 @@ def take_turns(steps: Mapping[str, Step], *, repeats: int, device: str = "cpu") 
     for turn in range(repeats + 1):
         for name, step in steps.items():
             gc.collect()
-            began = _clock(device)
+            began = clock(device)
             step()
             if turn:
-                seconds[name].append(_clock(device) - began)
+                seconds[name].append(clock(device) - began)
     return {name: Times(statistics.median(found), min(found), max(found)) for name, found in seconds.items()}
 
 
-def _clock(device: str) -> float:
+def clock(device: str) -> float:
+    """Return the time: on a CPU the process's own, which leaves out what others on the machine take."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 class PeakMemory:
@@ -99,7 +101,8 @@ def in_fresh_process(script: Path, task: Mapping[str, Any], *, limit_gib: float 
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
     said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     short = any(word in done.stderr for word in ("can't allocate memory", "OutOfMemory", "MemoryError", "DefaultCPUAllocator"))
-    return {"failed": "out of memory" if short or done.returncode < 0 else said[:200]}
+    room = f"does not fit in {limit_gib:g} GiB" if limit_gib is not None else "out of memory"
+    return {"failed": room if short or done.returncode < 0 else said[:200]}
 
 
 def machine(device: str = "cpu") -> str:

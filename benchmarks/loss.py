@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import PeakMemory, in_fresh_process, machine, take_turns
+from harness import PeakMemory, clock, in_fresh_process, machine, take_turns
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parent.parent
@@ -123,7 +123,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     )
     head = HeadLoss(
         student=split(_model_with(given.student_head)),
-        teacher=TeacherScorer([Expert(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0),
+        teacher=TeacherScorer([Expert(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0, samples=()),
         terms=(WeightedObjective(Distill(parts=parts)),),
         factors=torch.tensor([1 / count], dtype=torch.float64),
         chunk_bytes=BatchSettings().chunk_mib << 20,
@@ -225,15 +225,19 @@ PROGRAMS = {
 }
 
 
-def memory(case: Case, name: str) -> dict[str, Any]:
-    """Return one program's peak above inputs, heads and their gradients, in MiB; run in a process of its own."""
+def single(case: Case, name: str) -> dict[str, Any]:
+    """Run one program once, in a process of its own: its peak above inputs, heads and their gradients in MiB, its seconds
+    and its loss."""
     warm = Case(**{**asdict(case), "tokens": 16, "vocab": 512, "weighted": 1.0})
     program(name, warm, tensors(warm))()
     given = tensors(case)
+    step = program(name, case, given)
     with PeakMemory(case.device) as peak:
-        program(name, case, given)()
+        began = clock(case.device)
+        loss, *_ = step()
+        seconds = clock(case.device) - began
     floor = sum(p.numel() * p.element_size() for p in (given.student, given.student_head.weight))
-    return {"mib": (peak.bytes - floor) / 2**20}
+    return {"mib": (peak.bytes - floor) / 2**20, "seconds": seconds, "loss": loss}
 
 
 def timing(case: Case, names: list[str], repeats: int) -> dict[str, Any]:
@@ -283,22 +287,37 @@ def cuda_grid() -> Iterator[Case]:
 
 
 def run(cases: list[Case], store: Path, repeats: int, limit_gib: float | None) -> None:
-    """Measure what is not in the store yet, case by case."""
+    """Measure what is not in the store yet, case by case; without repeats, the runs that measure memory are timed."""
     script = Path(__file__)
     known = [json.loads(line)["case"] for line in store.read_text().splitlines()] if store.exists() else []
     due = [case for case in cases if asdict(case) not in known]
     for count, case in enumerate(due, start=1):
         names = ["ours", *case.peers]
-        peaks = {n: in_fresh_process(script, {"case": asdict(case), "memory": n}, limit_gib=limit_gib) for n in names}
+        peaks = {n: in_fresh_process(script, {"case": asdict(case), "single": n}, limit_gib=limit_gib) for n in names}
         if "mib" not in peaks["ours"]:
             raise SystemExit(f"{case}: our own loss failed: {peaks['ours']['failed']}")
         able = [name for name in names if "mib" in peaks[name]]
-        timed = in_fresh_process(script, {"case": asdict(case), "time": able, "repeats": repeats}, limit_gib=limit_gib)
-        row = {"case": asdict(case), "machine": machine(case.device), "memory": peaks, **timed}
+        timed = (
+            in_fresh_process(script, {"case": asdict(case), "time": able, "repeats": repeats}, limit_gib=limit_gib)
+            if repeats
+            else _once({name: peaks[name] for name in able})
+        )
+        if "failed" in timed:  # all programs in one process need a little more than each alone
+            timed = _once({name: peaks[name] for name in able})
+        row = {"case": asdict(case), "machine": machine(case.device), "repeats": repeats, "memory": peaks, **timed}
         with store.open("a") as file:
             file.write(json.dumps(row) + "\n")
         seconds = {n: t["median"] for n, t in timed.get("seconds", {}).items()}
         print(f"{count}/{len(due)} {case}\n  {peaks}\n  {seconds or timed}", flush=True)
+
+
+def _once(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what `timing` returns, from one run of each program; of the gradients nothing is compared."""
+    expected = runs["ours"]["loss"]
+    return {
+        "seconds": {n: dict.fromkeys(("median", "least", "greatest"), round(r["seconds"], 5)) for n, r in runs.items()},
+        "gaps": {name: {"loss": abs(run["loss"] - expected) / abs(expected)} for name, run in runs.items()},
+    }
 
 
 def main() -> None:
@@ -308,14 +327,14 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, nargs="+", help="only these vocabularies")
     parser.add_argument("--hidden", type=int, nargs="+", help="only these widths")
     parser.add_argument("--weighted", type=float, nargs="+", help="only these shares of weighted tokens")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit-gib", type=float, help="memory that a program may take; more counts as out of memory")
+    parser.add_argument("--repeats", type=int, default=3, help="0: time only the runs that measure memory, one a program")
+    parser.add_argument("--limit-gib", type=float, help="memory that a program may take; more counts as not fitting")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.task is not None:
         case = Case(**asked.task["case"])
-        if "memory" in asked.task:
-            print(json.dumps(memory(case, asked.task["memory"])))
+        if "single" in asked.task:
+            print(json.dumps(single(case, asked.task["single"])))
         else:
             print(json.dumps(timing(case, asked.task["time"], asked.task["repeats"])))
         return

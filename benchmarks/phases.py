@@ -1,11 +1,13 @@
 """Where a step of `rosd` on the embedded model goes, and how far it is from what the machine's matrix product allows.
 
-    python benchmarks/phases.py [--steps 20]      # writes results/phases.jsonl
+    python benchmarks/phases.py [--steps 20]      # writes results/phases-cpu.jsonl
+    python benchmarks/phases.py --device cuda     # the same on a GPU, in bfloat16; --model PATH for another than the embedded
 
 The floor of a step is its multiply-adds divided by the machine's rate, measured on a large product in the same process
 right before: 2P a token for decoding, prompts and teacher forward, 6P for the student's forward and backward, where P
 counts the backbone's matrices, and 2VH for the head on each token whose logits are wanted: once for every decoded token,
-once for the teacher and three times for the student on weighted tokens. Attention is not counted.
+once for the teacher and three times for the student on weighted tokens. Attention is not counted. On a GPU a phase is the
+time until its work is queued (`train/clock.py`); only the whole step is exact there.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness import machine
+from harness import clock, machine
 
 from rosd_kit.display import make_display
 from rosd_kit.loop import execute
@@ -27,19 +28,20 @@ from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.train.student import Student
 
-STORE = Path(__file__).parent / "results/phases.jsonl"
+RESULTS = Path(__file__).parent / "results"
 PHASES = ("generate", "reflect", "train/teacher", "train/student", "train/head", "train/backward", "sync")
 
 
-def ceiling(size: int = 2048) -> float:
-    """Return the multiply-adds, counted twice, that a large float32 product makes a second."""
-    a, b = torch.randn(2, size, size)
+def ceiling(device: str) -> float:
+    """Return the multiply-adds, counted twice, that a large product makes a second, in the precision that is trained in."""
+    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype)
     a @ b
     rates = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = clock(device)
         a @ b
-        rates.append(2 * size**3 / (time.perf_counter() - began))
+        rates.append(2 * size**3 / (clock(device) - began))
     return max(rates)
 
 
@@ -67,12 +69,16 @@ def floor_flops(metrics: dict[str, float], backbone: int, head: int) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--model", default="micro", help="model.path of the recipe")
     asked = parser.parse_args()
     manager = PluginManager(selection="builtin")
     changes = [f"steps={asked.steps}", "evaluation.problems=0", "samples.every=0", "checkpoint.every=0"]
+    changes += [f"model.device={asked.device}", f"model.path={asked.model}"]
+    changes += ["model.dtype=bfloat16"] if asked.device == "cuda" else []
     recipe = load_recipe("rosd", changes, registry=manager.registry)
     backbone, head = matrices(Student.load(recipe.model, keep_initial=False).model)
-    rate = ceiling()
+    rate = ceiling(asked.device)
     with tempfile.TemporaryDirectory() as out:
         execute(recipe, plugins=manager, out=Path(out), name="run", resume=None, display=make_display(quiet=True))
         lines = (Path(out) / "run/metrics.jsonl").read_text().splitlines()
@@ -82,13 +88,13 @@ def main() -> None:
     floors = {phase: statistics.median(step[phase] for step in needed) / rate for phase in PHASES}
     whole = statistics.median(step["time/step"] for step in steps)
     row = {
-        "machine": machine(),
+        "machine": machine(asked.device),
         "steps": len(steps),
         "gflops": rate / 1e9,
         "seconds": {**seconds, "step": whole},
         "floor": {**floors, "step": sum(floors.values())},
     }
-    with STORE.open("a") as file:
+    with (RESULTS / f"phases-{asked.device}.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(json.dumps(row, indent=1))
 

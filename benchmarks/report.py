@@ -32,7 +32,7 @@ def losses(device: str) -> list[str]:
     found = rows(f"loss-{device}")
     if not found:
         return ["Not measured yet."]
-    lines = [f"On {found[0]['machine']}."]
+    lines = [f"On {found[0]['machine']}. {_spreads(found)} Cells with a star: one run of each program, for they take minutes."]
     for beta, top in sorted({(row["case"]["beta"], row["case"]["top"]) for row in found}):
         mine = [row for row in found if (row["case"]["beta"], row["case"]["top"]) == (beta, top)]
         names = list(mine[0]["memory"])
@@ -43,6 +43,15 @@ def losses(device: str) -> list[str]:
     return lines
 
 
+def _spreads(found: list[Row]) -> str:
+    """Say how far the repeats of one program lie apart."""
+    times = [time for row in found if row.get("repeats") != 0 for time in row.get("seconds", {}).values()]
+    ratios = sorted(time["greatest"] / time["least"] for time in times)
+    if not ratios:
+        return ""
+    return f"Slowest over fastest repeat of a program: {ratios[len(ratios) // 2]:.2f} in the middle, {ratios[-1]:.2f} at most."
+
+
 def _order(row: Row) -> tuple[int, int, int, float]:
     case = row["case"]
     return case["tokens"], case["vocab"], case["hidden"], case["weighted"]
@@ -50,7 +59,8 @@ def _order(row: Row) -> tuple[int, int, int, float]:
 
 def _loss_row(row: Row, names: list[str]) -> list[str]:
     case, seconds, peaks = row["case"], row.get("seconds", {}), row["memory"]
-    cells = [f"{case['tokens']:,}", f"{case['vocab']:,}", f"{case['hidden']:,}", f"{100 * case['weighted']:.0f} %"]
+    star = " *" if row.get("repeats") == 0 else ""
+    cells = [f"{case['tokens']:,}{star}", f"{case['vocab']:,}", f"{case['hidden']:,}", f"{100 * case['weighted']:.0f} %"]
     for name in names:
         if name not in seconds:
             cells.append(peaks[name].get("failed", "failed"))
@@ -75,24 +85,24 @@ def gaps() -> str:
     return f"Largest relative gap of loss or gradient to ours, over all cases: {', '.join(told)}."
 
 
-def steps() -> list[str]:
+def steps(device: str) -> list[str]:
     """Return the table of the whole SDPO step; the newest row of each model counts."""
-    newest = {row["model"]: row for row in rows("step")}
+    newest = {row["model"]: row for row in rows(f"step-{device}")}
     if not newest:
         return ["Not measured yet."]
     lines = [f"On {next(iter(newest.values()))['machine']}. `ours-N`: micro-batches of N tokens; `trl-N`: of N samples.", ""]
     cells = []
     for model, row in newest.items():
         speeds = {name: row["tokens"] / time["median"] for name, time in row["seconds"].items()}
-        best = max(speed for name, speed in speeds.items() if name.startswith("trl"))
+        best = max((speed for name, speed in speeds.items() if name.startswith("trl")), default=float("nan"))
         for name, speed in speeds.items():
             cells.append([model, name, f"{speed:,.0f}", f"{speed / best:.2f}", f"{row['memory'][name]['mib']:,.0f}"])
     return [*lines, table(["model", "program", "tokens/s", "over the fastest of TRL", "MiB in a step"], cells)]
 
 
-def phases() -> list[str]:
+def phases(device: str) -> list[str]:
     """Return where a step of `rosd` goes, from the newest measurement."""
-    found = rows("phases")
+    found = rows(f"phases-{device}")
     if not found:
         return ["Not measured yet."]
     row = found[-1]
@@ -145,11 +155,17 @@ def engine_parts() -> list[str]:
         "### The loss alone, GPU",
         *losses("cuda"),
         "",
-        "### A whole SDPO step",
-        *steps(),
+        "### A whole SDPO step, CPU",
+        *steps("cpu"),
         "",
-        "### A step of `rosd` on the embedded model",
-        *phases(),
+        "### A whole SDPO step, GPU",
+        *steps("cuda"),
+        "",
+        "### A step of `rosd` on the embedded model, CPU",
+        *phases("cpu"),
+        "",
+        "### A step of `rosd`, GPU",
+        *phases("cuda"),
     ]
 
 

@@ -1,11 +1,12 @@
 """A whole SDPO step, from given rollouts to updated weights, against TRL 1.16's SDPOTrainer.
 
-    python benchmarks/step.py                  # the embedded model and SmolLM2-135M's shape; writes results/step.jsonl
+    python benchmarks/step.py                  # the embedded model and SmolLM2-135M's shape; writes results/step-cpu.jsonl
     python benchmarks/step.py --models micro
+    python benchmarks/step.py --device cuda    # Qwen3-1.7B's shape in bfloat16, into step-cuda.jsonl
 
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
 student forward and backward, teacher forward, clipping, AdamW, no gradient checkpointing. Both run with micro-batches of
-several sizes. SmolLM2's weights and samples are random: time does not depend on them.
+several sizes. Weights and samples of the two shapes are random: time does not depend on them.
 """
 
 from __future__ import annotations
@@ -13,29 +14,33 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness import PeakMemory, in_fresh_process, machine, take_turns
+from harness import PeakMemory, Times, clock, in_fresh_process, machine, take_turns
 
 from rosd_kit.contracts import Expert, LossParts
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.types import DistillSample, TeacherView
 
-STORE = Path(__file__).parent / "results/step.jsonl"
+SCRIPT = Path(__file__)
+RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "micro": ("ours-1024", "ours-3072", "ours-16384", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-512", "ours-1024", "trl-2", "trl-4"),
+    "smollm2-135m": ("ours-512", "ours-1024", "trl-1", "trl-2", "trl-4"),
+    "qwen3-1.7b": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
+ON = {"cpu": ("micro", "smollm2-135m"), "cuda": ("qwen3-1.7b",)}
 LR = 1e-5
 
 
 def model_and_samples(name: str) -> tuple[Any, Any, list[DistillSample]]:
     """Return model, tokenizer and the samples of one step."""
-    return _micro() if name == "micro" else _smollm2()
+    return {"micro": _micro, "smollm2-135m": _smollm2, "qwen3-1.7b": _qwen3}[name]()
 
 
 def _micro() -> tuple[Any, Any, list[DistillSample]]:
@@ -58,40 +63,66 @@ def _micro() -> tuple[Any, Any, list[DistillSample]]:
     return student.model, student.tokenizer, list(pipeline.step(problems, 0).samples)
 
 
-def _smollm2(count: int = 8) -> tuple[Any, Any, list[DistillSample]]:
+def _smollm2() -> tuple[Any, Any, list[DistillSample]]:
     """Make one problem's group: a prompt of 150 tokens, one demonstration of 150 for all, responses of 60-250."""
     from transformers import LlamaConfig, LlamaForCausalLM
-
-    from rosd_kit.micro.language import build_tokenizer
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
         num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=8192, pad_token_id=0,
     )  # fmt: skip
+    return LlamaForCausalLM(config), _tokenizer(), _groups(1, vocabulary=49_152, prompt=150, solution=150, response=(60, 250))
+
+
+def _qwen3() -> tuple[Any, Any, list[DistillSample]]:
+    """Make four groups: prompts of 300 tokens, one demonstration of 600 each, responses of 300-1,500."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=151_936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16,
+        num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, max_position_embeddings=8192, pad_token_id=0,
+    )  # fmt: skip
+    samples = _groups(4, vocabulary=151_936, prompt=300, solution=600, response=(300, 1500))
+    return Qwen3ForCausalLM(config).bfloat16(), _tokenizer(), samples
+
+
+def _tokenizer() -> Any:
+    """Return a tokenizer whose pad token the programs can ask for; nothing is tokenised."""
+    from rosd_kit.micro.language import build_tokenizer
+
+    return build_tokenizer()
+
+
+def _groups(
+    count: int, *, vocabulary: int, prompt: int, solution: int, response: tuple[int, int], members: int = 8
+) -> list[DistillSample]:
+    """Return random samples of so many problems, the members of each with one prompt and one demonstration."""
     generator = torch.Generator().manual_seed(1)
 
     def ids(low: int, high: int) -> tuple[int, ...]:
         length = int(torch.randint(low, high, (1,), generator=generator))
-        return tuple(torch.randint(3, 49_152, (length,), generator=generator).tolist())
+        return tuple(torch.randint(3, vocabulary, (length,), generator=generator).tolist())
 
-    prompt, solution = ids(150, 151), ids(150, 151)
     samples = []
-    for response in [ids(60, 250) for _ in range(count)]:
-        samples.append(
-            DistillSample(
-                problem_id="one",
-                prompt_ids=prompt,
-                response_ids=response,
-                behaviour_logprobs=(-10.8,) * len(response),
-                token_weights=(1.0,) * len(response),
-                teacher_views=(TeacherView(prompt_ids=prompt + solution, source="solution"),),
-                reward=0.0,
-                success=False,
-                group_rewards=(0.0, 1.0),
+    for problem in range(count):
+        asked, shown = ids(prompt, prompt + 1), ids(solution, solution + 1)
+        for answer in [ids(*response) for _ in range(members)]:
+            samples.append(
+                DistillSample(
+                    problem_id=str(problem),
+                    prompt_ids=asked,
+                    response_ids=answer,
+                    behaviour_logprobs=(-10.8,) * len(answer),
+                    token_weights=(1.0,) * len(answer),
+                    teacher_views=(TeacherView(prompt_ids=asked + shown, source="solution"),),
+                    reward=0.0,
+                    success=False,
+                    group_rewards=(0.0, 1.0),
+                )
             )
-        )
-    return LlamaForCausalLM(config), build_tokenizer(), samples
+    return samples
 
 
 def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int) -> Callable[[], float]:
@@ -131,7 +162,7 @@ def trl(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], 
     config = SDPOConfig(
         output_dir=tempfile.mkdtemp(),
         report_to="none",
-        use_cpu=True,
+        use_cpu=model.device.type == "cpu",
         bf16=False,
         gradient_checkpointing=False,
         per_device_train_batch_size=2,
@@ -152,7 +183,10 @@ def trl(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], 
     trainer.teacher_model = teacher
     trainer.current_gradient_accumulation_steps = -(-len(samples) // size)
     optimizer = trainer.create_optimizer()
-    batches = [_as_tensors(samples[i : i + size], tokenizer.pad_token_id) for i in range(0, len(samples), size)]
+    batches = [
+        {name: value.to(model.device) for name, value in _as_tensors(samples[i : i + size], tokenizer.pad_token_id).items()}
+        for i in range(0, len(samples), size)
+    ]
 
     def step() -> float:
         trainer.model.train()
@@ -194,63 +228,106 @@ def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[tor
     return ids, mask
 
 
-def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample]) -> Callable[[], float]:
+def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample], device: str) -> Callable[[], float]:
     """Return a step of `ours-<tokens>` or `trl-<samples>`, by the size of a micro-batch, on copies of the model."""
-    student, teacher = copy.deepcopy(model), copy.deepcopy(model).requires_grad_(False).eval()
+    student, teacher = (copy.deepcopy(model).to(device) for _ in range(2))
+    teacher.requires_grad_(False).eval()
     make, size = name.split("-")
     return {"ours": ours, "trl": trl}[make](student, teacher, tokenizer, samples, int(size))
 
 
 def measure(which: str, repeats: int) -> dict[str, Any]:
-    """Time all programs in turns; tokens are those of the samples, prompts included."""
+    """Time all programs in turns."""
     model, tokenizer, samples = model_and_samples(which)
-    steps = {name: program(name, model, tokenizer, samples) for name in SIZES[which]}
+    steps = {name: program(name, model, tokenizer, samples, "cpu") for name in SIZES[which]}
     losses = {name: step() for name, step in steps.items()}
     times = take_turns(steps, repeats=repeats)
-    tokens = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
     return {
-        "samples": len(samples),
-        "tokens": tokens,
+        "tokens": _tokens(samples),
         "losses": losses,
         "seconds": {name: time.to_json() for name, time in times.items()},
     }
 
 
-def memory(which: str, name: str) -> dict[str, Any]:
-    """Return the peak of two steps above models and data, without the gradients and AdamW's two moments."""
+def alone(which: str, name: str, repeats: int, device: str) -> dict[str, Any]:
+    """Run one program in a process of its own: its seconds, and its peak above models, data, gradients and AdamW's moments.
+
+    Without repeats its first step is the one that is timed, for programs that take minutes.
+    """
     model, tokenizer, samples = model_and_samples(which)
-    step = program(name, model, tokenizer, samples)
-    with PeakMemory("cpu") as peak:
-        step()
-        step()
-    floor = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
-    return {"mib": (peak.bytes - floor) / 2**20}
+    step = program(name, model, tokenizer, samples, device)
+    seconds = []
+    with PeakMemory(device) as peak:
+        for _ in range(1 + repeats):
+            began = clock(device)
+            loss = step()
+            seconds.append(clock(device) - began)
+    held = 3 if repeats else 1  # the moments come at the end of the first step, when activations are gone
+    floor = held * sum(p.numel() * p.element_size() for p in model.parameters())
+    timed = seconds[1:] or seconds
+    times = Times(statistics.median(timed), min(timed), max(timed))
+    return {"mib": (peak.bytes - floor) / 2**20, "loss": loss, "seconds": times.to_json(), "tokens": _tokens(samples)}
+
+
+def _tokens(samples: Sequence[DistillSample]) -> int:
+    """Count the samples' tokens, prompts included."""
+    return sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
+
+
+def _in_turns(which: str, repeats: int) -> dict[str, Any]:
+    """Time the programs in one process, where there is room for all, and take their memory in fresh ones."""
+    found = in_fresh_process(SCRIPT, {"model": which, "repeats": repeats})
+    if "failed" in found:
+        raise SystemExit(f"{which}: {found['failed']}")
+    task = {"model": which, "repeats": 1, "device": "cpu"}
+    peaks = {name: in_fresh_process(SCRIPT, {**task, "program": name}) for name in SIZES[which]}
+    return {**found, "memory": {name: {"mib": peak["mib"]} for name, peak in peaks.items()}}
+
+
+def _one_by_one(which: str, names: Sequence[str], repeats: int, device: str) -> dict[str, Any]:
+    """Measure each program in a process of its own, for several large models at a time would not fit; leave out what fails."""
+    task = {"model": which, "repeats": repeats, "device": device}
+    tried = {name: in_fresh_process(SCRIPT, {**task, "program": name}) for name in names}
+    for name, run in tried.items():
+        if "failed" in run:
+            print(f"{which} {name}: {run['failed']}")
+    runs = {name: run for name, run in tried.items() if "failed" not in run}
+    if not runs:
+        raise SystemExit(f"{which}: no program could be measured")
+    return {
+        "tokens": next(iter(runs.values()))["tokens"],
+        "losses": {name: run["loss"] for name, run in runs.items()},
+        "seconds": {name: run["seconds"] for name, run in runs.items()},
+        "memory": {name: {"mib": run["mib"]} for name, run in runs.items()},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=tuple(SIZES), default=tuple(SIZES))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", choices=tuple(ON), default="cpu")
+    parser.add_argument("--models", nargs="+", choices=tuple(SIZES), help="those of the device, if left out")
+    parser.add_argument("--programs", nargs="+", help="only these of a shape's, as ours-1024 or trl-2")
+    parser.add_argument("--repeats", type=int, default=5, help="0 (shapes only): time the first step of each program")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.task is not None:
         task = asked.task
-        print(
-            json.dumps(memory(task["model"], task["memory"]) if "memory" in task else measure(task["model"], task["repeats"]))
-        )
+        if "program" in task:
+            found = alone(task["model"], task["program"], task["repeats"], task["device"])
+        else:
+            found = measure(task["model"], task["repeats"])
+        print(json.dumps(found))
         return
-    for which in asked.models:
-        script = Path(__file__)
-        found = in_fresh_process(script, {"model": which, "repeats": asked.repeats})
-        if "failed" in found:
-            raise SystemExit(f"{which}: {found['failed']}")
-        peaks = {name: in_fresh_process(script, {"model": which, "memory": name}) for name in found["seconds"]}
-        row = {"model": which, "machine": machine(), **found, "memory": peaks}
-        with STORE.open("a") as file:
+    for which in asked.models or ON[asked.device]:
+        turns = which == "micro" and asked.device == "cpu"
+        names = asked.programs or SIZES[which]
+        found = _in_turns(which, asked.repeats) if turns else _one_by_one(which, names, asked.repeats, asked.device)
+        row = {"model": which, "machine": machine(asked.device), "repeats": asked.repeats, **found}
+        with (RESULTS / f"step-{asked.device}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         for name, time in found["seconds"].items():
-            speed, loss = found["tokens"] / time["median"], found["losses"][name]
-            print(f"{which} {name}: {speed:.0f} tokens/s, loss {loss:.6f}, {peaks[name]}")
+            speed = found["tokens"] / time["median"]
+            print(f"{which} {name}: {speed:.0f} tokens/s, loss {found['losses'][name]:.6f}, {found['memory'][name]}")
 
 
 if __name__ == "__main__":

@@ -103,4 +103,12 @@ def weighted_tokens(
 
 def take(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:
     """Return the given rows, which are ascending and distinct; when they are all rows, that is the tensor itself."""
-    return tensor if len(rows) == len(tensor) else tensor.index_select(0, rows.to(tensor.device))
+    return tensor if len(rows) == len(tensor) else tensor.index_select(0, sent(rows, tensor.device))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on the device, without waiting for what is queued there.
+
+    Ordinary memory is copied before this returns, so the original may change at once.
+    """
+    return tensor.to(device, non_blocking=True)

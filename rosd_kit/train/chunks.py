@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rosd_kit.contracts import TokenScores
 from rosd_kit.parts import WeightedObjective
-from rosd_kit.train.batch import WeightedTokens, take
+from rosd_kit.train.batch import WeightedTokens, sent, take
 from rosd_kit.train.head import SplitModel
 from rosd_kit.train.report import Scored
 from rosd_kit.train.teaching import TeacherScorer
@@ -163,7 +163,7 @@ class HeadLoss:
             if len(wanted):
                 teacher = self.teacher.logp([take(output, wanted) for output in outputs])
                 found = teacher.gather(1, take(numbers.sampled, wanted)[:, None]).squeeze(1)
-                taught.index_add_(0, wanted.to(taught.device), found / take(numbers.views, wanted))
+                taught.index_add_(0, sent(wanted, taught.device), found / take(numbers.views, wanted))
                 for index in needing:
                     inside = tokens.weights[index, wanted].nonzero().squeeze(1)
                     found = self._term(index, logp, current, take(teacher, inside), wanted[inside], numbers)
@@ -194,7 +194,7 @@ class HeadLoss:
         )
         if len(rows) == len(current):
             return found
-        return torch.zeros_like(current).index_copy(0, rows.to(found.device), found)
+        return torch.zeros_like(current).index_copy(0, sent(rows, found.device), found)
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,11 @@ class _Numbers:
         """Take them from the list of tokens, in one go for a whole micro-batch."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         return cls(
-            sampled=tokens.sampled.to(like.device),
-            behaviour=tokens.behaviour.to(like.device, dtype),
-            views=tokens.views.clamp_min(1).to(like.device, dtype),
-            shares=(tokens.weights * factors[:, None]).to(like.device, dtype),
-            advantages=tokens.advantages.to(like.device, dtype),
+            sampled=sent(tokens.sampled, like.device),
+            behaviour=sent(tokens.behaviour.to(dtype), like.device),
+            views=sent(tokens.views.clamp_min(1).to(dtype), like.device),
+            shares=sent((tokens.weights * factors[:, None]).to(dtype), like.device),
+            advantages=sent(tokens.advantages.to(dtype), like.device),
         )
 
     def part(self, span: slice) -> _Numbers:

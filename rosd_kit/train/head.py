@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
@@ -14,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
+from rosd_kit.train.batch import sent
+from rosd_kit.train.beginnings import Beginnings
 from rosd_kit.train.layout import Layout, Mode, Text, lay_out
 from rosd_kit.train.sharding import is_sharded
 
@@ -36,6 +39,11 @@ class SplitModel:
     packs: bool = False
     shares: bool = False
 
+    @cached_property
+    def beginnings(self) -> Beginnings:
+        """What the backbone has run of texts that several micro-batches go on from; to be closed after the last of them."""
+        return Beginnings(self.backbone)
+
     def states(
         self, layout: Layout, sequence: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens hidden"]:
@@ -45,18 +53,20 @@ class SplitModel:
         """
         rows = layout.first[sequence] + token
         hidden = self.hidden(layout)
-        return hidden.flatten(0, 1).index_select(0, rows.to(hidden.device))
+        return hidden.flatten(0, 1).index_select(0, sent(rows, hidden.device))
 
     def hidden(self, layout: Layout) -> Float[Tensor, "rows length hidden"]:
-        """Run the backbone and return its last hidden states, one for each id of the layout."""
+        """Run the backbone and return its last hidden states, one for each id of the layout.
+
+        What a common beginning has of the gradient waits for `beginnings.close()`.
+        """
         device = next(self.head.parameters()).device
-        ids = layout.ids.to(device)
+        ids = sent(layout.ids, device)
         if layout.prefix is None:
-            positions = None if layout.positions is None else layout.positions.to(device)
+            positions = None if layout.positions is None else sent(layout.positions, device)
             return _last(self.backbone(input_ids=ids, position_ids=positions, use_cache=False))
-        begun = self.backbone(input_ids=layout.prefix.ids.to(device), use_cache=True).past_key_values
-        begun.batch_select_indices(layout.prefix.owner.to(device))
-        reach = layout.prefix.lengths[layout.prefix.owner].to(device)[:, None]
+        begun = self.beginnings.cache(layout.prefix, device)
+        reach = sent(layout.prefix.lengths[layout.prefix.owner], device)[:, None]
         seen = torch.arange(layout.prefix.ids.shape[1], device=device) < reach
         output = self.backbone(
             input_ids=ids,

@@ -4,7 +4,7 @@
     packed   one after the other in a single row, positions beginning anew: no padding, for kernels that skip what lies
              between sequences.
     shared   padded, but the prompt that the members of a family begin with runs once: its keys and values are handed
-             to all of them, and the gradient flows back through them.
+             to all of them, in whatever micro-batch, and the gradient flows back through them (`beginnings.py`).
 
 No form changes what a sequence's states are, beyond rounding. Knows nothing of samples, weights or losses.
 """
@@ -12,7 +12,7 @@ No form changes what a sequence's states are, beyond rounding. Knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal
 
@@ -27,11 +27,15 @@ _SHORTEST_PREFIX = 8
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and what follows it; `family` tells which others may begin with the same tokens."""
+    """A prompt and what follows it; `family` tells which others may begin with the same tokens.
+
+    `begun` is how many tokens all of the family begin with, as `with_beginnings` finds it.
+    """
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
     family: Hashable = None
+    begun: int = 0
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -46,6 +50,10 @@ class Prefix:
     ids: Int[Tensor, "families longest"]
     lengths: Int[Tensor, " families"]
     owner: Int[Tensor, " rows"]
+
+    def begins_like(self, other: Prefix) -> bool:
+        """Return whether the beginnings are the same, whoever goes on from them."""
+        return torch.equal(self.lengths, other.lengths) and torch.equal(self.ids, other.ids)
 
 
 @dataclass(frozen=True)
@@ -62,25 +70,45 @@ class Layout:
     prefix: Prefix | None = None
 
 
+def with_beginnings(texts: Sequence[Text]) -> list[Text]:
+    """Return the texts, each with the number of tokens of its prompt that all members of its family begin with.
+
+    It is 0 where a run of its own is not worth it. The last token of a prompt is never among them: its state predicts the
+    response's first token.
+    """
+    families: dict[Hashable, list[tuple[int, ...]]] = {}
+    for text in texts:
+        families.setdefault(text.family, []).append(text.prompt[:-1])
+    found = {}
+    for family, prompts in families.items():
+        alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
+        found[family] = alike if len(prompts) > 1 and alike >= _SHORTEST_PREFIX else 0
+    return [replace(text, begun=found[text.family]) for text in texts]
+
+
 def plan(texts: Sequence[Text], *, budget: int, mode: Mode) -> list[list[int]]:
     """Group the indices of texts so that no group's layout takes more than `budget` tokens.
 
     Sorted by length, longest first, so that little is padded and too small a memory shows at once. Families stay together
-    under `shared`, unless one alone is too large. A text that is longer than the budget stands alone.
+    under `shared`; one that is too large alone is cut into several groups, all of its own, which go on from one beginning.
+    A text that is longer than the budget stands alone.
     """
     families: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(texts)), key=lambda i: -len(texts[i].ids)):
         families.setdefault(texts[index].family if mode == "shared" else index, []).append(index)
     groups: list[list[int]] = []
+    joins = False
     for members in families.values():
-        if groups and _size([texts[i] for i in groups[-1] + members], mode) <= budget:
+        if joins and _size([texts[i] for i in groups[-1] + members], mode) <= budget:
             groups[-1] += members
             continue
         groups.append([])
+        first = len(groups)
         for index in members:
             if groups[-1] and _size([texts[i] for i in [*groups[-1], index]], mode) > budget:
                 groups.append([])
             groups[-1].append(index)
+        joins = len(groups) == first
     return groups
 
 
@@ -98,10 +126,10 @@ def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode) -> Layout:
         positions = torch.cat([torch.arange(len(row)) for row in rows])
         return Layout(torch.cat(rows)[None], positions[None], lengths.cumsum(0) - lengths + ends)
     prefix = None
-    if mode == "shared" and any(common := _common(texts)):
-        rows = [row[skipped:] for row, skipped in zip(rows, common, strict=True)]
-        ends -= torch.tensor(common)
-        prefix = _prefix(texts, common, pad_id)
+    if mode == "shared" and any(text.begun for text in texts):
+        rows = [row[text.begun :] for row, text in zip(rows, texts, strict=True)]
+        ends -= torch.tensor([text.begun for text in texts])
+        prefix = _prefix(texts, pad_id)
     ids = _padded(rows, pad_id)
     return Layout(ids, None, torch.arange(len(rows)) * ids.shape[1] + ends, prefix)
 
@@ -118,34 +146,17 @@ def _size(texts: Sequence[Text], mode: Mode) -> int:
         return sum(lengths)
     if mode == "padded":
         return len(texts) * max(lengths)
-    common = _common(texts)
-    begun = {text.family: skipped for text, skipped in zip(texts, common, strict=True)}
-    suffixes = [length - skipped for length, skipped in zip(lengths, common, strict=True)]
-    return len(texts) * max(suffixes) + len(begun) * max(begun.values())
+    begun = {text.family: text.begun for text in texts}
+    return len(texts) * max(len(text.ids) - text.begun for text in texts) + len(begun) * max(begun.values())
 
 
-def _common(texts: Sequence[Text]) -> list[int]:
-    """Return for each text how many tokens of its prompt all members of its family begin with; 0 where it is not worth it.
-
-    The last token of a prompt is never among them: its state predicts the response's first token.
-    """
-    families: dict[Hashable, list[tuple[int, ...]]] = {}
-    for text in texts:
-        families.setdefault(text.family, []).append(text.prompt[:-1])
-    found = {}
-    for family, prompts in families.items():
-        alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
-        found[family] = alike if len(prompts) > 1 and alike >= _SHORTEST_PREFIX else 0
-    return [found[text.family] for text in texts]
-
-
-def _prefix(texts: Sequence[Text], common: Sequence[int], pad_id: int) -> Prefix:
+def _prefix(texts: Sequence[Text], pad_id: int) -> Prefix:
     places: dict[Hashable, int] = {}
     begun: list[Tensor] = []
-    for text, skipped in zip(texts, common, strict=True):
+    for text in texts:
         if text.family not in places:
             places[text.family] = len(begun)
-            begun.append(torch.tensor(text.prompt[:skipped], dtype=torch.long))
+            begun.append(torch.tensor(text.prompt[: text.begun], dtype=torch.long))
     lengths = torch.tensor([len(row) for row in begun])
     return Prefix(_padded(begun, pad_id), lengths, torch.tensor([places[text.family] for text in texts]))
 

@@ -26,7 +26,7 @@ from rosd_kit.train.batch import WeightedTokens, weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.clock import Clock
 from rosd_kit.train.head import SplitModel, split
-from rosd_kit.train.layout import Text, idle_layout, lay_out, plan
+from rosd_kit.train.layout import Text, idle_layout, lay_out, plan, with_beginnings
 from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.report import LossReport, build_report
 from rosd_kit.train.sharding import is_sharded
@@ -67,7 +67,8 @@ def backward_step(
     step = weigh(samples, objectives)
     model = split(student)
     mode = model.mode(settings.layout)
-    scorer = TeacherScorer(experts, settings=settings, pad_id=pad_id)
+    covered = step.covered()
+    scorer = TeacherScorer(experts, settings=settings, pad_id=pad_id, samples=[samples[i] for i in covered])
     head = HeadLoss(
         student=model,
         teacher=scorer,
@@ -80,8 +81,9 @@ def backward_step(
         temperature=temperature,
     )
     clock = Clock()
-    covered = step.covered()
     texts = {i: Text(samples[i].prompt_ids, samples[i].response_ids, samples[i].problem_id) for i in covered}
+    if mode == "shared":
+        texts = dict(zip(covered, with_beginnings(list(texts.values())), strict=True))
     own = share_out(covered, [texts[i] for i in covered], ranks.count)[ranks.rank] if ranks else covered
     micro_batches = []
     for group in plan([texts[i] for i in own], budget=settings.tokens, mode=mode):
@@ -108,6 +110,8 @@ def backward_step(
         else:
             scored = head.measure(hidden, taught, tokens)
         pieces.append((micro_batch.indices, tokens, scored))
+    model.beginnings.close()
+    clock.lap("backward")
     if ranks is not None:
         for passes in together[len(micro_batches) :] if together else ():
             _idle(model, scorer, passes, backward=backward)

@@ -15,24 +15,28 @@ from torch import Tensor
 from rosd_kit.contracts import Expert
 from rosd_kit.errors import RunError
 from rosd_kit.settings import BatchSettings
-from rosd_kit.train.batch import WeightedTokens
+from rosd_kit.train.batch import WeightedTokens, sent
 from rosd_kit.train.head import SplitModel, split
-from rosd_kit.train.layout import Text, idle_layout, lay_out, plan
+from rosd_kit.train.layout import Text, idle_layout, lay_out, plan, with_beginnings
 from rosd_kit.types import DistillSample
 
 
 class TeacherScorer:
-    """Several networks as one teacher."""
+    """Several networks as one teacher, for the samples of one step."""
 
-    def __init__(self, experts: Sequence[Expert], *, settings: BatchSettings, pad_id: int) -> None:
+    def __init__(
+        self, experts: Sequence[Expert], *, settings: BatchSettings, pad_id: int, samples: Sequence[DistillSample]
+    ) -> None:
         self._experts = tuple((expert, split(expert.model)) for expert in experts)
         self._settings = settings
         self._pad_id = pad_id
+        self._samples = tuple(samples)
+        self._texts: dict[tuple[int, bool], dict[int, Text]] = {}
 
     def passes(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[int]:
         """Return how often each expert runs for a micro-batch's tokens: all of the first view, then of the second..."""
         return [
-            len(self._plan(expert, model, _texts([samples[i] for i in _owners(tokens, view)], expert, view)))
+            len(self._plan(model, self._read([samples[i] for i in _owners(tokens, view)], expert, view)))
             for view, expert, model in self._runs(tokens)
         ]
 
@@ -67,7 +71,15 @@ class TeacherScorer:
         for view in range(int(tokens.views.max()) if len(tokens) else 0):
             yield from ((view, expert, model) for expert, model in self._experts)
 
-    def _plan(self, expert: Expert, model: SplitModel, texts: Sequence[Text]) -> list[list[int]]:
+    def _read(self, samples: Sequence[DistillSample], expert: Expert, view: int) -> list[Text]:
+        """Return what an expert reads of some samples, with what it begins with in the whole step."""
+        known = self._texts.get((view, expert.plain))
+        if known is None:
+            all_texts = _texts(self._samples, expert, view)
+            known = self._texts[view, expert.plain] = {id(sample): text for sample, text in all_texts}
+        return [known[id(sample)] for sample in samples]
+
+    def _plan(self, model: SplitModel, texts: Sequence[Text]) -> list[list[int]]:
         return plan(texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout))
 
     def _view(
@@ -80,9 +92,9 @@ class TeacherScorer:
         wanted = tokens.views > view
         owners = _owners(tokens, view)
         states: Tensor | None = None
-        texts = _texts([samples[owner] for owner in owners], expert, view)
+        texts = self._read([samples[owner] for owner in owners], expert, view)
         mode = model.mode(self._settings.layout)
-        groups = self._plan(expert, model, texts)
+        groups = self._plan(model, texts)
         for group in groups:
             place = torch.full((len(samples),), -1)
             place[[owners[index] for index in group]] = torch.arange(len(group))
@@ -91,7 +103,7 @@ class TeacherScorer:
             with expert.active():
                 found = model.states(layout, place[tokens.sample[rows]], tokens.token[rows])
             states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
-            states[rows.to(found.device)] = found
+            states.index_copy_(0, sent(rows, found.device), found)
         assert states is not None, "a view that no token wants"
         return states, len(groups)
 
@@ -130,14 +142,16 @@ def _owners(tokens: WeightedTokens, view: int) -> list[int]:
     return sorted(set(tokens.sample[tokens.views > view].tolist()))
 
 
-def _texts(samples: Sequence[DistillSample], expert: Expert, view: int) -> list[Text]:
+def _texts(samples: Sequence[DistillSample], expert: Expert, view: int) -> list[tuple[DistillSample, Text]]:
     """Return what an expert reads: each response behind the teacher's prompt, or behind the student's own.
 
     Those with one prompt are a family; those with a prompt of their own share what their problem's prompts begin with.
     """
-    prompts = [s.prompt_ids if expert.plain else s.teacher_views[view].prompt_ids for s in samples]
+    seen = [s for s in samples if len(s.teacher_views) > view]
+    prompts = [s.prompt_ids if expert.plain else s.teacher_views[view].prompt_ids for s in seen]
     times = Counter(prompts)
-    return [
+    texts = [
         Text(prompt, sample.response_ids, prompt if times[prompt] > 1 else sample.problem_id)
-        for sample, prompt in zip(samples, prompts, strict=True)
+        for sample, prompt in zip(seen, prompts, strict=True)
     ]
+    return list(zip(seen, with_beginnings(texts), strict=True))

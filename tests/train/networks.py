@@ -12,6 +12,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -32,7 +34,23 @@ SHAPE = {
 
 def qwen(seed: int = 0, **changes: object) -> nn.Module:
     torch.manual_seed(seed)
-    return Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8, tie_word_embeddings=True, **changes)).double()
+    options = {**SHAPE, "head_dim": 8, "tie_word_embeddings": True, **changes}
+    return Qwen3ForCausalLM(Qwen3Config(**options)).double()
+
+
+def frozen_head(seed: int = 0) -> nn.Module:
+    model = qwen(seed, tie_word_embeddings=False)
+    model.lm_head.requires_grad_(False)
+    return model
+
+
+def phi(seed: int = 0) -> nn.Module:
+    """Its head has a bias."""
+    torch.manual_seed(seed)
+    config = PhiConfig(**{**SHAPE, "num_key_value_heads": 4}, tie_word_embeddings=False)
+    model = PhiForCausalLM(config).double()
+    torch.nn.init.normal_(model.lm_head.bias)
+    return model
 
 
 def gemma(seed: int = 0) -> nn.Module:
@@ -47,6 +65,11 @@ def gemma(seed: int = 0) -> nn.Module:
 def lora(seed: int = 0) -> nn.Module:
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
     return peft.get_peft_model(qwen(seed), config).double()
+
+
+def lora_on_the_head(seed: int = 0) -> nn.Module:
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "lm_head"], init_lora_weights=False)
+    return peft.get_peft_model(qwen(seed, tie_word_embeddings=False), config).double()
 
 
 def granite(seed: int = 0) -> nn.Module:

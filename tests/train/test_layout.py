@@ -14,7 +14,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, Qwen3RotaryEm
 
 from rosd_kit.errors import RunError
 from rosd_kit.train.head import split
-from rosd_kit.train.layout import Mode, Text, lay_out, plan
+from rosd_kit.train.layout import Mode, Text, lay_out, plan, with_beginnings
 from tests.train.networks import gemma, lora, qwen
 
 MODES: tuple[Mode, ...] = ("padded", "packed", "shared")
@@ -31,6 +31,7 @@ TEXTS = st.lists(st.builds(text, st.integers(1, 30), st.integers(1, 20), st.inte
 @settings(max_examples=100, deadline=None)
 @given(texts=TEXTS, budget=st.integers(1, 150), mode=st.sampled_from(MODES))
 def test_every_text_is_in_one_group_and_groups_keep_the_budget(texts: list[Text], budget: int, mode: Mode) -> None:
+    texts = with_beginnings(texts)
     groups = plan(texts, budget=budget, mode=mode)
     assert sorted(index for group in groups for index in group) == list(range(len(texts)))
     for group in groups:
@@ -42,6 +43,7 @@ def test_every_text_is_in_one_group_and_groups_keep_the_budget(texts: list[Text]
 @settings(max_examples=100, deadline=None)
 @given(texts=TEXTS.filter(len), mode=st.sampled_from(MODES))
 def test_every_form_holds_every_text_whole(texts: list[Text], mode: Mode) -> None:
+    texts = with_beginnings(texts)
     layout = lay_out(texts, pad_id=0, mode=mode)
     flat = layout.ids.flatten().tolist()
     for index, own in enumerate(texts):
@@ -69,15 +71,41 @@ def test_hand_computed() -> None:
 
 def test_a_common_beginning_runs_once_and_leaves_the_prompts_last_token() -> None:
     common = tuple(range(1, 11))
-    texts = [Text((*common, 11), (20, 21), "a"), Text((*common, 12, 13), (22,), "a"), Text(common, (23, 24), "b")]
+    texts = with_beginnings(
+        [Text((*common, 11), (20, 21), "a"), Text((*common, 12, 13), (22,), "a"), Text(common, (23, 24), "b")]
+    )
     layout = lay_out(texts, pad_id=0, mode="shared")
     assert layout.prefix is not None
     assert layout.prefix.ids.tolist() == [list(common), [0] * 10]
     assert (layout.prefix.lengths.tolist(), layout.prefix.owner.tolist()) == ([10, 0], [0, 0, 1])
     assert [row[:2] for row in layout.ids.tolist()] == [[11, 20], [12, 13], [1, 2]]
-    alike = lay_out([Text(common, (20,), "a"), Text(common, (21, 22), "a")], pad_id=0, mode="shared")
+    alike = lay_out(with_beginnings([Text(common, (20,), "a"), Text(common, (21, 22), "a")]), pad_id=0, mode="shared")
     assert alike.prefix is not None and alike.prefix.ids.tolist() == [list(common[:-1])]
     assert alike.ids.tolist() == [[10, 0], [10, 21]]
+
+
+def test_a_family_too_large_for_a_group_goes_on_from_one_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its micro-batches are their own, with little padding, and what all begin with runs once a step and model."""
+    common = tuple(range(1, 21))
+    lengths = [9, 2, 8, 3]
+    texts = with_beginnings([Text((*common, 30), (40,) * n, "a") for n in lengths] + [Text((7,), (8, 9), "b")])
+    assert [text.begun for text in texts] == [20] * 4 + [0]
+    groups = plan(texts, budget=40, mode="shared")
+    assert groups == [[0, 2], [3, 1], [4]]
+    student = qwen()
+    parts = split(student)
+    runs: list[int] = []
+    forward = type(student.model).forward
+
+    def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        runs.append(kwargs["input_ids"].numel())
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(student.model), "forward", counting)
+    for group in groups:
+        parts.hidden(lay_out([texts[i] for i in group], pad_id=0, mode="shared")).sum().backward()
+    parts.beginnings.close()
+    assert runs == [20, 18, 6, 2]
 
 
 def norm_in_float64(self: Any, hidden: Tensor) -> Tensor:
@@ -112,13 +140,16 @@ def test_texts_do_not_see_each_other(make: Any, mode: Mode, attention: str, monk
             parts.mode("shared")
         return
     common = tuple(range(1, 12))
-    texts = [
-        Text((*common, 13), (20, 21, 22), "a"),
-        Text((30, 31), tuple(range(32, 45)), "b"),
-        Text((*common, 14, 15), (23,), "a"),
-    ]
+    texts = with_beginnings(
+        [
+            Text((*common, 13), (20, 21, 22), "a"),
+            Text((30, 31), tuple(range(32, 45)), "b"),
+            Text((*common, 14, 15), (23,), "a"),
+        ]
+    )
 
     def states(order: Sequence[int], mode: Mode) -> dict[int, Tensor]:
+        parts.beginnings.close()
         layout = lay_out([texts[i] for i in order], pad_id=0, mode=mode)
         counts = torch.tensor([len(texts[i].response) for i in order])
         owner = torch.arange(len(order)).repeat_interleave(counts)
@@ -129,6 +160,7 @@ def test_texts_do_not_see_each_other(make: Any, mode: Mode, attention: str, monk
         model.zero_grad()
         directions = torch.randn(found.shape, generator=torch.Generator().manual_seed(0), dtype=found.dtype)
         (found * directions).sum().backward()
+        parts.beginnings.close()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     rtol = 1e-12 if attention == "sdpa" else 1e-5  # the eager softmax computes in float32 even in a float64 model

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -88,3 +94,52 @@ def test_liger(beta: float) -> None:
     assert_same(
         ours(beta).per_token((hidden @ head.T).log_softmax(-1), (taught @ head.T).log_softmax(-1)).mean(), expected, hidden
     )
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Any:
+    """Return `benchmarks/loss.py` as a module; a script finds its neighbours beside it."""
+    folder = Path(__file__).parents[2] / "benchmarks"
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module("loss")
+    finally:
+        sys.path.remove(str(folder))
+
+
+@pytest.mark.parametrize("top", [0, 100])
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_the_benchmark_compares_programs_that_agree(beta: float, top: int, benchmark: Any) -> None:
+    """The whole engine, from hidden states to the gradients of hidden states and head, against every peer of a cell."""
+    pytest.importorskip("trl")
+    pytest.importorskip("liger_kernel")
+    case = benchmark.Case(tokens=24, vocab=3000, hidden=16, weighted=0.5, beta=beta, top=top)
+    found = benchmark.timing(case, ["ours", *case.peers], repeats=1)
+    assert found["seconds"].keys() == found["gaps"].keys() == {"ours", *case.peers}
+    for name, gaps in found["gaps"].items():
+        assert max(gaps.values()) < 1e-5, name
+
+
+def test_the_benchmarks_grids(benchmark: Any) -> None:
+    """On a GPU the shapes of Qwen3-1.7B and 8B, in bfloat16."""
+    cpu, cuda = list(benchmark.cpu_grid()), list(benchmark.cuda_grid())
+    assert {(case.tokens, case.vocab, case.hidden) for case in cpu} == {
+        (tokens, vocab, hidden) for tokens in (1024, 8192) for vocab in (32_000, 152_064) for hidden in (256, 1024)
+    }
+    assert {(case.tokens, case.vocab, case.hidden) for case in cuda} == {
+        (tokens, 151_936, hidden) for tokens in (1024, 8192, 32_768) for hidden in (2048, 4096)
+    }
+    assert {(case.device, case.dtype) for case in cuda} == {("cuda", "bfloat16")}
+    assert len(set(cpu)) == len(cpu) == 96 and len(set(cuda)) == len(cuda) == 48
+
+
+@pytest.mark.slow
+def test_a_program_that_does_not_fit_is_said_so_and_a_cell_is_measured_once(benchmark: Any, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    store = tmp_path / "cells.jsonl"
+    case = benchmark.Case(tokens=4096, vocab=152_064, hidden=4, weighted=0.002, beta=0.5, top=100)
+    for _ in range(2):
+        benchmark.run([case], store, 0, 2.0)
+    (row,) = map(json.loads, store.read_text().splitlines())
+    assert row["memory"]["sdpo_top"] == {"failed": "does not fit in 2 GiB"}
+    assert row["memory"]["ours"]["mib"] < 500 and row["seconds"].keys() == {"ours"}

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
-from rosd_kit.components.corrections import Truncated
+from rosd_kit.components.corrections import NoCorrection, Truncated
 from rosd_kit.components.divergences import JSD, ReverseKL
 from rosd_kit.components.localizers import TopDivergence
 from rosd_kit.components.objectives import Distill, PolicyGradient, SupervisedFineTuning
@@ -26,23 +27,27 @@ from rosd_kit.contracts import Expert, LossParts, TokenScores
 from rosd_kit.errors import RunError
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
+from rosd_kit.train.batch import WeightedTokens, weigh, weighted_tokens
+from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.head import check_split, split
 from rosd_kit.train.layout import Text, lay_out
 from rosd_kit.train.refining import refined
+from rosd_kit.train.report import Scored
 from rosd_kit.train.scoring import LossReport, backward_step
+from rosd_kit.train.teaching import TeacherScorer
 from rosd_kit.types import DistillSample, TeacherView
-from tests.train.networks import SHAPE, VOCAB, cohere, gemma, granite, lora, qwen
+from tests.train.networks import SHAPE, VOCAB, cohere, frozen_head, gemma, granite, lora, lora_on_the_head, phi, qwen
 
 PARTS = LossParts(
     support=StudentTopK(StudentTopK.Config(k=10)), divergence=JSD(), correction=Truncated(Truncated.Config(cap=1.2))
 )
 
 
-MODELS = [qwen, gemma, lora, granite, cohere]
+MODELS = [qwen, frozen_head, phi, gemma, lora, lora_on_the_head, granite, cohere]
 
 #: Gemma's softmax and Cohere's layer norm compute in float32 even in a float64 model. So do all norms of the others,
 #: which shows where a prefix is shared: there the gradients of all that go on from it are rounded together.
-ROUNDING = {gemma: 1e-6, cohere: 1e-8}
+ROUNDING = {gemma: 1e-6, cohere: 1e-8, phi: 1e-8}
 
 
 def samples(count: int = 9) -> list[DistillSample]:
@@ -171,6 +176,87 @@ def test_equals_the_reference_however_it_is_cut(
         atol = max(ROUNDING.get(make, 1e-12), 1e-7 if layout in ("auto", "shared") else 0.0)
         assert report.loss == pytest.approx(loss.item(), abs=ROUNDING.get(make, 1e-12))
         assert_same(gradients(student), expected, atol=atol)
+
+
+def test_the_largest_vocabulary_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """262,144 entries, as Gemma 3 has; a chunk and a tile hold one token each, and the top-k is searched in two steps."""
+    monkeypatch.setattr("rosd_kit.train.chunks.TILE_BYTES", {"cpu": 1})
+    sizes = {"vocab_size": 262_144, "hidden_size": 8, "intermediate_size": 8, "initializer_range": 2.0}
+    student, teacher = (qwen(seed, **sizes) for seed in (0, 5))
+    parts = LossParts(support=StudentTopK(StudentTopK.Config(k=10)), divergence=JSD(), correction=NoCorrection())
+    data, objectives = samples()[:2], [WeightedObjective(Distill(parts=parts))]
+    loss = reference(student, (Expert(teacher),), data, objectives, 1.0)
+    loss.backward()
+    expected = gradients(student)
+    report = engine(student, (Expert(teacher),), samples=data, objectives=objectives)
+    assert report.loss == pytest.approx(loss.item(), abs=1e-12) and report.loss > 0.01
+    assert_same(gradients(student), expected)
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations that make the host wait for a GPU, with the types of what they look at."""
+
+    ASKING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[tuple[str, torch.dtype]] = set()
+        self.seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen += 1
+        if func.name().split(".")[0] in self.ASKING:
+            self.found.add((func.name(), args[0].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+def head_loss(device: str = "cpu") -> tuple[HeadLoss, Tensor, list[list[Tensor]], WeightedTokens]:
+    """Return a float32 head loss of three terms, and what a micro-batch gives it."""
+    student, teacher = qwen().float().to(device), qwen(5).float().to(device)
+    data, objectives = samples(), terms()
+    step = weigh(data, objectives)
+    tokens = weighted_tokens(data, step.per_sample, step.advantages, objectives)
+    settings = BatchSettings()
+    scorer = TeacherScorer([Expert(teacher)], settings=settings, pad_id=0, samples=data)
+    with torch.no_grad():
+        taught = scorer.states(data, tokens)
+    run = HeadLoss(
+        student=split(student), teacher=scorer, terms=tuple(objectives), factors=torch.ones(3, dtype=torch.float64),
+        chunk_bytes=1 << 20, temperature=0.7,
+    )  # fmt: skip
+    return run, torch.randn(len(tokens), 32, device=device, requires_grad=True), taught, tokens
+
+
+def test_the_loss_asks_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at are the lists of tokens, in float64 and on the host; never the model's float32."""
+    monkeypatch.setattr("rosd_kit.train.chunks._tile_rows", lambda raw: 7)
+    run, hidden, taught, tokens = head_loss()
+    with Waits() as waits:
+        run.differentiate(hidden, taught, tokens)
+    assert waits.seen > 500 and ("aten::nonzero", torch.float64) in waits.found
+    assert waits.found <= {("aten::nonzero", torch.float64), ("aten::nonzero", torch.bool)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_loss_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA itself refuses every wait but that for the report, which comes once a micro-batch."""
+    monkeypatch.setattr("rosd_kit.train.chunks._tile_rows", lambda raw: 7)
+    run, hidden, taught, tokens = head_loss("cuda")
+    run.differentiate(hidden, taught, tokens)
+    settled = Scored.settled
+
+    def waiting(self: Scored) -> Scored:
+        torch.cuda.set_sync_debug_mode("default")
+        return settled(self)
+
+    monkeypatch.setattr(Scored, "settled", waiting)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss, _ = run.differentiate(hidden, taught, tokens)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(loss)
 
 
 def test_padding_under_a_sliding_window_is_harmless() -> None:
@@ -323,7 +409,8 @@ def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
     assert student.training and student.model.training
 
 
-def test_lora_trains_only_the_adapters_against_the_base() -> None:
+@pytest.mark.parametrize("layout", ["padded", "shared"])
+def test_lora_trains_only_the_adapters_against_the_base(layout: Any) -> None:
     student = lora()
     base = Expert(student, guard=student.disable_adapter)
     fixed = (Expert(qwen()),)
@@ -331,8 +418,30 @@ def test_lora_trains_only_the_adapters_against_the_base() -> None:
     expected.backward()
     wanted = gradients(student)
     assert wanted and all("lora_" in name for name in wanted)
-    assert engine(student, (base,)).loss == pytest.approx(expected.item(), abs=1e-12)
-    assert_same(gradients(student), wanted)
+    report = engine(student, (base,), settings=BatchSettings(tokens=40, layout=layout))
+    assert report.loss == pytest.approx(expected.item(), abs=1e-12)
+    assert_same(gradients(student), wanted, atol=1e-7 if layout == "shared" else 1e-12)
+
+
+def test_a_teacher_may_borrow_the_students_tensors_while_a_beginning_is_open() -> None:
+    """An average of the weights changes places with them between the micro-batches of one family."""
+    student, other = qwen(), qwen(5)
+
+    @contextmanager
+    def borrowed() -> Iterator[None]:
+        own = [parameter.data for parameter in student.parameters()]
+        for parameter, average in zip(student.parameters(), other.parameters(), strict=True):
+            parameter.data = average.data
+        yield
+        for parameter, data in zip(student.parameters(), own, strict=True):
+            parameter.data = data
+
+    expected = reference(student, (Expert(other),), samples(), terms(), 1.0)
+    expected.backward()
+    wanted = gradients(student)
+    report = engine(student, (Expert(student, guard=borrowed),), settings=BatchSettings(tokens=30, layout="shared"))
+    assert report.loss == pytest.approx(expected.item(), abs=1e-12)
+    assert_same(gradients(student), wanted, atol=1e-7)
 
 
 def test_a_loss_that_is_not_finite_is_reported() -> None:
