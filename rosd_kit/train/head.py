@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
+from rosd_kit.train.caching import cache_word
 from rosd_kit.train.layout import Layout, Mode, Text, lay_out
 from rosd_kit.train.sharding import is_sharded
 
@@ -54,7 +55,10 @@ class SplitModel:
         if layout.prefix is None:
             positions = None if layout.positions is None else layout.positions.to(device)
             return _last(self.backbone(input_ids=ids, position_ids=positions, use_cache=False))
-        begun = self.backbone(input_ids=layout.prefix.ids.to(device), use_cache=True).past_key_values
+        from transformers import DynamicCache
+
+        word, begun = cache_word(self.backbone), DynamicCache(config=cast(Any, self.backbone.config))
+        self.backbone(input_ids=layout.prefix.ids.to(device), use_cache=True, **{word: begun})
         begun.batch_select_indices(layout.prefix.owner.to(device))
         reach = layout.prefix.lengths[layout.prefix.owner].to(device)[:, None]
         seen = torch.arange(layout.prefix.ids.shape[1], device=device) < reach
@@ -62,8 +66,8 @@ class SplitModel:
             input_ids=ids,
             attention_mask=torch.cat([seen, torch.ones_like(ids, dtype=torch.bool)], dim=1).long(),
             position_ids=reach + torch.arange(ids.shape[1], device=device),
-            past_key_values=begun,
             use_cache=True,
+            **{word: begun},
         )
         return _last(output)
 
