@@ -8,13 +8,13 @@ the beginnings. Knows nothing of losses.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from rosd_kit.train.batch import sent
+from rosd_kit.train.caching import cache_word
 from rosd_kit.train.layout import Prefix
 
 
@@ -37,6 +37,8 @@ class Beginnings:
 
     def cache(self, prefix: Prefix, device: torch.device) -> Any:
         """Return a cache with the keys and values that each row goes on from."""
+        from transformers import DynamicCache
+
         opened = self._open
         if opened is None or opened.differentiable != torch.is_grad_enabled() or not opened.prefix.begins_like(prefix):
             self.close()
@@ -46,7 +48,10 @@ class Beginnings:
         return DynamicCache(list(zip(rows[::2], rows[1::2], strict=True)))
 
     def _run(self, prefix: Prefix, device: torch.device) -> _Open:
-        found: Any = self.backbone(input_ids=sent(prefix.ids, device), use_cache=True).past_key_values
+        from transformers import DynamicCache
+
+        found = DynamicCache(config=cast(Any, self.backbone.config))
+        self.backbone(input_ids=sent(prefix.ids, device), use_cache=True, **{cache_word(self.backbone): found})
         made = [tensor for layer in found.layers for tensor in (layer.keys, layer.values)]
         cut = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
         return _Open(prefix, torch.is_grad_enabled(), made, cut)

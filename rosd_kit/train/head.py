@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rosd_kit.errors import RunError
 from rosd_kit.train.batch import sent
 from rosd_kit.train.beginnings import Beginnings
+from rosd_kit.train.caching import cache_word
 from rosd_kit.train.layout import Layout, Mode, Text, lay_out
 from rosd_kit.train.sharding import is_sharded
 
@@ -72,8 +73,8 @@ class SplitModel:
             input_ids=ids,
             attention_mask=torch.cat([seen, torch.ones_like(ids, dtype=torch.bool)], dim=1).long(),
             position_ids=reach + torch.arange(ids.shape[1], device=device),
-            past_key_values=begun,
             use_cache=True,
+            **{cache_word(self.backbone): begun},
         )
         return _last(output)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rosd_kit.contracts import Expert, RolloutEngine, Site
 from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.train.caching import cache_word
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ class _Live:
             input_ids=tokens[:, None],
             attention_mask=self.mask,
             position_ids=self.position[:, None],
-            past_key_values=self.cache,
             use_cache=True,
+            **{cache_word(model): self.cache},
         )
         # Finished rows may run on for a while, past the last position that the model has.
         self.position = (self.position + 1).clamp(max=self.last_position)
@@ -154,9 +155,9 @@ def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequ
         input_ids=ids,
         attention_mask=mask,
         position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{cache_word(model): cache},
     )
     spread = torch.tensor([place[r.prompt_ids] for r in requests], device=student.device)
     cache.batch_select_indices(spread)
