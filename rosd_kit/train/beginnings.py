@@ -50,7 +50,7 @@ class Beginnings:
     def _run(self, prefix: Prefix, device: torch.device) -> _Open:
         from transformers import DynamicCache
 
-        found = DynamicCache(config=cast(Any, self.backbone.config))
+        found: Any = DynamicCache(config=cast(Any, self.backbone.config))
         self.backbone(input_ids=sent(prefix.ids, device), use_cache=True, **{cache_word(self.backbone): found})
         made = [tensor for layer in found.layers for tensor in (layer.keys, layer.values)]
         cut = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
