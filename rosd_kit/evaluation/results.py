@@ -108,15 +108,15 @@ class Comparison:
 def averages(measured: Sequence[tuple[bool, Interval]]) -> dict[str, Interval]:
     """Return the means over suites, each given with whether it is in domain: trained, other, all; only where two or more."""
     kinds = {
-        "mean of trained suites": [interval for trained, interval in measured if trained],
-        "mean of other suites": [interval for trained, interval in measured if not trained],
-        "mean of all suites": [interval for _, interval in measured],
+        "trained suites": [interval for trained, interval in measured if trained],
+        "other suites": [interval for trained, interval in measured if not trained],
+        "all suites": [interval for _, interval in measured],
     }
     whole = len(measured)
     return {
         name: mean_of(found)
         for name, found in kinds.items()
-        if len(found) > 1 and (len(found) < whole or name == "mean of all suites")
+        if len(found) > 1 and (len(found) < whole or name == "all suites")
     }
 
 

@@ -36,7 +36,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     file = out or folder / "report.html"
     aside = file.with_name(f".{file.name}.writing")
     try:
-        with aside.open("w", encoding="ascii", errors="xmlcharrefreplace") as stream:
+        with aside.open("w", encoding="utf-8") as stream:
             for piece in _pieces(run):
                 stream.write(piece)
         aside.replace(file)

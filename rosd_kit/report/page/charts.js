@@ -31,10 +31,10 @@ function chart({ title, note = "", lines, range = null, limit = null, form = sho
   for (const tick of ticks(first, last, 5).filter(Number.isInteger)) picture.append(
     svg("text", { x: x(tick), y: BOX.height - 5, "text-anchor": "middle" }, String(tick)));
   if (stacked) stack(picture, lines, at);
-  else for (const [i, { points }] of lines.entries()) drawLine(picture, points.filter((p) => Number.isFinite(p[1])), i % 6, at);
+  else for (const [i, line] of lines.entries()) drawLine(picture, line.points.filter((p) => Number.isFinite(p[1])), colourOf(line, i), at);
   if (limit !== null) picture.append(svg("line", { class: "limit", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(limit), y2: y(limit) }));
   const readout = el("output", { "aria-live": "off" });
-  const keys = lines.length > 1 ? lines.map((line, i) => key(line.name, i % 6)) : [];
+  const keys = lines.length > 1 ? lines.map((line, i) => key(line.name, colourOf(line, i))) : [];
   followable(picture, readout, steps, lines, x, form);
   return el("figure", {}, el("figcaption", {}, title, el("span", {}, note)), keys.length ? el("div", {}, keys) : null, picture, readout);
 }
@@ -55,14 +55,16 @@ function drawLine(picture, points, colour, at) {
 /** Fill the areas between running sums. Every line has the same steps. */
 function stack(picture, lines, at) {
   const below = new Map();
-  for (const [i, { points }] of lines.entries()) {
+  for (const [i, line] of lines.entries()) {
+    const { points } = line;
     const upper = points.map((p) => [p[0], (below.get(p[0]) ?? 0) + p[1]]);
     const lower = points.map((p) => [p[0], below.get(p[0]) ?? 0]).reverse();
-    picture.append(svg("polygon", { class: `c${i}`, "fill-opacity": 0.75, "stroke-width": 0.5, points: [...upper, ...lower].map((p) => at(...p)).join(" ") }));
+    picture.append(svg("polygon", { class: `c${colourOf(line, i)}`, "fill-opacity": 0.75, "stroke-width": 0.5, points: [...upper, ...lower].map((p) => at(...p)).join(" ") }));
     for (const [step, sum] of upper) below.set(step, sum);
   }
 }
 
+const colourOf = (line, place) => line.colour ?? place % 6;
 const key = (name, colour) => el("span", { class: "key" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("rect", { class: `c${colour}`, x: 1, y: 1, width: 8, height: 8, rx: 2 })), name);
 
 /** Say in words what a chart shows. */

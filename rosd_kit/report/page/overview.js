@@ -10,7 +10,7 @@ function drawOverview(run) {
   const groups = [
     ["Learning curves", curves(overview), "mean@k with its 95 % interval over problems"],
     ["Training", training(overview), ""],
-    ["Signs of collapse", collapse(overview), "dashed: where the run warns"],
+    ["Signs of collapse", collapse(overview), "dashed: where the run warns, for entropy and answers only while success has not risen"],
     ["Localizer and reflector against the oracle", oracle(overview), "over wrong rollouts whose first error is known"],
   ];
   byId("charts").replaceChildren(...groups.flatMap(([title, charts, note]) => {
@@ -65,7 +65,6 @@ function training({ metrics }) {
     one("Samples trained on", "train/samples"),
     { title: "Groups", lines: gates },
     one("Weight change", "train/weight_change"),
-    one("Importance ratio, largest", "train/ratio_max"),
     one("Seconds a step", "time/step"),
   ];
 }
@@ -92,14 +91,14 @@ function collapse({ metrics, watch, evaluations }) {
 }
 
 function oracle({ metrics }) {
-  const kinds = [["at the error", "exact_start"], ["within a sentence", "within_step"], ["missed", "missed"]];
+  const kinds = [["at the error", "exact_start", 2], ["within a sentence", "within_step", 4], ["missed", "missed", 1]];
   const sum = (m) => kinds.reduce((total, [, kind]) => total + (m[`oracle/${kind}`] ?? 0), 0);
   const known = metrics.filter((m) => sum(m) > 0), total = known.reduce((all, m) => all + sum(m), 0);
   const rate = (part) => metrics.filter((m) => m[`oracle/${part}_asked`] > 0).map((m) => [m.step, (m[`oracle/${part}_right`] ?? 0) / m[`oracle/${part}_asked`]]);
   const whole = (part) => { const [a, b] = ["right", "asked"].map((w) => metrics.reduce((s, m) => s + (m[`oracle/${part}_${w}`] ?? 0), 0)); return b ? `${percent(a / b, 0)}% of ${grouped(b)}` : ""; };
   const outcomes = [...new Set(metrics.flatMap((m) => Object.keys(m).filter((n) => n.startsWith("localize/") && n !== "localize/right")))].sort();
   return [
-    { title: "Where the weights begin", note: total ? `${grouped(total)} rollouts` : "", stacked: true, range: [0, 1], form: asShare, lines: total ? kinds.map(([name, kind]) => ({ name, points: known.map((m) => [m.step, (m[`oracle/${kind}`] ?? 0) / sum(m)]) })) : [] },
+    { title: "Where the weights begin", note: total ? `${grouped(total)} rollouts` : "", stacked: true, range: [0, 1], form: asShare, lines: total ? kinds.map(([name, kind, colour]) => ({ name, colour, points: known.map((m) => [m.step, (m[`oracle/${kind}`] ?? 0) / sum(m)]) })) : [] },
     { title: "Reflector quotes the first error", note: whole("quote"), range: [0, 1], form: asShare, lines: [{ name: "right quotes", points: rate("quote") }] },
     { title: "Idea begins with the right claim", note: whole("idea"), range: [0, 1], form: asShare, lines: [{ name: "right ideas", points: rate("idea") }] },
     { title: "How quotes were found", note: "wrong rollouts", lines: outcomes.map((name) => ({ name: name.slice(9).replace("_", " "), points: metrics.map((m) => [m.step, m[name] ?? 0]) })) },
