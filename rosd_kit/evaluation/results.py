@@ -114,9 +114,7 @@ def averages(measured: Sequence[tuple[bool, Interval]]) -> dict[str, Interval]:
     }
     whole = len(measured)
     return {
-        name: mean_of(found)
-        for name, found in kinds.items()
-        if len(found) > 1 and (len(found) < whole or name == "all suites")
+        name: mean_of(found) for name, found in kinds.items() if len(found) > 1 and (len(found) < whole or name == "all suites")
     }
 
 

@@ -114,8 +114,6 @@ class LiveServer:
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET under the secret path; everything else does not exist."""
 
-    protocol_version = "HTTP/1.1"
-
     def __init__(self, *arguments: Any, follower: Follower, page: bytes, token: str) -> None:
         self.follower, self.page, self.token = follower, page, token
         super().__init__(*arguments)

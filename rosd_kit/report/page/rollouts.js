@@ -177,7 +177,7 @@ function tones(one, kind) {
   }
   if (kind === "gap") {
     const gaps = one.teacher_logprobs.map((t, i) => t - one.student_logprobs[i]), most = Math.max(...gaps.map(Math.abs), 1e-12);
-    return { of: (i) => Math.sqrt(Math.abs(gaps[i]) / most), side: (i) => (gaps[i] > 0 ? " more" : " less"), scale: `blue: likelier to the teacher, red: less likely; darkest ${short(most)} nats` };
+    return { of: (i) => Math.sqrt(Math.abs(gaps[i]) / most), side: (i) => (gaps[i] > 0 ? " more" : gaps[i] < 0 ? " less" : ""), scale: `blue: likelier to the teacher, red: less likely; darkest ${short(most)} nats` };
   }
   return plain;
 }
