@@ -1,4 +1,4 @@
-"""Draws the picture of a report from a run's folder: `python docs/pictures/report.py runs/rosd-1`. Needs Chromium and playwright."""
+"""Draws the picture of a report from a run: `python docs/pictures/report.py runs/rosd-1`. Needs Chromium and playwright."""
 
 from __future__ import annotations
 

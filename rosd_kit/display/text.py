@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rosd_kit.evaluation.intervals import Interval
-from rosd_kit.evaluation.results import Comparison, SuiteResult, averages
+from rosd_kit.evaluation.results import Comparison, SuiteResult, averages, differences
 
 #: Marks an interval that is a bound on what equal scores may have missed.
 WORST = "†"
@@ -107,10 +107,10 @@ def comparison_table(
     comparisons: Sequence[Comparison], width: int, *, against: str = "before", subject: str = "after"
 ) -> RenderableType:
     """Return each suite on both sides and the means over suites; `*` marks a difference whose interval leaves out zero."""
-    sides = [(c.suite, c.in_domain, c.before.interval, c.after.interval, c.difference) for c in comparisons]
-    means = [averages([(side[1], side[place]) for side in sides]) for place in (2, 3, 4)]
-    sides += [(name, False, *(mean[name] for mean in means)) for name in means[0]]
-    rows = [(_suite(name, trained), _measured(b), _measured(a), _change(change)) for name, trained, b, a, change in sides]
+    rows = [
+        (_suite(one.name, one.in_domain), _measured(one.before), _measured(one.after), _change(one.change))
+        for one in differences(comparisons)
+    ]
     return _fitted(("suite", f"{against} %", f"{subject} %", "difference"), rows, width)
 
 

@@ -105,6 +105,31 @@ class Comparison:
         return {"suite": self.suite, "in_domain": self.in_domain, **sides, "difference": change}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A line of a table that compares: a suite, or with `average` a mean over suites, before and after."""
+
+    name: str
+    before: Interval
+    after: Interval
+    change: Interval
+    in_domain: bool = False
+    average: bool = False
+
+
+def differences(comparisons: Sequence[Comparison]) -> list[Difference]:
+    """Return a line for each suite, and one for each mean over suites that says something new."""
+    lines = [
+        Difference(name=c.suite, in_domain=c.in_domain, before=c.before.interval, after=c.after.interval, change=c.difference)
+        for c in comparisons
+    ]
+    before, after, change = (
+        averages([(line.in_domain, side) for line, side in zip(lines, sides, strict=True)])
+        for sides in ([one.before for one in lines], [one.after for one in lines], [one.change for one in lines])
+    )
+    return lines + [Difference(name=n, before=before[n], after=after[n], change=change[n], average=True) for n in before]
+
+
 def averages(measured: Sequence[tuple[bool, Interval]]) -> dict[str, Interval]:
     """Return the means over suites, each given with whether it is in domain: trained, other, all; only where two or more."""
     kinds = {

@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer the page, what is new, or the details of a chunk."""
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         if self.headers.get("Host") not in (f"{_HOST}:{port}", f"localhost:{port}"):
             self._refuse(HTTPStatus.FORBIDDEN)
             return

@@ -10,9 +10,11 @@ Positions in texts are counted in UTF-16 units here, as a browser counts them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from rosd_kit.evaluation.results import differences
 from rosd_kit.report.reading import Record, RunRecords
 from rosd_kit.text.leaks import leaks
 from rosd_kit.text.quotes import find_quote
@@ -51,7 +53,7 @@ def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 
         "watch": run.watch.model_dump(),
         "metrics": [_short(record) for record in run.metrics[first_metric:]],
         "evaluations": [_evaluation(record) for record in run.evaluations[first_evaluation:]],
-        "differences": run.differences(),
+        "differences": [asdict(one) for one in differences(run.comparisons())],
         "warnings": run.warnings(),
     }
 

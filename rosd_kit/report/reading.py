@@ -15,7 +15,7 @@ import pydantic
 import yaml
 
 from rosd_kit.errors import RunError
-from rosd_kit.evaluation.results import Comparison, SuiteResult, averages, compare
+from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.settings import WatchSettings
 from rosd_kit.signals import SignalWatch
 
@@ -69,24 +69,6 @@ class RunRecords:
             return compare(self.results(0), self.results(-1))
         except RunError:
             return ()
-
-    def differences(self) -> list[Record]:
-        """Return a row for each suite and each mean over suites: before, after and difference with intervals."""
-        found = self.comparisons()
-        rows = [(c.suite, c.in_domain, c.before.interval, c.after.interval, c.difference) for c in found]
-        sides = [averages([(row[1], row[place]) for row in rows]) for place in (2, 3, 4)]
-        rows += [(name, False, *(side[name] for side in sides)) for name in sides[0]]
-        return [
-            {
-                "name": name,
-                "trained": trained,
-                "mean": place >= len(found),
-                "before": vars(b),
-                "after": vars(a),
-                "change": vars(d),
-            }
-            for place, (name, trained, b, a, d) in enumerate(rows)
-        ]
 
     def warnings(self) -> list[Record]:
         """Return what the run's watch has to say of it: step and text."""

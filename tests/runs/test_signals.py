@@ -77,7 +77,7 @@ VITALS = {
         ({"diversity/wrong_answers": 0.2}, "different wrong answers fell to 0.20 (at the start 0.60)"),
         ({"rollout/length": 400.0}, "responses have 400 (at the start 100) tokens"),
         ({"rollout/length": 20.0}, "responses have 20 (at the start 100) tokens"),
-        ({"leak/reference": 0.05}, "5.0% of rollouts speak of a reference that only the teacher was given (1.0% at the start)"),
+        ({"leak/reference": 0.035}, "3.5% of rollouts speak of a reference that only the teacher was given (1.0% at the start)"),
     ],
     ids=["entropy", "variety", "longer", "shorter", "leaks"],
 )
@@ -153,6 +153,15 @@ def test_groups_do_not_matter_where_every_rollout_passes():
 def test_a_step_that_dropped_everything_is_no_step_of_still_weights():
     [warning] = said(*[DROPPED] * 5)
     assert warning.startswith("no group")
+
+
+def test_a_run_that_really_collapses_says_so(run, tmp_path):
+    listening = Listening()
+    changes = ("steps=3", "optimizer.lr=0.02", "watch.patience=2", "problems_per_step=4", "group_size=4", "context=key_idea")
+    changes += ("sampling.max_new_tokens=40", "evaluation.problems=12", "evaluation.samples=2", "evaluation.every=0")
+    run(tmp_path / "run", *changes, display=listening)
+    told = [warning.split(" fell")[0] for warning in listening.warnings]
+    assert told == ["success", "pass@2 of the trained suites", "outside the trained domain mean@k"]
 
 
 def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_path):

@@ -28,7 +28,7 @@ function results({ differences, evaluations }) {
     + (bounded ? " † all scores are equal: the interval is a worst-case bound." : "") + (errors ? ` The verifier failed on ${errors} samples, which are left out.` : "");
   const rows = differences.map((d) => {
     const sure = d.change.low > 0 ? "up" : d.change.high < 0 ? "down" : "";
-    return el("tr", { class: d.mean && "mean" }, el("th", { scope: "row" }, d.name + (d.trained ? " (trained)" : "")), el("td", {}, side(d.before)), el("td", {}, side(d.after)),
+    return el("tr", { class: d.average && "mean" }, el("th", { scope: "row" }, d.name + (d.in_domain ? " (trained)" : "")), el("td", {}, side(d.before)), el("td", {}, side(d.after)),
       el("td", { class: sure }, signed(d.change.mean), " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}`), sure ? " *" : ""));
   });
   return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Results" }, el("table", {}, el("caption", {}, note),
