@@ -46,7 +46,7 @@ class RunRecords:
             recipe=_mapping(yaml.safe_load(text)),
             environment=_environment(folder / "environment.json"),
             metrics=records(folder / "metrics.jsonl"),
-            evaluations=records(folder / "evaluations.jsonl"),
+            evaluations=[record for record in records(folder / "evaluations.jsonl") if record.get("results")],
         )
 
     @property

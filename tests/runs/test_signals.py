@@ -77,7 +77,10 @@ VITALS = {
         ({"diversity/wrong_answers": 0.2}, "different wrong answers fell to 0.20 (at the start 0.60)"),
         ({"rollout/length": 400.0}, "responses have 400 (at the start 100) tokens"),
         ({"rollout/length": 20.0}, "responses have 20 (at the start 100) tokens"),
-        ({"leak/reference": 0.035}, "3.5% of rollouts speak of a reference that only the teacher was given (1.0% at the start)"),
+        (
+            {"leak/reference": 0.035},
+            "3.5% of rollouts speak of a reference that only the teacher was given (1.0% at the start)",
+        ),
     ],
     ids=["entropy", "variety", "longer", "shorter", "leaks"],
 )
