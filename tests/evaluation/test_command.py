@@ -129,7 +129,7 @@ def test_a_comparison_is_told_as_a_table(measure):
 
 
 def test_a_name_that_is_nothing_is_told_in_our_words(measure, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, _, errors = measure("runs-rosd-1", *SMALL)
     assert code == 2 and errors.startswith("error: eval: 'runs-rosd-1' is no folder here, and the hub gives no such model: ")
 

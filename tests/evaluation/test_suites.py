@@ -195,7 +195,7 @@ def test_a_suite_that_was_never_judged_is_not_known_and_not_compared():
     assert found.mean != found.mean and found.scores == {} and found.errors == 2
     again = SuiteResult.from_json(json.loads(json.dumps(finite(found.to_json()))))
     assert again.mean != again.mean and again.failed == {"a": 2}
-    with pytest.raises(RunError, match="the verifier failed on every problem of suite 'one'"):
+    with pytest.raises(RunError, match="the verifier judged no problem of suite 'one'"):
         compare([found], [found])
 
 

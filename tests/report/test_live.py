@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -129,3 +132,15 @@ def test_updates_are_json_without_nan(run):
     with LiveServer(run.folder) as server:
         found = json.loads(ask(server.address, "update")[1], parse_constant=refuse)
     assert found["overview"]["metrics"][1]["train/loss"] is None
+
+
+def test_the_command_serves_until_it_is_interrupted(run):
+    words = [sys.executable, "-m", "rosd_kit", "report", str(run.folder), "--live"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().strip()
+        assert ask(address)[0] == 200
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert out.splitlines()[-1] == "ended"
+    assert not (run.folder / "report.html").exists()
