@@ -29,7 +29,7 @@ function results({ differences, evaluations }) {
   const rows = differences.map((d) => {
     const sure = d.change.low > 0 ? "up" : d.change.high < 0 ? "down" : "";
     return el("tr", { class: d.average && "mean" }, el("th", { scope: "row" }, d.name + (d.in_domain ? " (trained)" : "")), el("td", {}, side(d.before)), el("td", {}, side(d.after)),
-      el("td", { class: sure }, signed(d.change.mean), " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}`), sure ? " *" : ""));
+      el("td", { class: sure }, signed(d.change.mean), sure ? " * " : " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}`)));
   });
   return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Results" }, el("table", {}, el("caption", {}, note),
     el("thead", {}, el("tr", {}, ["suite", "before", "after", "difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))];
@@ -56,7 +56,7 @@ function curves({ evaluations }) {
 
 function training({ metrics }) {
   const one = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
-  const gates = ["mixed", "all_right", "all_wrong"].map((kind) => ({ name: kind.replace("_", " "), points: column(metrics, `gate/${kind}`) })).filter((line) => line.points.length);
+  const gates = ["mixed", "all_right", "all_wrong"].map((kind) => ({ name: kind.replace("_", " "), points: metrics.map((m) => [m.step, m[`gate/${kind}`] ?? 0]) })).filter((line) => line.points.some((p) => p[1]));
   return [
     one("Success of rollouts", "rollout/success", { range: [0, 1], form: asShare }),
     one("Loss", "train/loss", { note: "nats a token" }),
