@@ -30,9 +30,9 @@ from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe, to_yaml
 from rosd_kit.resuming import check_same
 from rosd_kit.rundir import RunDir
-from rosd_kit.samples import sample_records
+from rosd_kit.samples import Trained, sample_records
 from rosd_kit.seeds import stable_seed
-from rosd_kit.signals import PATIENCE, SignalWatch
+from rosd_kit.signals import SignalWatch
 from rosd_kit.summary import next_steps, summarise
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 from rosd_kit.train.head import check_split
@@ -162,7 +162,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
         ahead=Ahead(lambda step: beside.step(_problems(recipe, parts, step), step), enabled=lookahead),
         plugins=plugins,
         display=display,
-        watch=SignalWatch(min(PATIENCE, recipe.steps)),
+        watch=SignalWatch(recipe.watch, recipe.steps),
     )
 
 
@@ -238,7 +238,7 @@ def _step(run: Run) -> None:
     if run.step + 1 < recipe.steps:
         run.ahead.begin(run.step + 1)
     run.display.phase("train")
-    trained = _update(run, batch)
+    trained, seen = _update(run, batch)
     run.display.phase("sync")
     waited = run.ahead.wait()
     run.step += 1
@@ -253,7 +253,8 @@ def _step(run: Run) -> None:
     metrics |= _speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, recipe.samples.every) or not trained["train/applied"]:
-        run.folder.write_samples(f"step-{run.step:06d}", sample_records(run.step, batch, run.student.tokenizer.decode))
+        records = sample_records(run.step, batch, run.student.tokenizer.decode, seen)
+        run.folder.write_samples(f"step-{run.step:06d}", records)
     run.display.step(run.step, metrics)
     for warning in run.watch.step(metrics):
         _warn(run, warning)
@@ -293,11 +294,11 @@ def _worst(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: max(one.get(name, 0.0) for one in found) for name in sorted({name for one in found for name in one})}
 
 
-def _update(run: Run, batch: StepBatch) -> dict[str, float]:
-    """Score the samples, take the gradient and apply it; return what happened as metrics."""
+def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
+    """Score the samples, take the gradient and apply it; return what happened as metrics, and what the loss saw."""
     began = time.perf_counter()
     if not batch.samples:
-        return {"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0}
+        return {"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0}, Trained()
     run.student.model.train()
     with run.parts.teacher.scoring(run.student) as experts:
         score = partial(
@@ -318,7 +319,7 @@ def _update(run: Run, batch: StepBatch) -> dict[str, float]:
     outcome = run.optimizer.step(report.loss)
     if not outcome.applied:
         _warn(run, f"step {run.step + 1}: loss {report.loss}, gradient {outcome.grad_norm}: the update was skipped")
-    return {
+    metrics = {
         **_reported(report),
         "train/grad_norm": outcome.grad_norm,
         "train/lr": outcome.lr,
@@ -328,6 +329,7 @@ def _update(run: Run, batch: StepBatch) -> dict[str, float]:
         "time/train": time.perf_counter() - began,
         "tokens/train": float(sum(len(s.prompt_ids) + len(s.response_ids) for s in batch.samples)),
     }
+    return metrics, Trained(samples=samples, scores=report.scores)
 
 
 def _reported(report: LossReport) -> dict[str, float]:
@@ -361,6 +363,8 @@ def _evaluate(run: Run) -> None:
         )
     run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
     run.display.evaluation(run.step, results)
+    for warning in run.watch.evaluation(results):
+        _warn(run, warning)
 
 
 def _save(run: Run) -> None:
@@ -394,6 +398,8 @@ def _resume(run: Run) -> None:
         run.folder.truncate(name, run.step)
     for record in run.folder.read("metrics.jsonl"):
         run.watch.step({name: value for name, value in record.items() if value is not None})
+    for record in run.folder.read("evaluations.jsonl"):
+        run.watch.evaluation([SuiteResult.from_json(result) for result in record["results"]])
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from rosd_kit.types import (
     TokenWeights,
     Trace,
 )
+from rosd_kit.vitals import vital_signs
 
 OnPhase = Callable[[str], None]
 
@@ -95,7 +96,8 @@ class Pipeline:
         tally.add("rollout/count", len(rollouts))
         tally.add("rollout/length", sum(len(r.completion.token_ids) for r in rollouts) / max(1, len(rollouts)))
         tally.add("rollout/success", sum(r.verdict.success for r in rollouts) / max(1, len(rollouts)))
-        return StepBatch(samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=dict(tally.counts))
+        metrics = {**tally.counts, **vital_signs(groups)}
+        return StepBatch(samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=metrics)
 
     def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
         return self.ranks.share(len(problems)) if self.ranks is not None else range(len(problems))
@@ -266,9 +268,9 @@ class Pipeline:
             weight=passed.weight,
             route=passed.route,
         )
-        trace = Trace(case=case, weights=weights, teacher_views=views, status=status)
         trained = any(any(term.objective.token_weights(sample)) for term in self.parts.objectives)
-        return (sample if trained else None), trace
+        trained_as = sample if trained else None
+        return trained_as, Trace(case=case, weights=weights, teacher_views=views, status=status, sample=trained_as)
 
     def _locate(self, case: Case, tally: Tally) -> TokenWeights:
         weights = self.parts.localizer.locate(case)

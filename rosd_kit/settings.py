@@ -153,6 +153,27 @@ class EvaluationSettings(Config):
     """Chooses the held-out problems and samples; apart from the run's seed, so that runs are comparable."""
 
 
+class WatchSettings(Config):
+    """When a run warns that its student collapses; null turns a warning off. Nothing but warnings depends on it."""
+
+    patience: PositiveInt = 5
+    """A thing must have held for so many steps in a row; a shorter run is judged by all its steps."""
+    success: float | None = Field(default=0.2, gt=0.0, le=1.0)
+    """Warn when success falls below this share of what it was at first."""
+    entropy: float | None = Field(default=0.2, gt=0.0, le=1.0)
+    """Warn when the rollouts' entropy falls below this share of what it was at first, and success has not risen."""
+    variety: float | None = Field(default=0.5, gt=0.0, le=1.0)
+    """Warn when the variety of wrong answers falls below this share of what it was at first, and success has not risen."""
+    length: float | None = Field(default=3.0, gt=1.0)
+    """Warn when responses become so many times as long, or as short, as they were at first."""
+    leaks: float | None = Field(default=0.02, ge=0.0, lt=1.0)
+    """Warn when more than this share of rollouts, beyond the share at first, speaks of a reference that it cannot know."""
+    pass_at_k: float | None = Field(default=0.1, gt=0.0, le=1.0)
+    """Warn when pass@k of the trained suites falls by more than this, the interval of both leaving it no doubt."""
+    out_of_domain: float | None = Field(default=0.05, gt=0.0, le=1.0)
+    """Warn when mean@k falls by more than this on the mean of the other suites, and the paired interval leaves out zero."""
+
+
 class CheckpointSettings(Config):
     """What is kept of a run for resuming it."""
 

@@ -1,71 +1,178 @@
-"""Saying aloud that there is nothing to learn from: each warning once, with what to do."""
+"""Saying aloud that there is nothing to learn from, or that the student collapses: each warning once, with what to do.
+
+Knows metrics and evaluations by their names and nothing of how they come about, so that a report can watch a run again.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-#: A thing is said when it held for so many steps in a row; a shorter run is judged by all its steps.
-PATIENCE = 5
+from rosd_kit.evaluation.intervals import Interval, mean_of
+from rosd_kit.evaluation.results import SuiteResult, compare
+from rosd_kit.settings import WatchSettings
+
+#: (name, whether it holds, what to say)
+Check = tuple[str, bool, str]
+#: Success has risen, in the sense that makes less variety a good sign, when it is this high or has gained this much.
+_HIGH, _GAIN = 0.9, 0.1
+_BACK = "Lower optimizer.lr or go back to an earlier checkpoint."
 
 
 class SignalWatch:
-    """Fed with each step's metrics, returns the warnings that are due now."""
+    """Fed with each step's metrics and each evaluation, returns the warnings that are due now.
 
-    def __init__(self, patience: int = PATIENCE) -> None:
+    A run of fewer `steps` than the patience is judged by all its steps.
+    """
+
+    def __init__(self, settings: WatchSettings | None = None, steps: int | None = None) -> None:
+        self.settings = settings or WatchSettings()
+        patience = min(self.settings.patience, steps or self.settings.patience)
         self.recent: deque[Mapping[str, float]] = deque(maxlen=patience)
-        self.first_success: float | None = None
+        self.first: dict[str, float] = {}
+        self.first_results: Sequence[SuiteResult] = ()
         self.said: set[str] = set()
 
     def step(self, metrics: Mapping[str, float]) -> list[str]:
         """Return new warnings after this step."""
         self.recent.append(metrics)
-        if self.first_success is None:
-            self.first_success = metrics.get("rollout/success")
-        full = len(self.recent) == self.recent.maxlen
-        due = [text for name, holds, text in self._checks() if holds and full and name not in self.said]
-        self.said |= {name for name, holds, _ in self._checks() if holds and full}
+        for name, value in metrics.items():
+            self.first.setdefault(name, value)
+        if len(self.recent) < (self.recent.maxlen or 0):
+            return []
+        return self._due([*self._learning(), *self._collapse()])
+
+    def evaluation(self, results: Sequence[SuiteResult]) -> list[str]:
+        """Return new warnings after this evaluation; the first one is what later ones are held against."""
+        if not self.first_results:
+            self.first_results = results
+            return []
+        return self._due([*self._coverage(results), *self._elsewhere(results)])
+
+    def _due(self, checks: Sequence[Check]) -> list[str]:
+        due = [text for name, holds, text in checks if holds and name not in self.said]
+        self.said |= {name for name, holds, _ in checks if holds}
         return due
 
-    def _checks(self) -> list[tuple[str, bool, str]]:
-        n = "1 step" if self.recent.maxlen == 1 else f"{self.recent.maxlen} steps"
-        success = sum(m.get("rollout/success", 0.0) for m in self.recent) / max(1, len(self.recent))
+    @property
+    def _steps(self) -> str:
+        return "1 step" if self.recent.maxlen == 1 else f"{self.recent.maxlen} steps"
+
+    def _learning(self) -> Iterator[Check]:
+        """Yield what there may be too little of to learn from."""
+        n = self._steps
         found = sum(self._sum(f"localize/{outcome}") for outcome in ("exact", "normalised", "fuzzy"))
         found += sum(self._sum(f"localize/{outcome}_ambiguous") for outcome in ("exact", "normalised", "fuzzy"))
         left_out = {why: count for why in ("no_weight", "no_privileged_text") if (count := self._sum(f"sample/{why}"))}
         passed = self._sum("sample/ok") + sum(left_out.values())
         reasons = ", ".join(f"{why.replace('_', ' ')} {count:.0f}" for why, count in left_out.items())
         groups = self._sum("gate/all_wrong") + self._sum("gate/all_right") + self._sum("gate/mixed")
-        return [
-            (
-                "groups",
-                groups > 0 and self._sum("gate/mixed") == 0 and passed == 0,
-                f"no group held both a success and a failure for {n}: nothing can be compared. "
-                "Change the problems' difficulty, or raise group_size.",
-            ),
-            (
-                "quotes",
-                self._sum("localize/missing") > 0 and found == 0,
-                f"no quote was found in any response for {n}. Look at samples/: does the reflector keep the format?",
-            ),
-            (
-                "weights",
-                passed > 0 and self._sum("train/weighted_tokens") == 0,
-                f"no token had a weight for {n} ({reasons or 'the objective wants none'}). "
-                "Check localizer.missing, context and demonstration.",
-            ),
-            (
-                "still",
-                self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
-                f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
-            ),
-            (
-                "collapse",
-                bool(self.first_success) and success < 0.2 * (self.first_success or 0),
-                f"success fell to {100 * success:.0f}% from {100 * (self.first_success or 0):.0f}% at the start: "
-                "the student is collapsing. Lower optimizer.lr or go back to an earlier checkpoint.",
-            ),
-        ]
+        yield (
+            "groups",
+            groups > 0 and self._sum("gate/mixed") == 0 and passed == 0,
+            f"no group held both a success and a failure for {n}: nothing can be compared. "
+            "Change the problems' difficulty, or raise group_size.",
+        )
+        yield (
+            "quotes",
+            self._sum("localize/missing") > 0 and found == 0,
+            f"no quote was found in any response for {n}. Look at samples/: does the reflector keep the format?",
+        )
+        yield (
+            "weights",
+            passed > 0 and self._sum("train/weighted_tokens") == 0,
+            f"no token had a weight for {n} ({reasons or 'the objective wants none'}). "
+            "Check localizer.missing, context and demonstration.",
+        )
+        yield (
+            "still",
+            self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
+            f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
+        )
+
+    def _collapse(self) -> Iterator[Check]:
+        """Yield what a student loses when it collapses; less variety is a good sign where success has risen."""
+        limits = self.settings
+        success, at_first = self._mean("rollout/success") or 0.0, self.first.get("rollout/success", 0.0)
+        worse = success < min(_HIGH, at_first + _GAIN)
+        yield (
+            "collapse",
+            limits.success is not None and success < limits.success * at_first,
+            f"success fell to {100 * success:.0f}% from {100 * at_first:.0f}% at the start: the student is collapsing. {_BACK}",
+        )
+        yield (
+            "entropy",
+            worse and self._fell("rollout/entropy", limits.entropy),
+            f"the rollouts' entropy fell to {self._change('rollout/entropy', '.3g')} nats a token and success has not risen: "
+            f"the student grows sure of wrong answers. {_BACK}",
+        )
+        yield (
+            "variety",
+            worse and self._fell("diversity/wrong_answers", limits.variety),
+            f"different wrong answers fell to {self._change('diversity/wrong_answers', '.2f')} an answer and success has not "
+            f"risen: all rollouts make the same mistake. {_BACK}",
+        )
+        length, long = self._mean("rollout/length") or 0.0, self.first.get("rollout/length", 0.0)
+        factor = limits.length or 1.0
+        yield (
+            "length",
+            limits.length is not None and long > 0 and not long / factor <= length <= long * factor,
+            f"responses have {self._change('rollout/length', '.0f')} tokens: look at samples/ for responses that "
+            "ramble or no longer reason.",
+        )
+        spoken, before = self._mean("leak/reference") or 0.0, self.first.get("leak/reference", 0.0)
+        yield (
+            "leaks",
+            limits.leaks is not None and spoken - before > limits.leaks,
+            f"{100 * spoken:.1f}% of rollouts speak of a reference that only the teacher was given ({100 * before:.1f}% at the "
+            "start): the student imitates its teacher's prompt. Use context=key_idea, or tell the teacher in its template not "
+            "to mention what it was given.",
+        )
+
+    def _coverage(self, results: Sequence[SuiteResult]) -> Iterator[Check]:
+        pairs = list(
+            zip(*(_coverage([r for r in side if r.in_domain]) for side in (self.first_results, results)), strict=False)
+        )
+        for k, before, after in ((k, before, after) for (k, before), (other, after) in pairs if k == other):
+            lost = before.mean - after.mean
+            limit = self.settings.pass_at_k
+            yield (
+                "pass_at_k",
+                limit is not None and lost > limit and after.high < before.low,
+                f"pass@{k} of the trained suites fell to {100 * after.mean:.0f}% from {100 * before.mean:.0f}%: "
+                f"fewer problems can be solved at all. {_BACK}",
+            )
+
+    def _elsewhere(self, results: Sequence[SuiteResult]) -> Iterator[Check]:
+        first, now = ([r for r in side if not r.in_domain and r.scores] for side in (self.first_results, results))
+        if not first or [r.suite for r in first] != [r.suite for r in now] or self.settings.out_of_domain is None:
+            return
+        change = mean_of([one.difference for one in compare(first, now)])
+        yield (
+            "out_of_domain",
+            change.mean < -self.settings.out_of_domain and change.high < 0,
+            f"outside the trained domain mean@k fell by {-100 * change.mean:.1f} points ({100 * change.low:+.1f} .. "
+            f"{100 * change.high:+.1f}): what was learned before is being forgotten. Lower optimizer.lr, or train fewer steps.",
+        )
+
+    def _fell(self, name: str, share: float | None) -> bool:
+        now, before = self._mean(name), self.first.get(name)
+        return share is not None and now is not None and bool(before) and now < share * (before or 0.0)
+
+    def _change(self, name: str, form: str) -> str:
+        return f"{self._mean(name) or 0.0:{form}} (at the start {self.first.get(name, 0.0):{form}})"
+
+    def _mean(self, name: str) -> float | None:
+        found = [metrics[name] for metrics in self.recent if name in metrics]
+        return sum(found) / len(found) if found else None
 
     def _sum(self, name: str) -> float:
         return sum(metrics.get(name, 0.0) for metrics in self.recent)
+
+
+def _coverage(results: Sequence[SuiteResult]) -> list[tuple[str, Interval]]:
+    """Return the mean pass@k over the suites, for their common k, which is their samples a problem."""
+    ks = {str(result.samples) for result in results}
+    k = ks.pop() if len(ks) == 1 else ""
+    found = [result.pass_at[k] for result in results if k in result.pass_at]
+    return [(k, mean_of(found))] if found and len(found) == len(results) else []

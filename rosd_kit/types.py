@@ -81,12 +81,14 @@ class Verdict:
     """A verifier's judgement. `score` is in [0, 1]; `status` is `ok`, `unparsable` or `error`.
 
     `error` means that the verifier itself failed: the rollout is counted and takes no further part, neither right nor wrong.
+    `answer` is the final answer that was read, in a form in which equal answers are equal; None where there is none.
     """
 
     score: float
     success: bool
     feedback: str = ""
     status: str = "ok"
+    answer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,12 +254,13 @@ class SampleScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What happened to one gated rollout, for the samples file, observers and reports."""
+    """What happened to one gated rollout, for the samples file, observers and reports; `sample` is what it is trained as."""
 
     case: Case
     weights: TokenWeights | None
     teacher_views: tuple[TeacherView, ...]
     status: str
+    sample: DistillSample | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

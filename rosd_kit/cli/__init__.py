@@ -12,6 +12,7 @@ import typer
 
 from rosd_kit.cli.doctor import doctor
 from rosd_kit.cli.inspect import components, plugins, schema, show
+from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins import PluginManager
@@ -29,6 +30,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     )
     app.command()(run)
     app.command("eval")(evaluate)
+    app.command()(report)
     app.command()(show)
     app.command()(components)
     app.command()(plugins)

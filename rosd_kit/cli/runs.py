@@ -58,12 +58,17 @@ def evaluate(
     recipe: Annotated[str | None, typer.Option(help="Whose task and settings to use. Default: the run's, or rosd.")] = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure this one too, and tell the paired difference.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything that was measured as JSON.")] = None,
     quiet: Quiet = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a model, and one for a comparison.")] = False,
 ) -> None:
     """Measure a run or a model on every suite.
 
-    Of a run, its newest checkpoint is measured. The recipe says what the suites are and how answers are sampled.
+    Of a run, its newest checkpoint is measured, and where none was kept the model it has exported. The recipe says what the
+    suites are and how answers are sampled.
     """
     from rosd_kit.display import make_display
     from rosd_kit.evaluation.command import execute, is_run
@@ -71,7 +76,8 @@ def evaluate(
     manager = load_plugins(context, plugin)
     what = recipe or (str(Path(subject) / "recipe.yaml") if is_run(Path(subject)) else "rosd")
     resolved = load(manager, what, overrides, profile).recipe
-    execute(resolved, plugins=manager, subject=subject, display=make_display(quiet=quiet, json=json, live=False))
+    display = make_display(quiet=quiet, json=json, live=False)
+    execute(resolved, plugins=manager, subject=subject, display=display, against=against, out=out)
 
 
 def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:

@@ -43,6 +43,9 @@ class Display:
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
         """A model was measured without training it; `step` is how many steps of a run it has had, where that is known."""
 
+    def compared(self, subject: str, against: str, comparisons: Sequence[Comparison]) -> None:
+        """Two models were measured on the same problems; differences are `subject` minus `against`."""
+
     def warning(self, text: str) -> None:
         """Something deserves attention."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rosd_kit.display.base import Display, RunSummary
-from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.evaluation.results import Comparison, SuiteResult
 from rosd_kit.rundir import finite
 
 
@@ -27,6 +27,9 @@ class JsonDisplay(Display):
 
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
         _print("evaluation", model=subject, step=step, results=[r.to_json() for r in results])
+
+    def compared(self, subject: str, against: str, comparisons: Sequence[Comparison]) -> None:
+        _print("comparison", model=subject, against=against, comparisons=[c.to_json() for c in comparisons])
 
     def warning(self, text: str) -> None:
         _print("warning", text=text)

@@ -9,8 +9,18 @@ from rich.console import Console
 from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
-from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, measure_note, oracle_lines, summary_table
-from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.display.text import (
+    comparison_note,
+    comparison_table,
+    duration,
+    evaluation_table,
+    harmless,
+    localisation,
+    measure_note,
+    measures_table,
+    oracle_lines,
+)
+from rosd_kit.evaluation.results import Comparison, SuiteResult
 
 
 class PlainDisplay(Display):
@@ -53,10 +63,15 @@ class PlainDisplay(Display):
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
         self._say(subject if step is None else f"{subject} after {step} {_steps(step)}")
         if results:
-            self.console.print(evaluation_table(results, self.console.width))
-            say(self.console, measure_note(results[0]))
+            self.console.print(measures_table(results, self.console.width))
+            say(self.console, measure_note(results))
         else:
             self.warning("nothing was measured: evaluation.problems is 0")
+
+    def compared(self, subject: str, against: str, comparisons: Sequence[Comparison]) -> None:
+        self._say(f"\n{subject} against {against}")
+        self.console.print(comparison_table(comparisons, self.console.width, against="against", subject="measured"))
+        say(self.console, f"{comparison_note(comparisons)}; * leaves out zero")
 
     def warning(self, text: str) -> None:
         say(self.warned, f"warning: {text}")
@@ -80,8 +95,8 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     say(console, f"\n{summary.name}: {summary.steps} {_steps(summary.steps)} in {duration(summary.seconds)}")
     if summary.comparisons:
         say(console, "")
-        console.print(summary_table(summary, console.width))
-        say(console, f"{measure_note(summary.comparisons[0].after)}; * leaves out zero")
+        console.print(comparison_table(summary.comparisons, console.width))
+        say(console, f"{comparison_note(summary.comparisons)}; * leaves out zero")
     lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]
     lines.append(f"\nthe run lies in {summary.folder}")
     if summary.next_steps:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rosd_kit.display.base import RunSummary
-from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.evaluation.intervals import Interval
+from rosd_kit.evaluation.results import Comparison, SuiteResult, averages, differences
 
+#: Marks an interval that is a bound on what equal scores may have missed.
+WORST = "†"
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -21,8 +24,8 @@ def harmless(text: str) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a share in [0, 1] as a percentage with one decimal."""
-    return f"{100 * value:.1f}"
+    """Return a share in [0, 1] as a percentage with one decimal; `-` where it is not known."""
+    return "-" if isnan(value) else f"{100 * value:.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -61,29 +64,54 @@ def oracle_lines(totals: Mapping[str, float]) -> list[str]:
 
 
 def evaluation_table(results: Sequence[SuiteResult], width: int) -> RenderableType:
-    """Return one evaluation: each suite's mean with its 95 % interval."""
-    rows = [(_suite(r), percent(r.mean), f"{percent(r.low)} .. {percent(r.high)}") for r in results]
+    """Return one evaluation: each suite's mean@k with its 95 % interval."""
+    rows = [(_suite(r.suite, r.in_domain), percent(r.mean), _ends(r.interval)) for r in results]
     return _fitted(("suite", "mean %", "95 % interval"), rows, width)
 
 
-def measure_note(result: SuiteResult) -> str:
-    """Return what the numbers of a table are; `result` stands for all suites, which share their settings."""
-    return f"mean@{result.samples} over {result.problems} problems a suite, with 95 % intervals"
-
-
-def summary_table(summary: RunSummary, width: int) -> RenderableType:
-    """Return each suite before and after, with intervals; `*` marks a difference whose interval leaves out zero."""
+def measures_table(results: Sequence[SuiteResult], width: int) -> RenderableType:
+    """Return all that was measured: a row a suite, and the means over suites."""
+    k = results[0].samples
+    titles = ("suite", f"mean@{k} %", "95 % interval", f"pass@{k}", f"maj@{k}", "format", "tokens")
     rows = [
-        (
-            _suite(c.after),
-            _measured(c.before),
-            _measured(c.after),
-            f"{100 * c.difference.mean:+.1f} ({100 * c.difference.low:+.1f} .. {100 * c.difference.high:+.1f})"
-            + (" *" if c.excludes_zero else "  "),
-        )
-        for c in summary.comparisons
+        (_suite(r.suite, r.in_domain), percent(r.mean), _ends(r.interval), *_others(r.pass_at.get(str(k)), r.majority),
+         percent(r.format_rate), f"{r.mean_tokens:.1f}")
+        for r in results
+    ]  # fmt: skip
+    passes, votes = (averages([(r.in_domain, one) for r, one in zip(results, side, strict=True) if one is not None])
+                     for side in ([r.pass_at.get(str(k)) for r in results], [r.majority for r in results]))  # fmt: skip
+    for name, mean in averages([(r.in_domain, r.interval) for r in results]).items():
+        rows.append((name, percent(mean.mean), _ends(mean), *_others(passes.get(name), votes.get(name)), "", ""))
+    return _fitted(titles, rows, width)
+
+
+def measure_note(results: Sequence[SuiteResult]) -> str:
+    """Return what the numbers of a table are, and what is to be known of them."""
+    first, errors = results[0], sum(result.errors for result in results)
+    note = f"mean@{first.samples} over {first.problems} problems a suite, with 95 % intervals"
+    if any(result.interval.worst_case for result in results):
+        note += f"; {WORST} all scores are equal: the interval is a worst-case bound"
+    if errors:
+        note += f"; the verifier failed on {errors} samples, which count as neither right nor wrong"
+    return note
+
+
+def comparison_note(comparisons: Sequence[Comparison]) -> str:
+    """Return what the numbers of a comparison are."""
+    note = measure_note([side for c in comparisons for side in (c.after, c.before)])
+    bounded = WORST not in note and any(c.difference.worst_case for c in comparisons)
+    return f"{note}; {WORST} all differences are equal: the interval is a worst-case bound" if bounded else note
+
+
+def comparison_table(
+    comparisons: Sequence[Comparison], width: int, *, against: str = "before", subject: str = "after"
+) -> RenderableType:
+    """Return each suite on both sides and the means over suites; `*` marks a difference whose interval leaves out zero."""
+    rows = [
+        (_suite(one.name, one.in_domain), _measured(one.before), _measured(one.after), _change(one.change))
+        for one in differences(comparisons)
     ]
-    return _fitted(("suite", "before %", "after %", "difference"), rows, width)
+    return _fitted(("suite", f"{against} %", f"{subject} %", "difference"), rows, width)
 
 
 def _fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
@@ -92,7 +120,7 @@ def _fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     if sum(sizes) + 2 * (len(sizes) - 1) > width:
         lines = []
         for name, *values in rows:
-            lines += [name, *(f"  {title} {value}" for title, value in zip(titles[1:], values, strict=True))]
+            lines += [name, *(f"  {title} {value}" for title, value in zip(titles[1:], values, strict=True) if value)]
         return Text("\n".join(line.rstrip() for line in lines), overflow="fold")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for index, title in enumerate(titles):
@@ -102,9 +130,22 @@ def _fitted(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     return table
 
 
-def _measured(result: SuiteResult) -> str:
-    return f"{percent(result.mean)} ({percent(result.low)} .. {percent(result.high)})"
+def _others(*intervals: Interval | None) -> Iterator[str]:
+    return ("-" if one is None else percent(one.mean) for one in intervals)
 
 
-def _suite(result: SuiteResult) -> str:
-    return harmless(result.suite) + (" (trained)" if result.in_domain else "")
+def _ends(interval: Interval) -> str:
+    return f"{percent(interval.low)} .. {percent(interval.high)}" + (f" {WORST}" if interval.worst_case else "")
+
+
+def _measured(interval: Interval) -> str:
+    return f"{percent(interval.mean)} ({_ends(interval)})"
+
+
+def _change(change: Interval) -> str:
+    ends = f"{100 * change.low:+.1f} .. {100 * change.high:+.1f}" + (f" {WORST}" if change.worst_case else "")
+    return f"{100 * change.mean:+.1f} ({ends})" + (" *" if change.excludes(0.0) else "  ")
+
+
+def _suite(name: str, trained: bool) -> str:
+    return harmless(name) + (" (trained)" if trained else "")

@@ -27,7 +27,7 @@ class MeanAtK(evaluate.Metric):
     def _compute(
         self, *, predictions: list[float], references: list[str], seed: int = 0, resamples: int = RESAMPLES
     ) -> dict[str, Any]:
-        """Return `mean_at_k`, `low`, `high` and the number of `problems`."""
+        """Return `mean_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
         scores = cluster_means(predictions, references)
         interval = bootstrap_mean(list(scores.values()), seed=seed, resamples=resamples)
-        return {"mean_at_k": interval.mean, "low": interval.low, "high": interval.high, "problems": len(scores)}
+        return interval.as_metric("mean_at_k", len(scores))

@@ -6,7 +6,14 @@ import importlib
 import tempfile
 from typing import Any
 
-METRICS = {"mean_at_k": "MeanAtK", "format_rate": "FormatRate", "mean_tokens": "MeanTokens"}
+METRICS = {
+    "mean_at_k": "MeanAtK",
+    "pass_at_k": "PassAtK",
+    "majority_at_k": "MajorityAtK",
+    "format_rate": "FormatRate",
+    "mean_tokens": "MeanTokens",
+    "distinct_bigrams": "DistinctBigrams",
+}
 """Metric name, which is also its module's name in this folder, to class name."""
 
 

@@ -5,18 +5,25 @@ Knows the task, verifier and engine contracts; knows no metric's formula and not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
 from rosd_kit.errors import RunError
+from rosd_kit.evaluation.intervals import Interval, clustered
 from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import EvaluationSettings
+from rosd_kit.text.leaks import leaks
 from rosd_kit.train.ranks import Ranks
-from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampling
+from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampling, Verdict
+from rosd_kit.vitals import sampled_entropy
 
 __all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites"]
+
+_UNKNOWN = {"mean_at_k": nan, "low": nan, "high": nan}
 
 
 def evaluate_suites(
@@ -29,7 +36,7 @@ def evaluate_suites(
     max_new_tokens: int,
     ranks: Ranks | None = None,
 ) -> tuple[SuiteResult, ...]:
-    """Return mean@k, format rate and length of every suite, in the task's order; nothing when `problems` is 0.
+    """Return the measures of every suite, in the task's order; nothing when `problems` is 0.
 
     Problems and seeds depend on the settings alone, so two calls are paired sample by sample. All suites go to the
     engine in one call. A response that the engine refuses (`overlong`) counts as wrong, with no tokens. Raises
@@ -91,26 +98,59 @@ def _measure(
     verifier: Verifier,
     settings: EvaluationSettings,
 ) -> SuiteResult:
-    """Judge one suite's completions and hand the verdicts to the metrics."""
-    ids = [problem.id for problem, _ in answers]
+    """Judge one suite's completions and hand the verdicts to the metrics.
+
+    What the verifier failed to judge counts as neither right nor wrong, and is told apart.
+    """
     verdicts = [verifier.verify(problem, completion.text) for problem, completion in answers]
-    right = [float(verdict.success) for verdict in verdicts]
-    accuracy = compute("mean_at_k", predictions=right, references=ids, seed=settings.seed)
-    scores = dict.fromkeys(ids, 0.0)
-    for id, value in zip(ids, right, strict=True):
-        scores[id] += value / settings.samples
+    judged = [(p.id, v) for (p, _), v in zip(answers, verdicts, strict=True) if v.status != "error"]
+    ids, right = [id for id, _ in judged], [float(verdict.success) for _, verdict in judged]
+    completions = [completion for _, completion in answers]
+    accuracy = compute("mean_at_k", predictions=right, references=ids, seed=settings.seed) if judged else _UNKNOWN
     return SuiteResult(
         suite=suite,
         in_domain=in_domain,
         mean=accuracy["mean_at_k"],
         low=accuracy["low"],
         high=accuracy["high"],
-        problems=len(scores),
+        problems=len({problem.id for problem, _ in answers}),
         samples=settings.samples,
-        format_rate=compute("format_rate", predictions=[v.status for v in verdicts])["format_rate"],
-        mean_tokens=compute("mean_tokens", predictions=[len(c.token_ids) for _, c in answers])["mean_tokens"],
-        scores=scores,
+        format_rate=compute("format_rate", predictions=[v.status for _, v in judged])["format_rate"] if judged else nan,
+        mean_tokens=compute("mean_tokens", predictions=[len(c.token_ids) for c in completions])["mean_tokens"],
+        scores={id: sum(own) / len(own) for id, own in clustered(right, ids).items()},
+        failed=dict(Counter(p.id for (p, _), v in zip(answers, verdicts, strict=True) if v.status == "error")),
+        pass_at=_passes(right, ids, settings),
+        majority=_majority(judged, settings),
+        bigrams=compute(
+            "distinct_bigrams", predictions=[list(c.token_ids) for c in completions], references=[p.id for p, _ in answers]
+        )["distinct_bigrams"],
+        entropy=sampled_entropy(completions),
+        leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
     )
+
+
+def _passes(right: Sequence[float], ids: Sequence[str], settings: EvaluationSettings) -> dict[str, Interval]:
+    """Return pass@j for j = 1, 2, 4, ... and k, of the problems with j judged samples."""
+    most = max(Counter(ids).values(), default=0)
+    sizes = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), settings.samples} - {0})
+    return {
+        str(k): _interval(compute("pass_at_k", predictions=right, references=ids, k=k, seed=settings.seed), "pass_at_k")
+        for k in sizes
+        if k <= most
+    }
+
+
+def _majority(judged: Sequence[tuple[str, Verdict]], settings: EvaluationSettings) -> Interval | None:
+    """Return majority@k, or None where a wrong answer was read that the verifier does not name."""
+    if not judged or any(v.status == "ok" and not v.success and v.answer is None for _, v in judged):
+        return None
+    votes = [{"answer": verdict.answer or "", "right": float(verdict.success)} for _, verdict in judged]
+    found = compute("majority_at_k", predictions=votes, references=[id for id, _ in judged], seed=settings.seed)
+    return _interval(found, "majority_at_k")
+
+
+def _interval(found: Mapping[str, float], name: str) -> Interval:
+    return Interval(mean=found[name], low=found["low"], high=found["high"], worst_case=bool(found["worst_case"]))
 
 
 def _check(task: Task, suites: Mapping[str, Sequence[Problem]]) -> None:

@@ -19,6 +19,7 @@ from rosd_kit.settings import (
     ParallelSettings,
     SamplesSettings,
     SamplingSettings,
+    WatchSettings,
 )
 
 
@@ -51,6 +52,8 @@ class CoreSettings(Config):
     """What is kept for resuming."""
     samples: SamplesSettings = SamplesSettings()
     """What is written of the rollouts."""
+    watch: WatchSettings = WatchSettings()
+    """When to warn that the student collapses."""
 
 
 class ComponentChoice(Config):

@@ -10,7 +10,7 @@ import pytest
 from rosd_kit.cli import main
 from rosd_kit.plugins import PluginManager
 
-COMMANDS = ("", "run", "eval", "show", "components", "plugins", "schema", "doctor")
+COMMANDS = ("", "run", "eval", "report", "show", "components", "plugins", "schema", "doctor")
 
 
 REGISTRY = PluginManager(selection="builtin").registry

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from rosd_kit.display import RunSummary, make_display
 from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import PlainDisplay
 from rosd_kit.display.text import duration, harmless, localisation, oracle_lines, sparkline
+from rosd_kit.evaluation.intervals import Interval
 from rosd_kit.evaluation.results import SuiteResult, compare
 
 METRICS = {
@@ -125,7 +127,7 @@ def test_the_end_tells_everything_within_the_width(kind, width):
         "quoted the true first error in 75% of 8", "warning: no quote was found", SUMMARY.folder, "try next:", "rosd-kit eval",
     ):  # fmt: skip
         assert squeezed(fact) in read, fact
-    assert text.count("*") == 2
+    assert text.count("*") == 3  # the trained suite, all suites, and what the mark means
 
 
 def test_a_wide_terminal_gets_one_line_a_suite():
@@ -224,6 +226,21 @@ def test_text_from_data_cannot_drive_the_terminal(text):
     PlainDisplay(console).warning(text)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", told(console))
     assert len(harmless(text)) == len(text)
+
+
+def test_all_measures_fit_a_terminal_and_doubts_are_told():
+    half = Interval(mean=0.5, low=0.25, high=0.75)
+    whole = [replace(one, pass_at={"4": half}, majority=half, failed={"x": 2}) for one in AFTER]
+    console = terminal(80)
+    PlainDisplay(console).measured("runs/rosd-1", 3, [replace(whole[0], scores={"a": 1.0}), whole[1]])
+    text = told(console)
+    assert_fits(text, 80)
+    [line] = [line for line in text.splitlines() if line.startswith("coins (trained)")]
+    assert line.split()[2:] == ["81.2", "40.6", "..", "90.6", "†", "50.0", "50.0", "100.0", "20.0"]
+    assert re.search(r"^all suites +75\.0", text, re.M)
+    note = squeezed(text)
+    assert squeezed("† all scores are equal: the interval is a worst-case bound") in note
+    assert squeezed("the verifier failed on 4 samples, which count as neither right nor wrong") in note
 
 
 def test_markup_in_names_is_shown_as_it_is():

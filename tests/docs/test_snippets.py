@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "rosd
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 SHELLS = ("console", "bash", "sh")
 EXECUTED = {*SHELLS, "yaml", "python"}
-NOT_OURS = ("pip ", "pytest")
+NOT_OURS = ("pip ", "pytest", "lm-eval ")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -69,8 +69,9 @@ def desk(tmp_path, monkeypatch):
         Path(f"{named(text)[1]}.py").write_text(text)
     for _, text in blocks("yaml"):
         file_of(text).write_text(text)
-    for run in ("base", "polish"):
+    for run in ("base", "polish", "rosd-1"):
         Path("runs", run).mkdir(parents=True)
+        Path("runs", run, "recipe.yaml").write_text("extends: rosd\nevaluation: {problems: 2, samples: 2}\n")
         Path("runs", run, "model").symlink_to(ROOT / "rosd_kit/micro/base")
     return tmp_path
 

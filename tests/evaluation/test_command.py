@@ -85,7 +85,7 @@ def test_a_model_is_measured_by_a_recipe_also_at_an_odd_path(measure, trained, t
     assert code == 0
     assert "".join(lines[: lines.index(next(line for line in lines if line.startswith("suite")))]) == str(odd)
     assert "sums (trained)" in out
-    assert lines[-1] == "mean@2 over 2 problems a suite, with 95 % intervals"
+    assert lines[-1].startswith("mean@2 over 2 problems a suite, with 95 % intervals")
 
 
 def test_quiet_prints_only_the_table(measure):
@@ -105,3 +105,35 @@ def test_what_is_neither_run_nor_model_is_refused_without_asking_the_hub(measure
 def test_no_problems_to_measure_on_is_said(measure):
     code, out, _ = measure("micro", "evaluation.problems=0")
     assert code == 0 and "nothing was measured: evaluation.problems is 0" in out
+
+
+def test_two_models_are_compared_on_the_same_problems_and_written_down(measure, trained, tmp_path):
+    code, out, _ = measure(str(trained), "--against", "micro", "--json", "--out", str(tmp_path / "found.json"))
+    first, second, comparison = map(json.loads, out.splitlines())
+    assert code == 0
+    assert (first["model"], second["model"], comparison["event"]) == (str(trained), "micro", "comparison")
+    for after, before, change in zip(first["results"], second["results"], comparison["comparisons"], strict=True):
+        assert after["scores"].keys() == before["scores"].keys()
+        assert change["difference"]["mean"] == pytest.approx(after["mean"] - before["mean"])
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert (written["model"], written["step"], written["results"]) == (str(trained), 2, first["results"])
+    assert (written["against"]["model"], written["against"]["results"]) == ("micro", second["results"])
+    assert written["comparisons"] == comparison["comparisons"]
+
+
+def test_a_comparison_is_told_as_a_table(measure):
+    _, out, _ = measure("micro", "--against", "micro", *SMALL)
+    assert "micro against micro" in out
+    assert "all suites" in out and "+0.0 (" in out and " *\n" not in out
+    assert "worst-case bound" in out.splitlines()[-1]
+
+
+def test_a_name_that_is_nothing_is_told_in_our_words(measure, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, _, errors = measure("runs-rosd-1", *SMALL)
+    assert code == 2 and errors.startswith("error: eval: 'runs-rosd-1' is no folder here, and the hub gives no such model: ")
+
+
+def test_a_file_that_cannot_be_written_is_told(measure, tmp_path):
+    code, _, errors = measure("micro", *SMALL, "--out", str(tmp_path / "no/such/file.json"))
+    assert code == 2 and "eval --out" in errors and "Choose another file" in errors

@@ -57,7 +57,7 @@ def test_equal_scores_are_not_certain_but_as_sure_as_their_number():
 
 
 def test_equal_scores_have_no_width_where_the_bounds_leave_no_room():
-    assert bootstrap_mean([0.5] * 9, bounds=(0.5, 0.5)) == Interval(mean=0.5, low=0.5, high=0.5)
+    assert bootstrap_mean([0.5] * 9, bounds=(0.5, 0.5)) == Interval(mean=0.5, low=0.5, high=0.5, worst_case=True)
 
 
 @pytest.mark.parametrize("scores", [[], [0.5, float("nan")], [float("inf")]])

@@ -14,6 +14,7 @@ from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.evaluation.suites import evaluate_suites
 from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
+from rosd_kit.rundir import finite
 from rosd_kit.settings import EvaluationSettings, ModelSettings
 from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, Problem, Verdict
@@ -148,7 +149,72 @@ def test_metrics_are_known_cases_and_need_no_network(monkeypatch):
         raise AssertionError("a metric went to the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert set(METRICS) == {"mean_at_k", "format_rate", "mean_tokens"}
+    assert set(METRICS) == {"mean_at_k", "pass_at_k", "majority_at_k", "format_rate", "mean_tokens", "distinct_bigrams"}
     assert compute("mean_at_k", predictions=[1, 0, 1, 1], references=["a", "a", "b", "b"])["mean_at_k"] == 0.75
     assert compute("format_rate", predictions=["ok", "unreadable", "ok", "ok"]) == {"format_rate": 0.75}
     assert compute("mean_tokens", predictions=[1, 2, 6]) == {"mean_tokens": 3.0}
+
+
+class Failing(Odd):
+    """Fails on every response of some problems, and on the first of others."""
+
+    def __init__(self, always: str = "", once: str = "") -> None:
+        self.always, self.once, self.seen = always, once, set()
+
+    def verify(self, problem, response):
+        first = problem.id not in self.seen
+        self.seen.add(problem.id)
+        if problem.id == self.always or (problem.id == self.once and first):
+            return Verdict(score=0.0, success=False, status="error")
+        return super().verify(problem, response)
+
+
+def failing(verifier, *ids):
+    return evaluate_suites(
+        task=fixed_task(one=list(ids)), engine=Counting(), verifier=verifier,
+        prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=SMALL, max_new_tokens=9,
+    )  # fmt: skip
+
+
+def test_what_the_verifier_failed_on_is_neither_right_nor_wrong():
+    [whole], [found] = failing(Odd(), "a", "b", "c"), failing(Failing(always="b", once="c"), "a", "b", "c")
+    assert (found.problems, found.errors, found.failed) == (3, 3, {"b": 2, "c": 1})
+    assert found.scores.keys() == {"a", "c"} and found.scores["a"] == whole.scores["a"]
+    assert found.scores["c"] in (0.0, 1.0)
+    assert found.mean == pytest.approx(sum(found.scores.values()) / 2)
+    assert found.format_rate == 1.0
+    [comparison] = compare([whole], [found])
+    assert comparison.difference.mean == pytest.approx(
+        sum(found.scores[id] - whole.scores[id] for id in found.scores) / len(found.scores)
+    )
+    assert SuiteResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_suite_that_was_never_judged_is_not_known_and_not_compared():
+    [found] = failing(Failing(always="a"), "a")
+    assert found.mean != found.mean and found.scores == {} and found.errors == 2
+    again = SuiteResult.from_json(json.loads(json.dumps(finite(found.to_json()))))
+    assert again.mean != again.mean and again.failed == {"a": 2}
+    with pytest.raises(RunError, match="the verifier judged no problem of suite 'one'"):
+        compare([found], [found])
+
+
+def test_the_embedded_model_has_all_measures(micro):
+    for result in micro(EvaluationSettings(problems=4, samples=4)):
+        assert list(result.pass_at) == ["1", "2", "4"]
+        assert result.pass_at["1"].mean == pytest.approx(result.mean)
+        assert result.mean <= result.pass_at["2"].mean <= result.pass_at["4"].mean
+        assert result.pass_at["4"].mean == sum(score > 0 for score in result.scores.values()) / 4
+        assert result.majority is not None and result.majority.mean <= result.pass_at["4"].mean
+        assert 0 < result.bigrams <= 1 and result.entropy >= 0 and result.leaks == 0.0
+        assert SuiteResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_no_majority_is_told_where_the_verifier_does_not_say_what_was_answered():
+    assert measure(fixed_task(one=["a", "b", "c"]), Counting())[0].majority is None
+
+
+def test_evaluations_of_an_earlier_version_are_read():
+    old = {"suite": "s", "in_domain": True, "mean": 0.5, "low": 0.1, "high": 0.9, "problems": 1, "samples": 2}
+    found = SuiteResult.from_json({**old, "format_rate": 1.0, "mean_tokens": 3.0, "scores": {"a": 0.5}, "later": 1})
+    assert (found.pass_at, found.majority, found.errors, found.entropy) == ({}, None, 0, None)

@@ -120,6 +120,22 @@ def test_samples_tell_a_rollout_from_prompt_to_weights(heard):
             assert not record["success"]
 
 
+def test_what_the_loss_saw_of_each_token_adds_up_to_the_loss(heard):
+    _, folder = heard
+    for line in folder.lines("metrics.jsonl"):
+        records = folder.lines(f"samples/step-{line['step']:06d}.jsonl")
+        tokens = [pair for r in records if r["divergence"] for pair in zip(r["weights"], r["divergence"], strict=True)]
+        assert sum(w > 0 for w, _ in tokens) == line["train/weighted_tokens"]
+        assert sum(w * d for w, d in tokens) / sum(w for w, _ in tokens) == pytest.approx(line["train/loss"], rel=1e-3)
+        gains = [
+            t - s
+            for r in records if r["divergence"]
+            for w, t, s in zip(r["weights"], r["teacher_logprobs"], r["student_logprobs"], strict=True) if w
+        ]  # fmt: skip
+        assert sum(gains) / len(gains) == pytest.approx(line["train/teacher_gain"], rel=1e-2, abs=1e-4)
+        assert all(r["student_prompt"] and r["suite"] == "sums" for r in records)
+
+
 def test_counts_are_summed_and_what_is_no_number_is_left_out():
     records = [{"step": 1, "oracle/missed": 2.0}, {"step": 2, "oracle/missed": 1.0, "oracle/quote_asked": None, "loss": 3.0}]
     assert oracle_totals(records) == {"oracle/missed": 3.0}

@@ -49,9 +49,8 @@ class Exact(Verifier):
         if not said:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
         success = said == right
-        return Verdict(
-            score=float(success), success=success, feedback=f"The answer {said!r} is {'right' if success else 'wrong'}."
-        )
+        feedback = f"The answer {said!r} is {'right' if success else 'wrong'}."
+        return Verdict(score=float(success), success=success, feedback=feedback, answer=said)
 
     def answer_of(self, text: str) -> str:
         """Return the final answer in its plain form, or an empty string."""

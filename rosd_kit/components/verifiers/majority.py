@@ -34,4 +34,4 @@ class Majority(Exact):
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
         success = answer == elected
         told = "" if success else f"The answer {answer!r} is not the one that most attempts gave."
-        return Verdict(score=float(success), success=success, feedback=told)
+        return Verdict(score=float(success), success=success, feedback=told, answer=answer)

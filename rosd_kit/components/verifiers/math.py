@@ -74,7 +74,8 @@ def compare(asked: dict[str, str]) -> dict[str, Any]:
     if not right:
         raise ValueError(f"the data set's answer {asked['right'][:80]!r} is no mathematical expression")
     said = parse(asked["said"], parsing_timeout=None)
-    return {"read": bool(said), "right": bool(said) and bool(verify(right, said, timeout_seconds=None))}
+    right_too = bool(said) and bool(verify(right, said, timeout_seconds=None))
+    return {"read": bool(said), "right": right_too, "said": str(said[0])[:_TAIL] if said else None}
 
 
 def _verdict(outcome: Outcome, told: str) -> Verdict:
@@ -85,4 +86,5 @@ def _verdict(outcome: Outcome, told: str) -> Verdict:
             score=0.0, success=False, status="unparsable", feedback="No final answer was found; put it into \\boxed{}."
         )
     right = outcome.value["right"]
-    return Verdict(score=float(right), success=right, feedback="" if right else f"The final answer is wrong.{told}")
+    feedback = "" if right else f"The final answer is wrong.{told}"
+    return Verdict(score=float(right), success=right, feedback=feedback, answer=outcome.value["said"])

@@ -46,7 +46,7 @@ class MultipleChoice(Verifier):
         feedback = f"The answer {said} is {'right' if success else 'wrong'}."
         if self.config.reveal and not success:
             feedback += f" The right answer is {right}."
-        return Verdict(score=float(success), success=success, feedback=feedback)
+        return Verdict(score=float(success), success=success, feedback=feedback, answer=said)
 
     def _letter(self, text: str) -> str | None:
         """Return the option that was chosen, or None when there is none or more than one."""

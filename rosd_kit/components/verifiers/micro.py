@@ -18,4 +18,5 @@ class MicroVerifier(Verifier):
         if answer is None:
             return Verdict(score=0.0, success=False, feedback="no Answer", status="unparsable")
         right = answer == problem.answer
-        return Verdict(score=float(right), success=right, feedback=f"Answer {answer} is {'Right' if right else 'Wrong'}")
+        feedback = f"Answer {answer} is {'Right' if right else 'Wrong'}"
+        return Verdict(score=float(right), success=right, feedback=feedback, answer=answer)

@@ -37,4 +37,4 @@ class GymVerifier(Verifier):
             return Verdict(score=0.0, success=False, status="unparsable", feedback="The answer could not be read.")
         success = score >= self.config.threshold
         feedback = "" if success else f"The answer {said[:80]!r} is wrong."
-        return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback)
+        return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=said.strip())

@@ -48,7 +48,7 @@ class ToolUse(Verifier):
         feedback = "" if success else _difference(calls, expected)
         if self.config.reveal and not success:
             feedback += f" The right actions are {problem.answer}"
-        return Verdict(score=float(success), success=success, feedback=feedback)
+        return Verdict(score=float(success), success=success, feedback=feedback, answer=json.dumps(sorted(calls.elements())))
 
 
 def expected_calls(answer: str) -> Counter[Call]:

@@ -1,0 +1,30 @@
+"""The metric distinct-2: how varied the samples of a problem are.
+
+A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+"""
+
+from __future__ import annotations
+
+import evaluate
+from datasets import Features, Sequence, Value
+
+from rosd_kit.evaluation.formulas import distinct_bigrams
+from rosd_kit.evaluation.intervals import clustered
+
+
+class DistinctBigrams(evaluate.Metric):
+    """Mean over problems of the share of different token pairs among all of its samples (arXiv 1510.03055), in [0, 1]."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=str(DistinctBigrams.__doc__),
+            citation="",
+            inputs_description="predictions: the token ids of each sample. references: the id of the sample's problem.",
+            features=Features({"predictions": Sequence(Value("int64")), "references": Value("string")}),
+        )
+
+    def _compute(self, *, predictions: list[list[int]], references: list[str]) -> dict[str, float]:
+        """Return `distinct_bigrams`; 0 where no sample has two tokens."""
+        found = [distinct_bigrams(own) for own in clustered(predictions, references).values()]
+        shares = [share for share in found if share is not None]
+        return {"distinct_bigrams": sum(shares) / len(shares) if shares else 0.0}

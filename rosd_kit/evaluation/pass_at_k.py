@@ -1,0 +1,40 @@
+"""The metric pass@k: how often at least one of k samples is right, with an interval over problems.
+
+A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import evaluate
+from datasets import Features, Value
+
+from rosd_kit.evaluation.formulas import pass_at_k
+from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, clustered
+
+
+class PassAtK(evaluate.Metric):
+    """Mean over problems of the unbiased estimate of pass@k (arXiv 2107.03374, equation 1), with a 95 % interval."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=str(PassAtK.__doc__),
+            citation="",
+            inputs_description="predictions: 1 for a right sample, else 0. references: the id of the sample's problem.",
+            features=Features({"predictions": Value("float64"), "references": Value("string")}),
+        )
+
+    def _compute(
+        self, *, predictions: list[float], references: list[str], k: int = 1, seed: int = 0, resamples: int = RESAMPLES
+    ) -> dict[str, Any]:
+        """Return `pass_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`.
+
+        Problems with fewer than `k` samples are left out.
+        """
+        samples = [own for own in clustered(predictions, references).values() if len(own) >= k]
+        if not samples:
+            raise ValueError(f"no problem has {k} samples")
+        shares = [pass_at_k(len(own), sum(value > 0.5 for value in own), k) for own in samples]
+        interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
+        return interval.as_metric("pass_at_k", len(shares))

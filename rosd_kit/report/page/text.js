@@ -1,0 +1,85 @@
+"use strict";
+/* Elements and numbers. Text from a run only ever becomes a text node: nothing here parses markup. */
+
+const byId = (id) => document.getElementById(id);
+
+/** Return a new element: attributes by name (`class`, `aria-...`, `onclick` as a function), children as nodes or text. */
+function el(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  fill(made, attributes, children);
+  return made;
+}
+
+function svg(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  fill(made, attributes, children);
+  return made;
+}
+
+function fill(made, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+}
+
+/** Put these children in the place of an element's own; lists are put in one by one, what is missing is left out. */
+function put(parent, ...children) {
+  parent.replaceChildren();
+  fill(parent, {}, children);
+}
+
+const percent = (share, digits = 1) => (share === null || Number.isNaN(share) ? "–" : (100 * share).toFixed(digits));
+const signed = (share) => (share >= 0 ? "+" : "−") + Math.abs(100 * share).toFixed(1);
+
+/** Return a number as short as it can be read: 3 significant digits. */
+function short(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e6 || size < 1e-3) return value.toExponential(1).replace("e+", "e");
+  return String(Number(size >= 1000 ? value.toFixed(0) : value.toPrecision(3)));
+}
+
+const grouped = (count) => count.toLocaleString("en-US");
+
+/** Cut two texts into [kind, text] pieces, `same`, `removed` or `added`, word by word: [of the first, of the second]. */
+function differences(one, other) {
+  const a = one.split(/(\s+)/).filter(Boolean), b = other.split(/(\s+)/).filter(Boolean);
+  let head = 0, tail = 0;
+  while (head < a.length && head < b.length && a[head] === b[head]) head++;
+  while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
+  const middle = common(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
+  const wrap = (words, kept, kind) => joined([
+    ...words.slice(0, head).map((word) => ["same", word]),
+    ...words.slice(head, words.length - tail).map((word, i) => [kept.has(i) ? "same" : kind, word]),
+    ...words.slice(words.length - tail).map((word) => ["same", word]),
+  ]);
+  return [wrap(a, middle[0], "removed"), wrap(b, middle[1], "added")];
+}
+
+/** Return the places of a longest common subsequence in both lists; none where the lists are too long to compare. */
+function common(a, b) {
+  const kept = [new Set(), new Set()];
+  if (!a.length || !b.length || a.length * b.length > 2e6) return kept;
+  const width = b.length + 1, best = new Uint32Array((a.length + 1) * width);
+  for (let i = a.length - 1; i >= 0; i--)
+    for (let j = b.length - 1; j >= 0; j--)
+      best[i * width + j] = a[i] === b[j] ? best[(i + 1) * width + j + 1] + 1 : Math.max(best[(i + 1) * width + j], best[i * width + j + 1]);
+  for (let i = 0, j = 0; i < a.length && j < b.length; ) {
+    if (a[i] === b[j]) { kept[0].add(i++); kept[1].add(j++); }
+    else if (best[(i + 1) * width + j] >= best[i * width + j + 1]) i++;
+    else j++;
+  }
+  return kept;
+}
+
+function joined(pieces) {
+  const runs = [];
+  for (const [kind, text] of pieces) {
+    if (runs.length && runs[runs.length - 1][0] === kind) runs[runs.length - 1][1] += text;
+    else runs.push([kind, text]);
+  }
+  return runs;
+}

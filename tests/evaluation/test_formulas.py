@@ -1,0 +1,120 @@
+"""pass@k, majority@k, distinct-2 and means over suites: known cases, and laws."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rosd_kit.evaluation
+from rosd_kit.evaluation.formulas import distinct_bigrams, majority_share, pass_at_k
+from rosd_kit.evaluation.intervals import Interval, bootstrap_mean, mean_of
+from rosd_kit.evaluation.metrics import METRICS, compute
+from rosd_kit.evaluation.results import averages
+
+FOLDER = Path(rosd_kit.evaluation.__file__).parent
+
+
+@given(st.integers(1, 9), st.data())
+@settings(deadline=None)
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples, data):
+    """Equation 1 of arXiv 2107.03374 is the share of all k-subsets of the samples that hold a right one."""
+    right, k = data.draw(st.integers(0, samples)), data.draw(st.integers(1, samples))
+    draws = list(combinations([True] * right + [False] * (samples - right), k))
+    assert pass_at_k(samples, right, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+def test_pass_at_k_of_many_samples_is_finite():
+    assert pass_at_k(10_000, 1, 5_000) == pytest.approx(0.5)
+    assert pass_at_k(10_000, 5_001, 5_000) == 1.0
+
+
+@pytest.mark.parametrize(("samples", "right", "k"), [(4, 1, 5), (4, 5, 1), (4, 1, 0), (4, -1, 1)])
+def test_what_cannot_be_told_is_refused(samples, right, k):
+    with pytest.raises(ValueError, match="cannot be told"):
+        pass_at_k(samples, right, k)
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "share"),
+    [
+        (["4", "4", "5"], [True, True, False], 1.0),
+        (["4", "5", "5"], [True, False, False], 0.0),
+        (["4", "5"], [True, False], 0.5),
+        (["1/2", "0.5", "3", "3"], [True, True, False, False], 0.5),
+        (["1/2", "0.5", "3"], [True, True, False], 1.0),
+        ([None, "", "4"], [False, False, True], 1.0),
+        ([None, None], [False, False], 0.0),
+        ([None, "3"], [True, False], 0.5),
+    ],
+)
+def test_the_majority_shares_ties_and_takes_right_answers_for_one(answers, right, share):
+    assert majority_share(answers, right) == share
+
+
+def test_distinct_bigrams_count_pairs_over_all_samples():
+    assert distinct_bigrams([[1, 2, 3], [1, 2, 4]]) == 3 / 4
+    assert distinct_bigrams([[7, 7, 7, 7]]) == 1 / 3
+    assert distinct_bigrams([[1], []]) is None
+
+
+INPUTS = {
+    "mean_at_k": ({"predictions": [1, 0, 1, 1], "references": ["a", "a", "b", "b"]}, 0.75),
+    "pass_at_k": ({"predictions": [1, 0, 0, 0], "references": ["a", "a", "b", "b"], "k": 1}, 0.25),
+    "majority_at_k": (
+        {"predictions": [{"answer": "3", "right": 0.0}, {"answer": "4", "right": 1.0}], "references": ["a", "a"]},
+        0.5,
+    ),
+    "format_rate": ({"predictions": ["ok", "unparsable"]}, 0.5),
+    "mean_tokens": ({"predictions": [1, 2, 6]}, 3.0),
+    "distinct_bigrams": ({"predictions": [[1, 2, 3], [1, 2, 4]], "references": ["a", "a"]}, 0.75),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_loads_from_disk_and_says_the_same(name, monkeypatch, tmp_path):
+    """Offline, as anybody would: `evaluate.load` of the module's path."""
+    monkeypatch.setenv("HF_EVALUATE_OFFLINE", "1")
+    inputs, expected = INPUTS[name]
+    loaded = evaluate.load(str(FOLDER / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True)
+    found = loaded.compute(**inputs)
+    assert found[name] == pytest.approx(expected)
+    assert found == compute(name, **inputs)
+
+
+def test_problems_with_too_few_samples_are_left_out_of_pass_at_k():
+    found = compute("pass_at_k", predictions=[1, 0, 1], references=["a", "a", "b"], k=2)
+    assert (found["pass_at_k"], found["problems"]) == (1.0, 1)
+    with pytest.raises(ValueError, match="no problem has 3 samples"):
+        compute("pass_at_k", predictions=[1, 0], references=["a", "a"], k=3)
+
+
+def test_the_mean_of_suites_is_as_sure_as_all_of_them_together():
+    """Two suites of 200 problems each: the interval is that of a stratified bootstrap of both."""
+    rng = np.random.default_rng(3)
+    one, other = rng.binomial(1, 0.3, 200).astype(float), rng.binomial(1, 0.8, 200).astype(float)
+    found = mean_of([bootstrap_mean(one.tolist()), bootstrap_mean(other.tolist())])
+    draws = [(rng.choice(one, 200).mean() + rng.choice(other, 200).mean()) / 2 for _ in range(4000)]
+    assert found.mean == pytest.approx((one.mean() + other.mean()) / 2)
+    assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.006)
+
+
+def test_the_mean_of_one_is_that_one_and_of_none_is_refused():
+    one = Interval(mean=0.5, low=0.2, high=0.6)
+    assert mean_of([one]) == Interval(mean=0.5, low=pytest.approx(0.2), high=pytest.approx(0.6))
+    assert mean_of([one, Interval(mean=1.0, low=0.9, high=1.0, worst_case=True)]).worst_case
+    with pytest.raises(ValueError, match="at least one"):
+        mean_of([])
+
+
+def test_averages_are_told_where_they_say_something_new():
+    half = Interval(mean=0.5, low=0.4, high=0.6)
+    assert averages([(True, half)]) == averages([]) == {}
+    assert list(averages([(True, half), (False, half)])) == ["all suites"]
+    assert list(averages([(True, half), (False, half), (False, half)])) == ["other suites", "all suites"]
+    assert list(averages([(False, half), (False, half)])) == ["all suites"]

@@ -1,0 +1,217 @@
+"""The report in a real browser: what is seen, what keys do, and that no rollout can do anything."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rosd_kit.report.page import write_report
+from tests.report.writing import WORDS, record
+
+EVIL = (
+    "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=2'><b>bold</b> \u2028 & \ud800 😀 26 + 5 = 33"
+)
+
+
+@pytest.fixture(scope="module")
+def report(new_run):
+    """Two steps of eight rollouts: a missing quote, a fuzzy one, a missed error, one right, one that is hostile, one leak."""
+    run = new_run("<b>name")
+    run.evaluation(0, 0.4, 0.5)
+    odd = [
+        record(1, 0),
+        record(1, 1, localized="missing", quote="nowhere", located_at=None, judged={"start": "missed", "quote": False}),
+        record(1, 2, localized="fuzzy", judged={"start": "missed", "quote": False, "idea": False}, suite="clock"),
+        record(1, 3, success=True, score=1.0, localized="right", judged=None, weights=[1.0] * (len(WORDS) + 1)),
+        record(1, 4, response=EVIL, idea=EVIL, quote="26 + 5 = 33", problem=EVIL, reflection=EVIL, views=[EVIL],
+               messages=[{"role": "user", "content": EVIL}], teacher_prompts=[EVIL], token_spans=[[0, len(EVIL)]],
+               token_ids=[1],
+               weights=[1.0], divergence=[0.5], student_logprobs=[-1.0], teacher_logprobs=[-2.0], located_at=EVIL.index("26")),
+        record(1, 5, response="According to the reference solution , it is 4 .", token_ids=[], token_spans=[], weights=None,
+               divergence=None, student_logprobs=None, teacher_logprobs=None, quote=None, located_at=None, true_error=None),
+        record(1, 6, finish_reason="length"),
+        record(1, 7, status="no_weight", reflection_status="unparsable"),
+    ]  # fmt: skip
+    run.step(1, odd)
+    run.step(2, [record(2, i) for i in range(8)], **{"rollout/success": 0.5})
+    run.evaluation(2, 0.9, 0.2)
+    return write_report(run.folder)
+
+
+@pytest.fixture
+def page(report, look):
+    return look(report)
+
+
+def rollouts(page, place: str = "1/0"):
+    page.evaluate(f"location.hash = '#rollouts/{place}'")
+    page.reload()
+    page.wait_for_selector("#tokens")
+    return page
+
+
+def test_the_file_asks_for_nothing_and_says_nothing_wrong(page, report):
+    rollouts(page)
+    assert {url.split("#")[0] for url in page.asked if not url.startswith("data:")} == {report.as_uri()}
+    assert page.wrong == []
+    text = report.read_text()
+    assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text) == []
+    assert "According to" not in text and "onerror" not in text
+
+
+def test_the_overview_tells_results_and_warnings(page):
+    table = page.inner_text("#results table")
+    assert re.search(r"sums \(trained\)\s+40\.0 20\.0 \.\. 60\.0\s+90\.0 70\.0 \.\. 100\.0\s+\+50\.0", table)
+    assert re.search(r"clock\s.*−30\.0", table)
+    assert page.locator("#results td.up").count() == 1 and page.locator("#results td.down").count() == 1
+    assert "outside the trained domain mean@k fell by 30.0 points" in page.inner_text("#warnings")
+    titles = page.locator("figcaption").all_inner_texts()
+    for title in ("sums", "clock", "Loss", "Success of rollouts", "Response length", "Entropy", "Where the weights begin"):
+        assert any(title in found for found in titles), title
+    said = page.get_by_role("img", name=re.compile("^Success of rollouts")).get_attribute("aria-label")
+    assert "40% at step 1, 50% at step 2" in said
+
+
+def test_a_chart_reads_steps_by_the_arrow_keys(page):
+    picture = page.get_by_role("img", name=re.compile("^Loss"))
+    picture.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("figure", has=picture).locator("output").inner_text() == "step 1 · 0.1"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("figure", has=picture).locator("output").inner_text() == "step 2 · 0.05"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "count"),
+    [("right", 1), ("wrong", 15), ("quote missing", 1), ("quote fuzzy", 1), ("wrong diagnosis", 2), ("error missed", 2),
+     ("reflection failed", 1), ("cut off", 1), ("speaks of a reference", 1), ("not trained on", 1)],
+)  # fmt: skip
+def test_rollouts_are_filtered_by_outcome(page, outcome, count):
+    page.click("#tab-rollouts")
+    page.select_option("#by-outcome", label=f"{outcome} ({count})")
+    assert page.inner_text("#matches") == f"{count} of 16"
+    assert page.locator(".row").count() == count
+
+
+def test_rollouts_are_filtered_by_suite_step_and_text_together(page):
+    page.click("#tab-rollouts")
+    page.select_option("#by-suite", "clock")
+    assert page.inner_text("#matches") == "1 of 16"
+    page.select_option("#by-suite", "")
+    page.fill("#from-step", "2")
+    assert page.inner_text("#matches") == "8 of 16"
+    page.fill("#from-step", "")
+    page.fill("#to-step", "1")
+    page.fill("#by-text", "REFERENCE solution")
+    page.locator("#matches", has_text="1 of 16").wait_for()
+    page.fill("#by-text", "no such words")
+    page.locator("#matches", has_text="0 of 16").wait_for()
+    assert "No rollout is left" in page.inner_text("#detail")
+
+
+def test_a_rollout_shows_quote_weights_divergence_and_prompts(page):
+    rollouts(page)
+    assert page.inner_text("#tokens").startswith(" ".join(WORDS))
+    joined = "[...document.querySelectorAll('#tokens .%s')].map((t) => t.textContent).join('')"
+    assert page.evaluate(joined % "quoted").strip() == "26 + 5 = 33"
+    assert page.evaluate(joined % "true").strip() == "26 + 5 = 33"
+    heat = "[...document.querySelectorAll('#tokens [data-token]')].map((t) => Number(t.style.getPropertyValue('--h')))"
+    assert page.evaluate(heat) == [0.0] * 3 + [1.0] * (len(WORDS) - 2)
+    page.keyboard.press("2")
+    assert page.evaluate(heat) == [0.0] * 3 + [1.0] + [0.0] * (len(WORDS) - 3)
+    page.keyboard.press("3")
+    assert page.evaluate(heat)[3:5] == [1.0, 0.5]  # gaps of -1 and +0.25 nats on a square-root scale
+    assert page.evaluate(joined % "less").strip() == "26"
+    assert page.inner_text(".prompts ins").strip() == "Key idea : 26 + 5 = 31 ."
+    for text in ("sibling 3", "26 + 5 = 31 . 31 - 7 = 24", "right answer", "quote right"):
+        assert text.lower() in page.inner_text("#detail").lower()
+
+
+def test_tokens_are_read_one_by_one(page):
+    rollouts(page)
+    page.focus("#tokens")
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text("#readout") == (
+        'token 4 " 26" · weight 1 · divergence 0.25 · student log p -0.5 · teacher log p -1.5'
+    )
+    page.hover("#tokens [data-token='5']")
+    assert page.inner_text("#readout").startswith('token 6 " 5"')
+
+
+def test_keys_move_through_the_list(page):
+    rollouts(page)
+    page.keyboard.press("j")
+    page.wait_for_url(re.compile("#rollouts/1/1$"))
+    page.keyboard.press("k")
+    page.wait_for_url(re.compile("#rollouts/1/0$"))
+    page.focus("#list")
+    page.keyboard.press("End")
+    page.wait_for_url(re.compile("#rollouts/2/7$"))
+    chosen = page.locator(f"#{page.get_attribute('#list', 'aria-activedescendant')}")
+    assert chosen.get_attribute("aria-selected") == "true" and chosen.get_attribute("aria-posinset") == "16"
+    page.keyboard.press("/")
+    page.keyboard.type("jk2")
+    assert page.input_value("#by-text") == "jk2"
+    page.keyboard.press("Escape")
+    page.keyboard.press("o")
+    assert page.is_visible("#overview-panel") and not page.is_visible("#rollouts-panel")
+
+
+def test_a_hostile_rollout_is_text(page):
+    rollouts(page, "1/4")
+    assert page.evaluate("window.hacked") is None
+    assert page.wrong == []
+    assert page.locator("#detail img, #detail b:not(.quoted, .true, .start), #detail script").count() == 0
+    shown = page.evaluate("document.querySelector('#tokens').textContent")
+    assert shown == EVIL.replace("\ud800", "\ufffd") or shown == EVIL
+    assert page.title().startswith("<b>name") and page.locator("h1 b").count() == 0
+
+
+def test_even_markup_that_got_in_could_not_run(page):
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=3\">')")
+    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.hacked=4'}))")
+    page.evaluate("new Promise((done) => setTimeout(done, 50))")
+    assert page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in text for text in page.wrong)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_sticks_out_at_any_width(report, look, width):
+    page = look(report, viewport={"width": width, "height": 800})
+    for tab in ("overview", "rollouts", "recipe"):
+        page.click(f"#tab-{tab}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+
+
+def test_dark_and_light_follow_the_system_or_the_button(report, look):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    dark, light = (look(report, color_scheme=scheme).evaluate(paper) for scheme in ("dark", "light"))
+    assert dark != light
+    page = look(report, color_scheme="dark")
+    page.click("#theme")
+    assert (page.evaluate(paper), page.inner_text("#theme")) == (light, "Theme: light")
+
+
+def test_tabs_are_tabs(page):
+    page.focus("#tab-overview")
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("tab", name=re.compile("Rollouts")).get_attribute("aria-selected") == "true"
+    assert page.is_visible("#rollouts-panel")
+
+
+def test_ten_thousand_rollouts_draw_only_those_in_sight(new_run, look):
+    run = new_run("many")
+    for step in range(1, 81):
+        run.step(step, [record(step, i) for i in range(128)])
+    page = look(write_report(run.folder))
+    page.click("#tab-rollouts")
+    page.wait_for_selector("#tokens")
+    assert page.inner_text("#matches") == "10,240 of 10,240"
+    assert page.locator(".row").count() < 60
+    page.focus("#list")
+    page.keyboard.press("End")
+    page.wait_for_url(re.compile("#rollouts/80/127$"))
+    assert page.locator(".row").count() < 60
+    assert page.locator(".row[aria-selected='true']").get_attribute("aria-posinset") == "10240"
