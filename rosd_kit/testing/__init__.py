@@ -23,6 +23,7 @@ from rosd_kit.testing.builders import (
     fake_sample,
 )
 from rosd_kit.testing.checking import Bench, Check, CheckFailed, checks_of
+from rosd_kit.testing.numbers import fake_scores
 from rosd_kit.testing.student import tiny_student
 from rosd_kit.testing.suites import (
     SUITES,
@@ -69,6 +70,7 @@ __all__ = [
     "fake_reflection",
     "fake_rollout",
     "fake_sample",
+    "fake_scores",
     "parametrize_with_checks",
     "tiny_student",
 ]

@@ -5,6 +5,7 @@ It knows neither pytest nor the laws themselves; those are in `checks/`, one fil
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Check:
-    """One law of one slot. Call it with a component; it raises `CheckFailed`, or `SkipTest` where the law says nothing of it."""
+    """One law of one slot, called with a component.
+
+    It raises `CheckFailed` where the component breaks it, and `SkipTest` where it says nothing of the component.
+    """
 
     kind: str
     function: Callable[[Any, Bench], None]
@@ -106,15 +110,17 @@ def another(component: Component) -> Any:
     """Return a new component with the same options, as a resumed run builds it."""
     if isinstance(component, Objective):
         return type(component)(component.config, component.parts)
+    if vars(type(component)).get("build") is not None:  # made of others, which a copy brings along
+        return copy.deepcopy(component)
     return type(component)(component.config)
 
 
 def with_parts(component: Component) -> Any:
     """Return an objective with parts that it may call, where it has none; every other component as it is."""
     if isinstance(component, Objective) and component.parts is None:
-        from rosd_kit.components.corrections import NoCorrection
-        from rosd_kit.components.divergences import JSD
-        from rosd_kit.components.supports import Full
+        from rosd_kit.components.corrections.none import NoCorrection
+        from rosd_kit.components.divergences.jsd import JSD
+        from rosd_kit.components.supports.full import Full
 
         return type(component)(component.config, LossParts(support=Full(), divergence=JSD(), correction=NoCorrection()))
     return component

@@ -7,7 +7,6 @@ from rosd_kit.testing.builders import (
     RESPONSE,
     SOLUTION,
     fake_case,
-    fake_completion,
     fake_group,
     fake_problem,
     fake_reflection,
@@ -76,7 +75,9 @@ def groups(bench: Bench) -> dict[str, Group]:
     problem = bench.problem
 
     def group(*right: bool) -> Group:
-        members = [(f"attempt {place} : " + (SOLUTION if is_right else RESPONSE), is_right) for place, is_right in enumerate(right)]
+        members = [
+            (f"attempt {place} : " + (SOLUTION if is_right else RESPONSE), is_right) for place, is_right in enumerate(right)
+        ]
         return fake_group(*members, problem=problem)
 
     # The pipeline leaves out rollouts whose verifier failed, so places and indexes differ.
@@ -89,11 +90,13 @@ def groups(bench: Bench) -> dict[str, Group]:
         "one wrong rollout": group(False),
         "a group with a gap": Group(problem=problem, rollouts=gap),
         "empty and overlong rollouts": fake_group(
-            fake_rollout("", index=0), fake_rollout(finish_reason="overlong", index=1), fake_rollout(SOLUTION, right=True, index=2),
+            fake_rollout("", index=0),
+            fake_rollout(finish_reason="overlong", index=1),
+            fake_rollout("attempt 2 : 29", right=True, index=2),
             problem=problem,
         ),
         "scores between 0 and 1": fake_group(
-            fake_rollout(index=0, score=0.4), fake_rollout(SOLUTION, right=True, index=1, score=0.9), problem=problem
+            fake_rollout(index=0, score=0.4), fake_rollout("attempt 1 : 29", right=True, index=1, score=0.9), problem=problem
         ),
         "no reference solution": fake_group(("one", False), ("two", True), problem=fake_problem(id="q", solution=None)),
     }  # fmt: skip

@@ -14,7 +14,27 @@ from rosd_kit.types import Case, FirstError, Group, Problem, Reflection, Rollout
 
 #: Words, numbers, signs, scripts and marks that texts are made of; several are more than one byte or one code point.
 _WORDS = st.sampled_from(
-    ["Step", "2", "=", "30", ".", "Answer", ":", "x²", "naïve", "日本", "שלום", "👩‍🔬", "é", "<error_quote>", "\\boxed{4}", "\t", "\n\n", "*", "("]
+    [
+        "Step",
+        "2",
+        "=",
+        "30",
+        ".",
+        "Answer",
+        ":",
+        "x²",
+        "naïve",
+        "日本",
+        "שלום",
+        "👩‍🔬",
+        "é",
+        "<error_quote>",
+        "\\boxed{4}",
+        "\t",
+        "\n\n",
+        "*",
+        "(",
+    ]
 )
 
 
@@ -38,7 +58,11 @@ def problems() -> st.SearchStrategy[Problem]:
 def rollouts(right: st.SearchStrategy[bool] | None = None) -> st.SearchStrategy[Rollout]:
     """Return judged rollouts, finished and truncated."""
     return st.builds(
-        fake_rollout, text=texts(), right=right or st.booleans(), feedback=texts(4), finish_reason=st.sampled_from(["stop", "length"])
+        fake_rollout,
+        text=texts(),
+        right=right or st.booleans(),
+        feedback=texts(4),
+        finish_reason=st.sampled_from(["stop", "length"]),
     )
 
 
@@ -68,7 +92,9 @@ def cases(draw: st.DrawFn) -> Case:
     text = rollout.completion.text
     start = draw(st.integers(0, len(text)))
     end = draw(st.integers(start, len(text)))
-    truth = draw(st.sampled_from([None, FirstError(status="none"), FirstError(status="error", start=start, end=end, sentence_start=0)]))
+    truth = draw(
+        st.sampled_from([None, FirstError(status="none"), FirstError(status="error", start=start, end=end, sentence_start=0)])
+    )
     return fake_case(
         problem=draw(problems()),
         rollout=rollout,

@@ -17,7 +17,23 @@ from rosd_kit.testing.comparing import difference
 from rosd_kit.testing.trials import Trial, trial_of
 
 #: Values that an option may be given by mistake.
-_JUNK: tuple[Any, ...] = (None, True, -1, 0, 10**9, -0.5, 1e300, float("nan"), "", "nonsense {", "(", [], ["("], {}, {"x": None})
+_JUNK: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    10**9,
+    -0.5,
+    1e300,
+    float("nan"),
+    "",
+    "nonsense {",
+    "(",
+    [],
+    ["("],
+    {},
+    {"x": None},
+)
 
 
 @check(EVERY)
@@ -123,8 +139,8 @@ def check_remembers_nothing(component: Component, bench: Bench) -> None:
 def check_inputs_are_left_alone(component: Component, bench: Bench) -> None:
     """What a component is given is as it was afterwards: stages share their values."""
     trial = _trial(component)
-    inputs = trial.inputs(bench)
-    before = copy.deepcopy(inputs)
+    before = trial.inputs(bench)
+    inputs = copy.deepcopy(before)
     trial.use(another(with_parts(component)), inputs)
     demand(not (found := difference(before, inputs)), f"an input was changed: {found}")
 
@@ -162,5 +178,3 @@ def _seeded(seed: int, trial: Trial, component: Any, inputs: Any) -> Any:
     finally:
         random.setstate(python)
         np.random.set_state(numpy_state)
-
-
