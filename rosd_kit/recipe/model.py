@@ -19,6 +19,7 @@ from rosd_kit.settings import (
     ParallelSettings,
     SamplesSettings,
     SamplingSettings,
+    TrackingSettings,
 )
 
 
@@ -51,6 +52,8 @@ class CoreSettings(Config):
     """What is kept for resuming."""
     samples: SamplesSettings = SamplesSettings()
     """What is written of the rollouts."""
+    tracking: TrackingSettings = TrackingSettings()
+    """Where the run is logged besides its own folder."""
 
 
 class ComponentChoice(Config):
