@@ -13,6 +13,7 @@ import typer
 
 from rosd_kit.cli.common import PluginFiles, load_plugins
 from rosd_kit.errors import RosdError
+from rosd_kit.observers.trackers import missing as missing_tracker
 
 if TYPE_CHECKING:
     from rosd_kit.plugins import PluginManager
@@ -68,6 +69,7 @@ def missing_for(recipe: Recipe) -> list[str]:
         missing.append("needs flash-attn, or model.attention=sdpa")
     if model.path != "micro" and not Path(model.path).exists() and not _is_cached(model.path):
         missing.append(f"{model.path} is not on this machine yet; the first run fetches it from the hub")
+    missing.extend(fault for name in recipe.tracking.to if (fault := missing_tracker(name)))
     return missing
 
 
