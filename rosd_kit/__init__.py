@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from rosd_kit.errors import EngineError, PluginError, RecipeError, RosdError, RunError, did_you_mean
     from rosd_kit.hookspecs import hookimpl
+    from rosd_kit.text.spans import decode_with_spans
     from rosd_kit.types import (
         Case,
         Completion,
@@ -121,12 +122,13 @@ __all__ = [
     "View",
     "Weights",
     "__version__",
+    "decode_with_spans",
     "did_you_mean",
     "hookimpl",
     "verifier",
 ]
 
-_HOMES = ("hookspecs", "errors", "types", "contracts", "components.verifiers.function")
+_HOMES = ("hookspecs", "errors", "types", "contracts", "text.spans", "components.verifiers.function")
 
 
 def __getattr__(name: str) -> Any:
@@ -139,6 +141,10 @@ def __getattr__(name: str) -> Any:
             if hasattr(module, name):
                 globals()[name] = getattr(module, name)
                 return globals()[name]
+    from rosd_kit.compat import renamed_name
+
+    if (today := renamed_name(name)) is not None:
+        return __getattr__(today)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

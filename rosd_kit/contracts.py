@@ -96,9 +96,13 @@ class Component(ABC):
 
 
 class Task(Component):
-    """Where problems come from. Stateless: the same arguments give the same problems, so resuming needs no cursor."""
+    """Where problems come from. Stateless: the same arguments give the same problems, so resuming needs no cursor.
+
+    `may_repeat` claims that steps and suites may share problems, because there are only a few.
+    """
 
     kind = "task"
+    may_repeat: bool = False
 
     @abstractmethod
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
@@ -159,11 +163,13 @@ class RolloutEngine(Component):
     `streams` says that `stream` hands out completions while others are still being generated, and that `generate` may be
     called meanwhile from other threads. Where a run has several processes, each has an engine of its own, which gets a share
     of the requests, and finds the student's weights whole whenever it is called. One that can be asked while another student
-    than the one it was given is trained on the same device provides `overlap`.
+    than the one it was given is trained on the same device provides `overlap`. `replays` claims that completions come from
+    elsewhere than the model, so that neither seeds nor weights decide them and their log-probs are not the model's.
     """
 
     kind = "rollout"
     streams: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, student: Student, site: Site | None = None) -> None:
@@ -349,9 +355,13 @@ class Projection:
 
 
 class Support(Component):
-    """Chooses the vocabulary entries on which student and teacher are compared."""
+    """Chooses the vocabulary entries on which student and teacher are compared.
+
+    `may_change_teacher` claims that the target is not the teacher itself: equal distributions may come back different.
+    """
 
     kind = "support"
+    may_change_teacher: bool = False
 
     @abstractmethod
     def project(
@@ -364,9 +374,14 @@ class Support(Component):
 
 
 class Divergence(Component):
-    """Measures how far the student is from the teacher at each token."""
+    """Measures how far the student is from the teacher at each token: >= 0, and 0 where they agree.
+
+    `may_be_negative` and `may_differ_at_equality` claim exceptions from that; an instance may set them by its options.
+    """
 
     kind = "divergence"
+    may_be_negative: bool = False
+    may_differ_at_equality: bool = False
 
     @abstractmethod
     def per_token(self, student: Float[Tensor, "tokens k"], teacher: Float[Tensor, "tokens k"]) -> Float[Tensor, " tokens"]:
@@ -381,9 +396,13 @@ class Divergence(Component):
 
 
 class Correction(Component):
-    """Importance weights for the gap between the policy that sampled and the one that is trained."""
+    """Importance weights for the gap between the policy that sampled and the one that is trained.
+
+    `may_weigh_equals` claims that tokens are weighed also where the two policies agree.
+    """
 
     kind = "correction"
+    may_weigh_equals: bool = False
 
     @abstractmethod
     def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:

@@ -6,7 +6,7 @@ handed over once, and observers are told what happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import typer
 
     from rosd_kit.contracts import Component
+    from rosd_kit.evaluation.suites import SuiteResult
     from rosd_kit.loop import Run
     from rosd_kit.types import StepBatch
 
@@ -42,6 +43,11 @@ def rosd_kit_run_start(run: Run) -> None:
 @hookspec
 def rosd_kit_step_end(run: Run, step: int, metrics: Mapping[str, float], samples: StepBatch) -> None:
     """Observe one finished step: its number, its metrics, and everything that was sampled, diagnosed and weighted."""
+
+
+@hookspec
+def rosd_kit_evaluation(run: Run, step: int, results: Sequence[SuiteResult]) -> None:
+    """Observe an evaluation: how many steps came before it, and the result of every suite."""
 
 
 @hookspec

@@ -5,7 +5,6 @@ It knows the slots' order and nothing of any method: what is sampled, gated, dia
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -174,7 +173,7 @@ def _site(ranks: Ranks, folder: RunDir, display: Display) -> Site:
 
 def _note_environment(run: Run) -> None:
     """Write down what the run is made with; say what is not as it was when the run began."""
-    plugins = [f"{report} {_fingerprint(report.file)}".rstrip() for report in run.plugins.reports]
+    plugins = [f"{report} {report.fingerprint}".rstrip() for report in run.plugins.reports]
     changed = run.folder.write_environment(
         plugins=plugins,
         model=run.student.fingerprint,
@@ -186,12 +185,6 @@ def _note_environment(run: Run) -> None:
     for note in run.student.chat.notes():
         if note not in run.warnings:
             _warn(run, note)
-
-
-def _fingerprint(file: str) -> str:
-    """Return the beginning of a file's SHA-256, or nothing where there is no such file."""
-    path = Path(file)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
 def _train(run: Run, began: float) -> RunSummary | None:
@@ -365,6 +358,7 @@ def _evaluate(run: Run) -> None:
     run.display.evaluation(run.step, results)
     for warning in run.watch.evaluation(results):
         _warn(run, warning)
+    _notify(run, "rosd_kit_evaluation", step=run.step, results=results)
 
 
 def _save(run: Run) -> None:

@@ -5,12 +5,13 @@ Everything that pluggy would let pass silently is an error here. It knows nothin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pluggy
 
 import rosd_kit
-from rosd_kit import hookspecs
+from rosd_kit import compat, hookspecs
 from rosd_kit.errors import PluginError, did_you_mean
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("rosd_kit_"))
@@ -23,11 +24,20 @@ def new_pluggy() -> pluggy.PluginManager:
     return manager
 
 
-def examine(name: str, plugin: Any) -> tuple[str, ...]:
-    """Return the hooks that a plugin implements; raises `PluginError` when it is not fit to be registered.
+@dataclass(frozen=True)
+class Findings:
+    """The hooks that a plugin implements, and what is to be told of one that is fit all the same."""
+
+    hooks: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def examine(name: str, plugin: Any) -> Findings:
+    """Look at a plugin; raises `PluginError` when it is not fit to be registered.
 
     It is tried with a manager of its own, because pluggy keeps a plugin that it refused.
     """
+    notes = _check_version(getattr(plugin, "rosd_kit_api", None)) + compat.adapt_hooks(plugin)
     trial = new_pluggy()
     try:
         trial.register(plugin, name)
@@ -41,8 +51,7 @@ def examine(name: str, plugin: Any) -> tuple[str, ...]:
             raise PluginError(f"{hook} is not marked; write @rosd_kit.hookimpl above it")
     if not hooks:
         raise PluginError(f"it implements no hook. Hooks: {', '.join(HOOKS)}")
-    _check_version(getattr(plugin, "rosd_kit_api", None))
-    return hooks
+    return Findings(hooks, notes)
 
 
 def _unmarked(plugin: Any, hooks: tuple[str, ...]) -> list[str]:
@@ -52,8 +61,14 @@ def _unmarked(plugin: Any, hooks: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _check_version(written_for: Any) -> None:
-    if written_for is not None and written_for != rosd_kit.API_VERSION:
-        newer = isinstance(written_for, int) and written_for > rosd_kit.API_VERSION
-        remedy = "upgrade rosd-kit" if newer else "install a newer version of the plugin"
-        raise PluginError(f"it was written for rosd_kit_api {written_for}, and this is {rosd_kit.API_VERSION}; {remedy}")
+def _check_version(written_for: Any) -> tuple[str, ...]:
+    """Return what is to be told of the version; raises `PluginError` where it is not one that is still, or already, taken."""
+    if written_for is None:
+        return ()
+    current = rosd_kit.API_VERSION
+    if not isinstance(written_for, int) or isinstance(written_for, bool):
+        raise PluginError(f"rosd_kit_api is {written_for!r}; it must be a whole number, such as {current}")
+    if not compat.OLDEST_API <= written_for <= current:
+        remedy = "upgrade rosd-kit" if written_for > current else "install a newer version of the plugin"
+        raise PluginError(f"it was written for rosd_kit_api {written_for}, and this is {current}; {remedy}")
+    return compat.version_note(written_for, current)

@@ -11,11 +11,13 @@ import importlib.util
 import inspect
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rosd_kit
 from rosd_kit import components, hookspecs
+from rosd_kit.compat import adapt_component
 from rosd_kit.errors import PluginError, did_you_mean
+from rosd_kit.observers.trackers import Trackers
 from rosd_kit.plugin_checks import examine, new_pluggy
+from rosd_kit.plugin_files import fingerprint
+from rosd_kit.plugin_imports import SLOW, timed
 
 if TYPE_CHECKING:
     import pluggy
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from rosd_kit.registry import Registry
 
 VARIABLE = "ROSD_KIT_PLUGINS"
+_BUILT_IN = "builtin"
 Status = Literal["ok", "denied", "broken"]
 _log = logging.getLogger(__name__)
 
@@ -42,6 +49,7 @@ class PluginReport:
     """One plugin: where it came from, what it brings, and whether it could be used.
 
     `brings` lists its `kind name` pairs, known once components were asked for; `reason` says why a plugin was left out.
+    `seconds` is how long its import took, `notes` what its author should hear of although it works.
     """
 
     name: str
@@ -52,24 +60,32 @@ class PluginReport:
     reason: str = ""
     hooks: tuple[str, ...] = ()
     brings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version}, {self.file})"
+
+    @property
+    def fingerprint(self) -> str:
+        """The beginning of the SHA-256 of all files of its package; empty where it has none."""
+        return fingerprint(self.file)
 
 
 class PluginManager:
     """Every plugin of this process, the built-in one first.
 
     Entry points of the group `rosd_kit` are taken unless the environment variable `ROSD_KIT_PLUGINS` says otherwise:
-    `-name` leaves one out, `name,name` takes only these; `selection` replaces the variable. Files can be added until
-    components are first asked for.
+    `-name` leaves one out, `name,name` takes only these, `builtin` alone takes none; a name is a plugin's or its
+    distribution's. `selection` replaces the variable. Files can be added until components are first asked for.
     """
 
     def __init__(self, files: Sequence[Path] = (), selection: str | None = None) -> None:
         self._pluggy = new_pluggy()
         self._reports: dict[str, PluginReport] = {}
         self._complained: set[tuple[str, str]] = set()
-        self._add("builtin", "rosd-kit", rosd_kit.__version__, lambda: components)
+        self._add(_BUILT_IN, "rosd-kit", rosd_kit.__version__, lambda: components)
+        self._add("trackers", "rosd-kit", rosd_kit.__version__, Trackers)
         self._discover(os.environ.get(VARIABLE, "") if selection is None else selection)
         for file in files:
             self.load_file(file)
@@ -84,8 +100,13 @@ class PluginManager:
         """Return the plugins that could not be used."""
         return tuple(report for report in self.reports if report.status == "broken")
 
-    def load_file(self, file: Path) -> None:
-        """Add the plugin in one Python file; raises `PluginError` only when there is no such file."""
+    @property
+    def denied(self) -> tuple[PluginReport, ...]:
+        """Return the plugins that the environment leaves out."""
+        return tuple(report for report in self.reports if report.status == "denied")
+
+    def load_file(self, file: Path) -> str:
+        """Add the plugin in one Python file, return its name; raises `PluginError` only when there is no such file."""
         assert "registry" not in self.__dict__, "plugin files are loaded before components are asked for"
         path = file.expanduser().resolve()
         if not path.is_file():
@@ -93,6 +114,18 @@ class PluginManager:
         name = _module_name(path)
         if name not in self._reports:
             self._add(name, "file", "-", lambda: _import_file(name, path), file=str(file))
+        return name
+
+    def load_module(self, name: str, module: str, distribution: str) -> None:
+        """Add the plugin that an entry point of this name and value would add, for a package that is not installed."""
+        assert "registry" not in self.__dict__, "plugins are loaded before components are asked for"
+        point = EntryPoint(name=name, value=module, group=hookspecs.PROJECT)
+        for loaded in [each for each in sys.modules if f"{each}.".startswith(f"{point.module.partition('.')[0]}.")]:
+            del sys.modules[loaded]  # another copy of it may be installed, and imported from there
+        self._reports.pop(name, None)
+        if self._pluggy.has_plugin(name):
+            self._pluggy.unregister(name=name)
+        self._add(name, distribution, "-", point.load, file=_file_of_entry(point))
 
     @cached_property
     def registry(self) -> Registry:
@@ -104,15 +137,23 @@ class PluginManager:
             report, plugin = self._reports[name], self._pluggy.get_plugin(name)
             origin = Origin(plugin=name, distribution=report.distribution, version=report.version, file=report.file)
             try:
-                brings = registry.add(self._components_of(plugin), origin)
+                (found, notes), seconds = timed(lambda plugin=plugin: self._components_of(plugin))  # type: ignore[misc]
+                brings = registry.add(found, origin)
             except (Exception, SystemExit) as error:
-                if name == "builtin":
+                if name == _BUILT_IN:
                     raise
                 self._break(name, error)
             else:
-                self._reports[name] = replace(report, brings=brings)
-        registry.broken.update({str(report): report.reason for report in self.broken})
+                taken = seconds + report.seconds
+                self._reports[name] = replace(report, brings=brings, notes=(*report.notes, *notes), seconds=taken)
+        registry.broken.update({str(report): report.reason for report in (*self.broken, *self.denied)})
         return registry
+
+    @property
+    def slow(self) -> tuple[PluginReport, ...]:
+        """Return the plugins that took long to import, the slowest first."""
+        found = [report for report in self.reports if report.seconds >= SLOW and report.distribution != "rosd-kit"]
+        return tuple(sorted(found, key=lambda report: -report.seconds))
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands; one that raises or takes a name that is taken is reported and left out."""
@@ -144,19 +185,27 @@ class PluginManager:
     def _discover(self, selection: str) -> None:
         """Add the installed plugins that the selection lets through; name selected ones that do not exist."""
         words = [word.strip() for word in selection.split(",") if word.strip()]
-        denied = {word[1:] for word in words if word.startswith("-")}
-        allowed = {word for word in words if not word.startswith("-")}
-        found = set()
+        denied = {_plain(word[1:]): word for word in words if word.startswith("-")}
+        allowed = {_plain(word): word for word in words if not word.startswith("-")}
+        found = {_BUILT_IN, "trackers"}
         for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
             distribution, version = _distribution_of(point)
-            aliases = {point.name, distribution}
+            aliases = {_plain(point.name), _plain(distribution)}
             found |= aliases
-            if aliases & denied or (allowed and not aliases & allowed):
-                self._report(point.name, distribution, version, point.value, "denied", f"left out by {VARIABLE}")
+            if aliases & denied.keys() or (allowed and not aliases & allowed.keys()):
+                self._report(point.name, distribution, version, point.value, "denied", f"left out by {VARIABLE}={selection}")
             else:
                 self._add(point.name, distribution, version, point.load, file=_file_of_entry(point))
-        for word in sorted((denied | allowed) - found - {"builtin"}):
-            reason = f"{VARIABLE} names it, but no installed plugin has this name.{did_you_mean(word, found)}"
+        if _BUILT_IN in denied:
+            raise PluginError(f"{VARIABLE}: 'builtin' cannot be left out; rosd-kit is nothing without it. Remove -builtin.")
+        if "trackers" in denied:
+            self._pluggy.unregister(name="trackers")
+            self._reports["trackers"] = replace(
+                self._reports["trackers"], status="denied", reason=f"left out by {VARIABLE}={selection}"
+            )
+        for plain in sorted((denied.keys() | allowed.keys()) - found):
+            word = allowed.get(plain) or denied[plain][1:]
+            reason = f"{VARIABLE} names it, but no installed plugin has this name.{did_you_mean(plain, found)}"
             self._report(word, "-", "-", "-", "broken", reason)
 
     def _add(self, name: str, distribution: str, version: str, load: Callable[[], Any], *, file: str | None = None) -> None:
@@ -165,30 +214,28 @@ class PluginManager:
             reason = f"the name {name!r} is already taken by {self._reports[name]}"
             self._report(f"{name}@{distribution}", distribution, version, file or "-", "broken", reason)
             return
+        seconds = 0.0
         try:
-            plugin = load()
-            hooks = examine(name, plugin)
+            if distribution == "rosd-kit":
+                plugin = load()
+            else:
+                import_module("rosd_kit.contracts")  # nearly every plugin needs torch, through it; not counted as their time
+                plugin, seconds = timed(load)
+            findings = examine(name, plugin)
         except (Exception, SystemExit) as error:
             self._report(name, distribution, version, file or "-", "broken", _say(error))
             return
         self._pluggy.register(plugin, name)
-        self._report(name, distribution, version, file or _file_of(plugin), hooks=hooks)
+        self._report(name, distribution, version, file or _file_of(plugin))
+        self._reports[name] = replace(self._reports[name], hooks=findings.hooks, notes=findings.notes, seconds=seconds)
 
-    def _report(
-        self,
-        name: str,
-        distribution: str,
-        version: str,
-        file: str,
-        status: Status = "ok",
-        reason: str = "",
-        hooks: tuple[str, ...] = (),
-    ) -> None:
+    def _report(self, name: str, distribution: str, version: str, file: str, status: Status = "ok", reason: str = "") -> None:
         self._reports[name] = PluginReport(
-            name=name, distribution=distribution, version=version, file=file, status=status, reason=reason, hooks=hooks
+            name=name, distribution=distribution, version=version, file=file, status=status, reason=reason
         )
 
-    def _components_of(self, plugin: Any) -> list[Any]:
+    def _components_of(self, plugin: Any) -> tuple[list[Any], tuple[str, ...]]:
+        """Return the classes that a plugin brings, and what is to be told of those with outdated names."""
         found: list[Any] = []
         for impl in self._pluggy.hook.rosd_kit_components.get_hookimpls():
             if impl.plugin is plugin:
@@ -196,7 +243,7 @@ class PluginManager:
                 if not isinstance(returned, Iterable) or isinstance(returned, str):
                     raise PluginError(f"rosd_kit_components returned {returned!r}; it must return a list of classes")
                 found.extend(returned)
-        return found
+        return found, tuple(note for cls in found for note in adapt_component(cls))
 
     def _break(self, name: str, error: BaseException) -> None:
         self._pluggy.unregister(name=name)
@@ -220,6 +267,11 @@ def _import_file(name: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _plain(name: str) -> str:
+    """Return a name as package indexes compare it: `rosd_kit-X` is `rosd-kit-x`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _distribution_of(point: EntryPoint) -> tuple[str, str]:

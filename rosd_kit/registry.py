@@ -43,7 +43,7 @@ class Entry:
 class Registry:
     """All components by slot and name.
 
-    `broken` maps the name of each plugin that could not be used to the reason; errors about unknown names mention it.
+    `broken` maps each plugin that could not be used, or was left out, to the reason; errors about unknown names mention it.
     """
 
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in SLOTS})

@@ -8,7 +8,7 @@ from typing import Any
 from rosd_kit.errors import RunError
 from rosd_kit.recipe import Recipe, to_values
 
-FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "parallel")
+FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "tracking", "parallel")
 """Fields of a recipe that a resumed run may change."""
 
 

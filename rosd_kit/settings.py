@@ -188,3 +188,12 @@ class SamplesSettings(Config):
 
     every: NonNegativeInt = 1
     """Write the samples of every so many steps; 0 writes none."""
+
+
+class TrackingSettings(Config):
+    """Where a run is logged besides its own folder."""
+
+    to: list[Literal["tensorboard", "trackio", "wandb", "mlflow"]] = Field(default_factory=list)
+    """Experiment trackers. `tensorboard` writes into the run's folder; so does `mlflow` unless MLFLOW_TRACKING_URI is set."""
+    project: str = Field(default="rosd-kit", min_length=1)
+    """Project (wandb, trackio) or experiment (mlflow) that the run belongs to."""

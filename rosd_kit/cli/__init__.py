@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import typer
 
 from rosd_kit.cli.doctor import doctor
-from rosd_kit.cli.inspect import components, plugins, schema, show
+from rosd_kit.cli.inspect import components, schema, show
+from rosd_kit.cli.plugins import app as plugins
 from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.errors import RosdError
@@ -33,7 +34,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command()(report)
     app.command()(show)
     app.command()(components)
-    app.command()(plugins)
+    app.add_typer(plugins, name="plugins")
     app.command()(schema)
     app.command()(doctor)
     manager.add_commands(app)

@@ -35,6 +35,11 @@ def load_plugins(context: typer.Context, files: Sequence[Path] | None, *, warn: 
     if warn:
         for report in manager.broken:
             print(f"warning: plugin {report} is left out: {report.reason}", file=sys.stderr)
+        for report in manager.reports:
+            for note in report.notes:
+                print(f"warning: plugin {report}: {note}", file=sys.stderr)
+        for report in manager.slow:
+            print(f"warning: plugin {report} is slow: its import took {report.seconds:.1f} s", file=sys.stderr)
     return manager
 
 

@@ -12,6 +12,7 @@ import typer
 
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
 from rosd_kit.errors import RosdError
+from rosd_kit.observers.trackers import missing as missing_tracker
 
 if TYPE_CHECKING:
     from rosd_kit.plugins import PluginManager
@@ -132,6 +133,7 @@ def missing_for(recipe: Recipe) -> list[str]:
             missing.append(f"{model.path} is not on this machine yet; the first run fetches it from the hub")
     except RosdError as error:
         missing.append(str(error).splitlines()[0])
+    missing.extend(fault for name in recipe.tracking.to if (fault := missing_tracker(name)))
     return missing
 
 

@@ -1,16 +1,13 @@
-"""The commands that only look: show, components, plugins and schema."""
+"""The commands that only look: show, components and schema."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, RecipeArgument, load, load_plugins
-
-if TYPE_CHECKING:
-    from rosd_kit.plugins import PluginReport
 
 
 def show(
@@ -46,12 +43,6 @@ def components(
         list_components(registry, [kind] if kind else list(registry.entries))
 
 
-def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
-    """List every plugin: what it brings, or why it is left out."""
-    for report in load_plugins(context, plugin, warn=False).reports:
-        print("\n".join(_lines(report)))
-
-
 def schema(
     context: typer.Context,
     profile: Annotated[bool, typer.Option(help="The schema of profiles instead.")] = False,
@@ -61,14 +52,3 @@ def schema(
     from rosd_kit.recipe import recipe_schema
 
     print(json.dumps(recipe_schema(load_plugins(context, plugin).registry, profile=profile), indent=2))
-
-
-def _lines(report: PluginReport) -> list[str]:
-    lines = [f"{report.name}  {report.status}  ({report.distribution} {report.version})", f"  file: {report.file}"]
-    if report.reason:
-        lines.append(f"  reason: {report.reason}")
-    if report.status == "ok":
-        lines.append(f"  hooks: {', '.join(report.hooks)}")
-        brings = f"{len(report.brings)} components" if len(report.brings) > 8 else ", ".join(report.brings)
-        lines.append(f"  brings: {brings or 'no components'}")
-    return lines

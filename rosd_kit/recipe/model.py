@@ -19,6 +19,7 @@ from rosd_kit.settings import (
     ParallelSettings,
     SamplesSettings,
     SamplingSettings,
+    TrackingSettings,
     WatchSettings,
 )
 
@@ -54,6 +55,8 @@ class CoreSettings(Config):
     """What is written of the rollouts."""
     watch: WatchSettings = WatchSettings()
     """When to warn that the student collapses."""
+    tracking: TrackingSettings = TrackingSettings()
+    """Where the run is logged besides its own folder."""
 
 
 class ComponentChoice(Config):

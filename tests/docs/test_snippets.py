@@ -14,7 +14,7 @@ from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, to_values
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "rosd_kit/micro/base/README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "rosd_kit/micro/base/README.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 SHELLS = ("console", "bash", "sh")
 EXECUTED = {*SHELLS, "yaml", "python"}

@@ -23,7 +23,7 @@ class OracleLocalizer(Localizer):
 
     def locate(self, case: Case) -> TokenWeights:
         completion, truth = case.rollout.completion, case.truth
-        if case.rollout.verdict.success or truth is None or truth.status == "none":
+        if case.rollout.verdict.success or truth is None or truth.start < 0:
             return everywhere(completion, "right" if case.rollout.verdict.success else "missing")
         start = truth.start if self.config.boundary == "quote" else truth.sentence_start
         return from_character(completion, start, "exact")

@@ -23,7 +23,7 @@ def _truth(case: Case) -> Reflection:
     truth = case.truth
     if truth is None:
         return Reflection(status="no_truth")
-    if truth.status == "none":
-        return Reflection(idea=truth.idea)
+    if truth.status == "none" or truth.start < 0:
+        return Reflection(idea=truth.idea or None)
     quote = case.rollout.completion.text[truth.start : truth.end]
     return Reflection(idea=truth.idea, quote=quote or None, quote_start=truth.start)

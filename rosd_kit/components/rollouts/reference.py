@@ -19,6 +19,7 @@ class ReferenceEngine(RolloutEngine):
 
     name = "reference"
     needs = frozenset({"solution"})
+    replays = True
 
     def start(self, student: Student, site: Site | None = None) -> None:
         self.student = student

@@ -1,0 +1,161 @@
+"""`rosd-kit plugins check`: finds a plugin, tries its components against the laws of their slots, and tells what broke."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import SkipTest
+
+from rosd_kit.errors import PluginError, RosdError, did_you_mean
+from rosd_kit.plugins import PluginManager
+from rosd_kit.registry import Registry
+
+if TYPE_CHECKING:
+    from rosd_kit.contracts import Component
+    from rosd_kit.testing import Bench, Check
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one law: `kept`, `silent` (it says nothing of this component) or `broken`, and what was found."""
+
+    law: str
+    text: str
+    status: str
+    found: str = ""
+
+
+def check_plugin(manager: PluginManager, subject: str, overrides: Sequence[str], *, verbose: bool) -> bool:
+    """Print a report on a plugin and return whether all is well; raises `PluginError` where there is no such plugin."""
+    names = _load(manager, subject)
+    registry, well = manager.registry, True
+    options = _options(overrides)
+    reports = [report for report in manager.reports if report.name in names]
+    brought = {brings.split()[1] for report in reports for brings in report.brings}
+    if strangers := sorted(options.keys() - brought):
+        near = did_you_mean(strangers[0], brought)
+        raise PluginError(
+            f"plugins check: the plugin brings no {strangers[0]!r}.{near} It brings: {', '.join(sorted(brought)) or 'nothing'}"
+        )
+    for report in reports:
+        print(f"{report}")
+        if report.status != "ok":
+            print(f"  cannot be used: {report.reason}")
+            well = False
+            continue
+        print(f"  hooks: {', '.join(report.hooks)}; import: {report.seconds:.1f} s")
+        for note in report.notes:
+            print(f"  note: {note}")
+        for brings in report.brings:
+            kind, name = brings.split()
+            well &= _check_component(registry, kind, name, options.get(name, {}), verbose=verbose)
+    print("all laws are kept" if well else "not all laws are kept")
+    return well
+
+
+def outcomes(component: Component, bench: Bench) -> Iterator[Outcome]:
+    """Try a component against every law of its slot."""
+    from rosd_kit.testing import checks_of
+
+    for made in checks_of(component.kind):
+        yield _outcome(made, component, bench)
+
+
+def _outcome(made: Check, component: Component, bench: Bench) -> Outcome:
+    try:
+        made(component, bench)
+    except SkipTest as reason:
+        return Outcome(law=made.name, text=made.law, status="silent", found=str(reason))
+    except Exception as error:
+        return Outcome(law=made.name, text=made.law, status="broken", found=_found(error))
+    return Outcome(law=made.name, text=made.law, status="kept")
+
+
+def _found(error: Exception) -> str:
+    """Return what a law found, or what the component raised, and where in its code."""
+    from rosd_kit.testing import CheckFailed
+
+    if isinstance(error, CheckFailed):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    details = [note for note in getattr(error, "__notes__", []) if not note.startswith("law ")]
+    return "; ".join([f"it raised {type(error).__name__}: {error} (line {frame.lineno} of {frame.filename})", *details])
+
+
+def _check_component(registry: Registry, kind: str, name: str, options: Mapping[str, Any], *, verbose: bool) -> bool:
+    from rosd_kit.testing.building import bench_for, build
+
+    cls = registry.get(kind, name)
+    try:
+        component, bench = build(cls, options, registry), bench_for(cls, registry)
+    except RosdError as error:
+        print(f"  {kind} {name}: not checked: {error}")
+        return False
+    found = list(outcomes(component, bench))
+    count = {status: sum(one.status == status for one in found) for status in ("kept", "silent", "broken")}
+    print(f"  {kind} {name}: {count['kept']} laws kept, {count['broken']} broken, {count['silent']} say nothing of it")
+    for one in found:
+        if one.status == "broken":
+            print(f"    broken: {one.law}\n      {one.text}\n      found: {one.found}")
+        elif verbose:
+            print(f"    {one.status}: {one.law}" + (f" ({one.found})" if one.found else ""))
+    return count["broken"] == 0
+
+
+def _load(manager: PluginManager, subject: str) -> set[str]:
+    """Add the plugin that is meant and return the names it has; an installed one is there already."""
+    path = Path(subject).expanduser()
+    if path.is_dir():
+        return set(_load_folder(manager, path.resolve()))
+    if path.suffix == ".py" or path.is_file():
+        return {manager.load_file(path)}
+    known = {report.name for report in manager.reports}
+    names = {report.name for report in manager.reports if subject in (report.name, report.distribution)}
+    if not names:
+        raise PluginError(
+            f"plugins check: {subject!r} is neither a file, nor a folder, nor an installed plugin."
+            f"{did_you_mean(subject, known)} Installed: {', '.join(sorted(known))}"
+        )
+    return names
+
+
+def _load_folder(manager: PluginManager, root: Path) -> Iterable[str]:
+    """Add what a source folder's pyproject.toml would install, without installing it; yield the names."""
+    file = root / "pyproject.toml"
+    if not file.is_file():
+        raise PluginError(f"plugins check: {str(root)!r} holds no pyproject.toml. Give a package's folder, or a Python file.")
+    try:
+        project = tomllib.loads(file.read_text()).get("project", {})
+    except tomllib.TOMLDecodeError as error:
+        raise PluginError(f"plugins check: {str(file)!r} is not valid TOML: {error}") from error
+    points = project.get("entry-points", {}).get("rosd_kit", {})
+    if not points:
+        raise PluginError(
+            f"plugins check: {str(file)!r} has no entry point for rosd-kit. Add to it:\n"
+            '[project.entry-points.rosd_kit]\nmy_plugin = "my_module"'
+        )
+    for place in (root / "src", root):
+        if place.is_dir() and str(place) not in sys.path:
+            sys.path.insert(0, str(place))
+    for name, module in points.items():
+        manager.load_module(name, module, project.get("name", root.name))
+        yield name
+
+
+def _options(overrides: Sequence[str]) -> Options:
+    from rosd_kit.recipe.sources import read_overrides
+
+    found: dict[str, dict[str, Any]] = {}
+    for override, (_, layer) in zip(sorted(overrides), read_overrides(sorted(overrides)), strict=True):
+        for name, values in layer.items():
+            if not isinstance(values, dict):
+                raise PluginError(f"plugins check: {override!r} is not of the form NAME.OPTION=VALUE")
+            found.setdefault(name, {}).update(values)
+    return found

@@ -1,0 +1,35 @@
+"""The localizer `example`: which response tokens carry the signal."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+import rosd_kit as rk
+
+#: The version of the plugin API that this was written for.
+rosd_kit_api = 1
+
+
+class Example(rk.Localizer):
+    """Weights the tokens from a keyword on, or the whole response where the keyword does not occur."""
+
+    name = "example"
+
+    class Config(rk.Config):
+        """Where the signal begins."""
+
+        keyword: str = Field(default="Answer", min_length=1)
+        """The text to look for; the first occurrence counts."""
+
+    def locate(self, case: rk.Case) -> rk.TokenWeights:
+        completion = case.rollout.completion
+        start = completion.text.find(self.config.keyword)
+        if start < 0:
+            return rk.TokenWeights(weights=(1.0,) * len(completion.token_ids), outcome="missing")
+        weights = tuple(float(end > start or begin == end) for begin, end in completion.token_spans)
+        return rk.TokenWeights(weights=weights, outcome="found", start_char=start)
+
+
+@rk.hookimpl
+def rosd_kit_components() -> list[type[rk.Component]]:
+    return [Example]

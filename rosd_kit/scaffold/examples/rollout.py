@@ -1,0 +1,85 @@
+"""The rollout engine `example`: who generates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import rosd_kit as rk
+
+if TYPE_CHECKING:
+    from rosd_kit.train.student import Student
+
+#: The version of the plugin API that this was written for.
+rosd_kit_api = 1
+
+
+class Example(rk.RolloutEngine):
+    """Samples with the student's own module, one request after the other: short, and slow."""
+
+    name = "example"
+
+    class Config(rk.Config):
+        """How it samples."""
+
+        window: int | None = None
+        """Most tokens of prompt and response together; null: as many as the model has positions for."""
+
+    def start(self, student: Student, site: rk.Site | None = None) -> None:
+        self.student = student
+        self.version = 0
+
+    def sync(self, student: Student, version: int) -> None:
+        self.version = version
+
+    def generate(self, requests: Sequence[rk.GenerateRequest], *, weights: rk.Weights = "live") -> list[rk.Completion]:
+        if weights == "live":
+            return [self._one(self.student.model, request, self.version) for request in requests]
+        with self.student.initial() as model:
+            return [self._one(model, request, 0) for request in requests]
+
+    def _one(self, model: Any, request: rk.GenerateRequest, version: int) -> rk.Completion:
+        ids: list[int] = []
+        logprobs: list[float] = []
+        window = self.config.window or model.config.max_position_embeddings
+        room = min(request.sampling.max_new_tokens, window - len(request.prompt_ids))
+        generator = torch.Generator().manual_seed(request.seed)
+        following, cache = torch.tensor([request.prompt_ids], device=self.student.device), None
+        with rk.Expert(model).active():
+            while len(ids) < room and not (ids and ids[-1] in self.student.end_ids):
+                out = model(input_ids=following, past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                token, logprob = _drawn(out.logits[0, -1].float().cpu(), request.sampling, generator)
+                ids.append(token)
+                logprobs.append(logprob)
+                following = torch.tensor([[token]], device=self.student.device)
+        text, spans = rk.decode_with_spans(self.student.tokenizer, ids)
+        ended = bool(ids) and ids[-1] in self.student.end_ids
+        return rk.Completion(
+            prompt_ids=request.prompt_ids,
+            token_ids=tuple(ids),
+            logprobs=tuple(logprobs),
+            text=text,
+            token_spans=tuple(spans),
+            finish_reason="overlong" if room < 1 else "stop" if ended else "length",
+            weight_version=version,
+        )
+
+
+def _drawn(logits: torch.Tensor, sampling: rk.Sampling, generator: torch.Generator) -> tuple[int, float]:
+    """Return a token, and its log-prob over the whole vocabulary at the sampling temperature."""
+    logp = torch.log_softmax(logits / (sampling.temperature or 1.0), dim=-1)
+    if sampling.temperature == 0:
+        token = int(logits.argmax())
+    else:
+        ranked, order = logp.exp().sort(descending=True)
+        ranked[ranked.cumsum(0) - ranked >= sampling.top_p] = 0.0
+        token = int(order[torch.multinomial(ranked, 1, generator=generator)])
+    return token, float(logp[token])
+
+
+@rk.hookimpl
+def rosd_kit_components() -> list[type[rk.Component]]:
+    return [Example]

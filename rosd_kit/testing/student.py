@@ -1,0 +1,24 @@
+"""A tiny real student: the architecture and tokenizer of the embedded laboratory, with random weights."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+from rosd_kit.micro.model import BLANK
+from rosd_kit.settings import LoraSettings, ModelSettings
+from rosd_kit.train.student import Student
+
+
+def tiny_student(*, keep_initial: bool = True, lora: bool = False, seed: int = 0) -> Student:
+    """Return a student of 0.7 million random parameters on the CPU, each time one of its own.
+
+    Its tokenizer knows the laboratory's words, 0 to 99 and little else. `lora` needs peft.
+    """
+    return copy.deepcopy(_loaded(keep_initial, lora, seed))
+
+
+@cache
+def _loaded(keep_initial: bool, lora: bool, seed: int) -> Student:
+    settings = ModelSettings(path=BLANK, device="cpu", lora=LoraSettings(rank=2) if lora else None)
+    return Student.load(settings, keep_initial=keep_initial, seed=seed)

@@ -1,0 +1,660 @@
+"""Components that are each wrong in one way, by the law of the kit that must notice it: (slot, law) to a mutant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from pydantic import ConfigDict, field_validator
+
+from rosd_kit.components.contexts import KeyIdea, Solution
+from rosd_kit.components.corrections import NoCorrection, Truncated
+from rosd_kit.components.demonstrations import FirstSuccess, OtherProblem, Reference
+from rosd_kit.components.divergences import JSD, ForwardKL, ReverseKL
+from rosd_kit.components.gates import AllRollouts
+from rosd_kit.components.localizers import ErrorQuote, Full, TopDivergence
+from rosd_kit.components.objectives import Distill, PolicyGradient, SupervisedFineTuning
+from rosd_kit.components.reflectors import OracleReflector, Tutor
+from rosd_kit.components.rollouts import TransformersEngine
+from rosd_kit.components.supports import Full as WholeVocabulary
+from rosd_kit.components.supports import Sampled, StudentTopK
+from rosd_kit.components.tasks import Micro
+from rosd_kit.components.teachers import EMA, Live
+from rosd_kit.components.verifiers import MicroVerifier
+from rosd_kit.contracts import Component, Expert
+from rosd_kit.types import Passed, Reflection, TokenWeights, Verdict, View
+
+MUTANTS: dict[tuple[str, str], Callable[[], Component]] = {}
+
+
+def breaks(kind: str, law: str, **options: object):
+    """Make a class the mutant that breaks a law."""
+
+    def add(cls: type[Component]) -> type[Component]:
+        assert (kind, law) not in MUTANTS, law
+        MUTANTS[kind, law] = lambda: cls(cls.Config(**options))
+        return cls
+
+    return add
+
+
+def weights(case, value, outcome="full", **more):
+    return TokenWeights(weights=(value,) * len(case.rollout.completion.token_ids), outcome=outcome, **more)
+
+
+# --- every slot
+
+
+@breaks("every", "can_be_registered")
+class BadName(Full):
+    name = "Bad Name"
+
+
+@breaks("every", "is_described")
+class Undescribed(Full):
+    pass
+
+
+@breaks("every", "options_are_documented")
+class Undocumented(Full):
+    class Config(Full.Config):
+        n: int = 3
+
+
+@breaks("every", "options_are_frozen_and_complete")
+class TakesAnything(Full):
+    class Config(Full.Config):
+        model_config = ConfigDict(extra="ignore")
+
+
+@breaks("every", "options_refuse_nonsense_politely")
+class RudeValidator(Full):
+    class Config(Full.Config):
+        word: str = "a"
+        """A word."""
+
+        @field_validator("word")
+        @classmethod
+        def _known(cls, word: str) -> str:
+            return {"a": "a", "b": "b"}[word]
+
+
+@breaks("every", "options_survive_the_recipe_file", word="a")
+class ChangesOnReading(Full):
+    class Config(Full.Config):
+        word: str
+        """A word."""
+
+        @field_validator("word")
+        @classmethod
+        def _marked(cls, word: str) -> str:
+            return word + "!"
+
+
+@breaks("every", "can_be_pickled")
+class HoldsAFunction(Full):
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.weight = lambda: 1.0
+
+
+@breaks("every", "is_a_function_of_its_inputs")
+class Moody(Full):
+    def locate(self, case):
+        return weights(case, random.random())
+
+
+@breaks("every", "remembers_nothing")
+class Tires(Full):
+    used = 0
+
+    def locate(self, case):
+        self.used += 1
+        return weights(case, 1.0 / self.used)
+
+
+@breaks("every", "inputs_are_left_alone")
+class Scribbles(Full):
+    def locate(self, case):
+        case.problem.meta["seen"] = True
+        return weights(case, 1.0)
+
+
+@breaks("every", "results_can_be_pickled")
+class ReturnsAFunction(Full):
+    def locate(self, case):
+        return TokenWeights(weights=weights(case, 1.0).weights, outcome=lambda: "full")
+
+
+# --- task
+
+
+@breaks("task", "as_many_as_asked")
+class OneTooFew(Micro):
+    def train_batch(self, *, step, count, seed):
+        return super().train_batch(step=step, count=max(1, count - 1), seed=seed)
+
+
+@breaks("task", "problems_are_whole")
+class EndsWithTheAnswer(Micro):
+    def train_batch(self, *, step, count, seed):
+        said = {"role": "assistant", "content": "29"}
+        return [replace(p, messages=(*p.messages, said)) for p in super().train_batch(step=step, count=count, seed=seed)]
+
+
+@breaks("task", "ids_are_unique")
+class OneId(Micro):
+    def train_batch(self, *, step, count, seed):
+        return [replace(p, id="p") for p in super().train_batch(step=step, count=count, seed=seed)]
+
+
+@breaks("task", "steps_need_no_cursor")
+class HasACursor(Micro):
+    at = 0
+
+    def train_batch(self, *, step, count, seed):
+        self.at += 1
+        return super().train_batch(step=self.at, count=count, seed=seed)
+
+
+@breaks("task", "steps_and_seeds_differ")
+class SameAgain(Micro):
+    def train_batch(self, *, step, count, seed):
+        return super().train_batch(step=0, count=count, seed=seed)
+
+
+@breaks("task", "held_out")
+class MeasuresWhatItTrains(Micro):
+    def suites(self, *, count, seed):
+        return {"sums": self.train_batch(step=0, count=count, seed=seed)}
+
+
+@breaks("task", "in_domain_names_suites")
+class Misspelt(Micro):
+    def in_domain(self):
+        return frozenset({"summs"})
+
+
+@breaks("task", "keeps_its_promises")
+class NoSolutions(Micro):
+    def train_batch(self, *, step, count, seed):
+        return [replace(p, solution=None) for p in super().train_batch(step=step, count=count, seed=seed)]
+
+
+# --- verifier
+
+
+@breaks("verifier", "judges_every_text")
+class Fragile(MicroVerifier):
+    def verify(self, problem, text):
+        said = float(text.rsplit(":", 1)[1])
+        return Verdict(score=float(said == 29), success=said == 29)
+
+
+@breaks("verifier", "nothing_is_not_right")
+class Generous(MicroVerifier):
+    def verify(self, problem, text):
+        return Verdict(score=1.0, success=True)
+
+
+@breaks("verifier", "one_verdict_a_text")
+class FirstOnly(MicroVerifier):
+    def verify_group(self, problem, texts):
+        return [self.verify(problem, texts[0])] * len(texts)
+
+
+@breaks("verifier", "feedback_is_given")
+class Silent(MicroVerifier):
+    def verify(self, problem, text):
+        return replace(super().verify(problem, text), feedback="")
+
+
+# --- rollout
+
+
+@breaks("rollout", "ids_in_are_ids_out")
+class Unordered(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        return super().generate(requests, weights=weights)[::-1]
+
+
+@breaks("rollout", "text_is_that_of_the_ids")
+class Strips(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        return [replace(c, text=f" {c.text}") for c in super().generate(requests, weights=weights)]
+
+
+@breaks("rollout", "stops")
+class DropsTheEnd(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        return [self._cut(c) for c in super().generate(requests, weights=weights)]
+
+    def _cut(self, c):
+        if c.finish_reason != "stop":
+            return c
+        return replace(c, token_ids=c.token_ids[:-1], logprobs=c.logprobs[:-1], token_spans=c.token_spans[:-1])
+
+
+@breaks("rollout", "logprobs_are_the_models")
+class IgnoresTemperature(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        cooler = [replace(r, sampling=replace(r.sampling, temperature=2 * r.sampling.temperature)) for r in requests]
+        return super().generate(cooler, weights=weights)
+
+
+@breaks("rollout", "greedy_is_the_likeliest")
+class NeverGreedy(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        warmer = [replace(r, sampling=replace(r.sampling, temperature=r.sampling.temperature or 1.0)) for r in requests]
+        return super().generate(warmer, weights=weights)
+
+
+@breaks("rollout", "seeds_decide")
+class IgnoresSeeds(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        return super().generate([replace(r, seed=random.getrandbits(30)) for r in requests], weights=weights)
+
+
+@breaks("rollout", "overlong_is_an_outcome")
+class CutsPrompts(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        return super().generate([replace(r, prompt_ids=r.prompt_ids[:100]) for r in requests], weights=weights)
+
+
+@breaks("rollout", "follows_the_weights")
+class ForgetsTheLabel(TransformersEngine):
+    def sync(self, student, version):
+        pass
+
+
+@breaks("rollout", "streams_the_same")
+class StreamsTwice(TransformersEngine):
+    def stream(self, requests, *, weights="live"):
+        yield from enumerate(self.generate(requests, weights=weights))
+        yield 0, self.generate(requests[:1], weights=weights)[0]
+
+
+@breaks("rollout", "leaves_the_student_alone")
+class LeavesEvalMode(TransformersEngine):
+    def generate(self, requests, *, weights="live"):
+        self.student.model.eval()
+        return super().generate(requests, weights=weights)
+
+
+# --- gate
+
+
+@breaks("gate", "passes_rollouts_of_the_group")
+class CountsPlaces(AllRollouts):
+    def decide(self, group):
+        decided = super().decide(group)
+        return replace(decided, passed=tuple(Passed(index=place) for place in range(len(group.rollouts))))
+
+
+@breaks("gate", "weights_and_routes")
+class NegativeForFailures(AllRollouts):
+    def decide(self, group):
+        decided = super().decide(group)
+        return replace(decided, passed=tuple(replace(p, weight=-1.0) for p in decided.passed))
+
+
+@breaks("gate", "outcome_is_a_word")
+class TellsTheProblem(AllRollouts):
+    def decide(self, group):
+        return replace(super().decide(group), outcome=f"passed {group.problem.id}")
+
+
+# --- demonstration
+
+
+@breaks("demonstration", "views_are_texts")
+class ShowsNone(Reference):
+    def views(self, group, rollout, batch, rng):
+        return (View(text=group.problem.solution, source="reference"),)
+
+
+@breaks("demonstration", "never_itself")
+class ShowsItself(FirstSuccess):
+    def views(self, group, rollout, batch, rng):
+        return tuple(View(text=r.completion.text, source=str(r.index)) for r in group.rollouts if r.verdict.success)[:1]
+
+
+@breaks("demonstration", "says_when_it_sees_the_batch")
+class SeesSecretly(OtherProblem):
+    sees_batch = False
+
+
+# --- reflector
+
+
+@breaks("reflector", "one_reflection_a_case")
+class LosesOrder(Tutor):
+    def reflect(self, cases, generate):
+        return sorted(super().reflect(cases, generate), key=lambda found: found.status)
+
+
+@breaks("reflector", "reads_garbage")
+class NoReader(Tutor):
+    def reflect(self, cases, generate):
+        found = super().reflect(cases, generate)
+        assert all("<explanation>" in one.raw for one in found if one.raw), "no explanation"
+        return found
+
+
+@breaks("reflector", "says_when_generation_failed")
+class AlwaysFine(Tutor):
+    def reflect(self, cases, generate):
+        return [replace(found, status="ok") for found in super().reflect(cases, generate)]
+
+
+@breaks("reflector", "position_is_in_the_response")
+class PointsBeyond(OracleReflector):
+    def reflect(self, cases, generate):
+        return [Reflection(idea="there", quote="x", quote_start=10**6) for _ in cases]
+
+
+@breaks("reflector", "keeps_a_budget")
+class NothingCanBeCut(Tutor):
+    def prompt(self, case):
+        prompt = super().prompt(case)
+        return replace(prompt, sections=tuple(replace(section, keep=0) for section in prompt.sections))
+
+
+@breaks("reflector", "says_when_it_wants_the_initial_weights")
+class WantsSecretly(Tutor):
+    def wants_initial(self):
+        return False
+
+
+# --- localizer
+
+
+@breaks("localizer", "one_weight_a_token")
+class OneAWord(Full):
+    def locate(self, case):
+        return TokenWeights(weights=(1.0,) * len(case.rollout.completion.text.split()), outcome="full")
+
+
+@breaks("localizer", "weights_are_shares")
+class Doubles(ErrorQuote):
+    def locate(self, case):
+        found = super().locate(case)
+        return replace(found, weights=tuple(2 * weight for weight in found.weights))
+
+
+@breaks("localizer", "outcome_is_a_word")
+class TellsTheQuote(Full):
+    def locate(self, case):
+        return weights(case, 1.0, outcome=f"quote {case.reflection.quote if case.reflection else None}")
+
+
+@breaks("localizer", "start_is_in_the_text")
+class FindReturnsMinusOne(Full):
+    def locate(self, case):
+        return weights(case, 1.0, start_char=case.rollout.completion.text.find("Step 2"))
+
+
+@breaks("localizer", "refined_weights_are_weights")
+class DividesByTheSum(TopDivergence):
+    def refine(self, sample, scores):
+        total = torch.tensor(scores.divergence).sum()
+        return (torch.tensor(scores.divergence) / total).tolist()
+
+
+# --- context
+
+
+@breaks("context", "prompts_are_prompts")
+class ReturnsAList(Solution):
+    def prompts(self, case):
+        return list(super().prompts(case))
+
+
+@breaks("context", "keeps_the_problem")
+class FormatsTwice(Solution):
+    def prompts(self, case):
+        return tuple(replace(prompt, head=()) for prompt in super().prompts(case))
+
+
+@breaks("context", "silent_without_privilege")
+class AlwaysSpeaks(KeyIdea):
+    def prompts(self, case):
+        found = super().prompts(case)
+        return found or super().prompts(replace(case, views=(View(text="Think .", source="habit"),)))
+
+
+@breaks("context", "privileged_text_can_be_cut")
+class Uncuttable(Solution):
+    def prompts(self, case):
+        return tuple(
+            replace(prompt, sections=tuple(replace(section, keep=0) for section in prompt.sections))
+            for prompt in super().prompts(case)
+        )
+
+
+# --- teacher
+
+
+@breaks("teacher", "scores")
+class NobodyThere(Live):
+    @contextmanager
+    def scoring(self, student):
+        yield ()
+
+
+@breaks("teacher", "leaves_the_student_alone")
+class PullsTheStudentBack(EMA):
+    def after_step(self, student):
+        super().after_step(student)
+        with torch.no_grad():
+            for name, parameter in student.model.named_parameters():
+                parameter.copy_(self._average[name])
+
+
+@breaks("teacher", "the_student_trains_while_it_scores")
+class SwitchesTooEarly(EMA):
+    @contextmanager
+    def scoring(self, student):
+        with self._swapped(student.model):
+            yield (Expert(student.model),)
+
+
+@breaks("teacher", "state_makes_the_round_trip")
+class ForgetsItsState(EMA):
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+@breaks("teacher", "state_is_its_own")
+class KeepsTheGiversTensors(EMA):
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self._average = dict(state)
+        self._scored = dict(state)
+
+
+# --- support
+
+
+@breaks("support", "one_row_a_token")
+class Flattens(WholeVocabulary):
+    def project(self, student, teacher, sampled):
+        found = super().project(student, teacher, sampled)
+        return replace(found, student=found.student.flatten(), teacher=found.teacher.flatten())
+
+
+@breaks("support", "rows_are_distributions")
+class ForgetsTheTail(StudentTopK):
+    def project(self, student, teacher, sampled):
+        index = student.topk(min(2, student.shape[-1])).indices
+        found = super().project(student, teacher, sampled)
+        return replace(found, student=student.gather(1, index), teacher=teacher.gather(1, index))
+
+
+@breaks("support", "sampled_is_the_sampled_token")
+class TakesTheLikeliest(Sampled):
+    def project(self, student, teacher, sampled):
+        return super().project(student, teacher, student.argmax(-1))
+
+
+@breaks("support", "no_nan")
+class LogOfOneMinus(WholeVocabulary):
+    def project(self, student, teacher, sampled):
+        top = student.topk(1).indices
+        rest = [(1 - logp.gather(1, top).exp()).log() for logp in (student, teacher)]
+        sides = [torch.cat([logp.gather(1, top), r], -1) for logp, r in zip((student, teacher), rest, strict=True)]
+        return replace(super().project(student, teacher, sampled), student=sides[0], teacher=sides[1])
+
+
+@breaks("support", "gradient_to_the_student")
+class Detaches(WholeVocabulary):
+    def project(self, student, teacher, sampled):
+        return super().project(student.detach(), teacher, sampled)
+
+
+@breaks("support", "equal_stays_equal")
+class SharpensTheTeacher(WholeVocabulary):
+    def project(self, student, teacher, sampled):
+        return super().project(student, (2 * teacher).log_softmax(-1), sampled)
+
+
+@breaks("support", "tokens_are_independent")
+class OneVocabularyForAll(WholeVocabulary):
+    def project(self, student, teacher, sampled):
+        best = student.detach().sum(0).topk(min(2, student.shape[1])).indices
+        found = super().project(student, teacher, sampled)
+        return replace(found, student=student[:, best].log_softmax(-1), teacher=teacher[:, best].log_softmax(-1))
+
+
+# --- divergence
+
+
+@breaks("divergence", "one_number_a_token")
+class KeepsADimension(JSD):
+    def per_token(self, student, teacher):
+        return super().per_token(student, teacher)[:, None]
+
+
+@breaks("divergence", "finite")
+class Naive(ReverseKL):
+    def per_token(self, student, teacher):
+        return (student.exp() * (student - teacher.detach())).sum(-1)
+
+
+@breaks("divergence", "zero_at_equality")
+class CrossEntropy(ForwardKL):
+    def per_token(self, student, teacher):
+        return -(teacher.detach().exp() * student).sum(-1)
+
+
+@breaks("divergence", "not_negative")
+class OneSided(JSD):
+    def per_token(self, student, teacher):
+        return super().per_token(student, teacher) - 0.1
+
+
+@breaks("divergence", "gradient_to_the_student_alone")
+class MovesTheTeacher(ForwardKL):
+    def per_token(self, student, teacher):
+        return (student.exp() * (student - teacher)).sum(-1)
+
+
+@breaks("divergence", "falls_along_its_gradient")
+class WrongSign(ForwardKL):
+    def per_token(self, student, teacher):
+        right = super().per_token(student, teacher)
+        return 2 * right.detach() - right
+
+
+@breaks("divergence", "tokens_are_independent")
+class Averages(JSD):
+    def per_token(self, student, teacher):
+        found = super().per_token(student, teacher)
+        return found.mean().expand_as(found)
+
+
+@breaks("divergence", "sampled_estimate")
+class EstimatesBothWays(ReverseKL):
+    def sampled(self, student, teacher):
+        return (student - teacher).square()
+
+
+# --- correction
+
+
+@breaks("correction", "one_weight_a_token")
+class NoCap(Truncated):
+    def weigh(self, behaviour, current):
+        return (current - behaviour).exp().detach()
+
+
+@breaks("correction", "carries_no_gradient")
+class Attached(Truncated):
+    def weigh(self, behaviour, current):
+        return (current - behaviour).exp().clamp_max(2.0)
+
+
+@breaks("correction", "equal_policies_weigh_one")
+class Halves(NoCorrection):
+    def weigh(self, behaviour, current):
+        return super().weigh(behaviour, current) / 2
+
+
+@breaks("correction", "tokens_are_independent")
+class Normalises(Truncated):
+    def weigh(self, behaviour, current):
+        found = super().weigh(behaviour, current)
+        return found / found.mean()
+
+
+# --- objective
+
+
+@breaks("objective", "one_weight_a_token")
+class Centred(SupervisedFineTuning):
+    def token_weights(self, sample):
+        return [weight * (1.0 if sample.success else -1.0) for weight in sample.token_weights]
+
+
+@breaks("objective", "obeys_the_gate")
+class TakesAll(SupervisedFineTuning):
+    def takes(self, sample):
+        return True
+
+
+@breaks("objective", "needs_a_teachers_prompt")
+class WeighsAnyway(Distill):
+    def token_weights(self, sample):
+        return [sample.weight if self.takes(sample) else 0.0] * len(sample.response_ids)
+
+
+@breaks("objective", "advantage_is_finite")
+class DividesByTheSpread(PolicyGradient):
+    def advantage(self, sample):
+        rewards = torch.tensor(sample.group_rewards)
+        return float((sample.reward - rewards.mean()) / rewards.std())
+
+
+@breaks("objective", "loss_is_finite")
+class NoClamp(PolicyGradient):
+    def per_token(self, scores):
+        return -(scores.current - scores.behaviour).exp().square() * scores.advantage
+
+
+@breaks("objective", "gradient_to_the_student_alone")
+class MovesTheTeacherToo(Distill):
+    def per_token(self, scores):
+        return super().per_token(scores) + scores.teacher.exp().square().sum(-1)
+
+
+@breaks("objective", "tokens_are_independent")
+class MeanOfTheChunk(SupervisedFineTuning):
+    def per_token(self, scores):
+        found = super().per_token(scores)
+        return found.mean().expand_as(found)
