@@ -10,6 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rosd_kit.components.localizers.weights import everywhere, from_character, nowhere
+    from rosd_kit.components.objectives.policy_gradient import PolicyGradient
+    from rosd_kit.components.reflectors.tutor import Tutor
+    from rosd_kit.components.teachers.frozen import initial_expert
     from rosd_kit.components.verifiers.function import verifier
     from rosd_kit.contracts import (
         API_VERSION,
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
     )
     from rosd_kit.errors import EngineError, PluginError, RecipeError, RosdError, RunError, did_you_mean
     from rosd_kit.hookspecs import hookimpl
+    from rosd_kit.text.budget import fit
+    from rosd_kit.text.quotes import find_quote
+    from rosd_kit.text.sentences import sentence_start
+    from rosd_kit.train.student import Student
     from rosd_kit.types import (
         Case,
         Completion,
@@ -94,6 +102,7 @@ __all__ = [
     "Objective",
     "Passed",
     "PluginError",
+    "PolicyGradient",
     "Problem",
     "Projection",
     "Prompt",
@@ -109,6 +118,7 @@ __all__ = [
     "Section",
     "Site",
     "StepBatch",
+    "Student",
     "Support",
     "Task",
     "Teacher",
@@ -116,17 +126,39 @@ __all__ = [
     "TokenScores",
     "TokenWeights",
     "Trace",
+    "Tutor",
     "Verdict",
     "Verifier",
     "View",
     "Weights",
     "__version__",
     "did_you_mean",
+    "everywhere",
+    "find_quote",
+    "fit",
+    "from_character",
     "hookimpl",
+    "initial_expert",
+    "nowhere",
+    "sentence_start",
     "verifier",
 ]
 
-_HOMES = ("hookspecs", "errors", "types", "contracts", "components.verifiers.function")
+_HOMES = (
+    "hookspecs",
+    "errors",
+    "types",
+    "contracts",
+    "text.budget",
+    "text.quotes",
+    "text.sentences",
+    "components.localizers.weights",
+    "components.reflectors.tutor",
+    "components.objectives.policy_gradient",
+    "components.teachers.frozen",
+    "components.verifiers.function",
+    "train.student",
+)
 
 
 def __getattr__(name: str) -> Any:
