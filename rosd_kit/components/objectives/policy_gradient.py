@@ -61,7 +61,8 @@ class PolicyGradient(Objective):
         return self.surrogate(scores, scores.advantage)
 
     def surrogate(self, scores: TokenScores, advantage: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-        """Return the clipped loss for advantages of each token's own; they must carry no gradient."""
-        ratio = (scores.current - scores.behaviour).clamp_max(_LARGEST_LOG_RATIO).exp()
+        """Return the clipped loss for advantages of each token's own; the gradient flows through the ratio's top alone."""
+        advantage = advantage.detach()
+        ratio = (scores.current - scores.behaviour.detach()).clamp_max(_LARGEST_LOG_RATIO).exp()
         clipped = ratio.clamp(1 - self.config.clip_low, 1 + self.config.clip_high)
         return -(ratio * advantage).minimum(clipped * advantage)
