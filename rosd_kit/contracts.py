@@ -419,9 +419,9 @@ class Objective(Component):
     """One term of the loss: which tokens it covers and what each costs.
 
     The engine sums weight times loss over the global batch and divides by the global sum of weights, term by term.
-    With several teacher views a token's loss is the mean of `per_token` over them, and 0 without any; an objective with
-    `joins_views` (and `needs_teacher`) is asked once for all its tokens and sees every view at once, of a token without
-    any none.
+    With `needs_teacher` a token's loss is the mean of `per_token` over its sample's teacher views, and 0 without any. An
+    objective with `joins_views` is asked once for all its tokens, sees every view at once, and does without where there
+    is none.
     """
 
     kind = "objective"
@@ -431,6 +431,11 @@ class Objective(Component):
     def __init__(self, config: Any = None, parts: LossParts | None = None) -> None:
         super().__init__(config)
         self.parts = parts
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Return whether the teacher has to score for this term."""
+        return self.needs_teacher or self.joins_views
 
     def takes(self, sample: DistillSample) -> bool:
         """Return whether the gate routed this sample to this term."""

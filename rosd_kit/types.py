@@ -244,7 +244,7 @@ class SampleScores:
     `divergence` is the loss of the first term with a teacher, in nats, before weights; `student` and `teacher` are the
     log-probs of the sampled tokens, the student's at the sampling temperature, the teacher's (mean over its views) at 1.
     The entropies are those of the distributions at temperature 1, in nats; the teacher's (mean over its views) is measured
-    for localizers that refine, and 0 while the gradient is taken.
+    for localizers that refine, and 0 while the gradient is taken. Entropies that are not given are 0.
     """
 
     divergence: tuple[float, ...]
@@ -252,6 +252,11 @@ class SampleScores:
     teacher: tuple[float, ...]
     student_entropy: tuple[float, ...] = ()
     teacher_entropy: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("student_entropy", "teacher_entropy"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (0.0,) * len(self.divergence))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def weighted_tokens(
     kept = all_weights.any(dim=0).nonzero().squeeze(1)
     owner = torch.arange(len(samples)).repeat_interleave(lengths)[kept]
     start = (lengths.cumsum(0) - lengths)[owner]
-    needing = torch.tensor([term.objective.needs_teacher for term in terms], dtype=torch.bool)
+    needing = torch.tensor([term.objective.asks_teacher for term in terms], dtype=torch.bool)
     views = torch.tensor([len(sample.teacher_views) for sample in samples])[owner]
     return WeightedTokens(
         sample=owner,

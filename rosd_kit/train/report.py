@@ -83,7 +83,7 @@ def build_report(
 ) -> LossReport:
     """Add up the micro-batches, each given with its samples' places in the step, in float64."""
     sums = torch.zeros(len(terms), dtype=torch.float64)
-    first = next((index for index, term in enumerate(terms) if term.objective.needs_teacher), 0)
+    first = next((index for index, term in enumerate(terms) if term.objective.asks_teacher), 0)
     scores = [torch.zeros(5, len(sample.response_ids), dtype=torch.float64) for sample in samples]
     for indices, tokens, scored in pieces:
         sums += (tokens.weights * scored.losses).sum(dim=1)

@@ -184,7 +184,6 @@ class Contrast(PolicyGradient):
     """What the first view finds likelier than the others, and a pull towards it: of single views no sum can be made of it."""
 
     name = "contrast"
-    needs_teacher = True
     joins_views = True
 
     def view_marks(self, sample: DistillSample) -> Sequence[float]:

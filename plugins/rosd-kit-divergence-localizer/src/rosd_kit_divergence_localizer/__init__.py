@@ -22,6 +22,7 @@ class Parting(rk.Localizer):
 
     name = "parting"
     needs = frozenset({"divergence"})
+    locates = False
     refines = True
 
     class Config(rk.Localizer.Config):

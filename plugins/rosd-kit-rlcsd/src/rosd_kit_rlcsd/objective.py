@@ -25,7 +25,6 @@ class RLCSD(rk.PolicyGradient):
 
     name = "rlcsd"
     needs = frozenset({"group", "teacher_prompt", "contrast"})
-    needs_teacher: ClassVar[bool] = True
     joins_views: ClassVar[bool] = True
 
     class Config(rk.PolicyGradient.Config):
@@ -58,8 +57,8 @@ class RLCSD(rk.PolicyGradient):
 
     def moved(self, advantage: Float[Tensor, " tokens"], contrast: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return the advantages after the move, `[tokens]`: where it would turn the sign they are 0."""
-        move = self.config.strength * (contrast / self.config.scale).tanh()
-        move = move.where(contrast.abs() > self.config.threshold, torch.zeros_like(move))
+        move: Tensor = self.config.strength * (contrast / self.config.scale).tanh()
+        move = torch.where(contrast.abs() > self.config.threshold, move, torch.zeros_like(move))
         sign = advantage.sign()
         return sign * (sign * (advantage + move)).clamp_min(0.0)
 
@@ -70,6 +69,3 @@ def _log_mean(logp: Float[Tensor, "views tokens"], chosen: Tensor) -> Float[Tens
     floor = torch.finfo(logp.dtype).min / 2
     total = logp.masked_fill(~chosen, floor).logsumexp(0) - count.clamp_min(1).log()
     return total.where(count > 0, torch.zeros_like(total))
-
-
-__all__ = ["RLCSD"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -23,7 +24,6 @@ class RLSD(rk.PolicyGradient):
 
     name = "rlsd"
     needs = frozenset({"group", "teacher_prompt"})
-    needs_teacher: ClassVar[bool] = True
     joins_views: ClassVar[bool] = True
 
     class Config(rk.PolicyGradient.Config):
@@ -49,8 +49,8 @@ class RLSD(rk.PolicyGradient):
         # Beyond e^20 every weight is clipped; the bound keeps exp finite.
         evidence = (scores.advantage.sign() * gain).clamp(-20.0, 20.0).exp()
         clip = self.config.clip_weight
-        mixed = 1 - self.config.mix + self.config.mix * evidence.clamp(1 - clip, 1 + clip)
-        return mixed.where(told > 0, ones).detach()
+        mixed: Tensor = 1 - self.config.mix + self.config.mix * evidence.clamp(1 - clip, 1 + clip)
+        return torch.where(told > 0, mixed, ones).detach()
 
 
 @rk.hookimpl
