@@ -83,8 +83,7 @@ def test_it_is_the_optimum_of_the_regularised_reward():
     assert all(worth(other) < worth(best) for other in others)
 
 
-def test_a_short_run_moves_less_with_a_larger_beta(short_run):
-    near = short_run(RECIPE, "teacher.beta=8")
-    far = short_run(RECIPE, "teacher.beta=1", folder=near.folder.parent / "far")
-    assert near.steps[0]["rollout/success"] == far.steps[0]["rollout/success"]
-    assert 0 < near.steps[0]["train/loss"] < far.steps[0]["train/loss"]
+def test_a_short_run_trains_towards_the_target(short_run):
+    run = short_run(RECIPE)
+    assert all(step["train/loss"] > 0 and step["train/grad_norm"] > 0 for step in run.steps)
+    assert run.total("train/weighted_tokens") == sum(len(record["token_ids"]) for record in run.samples)
