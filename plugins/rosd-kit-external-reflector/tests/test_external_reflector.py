@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import pickle
 import socket
-import sys
 import time
 from pathlib import Path
 
 import pydantic
 import pytest
+from endpoint_server import said, serving
 from rosd_kit_external_reflector import External
 
 import rosd_kit as rk
 from rosd_kit.testing import fake_case, fake_generate, parametrize_with_checks
-
-sys.path.insert(0, str(Path(__file__).parent))
-from endpoint_server import said, serving
 
 RECIPE = Path(__file__).parents[1] / "recipe.yaml"
 KEY = "sk-very-secret-0123456789"

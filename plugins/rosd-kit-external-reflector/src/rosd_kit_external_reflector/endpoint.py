@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -73,6 +75,7 @@ class Endpoint:
                 json=body,
                 headers=headers,
                 timeout=httpx.Timeout(patience, connect=min(_CONNECT, patience)),
+                trust_env=not _is_here(self.url),
             )
         except httpx.TimeoutException:
             return Said(status="timeout")
@@ -108,6 +111,15 @@ class Endpoint:
 
     def _shown(self, text: str) -> str:
         return " ".join(self._hidden(text).split())[:200]
+
+
+def _is_here(url: str) -> bool:
+    """Return whether an address is this machine's own, which no proxy can reach."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _paused(attempt: int, until: float) -> bool:
