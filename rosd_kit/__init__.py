@@ -10,6 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rosd_kit.components.localizers.weights import everywhere, from_character, nowhere
+    from rosd_kit.components.objectives.policy_gradient import PolicyGradient
+    from rosd_kit.components.reflectors.tutor import Tutor
+    from rosd_kit.components.teachers.frozen import initial_expert
     from rosd_kit.components.verifiers.function import verifier
     from rosd_kit.contracts import (
         API_VERSION,
@@ -38,7 +42,11 @@ if TYPE_CHECKING:
     )
     from rosd_kit.errors import EngineError, PluginError, RecipeError, RosdError, RunError, did_you_mean
     from rosd_kit.hookspecs import hookimpl
+    from rosd_kit.text.budget import fit
+    from rosd_kit.text.quotes import find_quote
+    from rosd_kit.text.sentences import sentence_start
     from rosd_kit.text.spans import decode_with_spans
+    from rosd_kit.train.student import Student
     from rosd_kit.types import (
         Case,
         Completion,
@@ -95,6 +103,7 @@ __all__ = [
     "Objective",
     "Passed",
     "PluginError",
+    "PolicyGradient",
     "Problem",
     "Projection",
     "Prompt",
@@ -110,6 +119,7 @@ __all__ = [
     "Section",
     "Site",
     "StepBatch",
+    "Student",
     "Support",
     "Task",
     "Teacher",
@@ -117,6 +127,7 @@ __all__ = [
     "TokenScores",
     "TokenWeights",
     "Trace",
+    "Tutor",
     "Verdict",
     "Verifier",
     "View",
@@ -124,11 +135,33 @@ __all__ = [
     "__version__",
     "decode_with_spans",
     "did_you_mean",
+    "everywhere",
+    "find_quote",
+    "fit",
+    "from_character",
     "hookimpl",
+    "initial_expert",
+    "nowhere",
+    "sentence_start",
     "verifier",
 ]
 
-_HOMES = ("hookspecs", "errors", "types", "contracts", "text.spans", "components.verifiers.function")
+_HOMES = (
+    "hookspecs",
+    "errors",
+    "types",
+    "contracts",
+    "text.budget",
+    "text.quotes",
+    "text.sentences",
+    "text.spans",
+    "components.localizers.weights",
+    "components.reflectors.tutor",
+    "components.objectives.policy_gradient",
+    "components.teachers.frozen",
+    "components.verifiers.function",
+    "train.student",
+)
 
 
 def __getattr__(name: str) -> Any:

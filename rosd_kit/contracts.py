@@ -425,6 +425,9 @@ class TokenScores:
     `student` carries gradient. `teacher` is None where no objective of the recipe needs it. `behaviour` are the
     engine's log-probs of the sampled tokens, `current` the student's at the same sampling temperature (with gradient),
     and `advantage` what the objective itself returned for the token's sample.
+
+    An objective that joins views finds `teacher` None and all views in `views` instead; `marks[v, t]` is what its
+    `view_marks` says of view v, 0 where token t has no such view (its log-probs are then meaningless).
     """
 
     student: Float[Tensor, "tokens vocab"]
@@ -433,6 +436,15 @@ class TokenScores:
     behaviour: Float[Tensor, " tokens"]
     current: Float[Tensor, " tokens"]
     advantage: Float[Tensor, " tokens"]
+    views: tuple[Float[Tensor, "tokens vocab"], ...] = ()
+    marks: Float[Tensor, "views tokens"] | None = None
+
+    def view_logprobs(self) -> Float[Tensor, "views tokens"]:
+        """Return each view's log-probs of the sampled tokens, teacher's and at temperature 1; 0 where there is no such view."""
+        found = self.student.new_zeros(len(self.views), len(self.sampled))
+        for row, logp in zip(found, self.views, strict=True):
+            row.copy_(logp.gather(1, self.sampled[:, None]).squeeze(1))
+        return found if self.marks is None else found.masked_fill(self.marks == 0, 0.0)
 
     def sampled_logprobs(self) -> Float[Tensor, " tokens"]:
         """Return the student's log-probs of the sampled tokens at temperature 1."""
@@ -443,14 +455,23 @@ class Objective(Component):
     """One term of the loss: which tokens it covers and what each costs.
 
     The engine sums weight times loss over the global batch and divides by the global sum of weights, term by term.
+    With `needs_teacher` a token's loss is the mean of `per_token` over its sample's teacher views, and 0 without any. An
+    objective with `joins_views` is asked once for all its tokens, sees every view at once, and does without where there
+    is none.
     """
 
     kind = "objective"
     needs_teacher: ClassVar[bool] = False
+    joins_views: ClassVar[bool] = False
 
     def __init__(self, config: Any = None, parts: LossParts | None = None) -> None:
         super().__init__(config)
         self.parts = parts
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Return whether the teacher has to score for this term."""
+        return self.needs_teacher or self.joins_views
 
     def takes(self, sample: DistillSample) -> bool:
         """Return whether the gate routed this sample to this term."""
@@ -463,6 +484,13 @@ class Objective(Component):
     def advantage(self, sample: DistillSample) -> float:
         """Return the sample's advantage, for objectives that use one."""
         return 0.0
+
+    def view_marks(self, sample: DistillSample) -> Sequence[float]:
+        """Return one number, not 0, for each of the sample's teacher views, by which `per_token` tells them apart.
+
+        Asked only of objectives with `joins_views`; `TeacherView.source` says what a view is.
+        """
+        return [1.0] * len(sample.teacher_views)
 
     @abstractmethod
     def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:

@@ -104,7 +104,7 @@ class Pipeline:
 
     @property
     def _distilling(self) -> bool:
-        return any(term.objective.needs_teacher for term in self.parts.objectives)
+        return any(term.objective.asks_teacher for term in self.parts.objectives)
 
     @property
     def _diagnoses_early(self) -> bool:

@@ -130,7 +130,7 @@ class GateDecision:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One piece of privileged text for a rollout; `source` says where it came from (for the record)."""
+    """One piece of privileged text for a rollout; `source` says where it came from, for the record and for objectives."""
 
     text: str
     source: str
@@ -167,6 +167,7 @@ class Reflection:
     `idea` guides the teacher; `quote` is the text of the first error as the reflector wrote it, `quote_start` an
     exact character position where the reflector knows it. `status` is `ok` or why a part is missing: `no_idea`,
     `no_quote`, `unparsable`, `truncated`, `overlong`, `abort` (of the reflection), `no_truth` (of an oracle), `skipped`.
+    A reflector that asks more than once may put all its findings into `alternatives`, this one among them.
     """
 
     idea: str | None = None
@@ -174,6 +175,7 @@ class Reflection:
     quote_start: int | None = None
     status: str = "ok"
     raw: str = ""
+    alternatives: tuple[Reflection, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +247,20 @@ class SampleScores:
 
     `divergence` is the loss of the first term with a teacher, in nats, before weights; `student` and `teacher` are the
     log-probs of the sampled tokens, the student's at the sampling temperature, the teacher's (mean over its views) at 1.
+    The entropies are those of the distributions at temperature 1, in nats; the teacher's (mean over its views) is measured
+    for localizers that refine, and 0 while the gradient is taken. Entropies that are not given are 0.
     """
 
     divergence: tuple[float, ...]
     student: tuple[float, ...]
     teacher: tuple[float, ...]
+    student_entropy: tuple[float, ...] = ()
+    teacher_entropy: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("student_entropy", "teacher_entropy"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (0.0,) * len(self.divergence))
 
 
 @dataclass(frozen=True, kw_only=True)

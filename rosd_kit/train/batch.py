@@ -57,7 +57,8 @@ class WeightedTokens:
     """The tokens of a micro-batch that carry weight in any term, one sample after the other.
 
     `sample` is the row of the micro-batch, `token` the place in the response, `views` the number of teacher prompts
-    whose answer is wanted there (0 where no term that needs a teacher covers the token).
+    whose answer is wanted there (0 where no term that needs a teacher covers the token). `marks` are what the terms that
+    join views call them, 0 elsewhere; without such a term there is room for no view.
     """
 
     sample: Int[Tensor, " tokens"]
@@ -67,6 +68,7 @@ class WeightedTokens:
     views: Int[Tensor, " tokens"]
     weights: Float[Tensor, "terms tokens"]
     advantages: Float[Tensor, "terms tokens"]
+    marks: Float[Tensor, "terms views tokens"]
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -88,7 +90,7 @@ def weighted_tokens(
     kept = all_weights.any(dim=0).nonzero().squeeze(1)
     owner = torch.arange(len(samples)).repeat_interleave(lengths)[kept]
     start = (lengths.cumsum(0) - lengths)[owner]
-    needing = torch.tensor([term.objective.needs_teacher for term in terms], dtype=torch.bool)
+    needing = torch.tensor([term.objective.asks_teacher for term in terms], dtype=torch.bool)
     views = torch.tensor([len(sample.teacher_views) for sample in samples])[owner]
     return WeightedTokens(
         sample=owner,
@@ -98,7 +100,21 @@ def weighted_tokens(
         views=views * all_weights[needing][:, kept].any(dim=0),
         weights=all_weights[:, kept],
         advantages=torch.stack(list(advantages), dim=1)[:, owner],
+        marks=_marks(samples, terms)[..., owner],
     )
+
+
+def _marks(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> Float[Tensor, "terms views samples"]:
+    joining = [index for index, term in enumerate(terms) if term.objective.joins_views]
+    most = max((len(sample.teacher_views) for sample in samples), default=0) if joining else 0
+    marks = torch.zeros(len(terms), most, len(samples), dtype=torch.float64)
+    for index in joining:
+        for place, sample in enumerate(samples):
+            found = torch.tensor(list(terms[index].objective.view_marks(sample)), dtype=torch.float64)
+            assert len(found) == len(sample.teacher_views), "an objective must mark every view of a sample"
+            assert bool(found.all()), "an objective marked a view with 0, which means that there is none"
+            marks[index, : len(found), place] = found
+    return marks
 
 
 def take(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:

@@ -122,7 +122,7 @@ class HeadLoss:
             leaf = raw.detach().requires_grad_(differentiate)
             logp = self.student.finish(leaf).log_softmax(-1)
             current = self._current(logp, numbers.sampled)
-            losses = self._losses(logp, current, views, tokens, numbers, scored.taught)
+            losses = self._losses(logp, current, views, tokens, numbers, scored)
             loss = (numbers.shares * losses).sum()
         scored.losses.copy_(losses.detach())
         scored.entropy.copy_(_entropy(logp.detach()))
@@ -146,28 +146,36 @@ class HeadLoss:
         views: list[list[Tensor]],
         tokens: WeightedTokens,
         numbers: _Numbers,
-        taught: Float[Tensor, " tokens"],
+        scored: Scored,
     ) -> Float[Tensor, "terms tokens"]:
         """Ask every objective for the losses of the tokens that it covers; 0 elsewhere.
 
-        The teacher's log-probs of the sampled tokens go to `taught`.
+        What is kept of the teacher goes to `scored`.
         """
-        taught.zero_()
+        taught = scored.taught.zero_()
+        scored.doubt.zero_()
         losses = [torch.zeros_like(current) for _ in self.terms]
-        needing = [index for index, term in enumerate(self.terms) if term.objective.needs_teacher]
-        for index in set(range(len(self.terms))) - set(needing):
-            rows = tokens.weights[index].nonzero().squeeze(1)
-            losses[index] = self._term(index, logp, current, None, rows, numbers)
+        needing = [i for i, term in enumerate(self.terms) if term.objective.needs_teacher and not term.objective.joins_views]
+        joining = [i for i, term in enumerate(self.terms) if term.objective.joins_views]
+        joined: list[Tensor] = []
         for view, outputs in enumerate(views):
             wanted = (tokens.views > view).nonzero().squeeze(1)
             if len(wanted):
                 teacher = self.teacher.logp([take(output, wanted) for output in outputs])
                 found = teacher.gather(1, take(numbers.sampled, wanted)[:, None]).squeeze(1)
-                taught.index_add_(0, sent(wanted, taught.device), found / take(numbers.views, wanted))
+                places = sent(wanted, taught.device)
+                taught.index_add_(0, places, found / take(numbers.views, wanted))
+                if not torch.is_grad_enabled():
+                    scored.doubt.index_add_(0, places, _entropy(teacher) / take(numbers.views, wanted))
+                if joining:
+                    joined.append(_spread(teacher, wanted, len(current)))
                 for index in needing:
                     inside = tokens.weights[index, wanted].nonzero().squeeze(1)
                     found = self._term(index, logp, current, take(teacher, inside), wanted[inside], numbers)
                     losses[index] = losses[index] + found / numbers.views
+        for index in set(range(len(self.terms))) - set(needing):
+            rows = tokens.weights[index].nonzero().squeeze(1)
+            losses[index] = self._term(index, logp, current, None, rows, numbers, joined if index in joining else ())
         return torch.stack(losses)
 
     def _term(
@@ -178,6 +186,7 @@ class HeadLoss:
         teacher: Tensor | None,
         rows: Int[Tensor, " rows"],
         numbers: _Numbers,
+        views: Sequence[Tensor] = (),
     ) -> Float[Tensor, " tokens"]:
         """Return one objective's losses on some rows of a tile, 0 on the others."""
         if len(rows) == 0:
@@ -190,8 +199,15 @@ class HeadLoss:
                 behaviour=take(numbers.behaviour, rows),
                 current=take(current, rows),
                 advantage=take(numbers.advantages[index], rows),
+                views=tuple(take(view, rows) for view in views),
+                marks=take(numbers.marks[index, : len(views)].T, rows).T,
             )
         )
+        if found.shape != rows.shape:
+            raise ValueError(
+                f"objective {self.terms[index].objective.name!r} returned losses of shape {list(found.shape)} for {len(rows)} "
+                "tokens; it (or the divergence that it asks) must return one number a token, [tokens]"
+            )
         if len(rows) == len(current):
             return found
         return torch.zeros_like(current).index_copy(0, sent(rows, found.device), found)
@@ -214,6 +230,7 @@ class _Numbers:
     views: Float[Tensor, " tokens"]
     shares: Float[Tensor, "terms tokens"]
     advantages: Float[Tensor, "terms tokens"]
+    marks: Float[Tensor, "terms views tokens"]
 
     @classmethod
     def of(cls, tokens: WeightedTokens, factors: Float[Tensor, " terms"], like: Tensor) -> _Numbers:
@@ -225,6 +242,7 @@ class _Numbers:
             views=sent(tokens.views.clamp_min(1).to(dtype), like.device),
             shares=sent((tokens.weights * factors[:, None]).to(dtype), like.device),
             advantages=sent(tokens.advantages.to(dtype), like.device),
+            marks=sent(tokens.marks.to(dtype), like.device),
         )
 
     def part(self, span: slice) -> _Numbers:
@@ -235,6 +253,7 @@ class _Numbers:
             self.views[span],
             self.shares[:, span],
             self.advantages[:, span],
+            self.marks[..., span],
         )
 
 
@@ -262,6 +281,13 @@ def _entropy(logp: Float[Tensor, "tokens vocab"]) -> Float[Tensor, " tokens"]:
     """Return the entropies in nats. exp(-inf) * finfo.min is 0 where exp(-inf) * -inf is not a number."""
     negative: Tensor = torch.linalg.vecdot(logp.exp(), logp.clamp_min(torch.finfo(logp.dtype).min))
     return -negative
+
+
+def _spread(logp: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"], count: int) -> Float[Tensor, "tokens vocab"]:
+    """Return some rows of a tile in their places among all of them, zeros elsewhere."""
+    if len(rows) == count:
+        return logp
+    return logp.new_zeros(count, logp.shape[1]).index_copy(0, rows.to(logp.device), logp)
 
 
 def _spans(length: int, most: int) -> Iterator[slice]:

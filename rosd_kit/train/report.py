@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from jaxtyping import Float
@@ -47,13 +47,15 @@ class LossReport:
 class Scored:
     """What is kept of some weighted tokens once their logits are gone; without gradient.
 
-    `current` and `taught` are the sampled tokens' log-probs under student and teacher; `taught` is 0 without a teacher.
+    `current` and `taught` are the sampled tokens' log-probs under student and teacher, `entropy` and `doubt` the entropies
+    of their distributions. Without a teacher `taught` and `doubt` are 0, and `doubt` is 0 where a gradient was taken.
     """
 
     losses: Float[Tensor, "terms tokens"]
     entropy: Float[Tensor, " tokens"]
     current: Float[Tensor, " tokens"]
     taught: Float[Tensor, " tokens"]
+    doubt: Float[Tensor, " tokens"]
 
     @classmethod
     def empty(cls, terms: int, tokens: int, like: Tensor) -> Scored:
@@ -61,16 +63,15 @@ class Scored:
 
         It is made before the logits: small results left between freed large ones would keep a CPU's heap in pieces.
         """
-        return cls(like.new_empty(terms, tokens), *(like.new_empty(tokens) for _ in range(3)))
+        return cls(like.new_empty(terms, tokens), *(like.new_empty(tokens) for _ in range(4)))
 
     def part(self, span: slice) -> Scored:
         """Return a view of some tokens."""
-        return Scored(self.losses[:, span], self.entropy[span], self.current[span], self.taught[span])
+        return Scored(*(getattr(self, field.name)[..., span] for field in fields(self)))
 
     def settled(self) -> Scored:
         """Return it in float64 on the CPU; the one place where a micro-batch waits for the device."""
-        fields = (self.losses, self.entropy, self.current, self.taught)
-        return Scored(*(field.to("cpu", torch.float64) for field in fields))
+        return Scored(*(getattr(self, field.name).to("cpu", torch.float64) for field in fields(self)))
 
 
 def build_report(
@@ -82,11 +83,11 @@ def build_report(
 ) -> LossReport:
     """Add up the micro-batches, each given with its samples' places in the step, in float64."""
     sums = torch.zeros(len(terms), dtype=torch.float64)
-    first = next((index for index, term in enumerate(terms) if term.objective.needs_teacher), 0)
-    scores = [torch.zeros(3, len(sample.response_ids), dtype=torch.float64) for sample in samples]
+    first = next((index for index, term in enumerate(terms) if term.objective.asks_teacher), 0)
+    scores = [torch.zeros(5, len(sample.response_ids), dtype=torch.float64) for sample in samples]
     for indices, tokens, scored in pieces:
         sums += (tokens.weights * scored.losses).sum(dim=1)
-        kept = torch.stack([scored.losses[first], scored.current, scored.taught])
+        kept = torch.stack([scored.losses[first], scored.current, scored.taught, scored.entropy, scored.doubt])
         for row, index in enumerate(indices):
             mine = tokens.sample == row
             scores[index][:, tokens.token[mine]] = kept[:, mine]
@@ -102,13 +103,14 @@ def build_report(
         ratio_max=float(ratios.max()) if len(ratios) else 0.0,
         mismatch=_mean(gaps.abs()),
         teacher_gain=_mean(_concatenated([(s.taught - s.current)[t.views > 0] for _, t, s in pieces])),
-        scores=[_sample_scores(*rows.tolist()) for rows in scores],
+        scores=[_sample_scores(rows.tolist()) for rows in scores],
         seconds=seconds,
     )
 
 
-def _sample_scores(divergence: list[float], student: list[float], teacher: list[float]) -> SampleScores:
-    return SampleScores(divergence=tuple(divergence), student=tuple(student), teacher=tuple(teacher))
+def _sample_scores(rows: list[list[float]]) -> SampleScores:
+    names = ("divergence", "student", "teacher", "student_entropy", "teacher_entropy")
+    return SampleScores(**{name: tuple(row) for name, row in zip(names, rows, strict=True)})
 
 
 def _concatenated(tensors: list[Tensor]) -> Tensor:

@@ -123,10 +123,17 @@ def reference(
             views = teachers if term.objective.needs_teacher else [None]
             advantage = torch.full_like(current, term.objective.advantage(sample))
             behaviour = torch.tensor(sample.behaviour_logprobs, dtype=torch.float64)
+            denominators[index] += float(weights.sum())
+            if term.objective.joins_views:
+                marks = torch.tensor(term.objective.view_marks(sample), dtype=torch.float64)[:, None].expand(-1, len(sampled))
+                scores = TokenScores(
+                    logits.log_softmax(-1), None, sampled, behaviour, current, advantage, tuple(teachers), marks
+                )
+                numerators[index] = numerators[index] + (weights * term.objective.per_token(scores)).sum()
+                continue
             for teacher in views:
                 scores = TokenScores(logits.log_softmax(-1), teacher, sampled, behaviour, current, advantage)
                 numerators[index] = numerators[index] + (weights * term.objective.per_token(scores)).sum() / len(views)
-            denominators[index] += float(weights.sum())
     total = torch.zeros((), dtype=torch.float64)
     for term, numerator, denominator in zip(objectives, numerators, denominators, strict=True):
         total = total + term.weight * numerator / denominator
@@ -259,6 +266,41 @@ def test_the_loss_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.isfinite(loss)
 
 
+class Contrast(PolicyGradient):
+    """What the first view finds likelier than the others, and a pull towards it: of single views no sum can be made of it."""
+
+    name = "contrast"
+    joins_views = True
+
+    def view_marks(self, sample: DistillSample) -> Sequence[float]:
+        return [2.0, *[-1.0] * (len(sample.teacher_views) - 1)] if sample.teacher_views else []
+
+    def per_token(self, scores: TokenScores) -> Tensor:
+        plain = self.surrogate(scores, scores.advantage)
+        if not scores.views:
+            return plain
+        assert scores.marks is not None and scores.teacher is None
+        gap = (scores.marks * scores.view_logprobs()).sum(0)
+        pull = (scores.views[0].exp() * scores.student).sum(-1)
+        return torch.where(scores.marks[0] > 0, plain * gap.tanh() - pull, plain)
+
+
+def test_an_objective_may_see_all_views_of_a_token_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of tokens with fewer views than others, or none, beside terms that are asked view by view."""
+    student, experts = qwen(), (Expert(qwen(5), 0.75), Expert(qwen(6), 0.25, plain=True))
+    objectives = [WeightedObjective(Contrast(), 0.7), *terms()[:2]]
+    loss = reference(student, experts, samples(), objectives, 0.7)
+    loss.backward()
+    expected = gradients(student)
+    for tokens, rows, tile in [(1, 1, 1), (64, 1000, 5), (10_000, 7, 3), (10_000, 1000, 1000)]:
+        monkeypatch.setattr("rosd_kit.train.chunks.HeadLoss._chunk_rows", lambda self, hidden, teacher, rows=rows: rows)
+        monkeypatch.setattr("rosd_kit.train.chunks._tile_rows", lambda raw, rows=tile: rows)
+        report = engine(student, experts, tokens, objectives=objectives, temperature=0.7)
+        assert report.loss == pytest.approx(loss.item(), abs=1e-12)
+        assert_same(gradients(student), expected)
+    assert report.terms["contrast"] != pytest.approx(engine(student, experts, objectives=terms()).terms["policy_gradient"])
+
+
 def test_padding_under_a_sliding_window_is_harmless() -> None:
     """Rows of padding longer than the window must not turn into NaN and reach the tokens."""
     parts = split(gemma())
@@ -388,7 +430,29 @@ def test_measuring_only_leaves_no_gradient() -> None:
     student, experts = qwen(), (Expert(qwen(5)),)
     measured = engine(student, experts, backward=False)
     assert gradients(student) == {}
-    assert measured == engine(student, experts)
+    differentiated = engine(student, experts)
+    entropies = [scores.teacher_entropy for scores in measured.scores]
+    assert any(any(row) for row in entropies)
+    same = [replace(s, teacher_entropy=row) for s, row in zip(differentiated.scores, entropies, strict=True)]
+    assert measured == replace(differentiated, scores=same)
+
+
+def test_measuring_tells_how_unsure_student_and_teacher_are() -> None:
+    """The teacher's entropy is the mean over its views; tokens without weight have none."""
+    student, teacher, data = qwen(), qwen(5), samples()
+    report = engine(student, (Expert(teacher),), samples=data, objectives=terms()[:1], backward=False)
+    for sample, scores in zip(data, report.scores, strict=True):
+        with torch.no_grad():
+            prompts = [sample.prompt_ids, *(view.prompt_ids for view in sample.teacher_views)]
+            models = [student, *[teacher] * len(sample.teacher_views)]
+            mine, *views = (
+                torch.distributions.Categorical(logits=response_logits(model, prompt, sample.response_ids)).entropy()
+                for model, prompt in zip(models, prompts, strict=True)
+            )
+        weights = Distill().token_weights(sample)
+        told = sum(views) / len(views) if views else mine
+        assert scores.student_entropy == pytest.approx([float(h) if w else 0.0 for h, w in zip(mine, weights, strict=True)])
+        assert scores.teacher_entropy == pytest.approx([float(h) if w else 0.0 for h, w in zip(told, weights, strict=True)])
 
 
 def test_nothing_weighted_is_a_loss_of_zero() -> None:

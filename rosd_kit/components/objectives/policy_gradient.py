@@ -58,6 +58,11 @@ class PolicyGradient(Objective):
 
     def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
         """Return -min(r A, clip(r) A) with r the ratio to the policy that sampled."""
-        ratio = (scores.current - scores.behaviour).clamp_max(_LARGEST_LOG_RATIO).exp()
+        return self.surrogate(scores, scores.advantage)
+
+    def surrogate(self, scores: TokenScores, advantage: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return the clipped loss for advantages of each token's own; the gradient flows through the ratio's top alone."""
+        advantage = advantage.detach()
+        ratio = (scores.current - scores.behaviour.detach()).clamp_max(_LARGEST_LOG_RATIO).exp()
         clipped = ratio.clamp(1 - self.config.clip_low, 1 + self.config.clip_high)
-        return -(ratio * scores.advantage).minimum(clipped * scores.advantage)
+        return -(ratio * advantage).minimum(clipped * advantage)

@@ -104,7 +104,7 @@ class Tutor(Reflector):
         return Prompt(head=(), sections=fill(template, fields, _KEEP))
 
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
-        asked = [i for i, case in enumerate(cases) if self._asks(case)]
+        asked = [i for i, case in enumerate(cases) if self.asks(case)]
         found = [Reflection(status="skipped")] * len(cases)
         if asked:
             answers = generate(
@@ -118,10 +118,15 @@ class Tutor(Reflector):
                 weights="initial" if self.config.weights == "frozen" else "live",
             )
             for i, answer in zip(asked, answers, strict=True):
-                found[i] = read_reflection(answer, right=cases[i].rollout.verdict.success)
+                found[i] = self.read(answer, cases[i])
         return found
 
-    def _asks(self, case: Case) -> bool:
+    def read(self, answer: Completion, case: Case) -> Reflection:
+        """Return what an answer to `prompt(case)` says."""
+        return read_reflection(answer, right=case.rollout.verdict.success)
+
+    def asks(self, case: Case) -> bool:
+        """Return whether there is anything to ask about this rollout; the others are `skipped`."""
         return bool(self.config.reflect_right) if case.rollout.verdict.success else bool(case.views)
 
 

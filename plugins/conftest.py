@@ -1,0 +1,53 @@
+"""What the packages' tests share: a short run of a recipe, as a user would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """What a run left: one record a step, one record a gated rollout, its folder, and what was printed."""
+
+    steps: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+    folder: Path
+    printed: str
+
+    def total(self, name: str) -> float:
+        """Return the sum of a metric over the steps, 0 where a step has none."""
+        return sum(step.get(name, 0.0) for step in self.steps)
+
+
+@pytest.fixture
+def short_run(tmp_path: Path) -> Callable[..., ShortRun]:
+    """Run a recipe for two small steps without evaluation; further arguments are overrides, or options."""
+
+    def go(recipe: Path, *overrides: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> ShortRun:
+        folder = folder or tmp_path / "run"
+        small = ("steps=2", "problems_per_step=8", "group_size=6", "evaluation.problems=0", "checkpoint.every=0")
+        command = [sys.executable, "-m", "rosd_kit", "run", str(recipe), *small, *overrides]
+        command += ["--out", str(folder.parent), "--name", folder.name]
+        done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=600)
+        printed = done.stdout + done.stderr
+        assert done.returncode == 0, printed
+        steps = _records(folder / "metrics.jsonl")
+        samples = [record for file in sorted((folder / "samples").iterdir()) for record in _records(file)]
+        assert [step["step"] for step in steps] == [1, 2]
+        assert all(step["train/applied"] == 1.0 for step in steps)
+        return ShortRun(steps, samples, folder, printed)
+
+    return go
+
+
+def _records(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]

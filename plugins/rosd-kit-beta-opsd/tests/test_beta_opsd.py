@@ -1,0 +1,89 @@
+"""The teacher `beta_opsd`: the kit's laws, the target against its formula, and a short run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rosd_kit_beta_opsd import BetaTeacher
+
+import rosd_kit as rk
+from rosd_kit.testing import parametrize_with_checks, tiny_student
+
+RECIPE = Path(__file__).parents[1] / "recipe.yaml"
+TOLD = torch.tensor([[30, 31, 32, 40, 41]])
+PLAIN = torch.tensor([[33, 40, 41]])
+
+
+def beta_opsd(**options: object) -> BetaTeacher:
+    return BetaTeacher(BetaTeacher.Config(**options))
+
+
+def logits(expert: rk.Expert) -> torch.Tensor:
+    with expert.active() as model:
+        found: torch.Tensor = model(input_ids=PLAIN if expert.plain else TOLD).logits[0, -2:].double().clone()
+        return found
+
+
+def trained() -> rk.Student:
+    student = tiny_student(keep_initial=True)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in student.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return student
+
+
+def target(teacher: rk.Teacher, student: rk.Student) -> torch.Tensor:
+    """Return the distribution that the engine makes of the experts."""
+    with teacher.scoring(student) as experts:
+        return sum((e.share * logits(e) for e in experts), torch.zeros(())).softmax(-1)
+
+
+@parametrize_with_checks([BetaTeacher(), beta_opsd(beta=1.0), beta_opsd(beta=0.5), beta_opsd(informed="live")])
+def test_conformance(component, check):
+    check(component)
+
+
+@pytest.mark.parametrize("informed", ["frozen", "live"])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0, 10.0])
+def test_the_target_is_the_geometric_mixture(beta, informed):
+    """In probabilities, from networks of its own: ref^(1 - 1/beta) T^(1/beta), normalised."""
+    student, initial = trained(), tiny_student(keep_initial=False).model
+    reader = student.model if informed == "live" else initial
+    with torch.no_grad():
+        taught = reader(input_ids=TOLD).logits[0, -2:].double().softmax(-1)
+        reference = initial(input_ids=PLAIN).logits[0, -2:].double().softmax(-1)
+    mixed = reference ** (1 - 1 / beta) * taught ** (1 / beta)
+    expected = mixed / mixed.sum(-1, keepdim=True)
+    torch.testing.assert_close(target(beta_opsd(beta=beta, informed=informed), student), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_beta_one_costs_no_second_pass():
+    student = trained()
+    with beta_opsd(beta=1.0).scoring(student) as experts:
+        assert [(expert.share, expert.plain) for expert in experts] == [(1.0, False)]
+    with beta_opsd(beta=4.0).scoring(student) as experts:
+        assert [(expert.share, expert.plain) for expert in experts] == [(0.25, False), (0.75, True)]
+
+
+def test_it_is_the_optimum_of_the_regularised_reward():
+    """No other distribution has more of E[log T - log ref] - beta KL(. || ref), the objective that the paper begins with."""
+    torch.manual_seed(0)
+    beta = 3.0
+    taught, reference = torch.randn(2, 7, dtype=torch.float64).softmax(-1)
+    best = (reference ** (1 - 1 / beta) * taught ** (1 / beta)).log().log_softmax(-1)
+
+    def worth(logp: torch.Tensor) -> float:
+        gain = taught.log() - reference.log() - beta * (logp - reference.log())
+        return float((logp.exp() * gain).sum())
+
+    others = [(best + 0.3 * torch.randn(7, dtype=torch.float64)).log_softmax(-1) for _ in range(200)]
+    assert all(worth(other) < worth(best) for other in others)
+
+
+def test_a_short_run_trains_towards_the_target(short_run):
+    run = short_run(RECIPE)
+    assert all(step["train/loss"] > 0 and step["train/grad_norm"] > 0 for step in run.steps)
+    assert run.total("train/weighted_tokens") == sum(len(record["token_ids"]) for record in run.samples)
