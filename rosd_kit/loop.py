@@ -23,6 +23,7 @@ from rosd_kit.contracts import Site
 from rosd_kit.display import Display, RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
+from rosd_kit.guarding import Faults
 from rosd_kit.parts import Parts
 from rosd_kit.pipeline import Pipeline
 from rosd_kit.plugins import PluginManager
@@ -251,6 +252,7 @@ def _step(run: Run) -> None:
     run.display.step(run.step, metrics)
     for warning in run.watch.step(metrics):
         _warn(run, warning)
+    _tell_faults(run, batch.faults)
     _notify(run, "rosd_kit_step_end", step=run.step, metrics=metrics, samples=batch)
     run.optimizer.check()
 
@@ -304,9 +306,10 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
             temperature=run.recipe.sampling.temperature,
             ranks=run.ranks,
         )
-        samples = batch.samples
+        samples, faults = batch.samples, Faults()
         if run.parts.localizer.refines:
-            samples = refined(samples, run.parts.localizer, score(samples=samples, backward=False).scores)
+            samples = refined(samples, run.parts.localizer, score(samples=samples, backward=False).scores, faults)
+            _tell_faults(run, faults.told())
         report = score(samples=samples)
     run.student.model.eval()
     outcome = run.optimizer.step(report.loss)
@@ -314,6 +317,7 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
         _warn(run, f"step {run.step + 1}: loss {report.loss}, gradient {outcome.grad_norm}: the update was skipped")
     metrics = {
         **_reported(report),
+        **({"fault/refine": float(len(faults.found))} if faults.found else {}),
         "train/grad_norm": outcome.grad_norm,
         "train/lr": outcome.lr,
         "train/applied": float(outcome.applied),
@@ -449,6 +453,14 @@ def _due(step: int, every: int) -> bool:
 def _warn(run: Run, text: str) -> None:
     run.warnings.append(text)
     run.display.warning(text)
+
+
+def _tell_faults(run: Run, faults: Sequence[str]) -> None:
+    """Warn of parts that failed at some samples, once a run each; the metrics `fault/<slot>` count on."""
+    for fault in faults:
+        part = fault.partition(" failed on ")[0]
+        if not any(warning.startswith(f"{part} failed on ") for warning in run.warnings):
+            _warn(run, fault)
 
 
 def _notify(run: Run, hook: str, /, **facts: object) -> None:

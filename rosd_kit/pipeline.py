@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rosd_kit.asking import Asker, Encode, PromptWriter
 from rosd_kit.contracts import RolloutEngine
+from rosd_kit.guarding import check_decision, check_located, check_prompts, check_reflections, check_verdicts, check_views
 from rosd_kit.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.parts import Parts
 from rosd_kit.seeds import stable_seed
@@ -29,12 +31,14 @@ from rosd_kit.types import (
     Passed,
     Problem,
     Prompt,
+    Reflection,
     Rollout,
     Sampling,
     StepBatch,
     TeacherView,
     TokenWeights,
     Trace,
+    Verdict,
 )
 from rosd_kit.vitals import vital_signs
 
@@ -96,8 +100,9 @@ class Pipeline:
         tally.add("rollout/count", len(rollouts))
         tally.add("rollout/length", sum(len(r.completion.token_ids) for r in rollouts) / max(1, len(rollouts)))
         tally.add("rollout/success", sum(r.verdict.success for r in rollouts) / max(1, len(rollouts)))
-        metrics = {**tally.counts, **vital_signs(groups)}
-        return StepBatch(samples=samples, groups=groups, traces=tuple(trace for _, trace in made), metrics=metrics)
+        tally.faults.judge()
+        traces, metrics = tuple(trace for _, trace in made), {**tally.counts, **vital_signs(groups)}
+        return StepBatch(samples=samples, groups=groups, traces=traces, metrics=metrics, faults=tally.faults.told())
 
     def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
         return self.ranks.share(len(problems)) if self.ranks is not None else range(len(problems))
@@ -190,7 +195,11 @@ class Pipeline:
         ]
 
     def _verified(self, problem: Problem, completions: Sequence[Completion], tally: Tally) -> Group:
-        verdicts = self.parts.verifier.verify_group(problem, [c.text for c in completions])
+        verifier, texts = self.parts.verifier, [c.text for c in completions]
+        verdicts = tally.attempt(
+            verifier, f"problem {problem.id!r}", lambda: verifier.verify_group(problem, texts), check_verdicts(len(texts))
+        )
+        verdicts = verdicts or [Verdict(score=0.0, success=False, status="error")] * len(texts)
         for verdict in verdicts:
             tally.add(f"verify/{verdict.status}")
         pairs = enumerate(zip(completions, verdicts, strict=True))
@@ -199,8 +208,9 @@ class Pipeline:
     def _diagnose(self, groups: Sequence[Group], batch: Sequence[Group], step: int) -> Diagnosis:
         """Gate some groups of a batch, and reflect on what passes."""
         tally = Tally()
-        passed = self._gate(groups, tally)
-        cases = [self._case(group, p, batch, step) for group, p in passed]
+        known = [(group, p, self._case(group, p, batch, step, tally)) for group, p in self._gate(groups, tally)]
+        passed = [(group, p) for group, p, case in known if case is not None]
+        cases = [case for _, _, case in known if case is not None]
         if self._distilling:
             cases = self._reflect(cases, step, tally)
         return Diagnosis(passed=passed, cases=cases, tally=tally)
@@ -213,7 +223,12 @@ class Pipeline:
                 tally.add("skip/verifier_error", len(group.rollouts) - len(judged))
             if not judged:
                 continue
-            decision = self.parts.gate.decide(replace(group, rollouts=judged))
+            asked = replace(group, rollouts=judged)
+            decision = tally.attempt(
+                self.parts.gate, f"problem {group.problem.id!r}", partial(self.parts.gate.decide, asked), check_decision(asked)
+            )
+            if decision is None:
+                continue
             tally.add(f"gate/{decision.outcome}")
             for p in decision.passed:
                 if group.rollouts[p.index].completion.token_ids:
@@ -222,21 +237,27 @@ class Pipeline:
                     tally.add("skip/empty_response")
         return passed
 
-    def _case(self, group: Group, passed: Passed, batch: Sequence[Group], step: int) -> Case:
+    def _case(self, group: Group, passed: Passed, batch: Sequence[Group], step: int, tally: Tally) -> Case | None:
         """Gather what is known about one rollout: its demonstrations and, in procedural tasks, its true first error."""
         rollout = group.rollouts[passed.index]
         rng = random.Random(stable_seed(self.seed, "demonstration", step, group.problem.id, passed.index))
+        demonstration, subject = self.parts.demonstration, _subject(group.problem, rollout)
+        views = tally.attempt(demonstration, subject, lambda: demonstration.views(group, rollout, batch, rng), check_views)
+        if views is None:
+            return None
         return Case(
             problem=group.problem,
             rollout=rollout,
-            views=self.parts.demonstration.views(group, rollout, batch, rng),
+            views=views,
             truth=self.parts.task.first_error(group.problem, rollout.completion.text),
         )
 
     def _reflect(self, cases: Sequence[Case], step: int, tally: Tally) -> list[Case]:
         """Attach a reflection to every case."""
         writer = PromptWriter(asker=self._asker, tally=tally, seed_of=(self.seed, "reflect", step))
-        reflections = self.parts.reflector.reflect(cases, writer)
+        reflector, subject = self.parts.reflector, f"{len(cases)} rollouts together"
+        reflections = tally.attempt(reflector, subject, lambda: reflector.reflect(cases, writer), check_reflections(len(cases)))
+        reflections = reflections if reflections is not None else [Reflection(status="fault")] * len(cases)
         tally.timed("reflect", writer.made, 0.0)
         for case, reflection in zip(cases, reflections, strict=True):
             tally.add(f"reflect/{reflection.status}")
@@ -251,6 +272,9 @@ class Pipeline:
         completion, verdict = case.rollout.completion, case.rollout.verdict
         weights = self._locate(case, tally) if distilling else None
         views = self._teacher_views(case, tally) if distilling else ()
+        if views is None or (distilling and weights is None):
+            tally.add("sample/fault")
+            return None, Trace(case=case, weights=weights, teacher_views=views or (), status="fault")
         status = "ok" if views or not distilling else "no_privileged_text"
         if weights is not None and not any(weights.weights):
             status = "no_weight"
@@ -272,23 +296,35 @@ class Pipeline:
         trained_as = sample if trained else None
         return trained_as, Trace(case=case, weights=weights, teacher_views=views, status=status, sample=trained_as)
 
-    def _locate(self, case: Case, tally: Tally) -> TokenWeights:
-        weights = self.parts.localizer.locate(case)
+    def _locate(self, case: Case, tally: Tally) -> TokenWeights | None:
+        localizer, subject = self.parts.localizer, _subject(case.problem, case.rollout)
+        check = check_located(len(case.rollout.completion.token_ids))
+        weights = tally.attempt(localizer, subject, lambda: localizer.locate(case), check)
+        if weights is None:
+            return None
         tally.add(f"localize/{weights.outcome}")
         truth = judged_truth(case)
         if truth and self.parts.localizer.locates:
             tally.add(f"oracle/{judge_start(case.rollout.completion.text, truth, weights.start_char)}")
         return weights
 
-    def _teacher_views(self, case: Case, tally: Tally) -> tuple[TeacherView, ...]:
+    def _teacher_views(self, case: Case, tally: Tally) -> tuple[TeacherView, ...] | None:
+        context, subject = self.parts.context, _subject(case.problem, case.rollout)
+        prompts = tally.attempt(context, subject, lambda: context.prompts(case), check_prompts)
+        if prompts is None:
+            return None
         views = []
-        for prompt in self.parts.context.prompts(case):
+        for prompt in prompts:
             told = _privileged(case, prompt)
             tally.add(f"context/{'+'.join(told) or 'other'}")
             ids = self._asker.encode_within(prompt, self.sampling.max_teacher_prompt_tokens, "teacher", tally)
             if ids is not None:
                 views.append(TeacherView(prompt_ids=ids, source=", ".join(told.values()) or "other"))
         return tuple(views)
+
+
+def _subject(problem: Problem, rollout: Rollout) -> str:
+    return f"rollout {rollout.index} of problem {problem.id!r}"
 
 
 def _privileged(case: Case, prompt: Prompt) -> dict[str, str]:

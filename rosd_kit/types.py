@@ -276,9 +276,10 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """The pipeline's whole product for one step."""
+    """The pipeline's whole product for one step. `faults` says, a line each, which parts failed at some of the samples."""
 
     samples: tuple[DistillSample, ...]
     groups: tuple[Group, ...]
     traces: tuple[Trace, ...]
     metrics: Mapping[str, float]
+    faults: tuple[str, ...] = ()

@@ -6,14 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rosd_kit.contracts import Localizer
+from rosd_kit.guarding import Faults, check_weights
 from rosd_kit.types import DistillSample, SampleScores
 
 
 def refined(
-    samples: Sequence[DistillSample], localizer: Localizer, scores: Sequence[SampleScores]
+    samples: Sequence[DistillSample], localizer: Localizer, scores: Sequence[SampleScores], faults: Faults
 ) -> tuple[DistillSample, ...]:
-    """Return the samples with the localizer's new weights; samples without a teacher prompt keep theirs."""
-    return tuple(
-        replace(sample, token_weights=tuple(localizer.refine(sample, found))) if sample.teacher_views else sample
-        for sample, found in zip(samples, scores, strict=True)
-    )
+    """Return the samples with the localizer's new weights; samples without a teacher prompt keep theirs.
+
+    A sample at which the localizer fails weighs nothing; `faults` knows it then.
+    """
+    found = []
+    for sample, scored in zip(samples, scores, strict=True):
+        if sample.teacher_views:
+            weights = _weights(sample, localizer, scored, faults)
+            sample = replace(sample, token_weights=weights or (0.0,) * len(sample.response_ids))
+        found.append(sample)
+    faults.judge()
+    return tuple(found)
+
+
+def _weights(sample: DistillSample, localizer: Localizer, scores: SampleScores, faults: Faults) -> tuple[float, ...] | None:
+    subject, check = f"a rollout of problem {sample.problem_id!r}", check_weights(len(sample.response_ids))
+    return faults.attempt(localizer, subject, lambda: tuple(localizer.refine(sample, scores)), check)

@@ -1,0 +1,151 @@
+"""Parts that raise, or hand on what their contract does not allow: named with the sample, counted, and the rest goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rosd_kit.cli import main
+from tests.runs.conftest import TINY
+
+#: Slot to what a plugin needs around its misbehaviour: base class, name of the method, its arguments, a healthy answer.
+HEALTHY = {
+    "verifier": ("Verifier", "verify_group", "problem, texts", "[rk.Verdict(score=1.0, success=True) for _ in texts]"),
+    "gate": ("Gate", "decide", "group", "decision(rk.Passed(index=r.index) for r in group.rollouts)"),
+    "demonstration": ("Demonstration", "views", "group, rollout, batch, rng", "(rk.View(text='so', source='plugin'),)"),
+    "reflector": ("Reflector", "reflect", "cases, generate", "[rk.Reflection(idea='so') for _ in cases]"),
+    "localizer": ("Localizer", "locate", "case", "weights(case, 1.0)"),
+    "context": ("Context", "prompts", "case", "(prompt('solve it', 'so'),)"),
+}
+BAD = {
+    "verifier": ["None", "[]", "[1.0] * len(texts)", "[rk.Verdict(score=float('nan'), success=True) for _ in texts]", "1 / 0"],
+    "gate": ["None", "True", "decision([rk.Passed(index=99)])", "decision([rk.Passed(index=0, weight=float('inf'))])", "1 / 0"],
+    "demonstration": ["None", "'a text'", "('a text',)", "1 / 0"],
+    "localizer": ["None", "(1.0,)", "short()", "weights(case, 2.0)", "weights(case, float('nan'))", "1 / 0"],
+    "context": ["None", "'a text'", "(1,)", "1 / 0"],
+}
+
+PLUGIN = '''
+import rosd_kit as rk
+
+calls = refined = 0
+
+
+def decision(passed):
+    return rk.GateDecision(outcome="plugin", passed=tuple(passed))
+
+
+def weights(case, weight):
+    return rk.TokenWeights(weights=(weight,) * len(case.rollout.completion.token_ids), outcome="plugin")
+
+
+def short():
+    return rk.TokenWeights(weights=(1.0,), outcome="plugin")
+
+
+def prompt(text, told):
+    return rk.Prompt(head=(), sections=(rk.Section(text=text), rk.Section(text=told, keep=1)))
+
+
+class Bad(rk.{base}):
+    """Misbehaves at every {every}th call."""
+
+    name = "bad"
+    provides = frozenset({{"reflection", "quote", "feedback", "teacher_prompt"}})
+    {more}
+
+    def {method}(self, {arguments}):
+        global calls
+        calls += 1
+        return {bad} if calls % {every} == 0 else {good}
+
+
+@rk.hookimpl
+def rosd_kit_components():
+    return [Bad]
+'''
+MORE = {"verifier": "def verify(self, problem, text):\n        return self.verify_group(problem, [text])[0]"}
+CASES = [(slot, bad) for slot, answers in BAD.items() for bad in answers]
+
+
+@pytest.fixture
+def train(tmp_path, capsys):
+    """Run with a plugin in a slot; return the exit code or what was raised, what was told, and the folder."""
+
+    def train(slot, bad, every):
+        base, method, arguments, good = HEALTHY[slot]
+        file = tmp_path / "bad.py"
+        more = MORE.get(slot, "")
+        file.write_text(
+            PLUGIN.format(base=base, method=method, arguments=arguments, good=good, bad=bad, every=every, more=more)
+        )
+        sizes = ["steps=2", "problems_per_step=4", "group_size=2", f"{slot}=bad", "--plugin", str(file)]
+        words = ["run", "rosd", *TINY, *sizes, "--out", str(tmp_path), "--name", "run", "--quiet"]
+        code: object
+        try:
+            main(words)
+            code = 0
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        except Exception as error:
+            code = error
+        return code, capsys.readouterr().err, tmp_path / "run"
+
+    return train
+
+
+@pytest.mark.parametrize(("slot", "bad"), CASES, ids=[f"{slot}-{bad[:24]}" for slot, bad in CASES])
+def test_a_part_that_fails_at_some_samples_costs_those_samples(train, slot, bad):
+    code, told, folder = train(slot, bad, every=3)
+    assert code == 0, f"{code!r}\n{told}"
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps] == [1, 2]
+    assert sum(line.get(f"fault/{slot}", 0) for line in steps) >= 1
+    assert sum(line["train/samples"] for line in steps) >= 1
+    warned = [line for line in told.splitlines() if f"{slot} 'bad' failed on" in line]
+    assert len(warned) == 1, "it is to be told once"
+    assert "of problem 'sums" in told or "on problem 'sums" in told, "the sample is not named"
+
+
+@pytest.mark.parametrize("slot", HEALTHY)
+def test_a_part_that_always_fails_ends_the_run_with_its_own_error(train, slot):
+    code, _, folder = train(slot, "1 / 0", every=1)
+    if slot == "reflector":  # it is asked once a step: nothing can be told from that, and the fallback is in the recipe
+        assert code == 0
+        return
+    assert isinstance(code, ZeroDivisionError), code
+    notes = "\n".join(code.__notes__)
+    assert f"raised in {slot} 'bad'" in notes and "bad.py" in notes
+    assert f"{slot} 'bad' failed on" in notes and "first on" in notes
+    assert not (folder / "model").exists()
+
+
+@pytest.mark.parametrize("bad", ["None", "[]", "[1] * len(cases)", "1 / 0"])
+def test_a_reflector_that_fails_leaves_the_step_to_the_recipes_fallback(train, bad):
+    code, told, folder = train("reflector", bad, every=2)
+    assert code == 0, told
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line.get("fault/reflector", 0) for line in steps] == [0, 1]
+    assert steps[1]["reflect/fault"] > 0 and steps[1]["train/samples"] > 0
+    assert "reflector 'bad' failed on" in told
+
+
+REFINE = """
+    refines = True
+
+    def refine(self, sample, scores):
+        global refined
+        refined += 1
+        return {bad} if refined % 2 == 0 else sample.token_weights
+"""
+
+
+@pytest.mark.parametrize("bad", ["(1.0,)", "None", "[float('nan')] * len(sample.response_ids)", "1 / 0"])
+def test_weights_that_are_refined_wrongly_cost_their_sample(train, bad, monkeypatch):
+    monkeypatch.setitem(MORE, "localizer", REFINE.format(bad=bad))
+    code, told, folder = train("localizer", "None", every=10_000)
+    assert code == 0, told
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["fault/refine"] == line["train/samples"] // 2 >= 1 for line in steps[:1])
+    assert [line for line in told.splitlines() if "localizer 'bad' failed on" in line and "a rollout of problem" in line]
