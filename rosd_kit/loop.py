@@ -44,7 +44,6 @@ from rosd_kit.train.sharding import collect
 from rosd_kit.train.student import Student
 from rosd_kit.types import Problem, StepBatch
 
-
 Baseline = Callable[["Run", Callable[[], tuple[SuiteResult, ...]]], tuple[SuiteResult, ...]]
 """Given a run of one process and how to measure its student before training, returns what was found, now or earlier."""
 

@@ -1,9 +1,9 @@
-"""The commands of sweeps: `rosd-kit sweep RECIPE axis=a,b` and `rosd-kit sweep report DIR`. They leave the work to the sweep."""
+"""The commands of sweeps: `rosd-kit sweep RECIPE axis=a,b` and `rosd-kit sweep report DIR`. The work is the sweep's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,13 +29,13 @@ class _Group(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How a table is written."""
 
     table, csv, latex, markdown = "table", "csv", "latex", "markdown"
 
 
-class Kept(str, Enum):
+class Kept(StrEnum):
     """What stays of a finished trial's folder."""
 
     results, model, all = "results", "model", "all"
@@ -65,8 +65,11 @@ def run(
     plugin: PluginFiles = None,
     name: Annotated[str | None, typer.Option(help="Name of the sweep's folder. Default: the recipe's or sweep's name.")] = None,
     out: Annotated[Path, typer.Option(help="Where the sweeps' folders are.")] = Path("sweeps"),
-    jobs: Annotated[int | None, typer.Option(help="Trials at once. Default: one, or one a GPU; on a cluster, what fits.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads a trial. Default: as it was; at first OMP_NUM_THREADS, or the cores divided by --jobs.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Trials at once. Default: one, one a GPU, or what the cluster fits.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads a trial. Default: OMP_NUM_THREADS, or cores / jobs; kept later."),
+    ] = None,
     launcher: Annotated[str, typer.Option(help="Where trials run: processes, ray or slurm.")] = "processes",
     launcher_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="For slurm, such as partition=gpu. Repeatable.")
@@ -74,7 +77,7 @@ def run(
     keep: Annotated[Kept, typer.Option(help="What stays of a finished trial besides its records.")] = Kept.model,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed trials again.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a silent trial elsewhere counts as dead.")] = 60.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials and how long they will take; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials and how long they take; run none.")] = False,
 ) -> None:
     """Run every combination with every seed.
 

@@ -84,7 +84,9 @@ def integers(axis: Axis) -> tuple[int, ...]:
     try:
         return tuple(int(value) for value in axis.values)
     except ValueError:
-        raise RecipeError(f"{axis.field}: {', '.join(axis.values)} are not all whole numbers. Write {axis.field}=0..2") from None
+        raise RecipeError(
+            f"{axis.field}: {', '.join(axis.values)} are not all whole numbers. Write {axis.field}=0..2"
+        ) from None
 
 
 def replaced(axes: Sequence[Axis], new: Axis) -> tuple[Axis, ...]:

@@ -185,4 +185,3 @@ def _named(word: str, slot: str) -> str | None:
         return None
     name = value.get("name") if isinstance(value, dict) else value
     return name if isinstance(name, str) else None
-

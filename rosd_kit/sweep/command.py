@@ -101,15 +101,13 @@ def rehearse(sweep: Sweep, manager: PluginManager, folder: Path, *, jobs: int) -
 
 def tell(folder: Path, *, plan: str | None, format: str, suites: bool, plots: Path | None) -> None:
     """Print what came out of a sweep, and write plots of it."""
-    from rosd_kit.sweep.report import read_results, render
+    from rosd_kit.sweep.formats import FORMATS, print_table
+    from rosd_kit.sweep.report import read_results
 
     results = read_results(folder, plan)
-    console = Console(highlight=False)
     if format == "table":
-        render(results, console, suites=suites)
+        print_table(results, Console(highlight=False), suites=suites)
     else:
-        from rosd_kit.sweep.formats import FORMATS
-
         print(FORMATS[format](results, suites))
     if plots is not None:
         from rosd_kit.sweep.plots import write_plots
@@ -144,5 +142,3 @@ def _states(rows: Mapping[str, Row]) -> str:
 def _tell_skipped(console: Console, plan: Plan) -> None:
     for skipped in plan.skipped:
         say(console, f"left out: {told(skipped.settings)}: {skipped.reason}")
-
-

@@ -28,7 +28,7 @@ class Chosen:
 
 
 def choose(sweep: Sweep, cells: Cells) -> Chosen:
-    """Return what a sweep runs. Raises `RecipeError` for a value that is never possible and for more than `MOST` combinations."""
+    """Return what a sweep runs. Raises `RecipeError` for a value that is never possible and for too many combinations."""
     baseline = cells.baseline()
     cells.check_values()
     found = [cells.at(settings) for settings in _settings(sweep.axes, sweep.design, cells)]

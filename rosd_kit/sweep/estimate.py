@@ -33,7 +33,9 @@ def estimate(plan: Plan, rows: Mapping[str, Row], manager: PluginManager, *, job
     else:
         timed = time_steps(plan.cells[0].recipe, manager)
         total = sum(timed.trial(recipes[id]) for id in left)
-        ground = f"on {_STEPS} steps and one evaluation of the recipe itself, timed just now; other parts may take longer or shorter"
+        ground = (
+            f"on {_STEPS} steps and one evaluation of the recipe itself, timed just now; other parts may take longer or shorter"
+        )
     return f"{len(left)} trials left: about {duration(total / min(jobs, len(left)))} with {jobs} at once. This rests {ground}."
 
 

@@ -48,7 +48,7 @@ def _place() -> str:
 
 
 def _born(pid: int) -> str:
-    """Return when a process started, in ticks since the machine did; empty when there is none (or it only waits to be reaped)."""
+    """Return when a process started, in ticks since the machine did; empty for none, or one that only waits to be reaped."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -138,7 +138,9 @@ def _from_file(path: Path) -> Sweep:
     )
     for field, values in asked.axes.items():
         if field == "seed":
-            raise RecipeError(f"{where}: axes.seed: write the seeds as `seeds: 0..2`; every combination is run with all of them")
+            raise RecipeError(
+                f"{where}: axes.seed: write the seeds as `seeds: 0..2`; every combination is run with all of them"
+            )
         sweep = replace(sweep, axes=(*sweep.axes, make_axis(field, listed(values))))
     return sweep if asked.seeds is None else _changed(sweep, make_axis("seed", listed(asked.seeds)))
 
@@ -174,13 +176,11 @@ def _check_rule(rule: Rule, sweep: Sweep) -> None:
         if field not in fields:
             raise RecipeError(f"rules: {field!r} is not an axis.{did_you_mean(field, fields)} Axes: {', '.join(fields)}")
     if rule.skip == bool(rule.set):
-        raise RecipeError(f"rules: the rule for {rule.when} must either skip or set something: write skip: true, or set: {{...}}")
+        raise RecipeError(
+            f"rules: the rule for {rule.when} must either skip or set something: write skip: true, or set: {{...}}"
+        )
 
 
 def applying(rules: Iterable[Rule], settings: dict[str, str]) -> list[Rule]:
     """Return the rules that hold for these settings of the axes."""
-    return [
-        rule
-        for rule in rules
-        if all(settings.get(field) in listed(values) for field, values in rule.when.items())
-    ]
+    return [rule for rule in rules if all(settings.get(field) in listed(values) for field, values in rule.when.items())]

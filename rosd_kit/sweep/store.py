@@ -30,7 +30,9 @@ CREATE TABLE trials (
   starts INTEGER NOT NULL DEFAULT 0, owner TEXT, lease REAL, stop INTEGER NOT NULL DEFAULT 0,
   error TEXT, result TEXT, changed REAL NOT NULL
 );
-CREATE TABLE plans (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, content TEXT NOT NULL, asked REAL NOT NULL);
+CREATE TABLE plans (
+  id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, content TEXT NOT NULL, asked REAL NOT NULL
+);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE finishes (trial TEXT NOT NULL, token TEXT NOT NULL, time REAL NOT NULL);
 """
@@ -162,8 +164,8 @@ class Store:
     def _take(self, row: Row, owner: Owner, lease: float) -> Row:
         new = row.owner is None or row.owner.token != owner.token
         self._db.execute(
-            "UPDATE trials SET state = 'running', owner = ?, lease = ?, starts = starts + ?, stop = 0, error = NULL, changed = ? "
-            "WHERE id = ?",
+            "UPDATE trials SET state = 'running', owner = ?, lease = ?, starts = starts + ?, stop = 0, error = NULL, "
+            "changed = ? WHERE id = ?",
             (json.dumps(asdict(owner)), time.time() + lease, int(new), time.time(), row.id),
         )
         return self.rows([row.id])[row.id]
@@ -200,7 +202,8 @@ class Store:
             if self._held(id, token) is None:
                 return False
             self._db.execute(
-                "UPDATE trials SET state = ?, owner = NULL, lease = NULL, stop = 0, error = ?, result = ?, changed = ? WHERE id = ?",
+                "UPDATE trials SET state = ?, owner = NULL, lease = NULL, stop = 0, error = ?, result = ?, changed = ? "
+                "WHERE id = ?",
                 (state, error, result, time.time(), id),
             )
             if state == "finished":

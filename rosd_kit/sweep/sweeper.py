@@ -129,7 +129,7 @@ class Sweeper:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             if self._deaths[job.id] >= _MOST_DEATHS:
                 log = self.folder / trial.LOGS / f"{job.id}.log"
-                store.fail(job.id, job.token, f"its process ended {_MOST_DEATHS} times without a word, at last by {how}; see {log}")
+                store.fail(job.id, job.token, f"its process ended {_MOST_DEATHS} times, at last by {how}; see {log}")
             else:
                 self.say(f"trial {job.id}: its process ended by {how}; it goes on from its checkpoint")
         store.release(job.id, job.token)

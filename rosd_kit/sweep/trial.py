@@ -82,12 +82,13 @@ class Heart(threading.Thread):
 
 def _run(folder: Path, row: Row) -> dict[str, Any] | None:
     """Train to the end and return what the store keeps of it; None when it was stopped before."""
+    from rich.console import Console
+
     from rosd_kit.display.plain import PlainDisplay
     from rosd_kit.loop import execute
     from rosd_kit.plugins import PluginManager
     from rosd_kit.recipe import load_recipe
     from rosd_kit.sweep.baseline import SharedBaseline
-    from rich.console import Console
 
     path = folder / TRIALS / row.id
     begun = (path / "recipe.yaml").is_file()

@@ -44,9 +44,7 @@ def trials_of(cells: Sequence[Cell], seeds: Sequence[int], registry: Registry) -
         _check(cell.recipe)
     rounds = [[(place, cell.recipe.model_copy(update={"seed": seed})) for place, cell in enumerate(cells)] for seed in seeds]
     planned = [pair for one in rounds for pair in one] or [(place, cell.recipe) for place, cell in enumerate(cells)]
-    return tuple(
-        Trial(id=identity(recipe, registry), cell=place, seed=recipe.seed, recipe=recipe) for place, recipe in planned
-    )
+    return tuple(Trial(id=identity(recipe, registry), cell=place, seed=recipe.seed, recipe=recipe) for place, recipe in planned)
 
 
 def identity(recipe: Recipe, registry: Registry) -> str:

@@ -40,7 +40,7 @@ class Launcher(ABC):
     def launch(self, task: Task, slot: int) -> Handle:
         """Start a command in one of `jobs` places and return at once."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most launchers hold nothing)
         """Let go of what the launcher holds; commands that still run are left alone."""
 
 
