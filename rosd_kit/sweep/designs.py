@@ -29,6 +29,7 @@ class Chosen:
 
 def choose(sweep: Sweep, cells: Cells) -> Chosen:
     """Return what a sweep runs. Raises `RecipeError` for a value that is never possible and for too many combinations."""
+    _refuse_too_many(sweep)
     baseline = cells.baseline()
     cells.check_values()
     found = [cells.at(settings) for settings in _settings(sweep.axes, sweep.design, cells)]
@@ -68,11 +69,15 @@ def _settings(axes: Sequence[Axis], design: Design, cells: Cells) -> Iterable[Se
         return [{axis.field: value} for axis in axes for value in axis.values]
     if design.kind == "random":
         return _drawn(axes, design, cells)
-    if size(axes) > MOST:
-        raise RecipeError(
-            f"sweep: {size(axes)} combinations are more than {MOST}. Give fewer values, or use --random N or --one-at-a-time"
-        )
     return product(axes)
+
+
+def _refuse_too_many(sweep: Sweep) -> None:
+    if sweep.design.kind in ("grid", "pairwise") and size(sweep.axes) > MOST:
+        raise RecipeError(
+            f"sweep: {size(sweep.axes)} combinations are more than {MOST}. "
+            "Give fewer values, or use --random N or --one-at-a-time"
+        )
 
 
 def _drawn(axes: Sequence[Axis], design: Design, cells: Cells) -> Iterator[Settings]:
