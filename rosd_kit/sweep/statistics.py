@@ -84,7 +84,7 @@ def estimate(
     if spread.error < 1e-12:
         problems = [float(table.mean()) for table in tables for _ in range(table.shape[1])]
         flat = bootstrap_mean([mean] * len(problems), bounds=bounds, level=level)
-        return Estimate(interval=flat, p=1.0 if mean == 0 else 2.0 ** (1 - len(problems)), seeds=seeds)
+        return Estimate(interval=flat, p=_p_of_agreement(mean, len(problems), bounds), seeds=seeds)
     low, high = _interval(tables, mean, spread, seed, resamples, level)
     return Estimate(
         interval=Interval(mean=mean, low=max(low, bounds[0]), high=min(high, bounds[1])), p=_p(mean, spread), seeds=seeds
@@ -136,7 +136,7 @@ def _interval(
     """Return the quantiles of the bootstrap, its spread set to the unbiased one and widened for few seeds."""
     from scipy.stats import norm, t
 
-    drawn = _resampled(tables, seed, resamples) - mean
+    drawn = resampled_means(tables, seed, resamples) - mean
     deviation = float(drawn.std())
     tail = (1 + level) / 2
     wider = spread.error / deviation * (t.ppf(tail, spread.degrees) / norm.ppf(tail)) if deviation > 0 else 0.0
@@ -144,7 +144,7 @@ def _interval(
     return mean + float(low), mean + float(high)
 
 
-def _resampled(tables: Sequence[NDArray[np.float64]], seed: int, resamples: int) -> NDArray[np.float64]:
+def resampled_means(tables: Sequence[NDArray[np.float64]], seed: int, resamples: int) -> NDArray[np.float64]:
     """Return `[resamples]` means of tables whose seeds (the same in all suites) and problems are drawn with replacement."""
     rng = np.random.default_rng(seed)
     seeds, means = len(tables[0]), []
@@ -158,6 +158,12 @@ def _resampled(tables: Sequence[NDArray[np.float64]], seed: int, resamples: int)
             found += np.einsum("ds,sp,dp->d", rows, table, columns, optimize=True) / len(tables)
         means.append(found)
     return np.concatenate(means)
+
+
+def _p_of_agreement(mean: float, problems: int, bounds: tuple[float, float]) -> float:
+    """Return at which level the interval of scores that are all equal (`bootstrap_mean`) would end at 0."""
+    other = abs(bounds[0] if mean > 0 else bounds[1])
+    return 1.0 if mean == 0 else min(1.0, 2.0 * (other / (abs(mean) + other)) ** problems)
 
 
 def _p(mean: float, spread: _Spread) -> float:

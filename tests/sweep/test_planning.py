@@ -198,7 +198,7 @@ def test_a_file_can_say_all_of_it_and_words_change_it(tmp_path, registry):
         ("sweep: x\nrecipe: rosd\naxis: {localizer: [full]}\n", "Did you mean 'axes'"),
         ("sweep: x\nrecipe: rosd\naxes: {seed: [0, 1]}\n", "seeds: 0..2"),
         (
-            "sweep: x\nrecipe: rosd\naxes: {localizer: [full, oracle]}\nrules: [{when: {locaizer: a}, skip: true, because: y}]\n",
+            "sweep: x\nrecipe: rosd\naxes: {localizer: [full]}\nrules: [{when: {loclizer: a}, skip: true, because: y}]\n",
             "Did you mean",
         ),
         (

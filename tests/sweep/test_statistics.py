@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rosd_kit.sweep.statistics import _resampled, _spread, estimate, holm
+from rosd_kit.sweep.statistics import _spread, estimate, holm, resampled_means
 
 WIDE = (-9.0, 9.0)
 
@@ -28,8 +28,8 @@ def test_holm_lies_between_the_values_and_bonferroni_and_keeps_their_order(value
 
 def test_the_variance_of_a_mean_by_hand():
     table = np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
-    # Seeds: means 1/3 and 1, variance 2/9, that of their mean 1/9. Problems: means 1/2, 1, 1/2, variance 1/12, of the mean 1/36.
-    # What neither explains: residuals of 1/6 and 1/3, whose squares add up to 1/3, by 2 degrees 1/6, of the mean of 6 it is 1/36.
+    # Seeds: means 1/3 and 1, variance 2/9, of their mean 1/9. Problems: 1/2, 1, 1/2, variance 1/12, of the mean 1/36.
+    # What neither explains: residuals of 1/6 and 1/3, whose squares add up to 1/3, by 2 degrees 1/6, of 6 cells 1/36.
     spread = _spread([table])
     assert spread.seeds == pytest.approx(1 / 9)
     assert spread.problems == pytest.approx(0.0, abs=1e-12)
@@ -55,6 +55,9 @@ def test_scores_that_are_all_equal_are_not_taken_for_certain():
     found = estimate([np.zeros((3, 64))], bounds=(-1.0, 1.0))
     assert found.p == 1.0 and found.interval.low < 0 < found.interval.high
     assert estimate([np.ones((3, 8))], bounds=(-1.0, 1.0)).p == pytest.approx(2.0**-7)
+    for mean, problems in ((0.25, 16), (0.25, 17), (-0.5, 9), (-0.5, 10)):  # 0 leaves the interval where p falls below 0.05
+        found = estimate([np.full((2, problems), mean)], bounds=(-1.0, 1.0))
+        assert (found.p < 0.05) == found.interval.excludes(0.0)
 
 
 def test_an_interval_lies_within_the_bounds_and_is_the_same_again():
@@ -94,7 +97,7 @@ def rates(draw, trials):
     for trial in range(trials):
         tables = draw()
         found = estimate(tables, bounds=WIDE, seed=trial, resamples=200)
-        low, high = np.quantile(_resampled(tables, trial, 200), (0.025, 0.975))
+        low, high = np.quantile(resampled_means(tables, trial, 200), (0.025, 0.975))
         ours += not found.interval.excludes(0.0)
         plain += low <= 0 <= high
         wrong += found.p < 0.05
