@@ -14,16 +14,23 @@ from rosd_kit.evaluation.intervals import Interval
 from rosd_kit.sweep.report import ALPHA, CellResult, Results
 
 _TITLES = ("seeds", "% (95 %)", "difference (95 %)", "p (Holm)", "verdict")
+_WIDE = 110
 _ESCAPES = {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
 
 
 def print_table(results: Results, console: Console, *, suites: bool) -> None:
-    """Print one table a measure and what a reader has to know."""
+    """Print one table a measure and what a reader has to know; where there is little room, intervals below their means."""
+
+    def fitted(cell: str) -> str:
+        return cell if console.width >= _WIDE else cell.replace(" (", "\n(")
+
     for measure in results.shown(suites):
         say(console, f"\n{_heading(results, measure)}")
-        table = Table(*results.axes, *_TITLES, box=None)
+        table = Table(*results.axes, box=None)
+        for title in _TITLES:
+            table.add_column(fitted(title), no_wrap=title != "verdict")
         for row in _rows(results, measure):
-            table.add_row(*row)
+            table.add_row(*map(fitted, row))
         console.print(table)
     say(console, "")
     for note in (_legend(results), *results.notes):

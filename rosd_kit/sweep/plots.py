@@ -52,7 +52,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 def _curves(results: Results, figure: Any) -> bool:
     """Draw the share of right rollouts over the steps: the mean of the seeds, and between which values they lie."""
-    figure.set_size_inches(6.4, 3.6)
+    figure.set_size_inches(8, 3.2)
     axes = figure.add_subplot()
     for place, cell in _with_trials(results):
         curves = 100 * results.curve(cell, CURVE)
@@ -65,7 +65,7 @@ def _curves(results: Results, figure: Any) -> bool:
     axes.set(
         xlabel="step", ylabel="right rollouts in training, %", ylim=(0, 101), title=f"{results.name}: mean and range of seeds"
     )
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return bool(axes.lines)
 
 
@@ -86,6 +86,7 @@ def _forest(results: Results, figure: Any) -> bool:
             panel.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=1.5)
             panel.plot(100 * interval.mean, place, "o", color=colour, markerfacecolor=colour if shown else "white")
         panel.set(title=measure, xlabel="difference from the recipe, points")
+    figure.suptitle(f"{results.name}: filled where a difference is shown after Holm's correction", fontsize=9)
     panels[0].set_yticks(range(len(cells)), [cell.label for cell in cells])
     panels[0].set_ylim(len(cells) - 0.5, -0.5)
     return True
@@ -95,8 +96,9 @@ def _domains(results: Results, figure: Any) -> bool:
     """Draw each combination by what it has inside and outside the trained domain, with both intervals."""
     if not {IN_DOMAIN, OUT_OF_DOMAIN} <= results.measures.keys():
         return False
-    figure.set_size_inches(6.4, 3.8)
+    figure.set_size_inches(8, 3.6)
     axes = figure.add_subplot()
+    axes.set_title(f"{results.name}: after training, with 95 % intervals")
     points = [(results.before, "before training", "k", "x")]
     points += [(cell.means, _name(results, cell), _look(place)[0], "o") for place, cell in _with_trials(results)]
     for means, name, colour, mark in points:
@@ -112,7 +114,7 @@ def _domains(results: Results, figure: Any) -> bool:
             label=name,
             elinewidth=0.8,
         )
-    axes.set(xlabel="in domain, %", ylabel="out of domain, %", title=f"{results.name}: after training, with 95 % intervals")
+    axes.set(xlabel="in domain, %", ylabel="out of domain, %")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return True
 

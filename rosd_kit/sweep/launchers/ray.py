@@ -5,7 +5,9 @@ Every node must see the sweep's folder under the same path and have rosd-kit ins
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from rosd_kit.errors import RunError
@@ -18,13 +20,13 @@ class Ray(Launcher):
     def __init__(self, options: Mapping[str, str]) -> None:
         refuse_options("ray", options)
         try:
-            import ray
+            ray: Any = import_module("ray")  # its types are partly missing
         except ImportError:
             raise RunError("--launcher ray: needs Ray: pip install 'rosd-kit[ray]'") from None
-        self._ray: Any = ray
+        self._ray = ray
         self._begun = not ray.is_initialized()
         if self._begun:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
         total = ray.cluster_resources()
         self._gpus = int(total.get("GPU", 0))
         self.jobs = max(1, self._gpus or int(total.get("CPU", 1)))
