@@ -86,8 +86,8 @@ def rehearse(sweep: Sweep, manager: PluginManager, folder: Path, *, jobs: int) -
     table = Table("trial", "seed", *(axis.field for axis in plan.sweep.axes), "state", box=None)
     shown = set()
     for trial in plan.trials:
-        state = rows[trial.id].state if trial.id in rows else "new"
-        state = f"same as above ({state})" if trial.id in shown else state
+        stands = rows[trial.id].state if trial.id in rows else "new"
+        state = f"same as above ({stands})" if trial.id in shown else stands
         shown.add(trial.id)
         table.add_row(trial.id, str(trial.seed), *plan.labels(plan.cells[trial.cell]), state)
     console.print(table)

@@ -15,7 +15,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, CellResult, Results
 
 CURVE = "rollout/success"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "rosd-kit",
     "svg.fonttype": "none",
     "font.size": 9,

@@ -135,22 +135,34 @@ class Store:
         names = ", ".join(dict.fromkeys(found for found, _ in plans)) or "none"
         raise RunError(f"{self.file.parent}: no plan {name or 'yet'}. Plans: {names}")
 
+    def states(self, ids: Iterable[str]) -> dict[str, State]:
+        """Return how trials stand: those of these ids that there are."""
+        found = dict(self._db.execute("SELECT id, state FROM trials").fetchall())
+        return {id: found[id] for id in ids if id in found}
+
     def rows(self, ids: Iterable[str] | None = None) -> dict[str, Row]:
-        """Return trials by id: all, or those of these ids that there are."""
-        found = self._db.execute(
-            "SELECT id, recipe, seed, plugins, state, starts, owner, lease, stop, error, result FROM trials"
-        )
-        wanted = None if ids is None else set(ids)
-        return {row[0]: _row(row) for row in found.fetchall() if wanted is None or row[0] in wanted}
+        """Return trials with all that is known of them: all, or those of these ids that there are."""
+        query = "SELECT id, recipe, seed, plugins, state, starts, owner, lease, stop, error, result FROM trials"
+        if ids is None:
+            found = self._db.execute(query).fetchall()
+        else:
+            asked = (self._db.execute(f"{query} WHERE id = ?", (id,)).fetchone() for id in dict.fromkeys(ids))
+            found = [row for row in asked if row is not None]
+        return {row[0]: _row(row) for row in found}
 
     def claim(self, ids: Sequence[str], owner: Owner, lease: float) -> Row | None:
         """Take the first of these trials that nobody works on; None when there is none. `lease` is in seconds."""
+        if not self._free(ids):
+            return None
         with self._change():
-            rows = self.rows(ids)
-            for id in ids:
-                if id in rows and _is_free(rows[id]):
-                    return self._take(rows[id], owner, lease)
-        return None
+            free = self._free(ids)
+            return self._take(self.rows(free[:1])[free[0]], owner, lease) if free else None
+
+    def _free(self, ids: Sequence[str]) -> list[str]:
+        """Return the trials that nobody works on, in the order of the given ones."""
+        query = "SELECT id, state, owner, lease FROM trials WHERE state IN ('waiting', 'running')"
+        free = {id for id, state, owner, lease in self._db.execute(query).fetchall() if _is_free(state, _owner(owner), lease)}
+        return [id for id in ids if id in free]
 
     def take_over(self, id: str, owner: Owner, lease: float) -> Row | None:
         """Take a trial that was claimed under this token for this process to work on; None when somebody else has it."""
@@ -159,7 +171,7 @@ class Store:
             if row is None or row.stop:
                 return None
             held = row.state == "running" and row.owner is not None and row.owner.token == owner.token
-            return self._take(row, owner, lease) if held or _is_free(row) else None
+            return self._take(row, owner, lease) if held or _is_free(row.state, row.owner, row.lease) else None
 
     def _take(self, row: Row, owner: Owner, lease: float) -> Row:
         new = row.owner is None or row.owner.token != owner.token
@@ -227,11 +239,15 @@ class Store:
         return row if held else None
 
 
-def _is_free(row: Row) -> bool:
+def _is_free(state: State, owner: Owner | None, lease: float | None) -> bool:
     """Return whether nobody works on a trial that is to be done."""
-    if row.state != "running" or row.owner is None:
-        return row.state == "waiting"
-    return row.owner.is_dead() or (not row.owner.is_alive() and (row.lease or 0) < time.time())
+    if state != "running" or owner is None:
+        return state == "waiting"
+    return owner.is_dead() or (not owner.is_alive() and (lease or 0) < time.time())
+
+
+def _owner(text: str | None) -> Owner | None:
+    return Owner(**json.loads(text)) if text else None
 
 
 def _row(row: Sequence[Any]) -> Row:
@@ -243,7 +259,7 @@ def _row(row: Sequence[Any]) -> Row:
         plugins=tuple(json.loads(plugins)),
         state=state,
         starts=starts,
-        owner=Owner(**json.loads(owner)) if owner else None,
+        owner=_owner(owner),
         lease=lease,
         stop=bool(stop),
         error=error,

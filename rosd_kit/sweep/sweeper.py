@@ -22,7 +22,7 @@ from typing import Literal
 from rosd_kit.sweep import trial
 from rosd_kit.sweep.launchers import Handle, Launcher, Task
 from rosd_kit.sweep.owner import Owner
-from rosd_kit.sweep.store import Row, Store
+from rosd_kit.sweep.store import Store
 
 LEASE = 60.0
 _MOST_DEATHS = 3
@@ -94,10 +94,16 @@ class Sweeper:
             if row is None:
                 return
             slot = next(slot for slot in range(self.jobs) if slot not in {job.slot for job in self._jobs})
-            command = (sys.executable, "-m", "rosd_kit.sweep.trial", str(self.folder), row.id, owner.token, str(self.lease))
-            log = self.folder / trial.LOGS / f"{row.id}.log"
+            folder = self.folder.resolve()
+            task = Task(
+                command=(sys.executable, "-m", "rosd_kit.sweep.trial", str(folder), row.id, owner.token, str(self.lease)),
+                log=folder / trial.LOGS / f"{row.id}.log",
+                cwd=Path.cwd(),
+                threads=self.threads,
+                gpu=self.gpu,
+            )
             try:
-                handle = self.launcher.launch(Task(command=command, log=log, threads=self.threads, gpu=self.gpu), slot)
+                handle = self.launcher.launch(task, slot)
             except BaseException:
                 store.release(row.id, owner.token)
                 raise
@@ -133,18 +139,17 @@ class Sweeper:
             else:
                 self.say(f"trial {job.id}: its process ended by {how}; it goes on from its checkpoint")
         store.release(job.id, job.token)
-        rows = store.rows(self.ids)
-        if code in (trial.DONE, trial.FAILED) or rows[job.id].state == "failed":
-            self._tell(rows, job.id)
+        if store.states([job.id])[job.id] in ("finished", "failed"):
+            self._tell(store, job.id)
         self._tidy(store)
 
-    def _tell(self, rows: dict[str, Row], id: str) -> None:
-        states = Counter(row.state for row in rows.values())
-        why = f": {rows[id].error}" if rows[id].error else ""
-        self.say(f"[{states['finished'] + states['failed']}/{len(rows)}] trial {id} {rows[id].state}{why}")
+    def _tell(self, store: Store, id: str) -> None:
+        row, states = store.rows([id])[id], Counter(store.states(self.ids).values())
+        why = f": {row.error}" if row.error else ""
+        self.say(f"[{states['finished'] + states['failed']}/{states.total()}] trial {id} {row.state}{why}")
 
     def _left(self, store: Store) -> bool:
-        return any(row.state in ("waiting", "running") for row in store.rows(self.ids).values())
+        return any(state in ("waiting", "running") for state in store.states(self.ids).values())
 
     def _ask_to_stop(self, store: Store) -> None:
         self.say("stopping: the running trials save after their step; interrupt again to leave without waiting for them")
@@ -153,8 +158,8 @@ class Sweeper:
 
     def _tidy(self, store: Store) -> None:
         """Remove what is not kept of finished trials."""
-        for id, row in store.rows(self.ids).items():
-            for name in _FOLDERS[self.keep] if row.state == "finished" else ():
+        for id, state in store.states(self.ids).items():
+            for name in _FOLDERS[self.keep] if state == "finished" else ():
                 rmtree(self.folder / trial.TRIALS / id / name, ignore_errors=True)
 
     @contextmanager

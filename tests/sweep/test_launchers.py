@@ -18,7 +18,9 @@ from tests.sweep.test_sweeping import sweep
 def codes(launcher, tmp_path, *commands):
     """Launch python commands and return their exit codes."""
     handles = [
-        launcher.launch(Task(command=(sys.executable, "-c", text), log=tmp_path / f"{place}.log", threads=1, gpu=False), place)
+        launcher.launch(
+            Task(command=(sys.executable, "-c", text), log=tmp_path / f"{place}.log", cwd=tmp_path, threads=1, gpu=False), place
+        )
         for place, text in enumerate(commands)
     ]
     deadline = time.monotonic() + 240
@@ -40,7 +42,9 @@ def test_processes_tell_how_they_ended_and_keep_what_was_said(tmp_path):
 
 
 def test_a_command_on_a_cluster_runs_to_its_end(tmp_path):
-    assert run_to_its_end((sys.executable, "-c", COMMANDS[1]), str(tmp_path / "log"), 1) == 14
+    look = "import os; print(os.getcwd()); raise SystemExit(14)"
+    assert run_to_its_end((sys.executable, "-c", look), str(tmp_path / "log"), str(tmp_path), 1) == 14
+    assert (tmp_path / "log").read_text() == f"{tmp_path}\n"
 
 
 @pytest.mark.parametrize(
@@ -53,9 +57,8 @@ def test_a_launcher_that_cannot_be_is_told(name, options, said):
 
 
 @pytest.mark.slow
-def test_ray_runs_a_sweep_on_a_real_local_cluster(tmp_path, monkeypatch):
+def test_ray_runs_a_sweep_on_a_real_local_cluster(tmp_path):
     ray = pytest.importorskip("ray", reason="needs the extra `ray`")
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         launcher = make_launcher("ray", {})
@@ -84,4 +87,4 @@ def test_slurm_tells_what_it_does_not_understand(tmp_path):
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     launcher = make_launcher("slurm", {"cluster": "nowhere"})
     with pytest.raises(RunError, match="--launcher-option"):
-        launcher.launch(Task(command=("true",), log=tmp_path / "log", threads=1, gpu=False), 0)
+        launcher.launch(Task(command=("true",), log=tmp_path / "log", cwd=tmp_path, threads=1, gpu=False), 0)

@@ -15,10 +15,11 @@ from rosd_kit.errors import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A command to run: what it prints goes to the file `log`; it wants so many threads, and a GPU where there are any."""
+    """A command to run in a folder: what it prints goes to `log`; it wants so many threads, and a GPU where there are any."""
 
     command: tuple[str, ...]
     log: Path
+    cwd: Path
     threads: int
     gpu: bool
 
@@ -61,6 +62,7 @@ def start(task: Task, extra: Mapping[str, str] | None = None) -> subprocess.Pope
     with task.log.open("ab") as log:
         return subprocess.Popen(
             task.command,
+            cwd=task.cwd,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -69,9 +71,9 @@ def start(task: Task, extra: Mapping[str, str] | None = None) -> subprocess.Pope
         )
 
 
-def run_to_its_end(command: Sequence[str], log: str, threads: int) -> int:
+def run_to_its_end(command: Sequence[str], log: str, cwd: str, threads: int) -> int:
     """Run a command where a cluster has put this call, and return its exit code; an interrupt is handed on to it."""
-    process = start(Task(command=tuple(command), log=Path(log), threads=threads, gpu=False))
+    process = start(Task(command=tuple(command), log=Path(log), cwd=Path(cwd), threads=threads, gpu=False))
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -35,7 +35,7 @@ class Ray(Launcher):
         remote = self._ray.remote(run_to_its_end).options(
             num_cpus=task.threads, num_gpus=int(task.gpu and self._gpus > 0), max_retries=0
         )
-        return _Remote(self._ray, remote.remote(task.command, str(task.log), task.threads))
+        return _Remote(self._ray, remote.remote(task.command, str(task.log), str(task.cwd), task.threads))
 
     def close(self) -> None:
         if self._begun:

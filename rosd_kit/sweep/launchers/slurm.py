@@ -33,7 +33,7 @@ class Slurm(Launcher):
             executor = self._submitit.AutoExecutor(folder=str(task.log.parent / "slurm"), cluster=self._cluster)
             executor.update_parameters(name="rosd-kit", cpus_per_task=task.threads)
             executor.update_parameters(**{self._name(name): value for name, value in self._options.items()})
-            return _Job(executor.submit(run_to_its_end, task.command, str(task.log), task.threads))
+            return _Job(executor.submit(run_to_its_end, task.command, str(task.log), str(task.cwd), task.threads))
         except (NameError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"--launcher slurm: {error}. Options are given as --launcher-option partition=gpu") from error
 
