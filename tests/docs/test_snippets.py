@@ -95,7 +95,8 @@ def test_every_line_to_type_is_one_that_is_tried_here_or_belongs_to_another_tool
 def test_a_command_works_as_it_stands(desk, line, capsys):
     words = shlex.split(line)[1:]
     if words[:2] == ["sweep", "report"]:
-        finish(Path(words[2]), make_plan(read_sweep("rosd", ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
+        name = f"recipes/ablations/{words[4]}.sweep.yaml" if "--plan" in words else "rosd"
+        finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
     elif words[0] == "sweep":
         words += ["problems_per_step=4", "group_size=4", "evaluation.problems=2", "--dry-run"]
     elif words[0] == "run" and "--dry-run" not in words:
