@@ -137,13 +137,19 @@ def _measures(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
 
 
 def _tables(evaluations: Sequence[Evaluation], suites: Sequence[str]) -> list[NDArray[np.float64]]:
-    """Return `[seeds, problems]` for each suite. Raises `RunError` where evaluations differ in their problems."""
+    """Return `[seeds, problems]` for each suite, of the problems that every evaluation could judge.
+
+    Raises `RunError` where evaluations asked different problems, or judged none in common.
+    """
     tables = []
     for suite in suites:
-        ids = [sorted(evaluation[suite].scores) if suite in evaluation else [] for evaluation in evaluations]
-        if any(own != ids[0] for own in ids):
+        results = [evaluation[suite] for evaluation in evaluations if suite in evaluation]
+        if len(results) < len(evaluations) or any(result.asked != results[0].asked for result in results):
             raise RunError(f"sweep report: suite {suite!r} was not measured on the same problems in all trials: do not vary it")
-        tables.append(np.array([[evaluation[suite].scores[id] for id in ids[0]] for evaluation in evaluations]))
+        judged = sorted(set.intersection(*(set(result.scores) for result in results)))
+        if not judged:
+            raise RunError(f"sweep report: no problem of suite {suite!r} was judged in all trials; their logs say why")
+        tables.append(np.array([[result.scores[id] for id in judged] for result in results]))
     return tables
 
 
