@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +45,9 @@ from rosd_kit.train.sharding import collect
 from rosd_kit.train.student import Student
 from rosd_kit.types import Problem, StepBatch
 
+Baseline = Callable[["Run", Callable[[], tuple[SuiteResult, ...]]], tuple[SuiteResult, ...]]
+"""Given a run of one process and how to measure its student before training, returns what was found, now or earlier."""
+
 
 @dataclass(kw_only=True)
 class Run:
@@ -65,6 +68,7 @@ class Run:
     plugins: PluginManager
     display: Display
     watch: SignalWatch
+    baseline: Baseline | None = None
     step: int = 0
     interrupted: bool = False
     stopping: bool = False
@@ -72,20 +76,34 @@ class Run:
 
 
 def execute(
-    recipe: Recipe, *, plugins: PluginManager, out: Path, name: str | None, resume: Path | None, display: Display
+    recipe: Recipe,
+    *,
+    plugins: PluginManager,
+    out: Path,
+    name: str | None,
+    resume: Path | None,
+    display: Display,
+    baseline: Baseline | None = None,
 ) -> RunSummary | None:
     """Run a recipe to its last step and return what came of it; None when it was stopped before.
 
-    With `resume`, go on in that folder from its newest checkpoint. Raises `RosdError` for everything that a user can
-    mend; what was saved until then stays.
+    With `resume`, go on in that folder from its newest checkpoint; `baseline` may know the evaluation before training.
+    Raises `RosdError` for everything that a user can mend; what was saved until then stays.
     """
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
     with ranks.failing():
-        return _execute(recipe, ranks, plugins, out, name, resume, display if ranks.is_main else Display())
+        return _execute(recipe, ranks, plugins, out, name, resume, display if ranks.is_main else Display(), baseline)
 
 
 def _execute(
-    recipe: Recipe, ranks: Ranks, plugins: PluginManager, out: Path, name: str | None, resume: Path | None, display: Display
+    recipe: Recipe,
+    ranks: Ranks,
+    plugins: PluginManager,
+    out: Path,
+    name: str | None,
+    resume: Path | None,
+    display: Display,
+    baseline: Baseline | None,
 ) -> RunSummary | None:
     began = time.monotonic()
     folder = _open(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
@@ -95,6 +113,7 @@ def _execute(
             check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
         recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
         run = _prepare(recipe, ranks, folder, plugins, display)
+        run.baseline = baseline
         if resume:
             _resume(run)
         folder.write_text("recipe.yaml", to_yaml(recipe))
@@ -349,7 +368,8 @@ def _evaluate(run: Run) -> None:
         return
     run.display.phase("evaluate")
     with run.student.sampler.gathered():
-        results = evaluate_suites(
+        measure = partial(
+            evaluate_suites,
             task=run.parts.task,
             engine=run.parts.rollout,
             verifier=run.parts.verifier,
@@ -358,6 +378,7 @@ def _evaluate(run: Run) -> None:
             max_new_tokens=run.recipe.sampling.max_new_tokens,
             ranks=run.pipeline.ranks,
         )
+        results = run.baseline(run, measure) if run.baseline and run.step == 0 else measure()
     run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
     run.display.evaluation(run.step, results)
     for warning in run.watch.evaluation(results):

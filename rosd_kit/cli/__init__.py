@@ -15,6 +15,7 @@ from rosd_kit.cli.inspect import components, schema, show
 from rosd_kit.cli.plugins import app as plugins
 from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
+from rosd_kit.cli.sweep import sweep
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins import PluginManager
 
@@ -32,6 +33,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command()(run)
     app.command("eval")(evaluate)
     app.command()(report)
+    app.add_typer(sweep, name="sweep")
     app.command()(show)
     app.command()(components)
     app.add_typer(plugins, name="plugins")

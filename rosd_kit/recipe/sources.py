@@ -33,7 +33,8 @@ SHIPPED = next(
 def shipped_names(folder: str = "") -> list[str]:
     """Return the names of the shipped recipes, or those of a folder: `profiles`, `tasks`."""
     root = SHIPPED / folder
-    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    files = (path for path in root.rglob("*.yaml") if not path.name.endswith(".sweep.yaml"))
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in files)
     return sorted(name for name in names if folder or not name.startswith(_NO_RECIPES))
 
 

@@ -10,7 +10,10 @@ import pytest
 from rosd_kit.cli import main
 from rosd_kit.plugins import PluginManager
 
-COMMANDS = ("", "run", "eval", "report", "show", "components", "plugins", "schema", "doctor")
+COMMANDS = (
+    *("", "run", "eval", "report", "sweep", "sweep run", "sweep report"),
+    *("show", "components", "plugins", "schema", "doctor"),
+)
 
 
 REGISTRY = PluginManager(selection="builtin").registry
@@ -35,9 +38,9 @@ def call(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_as_written_down(call, golden, command):
-    code, out, _ = call(*filter(None, (command, "--help")))
+    code, out, _ = call(*command.split(), "--help")
     assert code == 0
-    golden(f"help/{command or 'rosd-kit'}.txt", out)
+    golden(f"help/{command.replace(' ', '-') or 'rosd-kit'}.txt", out)
 
 
 def test_show_tells_every_value_with_its_origin(call):

@@ -12,6 +12,9 @@ import yaml
 from rosd_kit.cli import main
 from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, to_values
+from rosd_kit.sweep.plan import make_plan
+from rosd_kit.sweep.settings import read_sweep
+from tests.sweep.made import finish
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "rosd_kit/micro/base/README.md"]
@@ -91,7 +94,12 @@ def test_every_line_to_type_is_one_that_is_tried_here_or_belongs_to_another_tool
 @pytest.mark.parametrize("line", commands())
 def test_a_command_works_as_it_stands(desk, line, capsys):
     words = shlex.split(line)[1:]
-    if words[0] == "run" and "--dry-run" not in words:
+    if words[:2] == ["sweep", "report"]:
+        name = f"recipes/ablations/{words[4]}.sweep.yaml" if "--plan" in words else "rosd"
+        finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
+    elif words[0] == "sweep":
+        words += ["problems_per_step=4", "group_size=4", "evaluation.problems=2", "--dry-run"]
+    elif words[0] == "run" and "--dry-run" not in words:
         words.append("--dry-run")
     with pytest.raises(SystemExit) as end:
         main(words)
@@ -101,8 +109,12 @@ def test_a_command_works_as_it_stands(desk, line, capsys):
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
-def test_a_recipe_of_the_manual_resolves(desk, page, text):
-    recipe = load_recipe(file_of(text), registry=PluginManager().registry)
+def test_a_recipe_or_sweep_of_the_manual_resolves(desk, page, text):
+    registry = PluginManager().registry
+    if file_of(text).name.endswith(".sweep.yaml"):
+        assert make_plan(read_sweep(str(file_of(text))), registry).trials
+        return
+    recipe = load_recipe(file_of(text), registry=registry)
     values = to_values(recipe)
     for key, value in yaml.safe_load(text).items():
         if key not in ("extends", "profile"):

@@ -13,7 +13,10 @@ from rosd_kit.micro.domains.base import Instance
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(
-    str(path.relative_to(RECIPES).with_suffix("")) for folder in ("", "ablations") for path in (RECIPES / folder).glob("*.yaml")
+    str(path.relative_to(RECIPES).with_suffix(""))
+    for folder in ("", "ablations")
+    for path in (RECIPES / folder).glob("*.yaml")
+    if not path.name.endswith(".sweep.yaml")
 )
 SMALL = ("sampling.max_new_tokens=60",)
 

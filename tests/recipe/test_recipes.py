@@ -16,7 +16,9 @@ from rosd_kit.recipe import build_components, load_recipe, recipe_schema, resolv
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("recipes/profiles/", "recipes/tasks/")
 SHIPPED = sorted(
-    path for path in (ROOT / "recipes").rglob("*.yaml") if not path.relative_to(ROOT).as_posix().startswith(FOLDERS)
+    path
+    for path in (ROOT / "recipes").rglob("*.yaml")
+    if not path.relative_to(ROOT).as_posix().startswith(FOLDERS) and not path.name.endswith(".sweep.yaml")
 )
 NAMES = [path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in SHIPPED]
 

@@ -1,0 +1,132 @@
+"""The commands of sweeps: `rosd-kit sweep RECIPE axis=a,b` and `rosd-kit sweep report DIR`. The work is the sweep's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rosd_kit.cli.common import PluginFiles, Profile, load_plugins
+from rosd_kit.errors import RunError
+
+if TYPE_CHECKING:
+    from rosd_kit.sweep.settings import Design
+
+_DEFAULT = "run"
+
+
+class _Group(TyperGroup):
+    """Takes `sweep RECIPE ...` for `sweep run RECIPE ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    table, csv, latex, markdown = "table", "csv", "latex", "markdown"
+
+
+class Kept(StrEnum):
+    """What stays of a finished trial's folder."""
+
+    results, model, all = "results", "model", "all"
+
+
+sweep = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Try a recipe with parts swapped, and say what the differences amount to: sweep RECIPE localizer=error_quote,full",
+)
+
+
+@sweep.command(_DEFAULT)
+def run(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe, or a sweep file that ends in .sweep.yaml.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=VALUE,VALUE", help="What is varied: localizer=error_quote,full seed=0..2; or fixed."),
+    ] = None,
+    pairwise: Annotated[bool, typer.Option("--pairwise", help="Enough combinations to have every pair of values.")] = False,
+    one_at_a_time: Annotated[bool, typer.Option("--one-at-a-time", help="Swap one part at a time against the recipe.")] = False,
+    random: Annotated[int | None, typer.Option(metavar="N", help="So many combinations, drawn at random.")] = None,
+    random_seed: Annotated[int, typer.Option(help="Which combinations --random draws.")] = 0,
+    profile: Profile = None,
+    plugin: PluginFiles = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep's folder. Default: the recipe's or sweep's name.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the sweeps' folders are.")] = Path("sweeps"),
+    jobs: Annotated[int | None, typer.Option(help="Trials at once. Default: one, one a GPU, or what the cluster fits.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads a trial. Default: OMP_NUM_THREADS, or cores / jobs; kept later."),
+    ] = None,
+    launcher: Annotated[str, typer.Option(help="Where trials run: processes, ray or slurm.")] = "processes",
+    launcher_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For slurm, such as partition=gpu. Repeatable.")
+    ] = None,
+    keep: Annotated[Kept, typer.Option(help="What stays of a finished trial besides its records.")] = Kept.model,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed trials again.")] = False,
+    lease: Annotated[float, typer.Option(help="Seconds after which a silent trial elsewhere counts as dead.")] = 60.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials and how long they take; run none.")] = False,
+) -> None:
+    """Run every combination with every seed.
+
+    What is finished in the folder is never run again; what was interrupted goes on from its own checkpoint.
+    """
+    from rosd_kit.sweep.command import Places, execute, rehearse
+    from rosd_kit.sweep.settings import read_sweep
+
+    manager = load_plugins(context, plugin)
+    asked = read_sweep(recipe, words or (), profile, _design(pairwise, one_at_a_time, random, random_seed))
+    folder = out / (name or asked.name)
+    if dry_run:
+        rehearse(asked, manager, folder, jobs=jobs or 1)
+        return
+    places = Places(launcher=launcher, options=_options(launcher_option or ()), jobs=jobs, threads=threads, lease=lease)
+    if not execute(asked, manager, folder, [str(file.resolve()) for file in plugin or ()], places, keep.value, retry=retry):
+        raise typer.Exit(1)
+
+
+@sweep.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")],
+    plan: Annotated[str | None, typer.Option(help="Of several sweeps in one folder, which. Default: the last.")] = None,
+    format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
+    suites: Annotated[bool, typer.Option("--suites", help="Also every suite by itself.")] = False,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots there (needs matplotlib).")] = None,
+) -> None:
+    """Say what came out: means over seeds, and paired differences against the recipe.
+
+    Differences are of the same problems and seeds, with 95 % intervals, and corrected for how many there are.
+    """
+    from rosd_kit.sweep.command import tell
+
+    tell(folder, plan=plan, format=format.value, suites=suites, plots=plots)
+
+
+def _design(pairwise: bool, one_at_a_time: bool, random: int | None, seed: int) -> Design | None:
+    from rosd_kit.sweep.settings import Design
+
+    if pairwise + one_at_a_time + (random is not None) > 1:
+        raise RunError("sweep: --pairwise, --one-at-a-time and --random exclude each other. Give one")
+    if random is not None:
+        if random < 1:
+            raise RunError(f"--random: {random} combinations are none. Give 1 or more")
+        return Design("random", random, seed)
+    return Design("pairwise") if pairwise else Design("one_at_a_time") if one_at_a_time else None
+
+
+def _options(words: Sequence[str]) -> Mapping[str, str]:
+    found = dict(word.partition("=")[::2] for word in words)
+    if empty := [name for name, value in found.items() if not value]:
+        raise RunError(f"--launcher-option: {empty[0]!r} has no value. Write name=value, such as partition=gpu")
+    return found

@@ -1,0 +1,71 @@
+"""The evaluation before training, made once for all trials that would find the same and kept in the sweep's folder.
+
+It depends on the weights, the task, the verifier, the engine, and how answers are sampled; not on the run's own seed nor on
+anything that trains. Whoever comes first measures while the others wait; a lock goes with the process that held it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.recipe import to_values
+from rosd_kit.sweep.trials import digest, source_digest
+
+if TYPE_CHECKING:
+    from rosd_kit.loop import Run
+
+Results = tuple[SuiteResult, ...]
+_DEPENDS_ON = ("task", "verifier", "rollout", "model", "evaluation")
+
+
+class SharedBaseline:
+    """Gives a run its evaluation before training from a folder, or measures it and puts it there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, run: Run, measure: Callable[[], Results]) -> Results:
+        """Return what `measure` found in the first run that asked for the same."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / f"{_key(run)}.json"
+        with _alone(file.with_suffix(".lock")):
+            if file.is_file():
+                return tuple(SuiteResult.from_json(value) for value in json.loads(file.read_text()))
+            results = measure()
+            aside = file.with_suffix(f".{os.getpid()}.writing")
+            with aside.open("w") as stream:
+                json.dump([result.to_json() for result in results], stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(file)
+            return results
+
+
+def _key(run: Run) -> str:
+    values = to_values(run.recipe)
+    settings = {field: values[field] for field in _DEPENDS_ON}
+    settings["evaluation"] = {field: value for field, value in values["evaluation"].items() if field != "every"}
+    return digest(
+        {
+            **settings,
+            "max_new_tokens": run.recipe.sampling.max_new_tokens,
+            "weights": run.student.fingerprint,
+            "device": str(run.student.device),
+            "source": source_digest(),
+        }
+    )
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    with lock.open("a") as file:
+        with suppress(OSError):  # a file system without locks: the same may be measured twice, which does no harm
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

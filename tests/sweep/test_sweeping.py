@@ -1,0 +1,122 @@
+"""Real sweeps of the embedded laboratory: trials in processes, what they share, and what their end leaves behind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from rosd_kit.cli import main
+from rosd_kit.display import Display
+from rosd_kit.loop import execute
+from rosd_kit.plugins import PluginManager
+from rosd_kit.recipe import load_recipe
+from rosd_kit.sweep.report import IN_DOMAIN, read_results
+from rosd_kit.sweep.store import Store
+from tests.sweep.conftest import SMALL
+
+WORDS = ("rosd", "localizer=error_quote,full", "steps=2", *SMALL)
+
+
+def sweep(*words, out):
+    """Call `rosd-kit sweep` and return its exit code."""
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", *words, "--out", str(out), "--threads", "1"])
+    return int(end.value.code or 0)
+
+
+def records(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def numbers(folder):
+    """Return the metrics of every step but those of time."""
+    steps = records(folder, "metrics.jsonl")
+    return [{name: step[name] for name in step if not name.startswith(("time/", "speed/"))} for step in steps]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Return the folder of a sweep of two combinations that is finished."""
+    out = tmp_path_factory.mktemp("sweeps")
+    assert sweep(*WORDS, out=out) == 0
+    return out / "rosd"
+
+
+def test_every_trial_is_finished_once_and_kept_without_checkpoints(swept):
+    with Store(swept) as store:
+        rows = store.rows()
+        assert [row.state for row in rows.values()] == ["finished", "finished"]
+        assert store.finishes() == dict.fromkeys(rows, 1)
+    for id, row in rows.items():
+        folder = swept / "trials" / id
+        assert row.result["evaluations"] == records(folder, "evaluations.jsonl")
+        assert [record["step"] for record in row.result["evaluations"]] == [0, 2]
+        assert row.result["made_with"]["threads"] == 1
+        assert (folder / "model").is_dir() and not (folder / "checkpoints").exists()
+
+
+def test_the_evaluation_before_training_is_made_once_and_changes_no_number(swept, tmp_path):
+    (shared,) = (swept / "evaluations").glob("*.json")
+    with Store(swept) as store:
+        trials = {row.id: row for row in store.rows().values()}
+    assert all(row.result["evaluations"][0]["results"] == json.loads(shared.read_text()) for row in trials.values())
+    plugins = PluginManager(selection="builtin")
+    last = list(trials)[-1]
+    recipe = load_recipe(swept / "trials" / last / "recipe.yaml", registry=plugins.registry)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        execute(recipe, plugins=plugins, out=tmp_path, name="alone", resume=None, display=Display())
+    finally:
+        torch.set_num_threads(threads)
+    assert records(tmp_path / "alone", "evaluations.jsonl") == trials[last].result["evaluations"]
+
+    alone, trial = numbers(tmp_path / "alone"), numbers(swept / "trials" / last)
+    assert alone == trial
+    assert trial[-1]["train/loss"] > 0
+
+
+def test_what_is_finished_is_never_run_again(swept, capsys):
+    with Store(swept) as store:
+        before = store.rows()
+    assert sweep(*WORDS, out=swept.parent) == 0
+    with Store(swept) as store:
+        assert store.rows() == before
+    assert "2 finished" in capsys.readouterr().out
+
+
+def test_a_rehearsal_rests_on_the_finished_trials_and_writes_nothing(swept, capsys):
+    before = sorted(path.name for path in swept.rglob("*"))
+    assert sweep(*WORDS, "seed=0..1", "--dry-run", out=swept.parent) == 0
+    said = capsys.readouterr().out
+    assert "4 trials: 2 combinations (grid), 2 seeds" in said
+    assert said.count("finished") >= 2 and said.count("new") == 2
+    assert "2 trials left: about" in said and "on the finished trials of 2 of 2 combinations" in said
+    assert sorted(path.name for path in swept.rglob("*")) == before
+
+
+def test_the_report_is_printed_in_every_format_and_drawn(swept, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra `plots`")
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", "report", str(swept), "--format", "markdown", "--plots", str(tmp_path)])
+    assert not end.value.code
+    said = capsys.readouterr().out
+    assert "| localizer | seeds | % (95 %) | difference (95 %) | p (Holm) | verdict |" in said
+    assert "the recipe |" in said and "one seed" in said
+    assert sorted(path.name for path in tmp_path.glob("*.svg")) == ["curves.svg", "differences.svg", "domains.svg"]
+    assert read_results(swept).cells[0].means[IN_DOMAIN].seeds == 1
+
+
+def test_a_trial_that_cannot_run_says_why_and_can_be_tried_again(tmp_path, capsys):
+    words = ("rosd", "seed=0..1", "steps=1", "model.path=./nowhere", *SMALL)
+    assert sweep(*words, "--jobs", "2", out=tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "2 failed" in said and "nowhere" in said and "--retry" in said
+    with Store(tmp_path / "rosd") as store:
+        first = store.rows()
+    assert all(row.state == "failed" and "nowhere" in row.error for row in first.values())
+    assert sweep(*words, out=tmp_path) == 1
+    with Store(tmp_path / "rosd") as store:
+        assert store.rows() == first
