@@ -28,11 +28,3 @@ def registry():
 def plan(registry):
     """Return the plan that words of the command line stand for."""
     return lambda what, *words, **options: make_plan(read_sweep(what, words, **options), registry)
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leave out what trains for minutes unless it is asked for by `-m slow`."""
-    if "slow" not in (config.option.markexpr or ""):
-        for item in items:
-            if "tests/sweep" in item.path.as_posix() and item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="trains for minutes; run with -m slow"))
