@@ -20,6 +20,7 @@ from rosd_kit.recipe.references import check_references
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_OVERRIDES = 1000
 _KINDS = {"": "recipe", "profiles": "profile", "tasks": "task preset"}
 _NO_RECIPES = ("profiles/", "tasks/")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -114,8 +115,13 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """Return one layer for each `field=value`; those that choose a component come first, wherever they stand."""
-    layers = []
-    for override in overrides:
+    given, layers = list(overrides), []
+    if len(given) > MAX_OVERRIDES or sum(map(len, given)) > MAX_BYTES:
+        raise RecipeError(
+            f"{len(given)} overrides of {sum(map(len, given))} characters; at most {MAX_OVERRIDES} of {MAX_BYTES} characters "
+            "together are read. Write them into a recipe that extends this one."
+        )
+    for override in given:
         field, equals, value = override.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.\[\]]*", field):
             raise RecipeError(f"override {override!r} is not of the form field=value, such as optimizer.lr=1e-5")

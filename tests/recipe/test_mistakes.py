@@ -166,6 +166,12 @@ def test_billion_laughs_are_refused_at_the_first_alias(refuse):
     assert "mine.yaml, line 2: YAML aliases" in refuse(text)
 
 
+@pytest.mark.parametrize("overrides", [["steps=1"] * 1_000_000, ["name=" + "a" * 2_000_000]])
+def test_a_flood_of_overrides_is_refused_before_any_is_read(registry, overrides):
+    with pytest.raises(RecipeError, match=rf"{len(overrides)} overrides of \d+ characters; at most 1000 of 1048576"):
+        load_recipe("rosd", overrides, registry=registry)
+
+
 FIELDS = [
     *CoreSettings.model_fields,
     "localizer",
