@@ -6,6 +6,7 @@ it knows no method, no loss and no optimizer. Every stage takes values and retur
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -231,10 +232,10 @@ class Pipeline:
                 continue
             tally.add(f"gate/{decision.outcome}")
             for p in decision.passed:
-                if group.rollouts[p.index].completion.token_ids:
-                    passed.append((group, p))
+                if unfit := _unfit(group.rollouts[p.index].completion):
+                    tally.add(f"skip/{unfit}")
                 else:
-                    tally.add("skip/empty_response")
+                    passed.append((group, p))
         return passed
 
     def _case(self, group: Group, passed: Passed, batch: Sequence[Group], step: int, tally: Tally) -> Case | None:
@@ -321,6 +322,14 @@ class Pipeline:
             if ids is not None:
                 views.append(TeacherView(prompt_ids=ids, source=", ".join(told.values()) or "other"))
         return tuple(views)
+
+
+def _unfit(completion: Completion) -> str | None:
+    """Return why nothing can be trained on a response, or None."""
+    if not completion.token_ids:
+        return "empty_response"
+    whole = len(completion.logprobs) == len(completion.token_spans) == len(completion.token_ids)
+    return None if whole and all(map(math.isfinite, completion.logprobs)) else "bad_logprobs"
 
 
 def _subject(problem: Problem, rollout: Rollout) -> str:
