@@ -327,7 +327,8 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
         )
         samples, faults = batch.samples, Faults()
         if run.parts.localizer.refines:
-            samples = refined(samples, run.parts.localizer, score(samples=samples, backward=False).scores, faults)
+            first = score(samples=samples, backward=False)
+            samples, faults = refined(samples, run.parts.localizer, first.scores, run.ranks)
             _tell_faults(run, faults.told())
         report = score(samples=samples)
     run.student.model.eval()
