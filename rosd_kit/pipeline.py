@@ -253,10 +253,12 @@ class Pipeline:
         )
 
     def _reflect(self, cases: Sequence[Case], step: int, tally: Tally) -> list[Case]:
-        """Attach a reflection to every case."""
+        """Attach a reflection to every case. What the engine raises meanwhile is no fault of the reflector: it ends the run."""
         writer = PromptWriter(asker=self._asker, tally=tally, seed_of=(self.seed, "reflect", step))
         reflector, subject = self.parts.reflector, f"{len(cases)} rollouts together"
         reflections = tally.attempt(reflector, subject, lambda: reflector.reflect(cases, writer), check_reflections(len(cases)))
+        if reflections is None and writer.failure is not None:
+            raise writer.failure
         reflections = reflections if reflections is not None else [Reflection(status="fault")] * len(cases)
         tally.timed("reflect", writer.made, 0.0)
         for case, reflection in zip(cases, reflections, strict=True):
