@@ -99,7 +99,8 @@ class Pipeline:
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         tally.add("rollout/count", len(rollouts))
         tally.add("rollout/length", sum(len(r.completion.token_ids) for r in rollouts) / max(1, len(rollouts)))
-        tally.add("rollout/success", sum(r.verdict.success for r in rollouts) / max(1, len(rollouts)))
+        judged = [rollout.verdict for rollout in rollouts if rollout.verdict.status != "error"]
+        tally.add("rollout/success", sum(verdict.success for verdict in judged) / max(1, len(judged)))
         tally.faults.judge()
         traces, metrics = tuple(trace for _, trace in made), {**tally.counts, **vital_signs(groups)}
         return StepBatch(samples=samples, groups=groups, traces=traces, metrics=metrics, faults=tally.faults.told())

@@ -89,7 +89,9 @@ def test_a_part_that_fails_at_everything_ends_all_and_its_own_error_is_told_wher
         assert isinstance(error, TimeoutError) and "localizer 'full' failed on 4 of 4" in error.__notes__[0]
 
 
-def test_a_process_that_saw_no_error_ends_too(in_two: Callable[[list[Flaky]], list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_saw_no_error_ends_too(
+    in_two: Callable[[list[Flaky]], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Ranks, "share", lambda self, items: range(items) if self.rank else range(0))
     first, second = in_two([Flaky(lambda s: False), Flaky(lambda s: True)])
     assert isinstance(first, RunError) and "failed on 4 of 4" in str(first)
