@@ -368,6 +368,7 @@ def _evaluate(run: Run) -> None:
     if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl"))):
         return
     run.display.phase("evaluate")
+    faults = Faults()
     with run.student.sampler.gathered():
         measure = partial(
             evaluate_suites,
@@ -378,10 +379,12 @@ def _evaluate(run: Run) -> None:
             settings=run.recipe.evaluation,
             max_new_tokens=run.recipe.sampling.max_new_tokens,
             ranks=run.pipeline.ranks,
+            faults=faults,
         )
         results = run.baseline(run, measure) if run.baseline and run.step == 0 else measure()
     run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
     run.display.evaluation(run.step, results)
+    _tell_faults(run, faults.told())
     for warning in run.watch.evaluation(results):
         _warn(run, warning)
     _notify(run, "rosd_kit_evaluation", step=run.step, results=results)
