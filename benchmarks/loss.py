@@ -120,6 +120,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
         views=torch.ones(count, dtype=torch.long),
         weights=ones[None],
         advantages=0 * ones[None],
+        marks=torch.zeros(1, 0, count, dtype=torch.float64),
     )
     head = HeadLoss(
         student=split(_model_with(given.student_head)),

@@ -48,6 +48,7 @@ class PromptWriter:
     """What a reflector calls to have text generated: encodes its prompts under their budget and counts what was made.
 
     A request's seed comes from `seed_of` and its prompt, so that it is the same whoever else is asked about in one go.
+    `failure` is what the engine raised, which is not the reflector's doing although it comes out of it.
     """
 
     asker: Asker
@@ -55,13 +56,18 @@ class PromptWriter:
     seed_of: tuple[int | str, ...]
     asked: Counter[tuple[int, ...]] = field(default_factory=Counter)
     made: int = 0
+    failure: Exception | None = None
 
     def __call__(
         self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
     ) -> list[Completion]:
         found = [self.asker.encode_within(prompt, max_prompt_tokens, "reflect", self.tally) or () for prompt in prompts]
         requests = [GenerateRequest(prompt_ids=ids, sampling=sampling, seed=self._seed(ids)) for ids in found]
-        answers = dict(self.asker.stream(requests, max_prompt_tokens, weights))
+        try:
+            answers = dict(self.asker.stream(requests, max_prompt_tokens, weights))
+        except Exception as error:
+            self.failure = error
+            raise
         self.made += sum(len(completion.token_ids) for completion in answers.values())
         return [answers[i] for i in range(len(requests))]
 

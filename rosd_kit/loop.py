@@ -111,12 +111,11 @@ def _execute(
     try:
         if resume:
             check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
-        recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
         run = _prepare(recipe, ranks, folder, plugins, display)
         run.baseline = baseline
         if resume:
             _resume(run)
-        folder.write_text("recipe.yaml", to_yaml(recipe))
+        folder.write_text("recipe.yaml", to_yaml(run.recipe))
         _note_environment(run)
         with _interruptible(run):
             return _train(run, began)
@@ -152,6 +151,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
     display.phase("loading")
     parts.task.train_batch(step=0, count=1, seed=recipe.seed)  # what is wrong with the data is told before a model is loaded
     parts.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
+    recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
     keep_initial = any(part.wants_initial() for part in parts)
     lookahead = recipe.sampling.lookahead > 0
     student = Student.load(recipe.model, keep_initial=keep_initial, keep_sampler=lookahead, seed=recipe.seed, ranks=ranks)
@@ -327,7 +327,8 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
         )
         samples, faults = batch.samples, Faults()
         if run.parts.localizer.refines:
-            samples = refined(samples, run.parts.localizer, score(samples=samples, backward=False).scores, faults)
+            first = score(samples=samples, backward=False)
+            samples, faults = refined(samples, run.parts.localizer, first.scores, run.ranks)
             _tell_faults(run, faults.told())
         report = score(samples=samples)
     run.student.model.eval()
@@ -367,6 +368,7 @@ def _evaluate(run: Run) -> None:
     if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl"))):
         return
     run.display.phase("evaluate")
+    faults = Faults()
     with run.student.sampler.gathered():
         measure = partial(
             evaluate_suites,
@@ -377,10 +379,12 @@ def _evaluate(run: Run) -> None:
             settings=run.recipe.evaluation,
             max_new_tokens=run.recipe.sampling.max_new_tokens,
             ranks=run.pipeline.ranks,
+            faults=faults,
         )
         results = run.baseline(run, measure) if run.baseline and run.step == 0 else measure()
     run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
     run.display.evaluation(run.step, results)
+    _tell_faults(run, faults.told())
     for warning in run.watch.evaluation(results):
         _warn(run, warning)
     _notify(run, "rosd_kit_evaluation", step=run.step, results=results)

@@ -100,7 +100,8 @@ class Pipeline:
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         tally.add("rollout/count", len(rollouts))
         tally.add("rollout/length", sum(len(r.completion.token_ids) for r in rollouts) / max(1, len(rollouts)))
-        tally.add("rollout/success", sum(r.verdict.success for r in rollouts) / max(1, len(rollouts)))
+        judged = [rollout.verdict for rollout in rollouts if rollout.verdict.status != "error"]
+        tally.add("rollout/success", sum(verdict.success for verdict in judged) / max(1, len(judged)))
         tally.faults.judge()
         traces, metrics = tuple(trace for _, trace in made), {**tally.counts, **vital_signs(groups)}
         return StepBatch(samples=samples, groups=groups, traces=traces, metrics=metrics, faults=tally.faults.told())
@@ -254,10 +255,12 @@ class Pipeline:
         )
 
     def _reflect(self, cases: Sequence[Case], step: int, tally: Tally) -> list[Case]:
-        """Attach a reflection to every case."""
+        """Attach a reflection to every case. What the engine raises meanwhile is no fault of the reflector: it ends the run."""
         writer = PromptWriter(asker=self._asker, tally=tally, seed_of=(self.seed, "reflect", step))
         reflector, subject = self.parts.reflector, f"{len(cases)} rollouts together"
         reflections = tally.attempt(reflector, subject, lambda: reflector.reflect(cases, writer), check_reflections(len(cases)))
+        if reflections is None and writer.failure is not None:
+            raise writer.failure
         reflections = reflections if reflections is not None else [Reflection(status="fault")] * len(cases)
         tally.timed("reflect", writer.made, 0.0)
         for case, reflection in zip(cases, reflections, strict=True):

@@ -11,6 +11,7 @@ from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, compare, evaluate_suites
+from rosd_kit.guarding import Faults
 from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
 from rosd_kit.rundir import finite
@@ -57,6 +58,7 @@ def _measure(
     parts = build_components(recipe, plugins.registry)
     student, step = _load(recipe, plugins, subject)
     parts.rollout.start(student, Site(listener=display.waiting))
+    faults = Faults()
     try:
         results = evaluate_suites(
             task=parts.task,
@@ -65,9 +67,12 @@ def _measure(
             prompt_ids=student.prompt_ids,
             settings=recipe.evaluation,
             max_new_tokens=recipe.sampling.max_new_tokens,
+            faults=faults,
         )
     finally:
         parts.rollout.close()
+    for fault in faults.told():
+        display.warning(fault)
     display.measured(subject, step, results)
     return step, results
 

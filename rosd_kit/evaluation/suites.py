@@ -14,6 +14,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.evaluation.intervals import Interval, clustered
 from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
+from rosd_kit.guarding import Faults, check_verdicts
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import EvaluationSettings
 from rosd_kit.text.leaks import leaks
@@ -35,12 +36,14 @@ def evaluate_suites(
     settings: EvaluationSettings,
     max_new_tokens: int,
     ranks: Ranks | None = None,
+    faults: Faults | None = None,
 ) -> tuple[SuiteResult, ...]:
     """Return the measures of every suite, in the task's order; nothing when `problems` is 0.
 
     Problems and seeds depend on the settings alone, so two calls are paired sample by sample. All suites go to the
-    engine in one call. A response that the engine refuses (`overlong`) counts as wrong, with no tokens. Raises
-    `RunError` when the task gives an empty suite or one problem id twice.
+    engine in one call. A response that the engine refuses (`overlong`) counts as wrong, with no tokens. One at which the
+    verifier raises is like one of which it says that it failed; `faults` is told of it. Raises `RunError` when the task gives
+    an empty suite or one problem id twice, and the verifier's own error when it raised at everything.
 
     With several `ranks` each has its share answered, and the main process judges and returns the whole; others nothing.
     """
@@ -57,17 +60,20 @@ def evaluate_suites(
     answered = _answers(engine, requests, settings.samples, ranks)
     if ranks is not None and not ranks.is_main:
         return ()
-    completions = iter(answered)
-    return tuple(
+    completions, faults = iter(answered), Faults() if faults is None else faults
+    results = tuple(
         _measure(
             suite,
             [(problem, next(completions)) for problem in problems for _ in range(settings.samples)],
             in_domain=suite in task.in_domain(),
             verifier=verifier,
             settings=settings,
+            faults=faults,
         )
         for suite, problems in suites.items()
     )
+    faults.judge()
+    return results
 
 
 def _answers(engine: RolloutEngine, requests: Sequence[GenerateRequest], samples: int, ranks: Ranks | None) -> list[Completion]:
@@ -97,12 +103,13 @@ def _measure(
     in_domain: bool,
     verifier: Verifier,
     settings: EvaluationSettings,
+    faults: Faults,
 ) -> SuiteResult:
     """Judge one suite's completions and hand the verdicts to the metrics.
 
     What the verifier failed to judge counts as neither right nor wrong, and is told apart.
     """
-    verdicts = [verifier.verify(problem, completion.text) for problem, completion in answers]
+    verdicts = [_verdict(verifier, problem, completion, faults) for problem, completion in answers]
     judged = [(p.id, v) for (p, _), v in zip(answers, verdicts, strict=True) if v.status != "error"]
     ids, right = [id for id, _ in judged], [float(verdict.success) for _, verdict in judged]
     completions = [completion for _, completion in answers]
@@ -127,6 +134,13 @@ def _measure(
         entropy=sampled_entropy(completions),
         leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
     )
+
+
+def _verdict(verifier: Verifier, problem: Problem, completion: Completion, faults: Faults) -> Verdict:
+    found = faults.attempt(
+        verifier, f"problem {problem.id!r}", lambda: [verifier.verify(problem, completion.text)], check_verdicts(1)
+    )
+    return found[0] if found else Verdict(score=0.0, success=False, status="error")
 
 
 def _passes(right: Sequence[float], ids: Sequence[str], settings: EvaluationSettings) -> dict[str, Interval]:

@@ -96,6 +96,7 @@ class Ranks:
             return [value]
         values: list[Any] = [None] * self.count
         dist.all_gather_object(values, value, group=self._talk)
+        values[self.rank] = value  # what cannot be told to others, such as the errors of parts, is kept here
         return values
 
     def from_main(self, value: T) -> T:

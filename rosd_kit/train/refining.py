@@ -7,26 +7,31 @@ from dataclasses import replace
 
 from rosd_kit.contracts import Localizer
 from rosd_kit.guarding import Faults, check_weights
+from rosd_kit.train.ranks import Ranks
 from rosd_kit.types import DistillSample, SampleScores
 
 
 def refined(
-    samples: Sequence[DistillSample], localizer: Localizer, scores: Sequence[SampleScores], faults: Faults
-) -> tuple[DistillSample, ...]:
-    """Return the samples with the localizer's new weights; samples without a teacher prompt keep theirs.
+    samples: Sequence[DistillSample], localizer: Localizer, scores: Sequence[SampleScores], ranks: Ranks
+) -> tuple[tuple[DistillSample, ...], Faults]:
+    """Return the samples with the localizer's new weights, and what failed; samples without a teacher prompt keep theirs.
 
-    A sample at which the localizer fails weighs nothing; `faults` knows it then.
+    A sample at which the localizer fails weighs nothing. Of several `ranks`, which all are given the same, each asks about its
+    share and all get the same answer: a part that is slow or unlucky in one process must not set their steps apart.
     """
-    found = []
-    for sample, scored in zip(samples, scores, strict=True):
-        if sample.teacher_views:
-            weights = _weights(sample, localizer, scored, faults)
-            sample = replace(sample, token_weights=weights or (0.0,) * len(sample.response_ids))
-        found.append(sample)
+    mine = Faults()
+    own = {i: _refined(samples[i], localizer, scores[i], mine) for i in ranks.share(len(samples))}
+    found, faults = dict[int, DistillSample](), Faults()
+    for theirs, failed in ranks.gather((own, mine)):
+        found |= theirs
+        faults.add(failed)
     faults.judge()
-    return tuple(found)
+    return tuple(found[i] for i in range(len(samples))), faults
 
 
-def _weights(sample: DistillSample, localizer: Localizer, scores: SampleScores, faults: Faults) -> tuple[float, ...] | None:
+def _refined(sample: DistillSample, localizer: Localizer, scores: SampleScores, faults: Faults) -> DistillSample:
+    if not sample.teacher_views:
+        return sample
     subject, check = f"a rollout of problem {sample.problem_id!r}", check_weights(len(sample.response_ids))
-    return faults.attempt(localizer, subject, lambda: tuple(localizer.refine(sample, scores)), check)
+    weights = faults.attempt(localizer, subject, lambda: tuple(localizer.refine(sample, scores)), check)
+    return replace(sample, token_weights=weights if weights is not None else (0.0,) * len(sample.response_ids))

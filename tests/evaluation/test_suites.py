@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from rosd_kit.contracts import Verifier
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.metrics import METRICS, compute
 from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.evaluation.suites import evaluate_suites
+from rosd_kit.guarding import Faults
 from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.rundir import finite
@@ -39,8 +41,10 @@ class Counting:
         ]  # fmt: skip
 
 
-class Odd:
+class Odd(Verifier):
     """Judges a response right when it says 1."""
+
+    name = "odd"
 
     def verify(self, problem, response):
         return Verdict(score=float(response == "1"), success=response == "1", feedback="", status="ok")
@@ -169,10 +173,10 @@ class Failing(Odd):
         return super().verify(problem, response)
 
 
-def failing(verifier, *ids):
+def failing(verifier, *ids, faults=None):
     return evaluate_suites(
         task=fixed_task(one=list(ids)), engine=Counting(), verifier=verifier,
-        prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=SMALL, max_new_tokens=9,
+        prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=SMALL, max_new_tokens=9, faults=faults,
     )  # fmt: skip
 
 
@@ -188,6 +192,37 @@ def test_what_the_verifier_failed_on_is_neither_right_nor_wrong():
         sum(found.scores[id] - whole.scores[id] for id in found.scores) / len(found.scores)
     )
     assert SuiteResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+class Raising(Odd):
+    """Raises at, or is unsure beyond its contract of, the responses to some problems."""
+
+    name = "raising"
+
+    def __init__(self, *ids: str) -> None:
+        self.ids = ids
+
+    def verify(self, problem, response):
+        if problem.id in self.ids:
+            return Verdict(score=1 / 0, success=True)
+        return Verdict(score=float("nan"), success=True) if problem.id == "unsure" else super().verify(problem, response)
+
+
+def test_a_verifier_that_raises_at_some_responses_is_told_of_and_the_others_are_measured():
+    [expected] = failing(Failing(always="b"), "a", "b", "c")
+    faults = Faults()
+    [found] = failing(Raising("b"), "a", "b", "c", faults=faults)
+    assert found == expected and found.failed == {"b": 2}
+    told = "verifier 'raising' failed on 2 of 6; first on problem 'b': ZeroDivisionError: division by zero"
+    assert faults.told() == (told,)
+    [found] = failing(Raising(), "a", "unsure")
+    assert found.failed == {"unsure": 2}
+
+
+def test_a_verifier_that_raises_at_everything_ends_the_evaluation_with_its_own_error():
+    with pytest.raises(ZeroDivisionError) as raised:
+        failing(Raising("a", "b"), "a", "b")
+    assert "verifier 'raising' failed on 4 of 4" in raised.value.__notes__[0]
 
 
 def test_a_suite_that_was_never_judged_is_not_known_and_not_compared():

@@ -44,6 +44,10 @@ def test_it_has_no_part_in_the_groups_rewards(make_pipeline):
     assert {sample.group_rewards for sample in batch.samples} == {(0.0, 1.0)}
 
 
+def test_it_is_neither_a_success_nor_a_failure(make_pipeline):
+    assert stepped(make_pipeline, [WRONG, BROKEN, RIGHT], [TOLD, VALID]).metrics["rollout/success"] == 0.5
+
+
 def test_a_group_of_errors_is_no_group(make_pipeline):
     batch = stepped(make_pipeline, [BROKEN, BROKEN], [])
     assert batch.samples == () and batch.metrics["skip/verifier_error"] == 2

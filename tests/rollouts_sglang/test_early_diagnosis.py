@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rosd_kit.errors import RosdError
 from rosd_kit.pipeline import Pipeline
 from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
@@ -108,8 +109,8 @@ def test_an_error_while_others_reflect_ends_the_step(serve, engine_at, student, 
     pipeline = pipeline_of(engine)
     frozen.script("generate", *["hang"] * 100)
 
-    class Broken(Exception):
-        pass
+    class Broken(RosdError):
+        """What a user can mend ends the step; anything else would cost the group alone."""
 
     seen = []
 

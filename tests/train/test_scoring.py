@@ -31,6 +31,7 @@ from rosd_kit.train.batch import WeightedTokens, weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.head import check_split, split
 from rosd_kit.train.layout import Text, lay_out
+from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.refining import refined
 from rosd_kit.train.report import Scored
 from rosd_kit.train.scoring import LossReport, backward_step
@@ -413,7 +414,8 @@ def test_weights_may_be_chosen_after_scoring() -> None:
     data = [replace(sample, token_weights=(1.0,) * len(sample.response_ids)) for sample in samples()]
     localizer = TopDivergence(TopDivergence.Config(share=0.3))
     scores = engine(student, experts, samples=data, objectives=terms()[:1], backward=False).scores
-    chosen = refined(data, localizer, scores)
+    chosen, faults = refined(data, localizer, scores, Ranks.alone("cpu"))
+    assert not faults.found
     for sample, before, found in zip(chosen, data, scores, strict=True):
         kept = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if weight]
         left = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if not weight]
