@@ -93,7 +93,7 @@ def slot_page(kind: str, registry: Registry) -> str:
             f"([what holds in every slot](index.md#what-holds-in-every-slot)), and:\n",
             members(base),
             f"```console\n$ rosd-kit plugins new my-{kind} --kind {kind} --file\n```\n",
-            f"writes this file under that name, and it works as it is ([source](../../../rosd_kit/scaffold/examples/{kind}.py)):\n",
+            f"writes this file under that name. It works as it is ([source](../../../rosd_kit/scaffold/examples/{kind}.py)):\n",
             f":::{{literalinclude}} ../../../rosd_kit/scaffold/examples/{kind}.py\n:language: python\n:::\n",
             "## What is checked\n",
             f"`rosd-kit plugins check my_{kind}.py` and `rosd_kit.testing.{suite.__name__}` check [what holds in every slot]"
