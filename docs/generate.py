@@ -1,0 +1,233 @@
+"""Writes the pages of slots and hooks, and the reference, from the code: `python docs/generate.py`
+
+They are made of contracts, hookspecs, the built-in components and the laws of `rosd_kit.testing`; `prose.yaml` adds what is in
+none of these. `tests/docs/test_manual.py` fails where a page is not what this writes today.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+
+import rosd_kit  # noqa: E402
+from rosd_kit import hookspecs  # noqa: E402
+from rosd_kit.cli.listing import type_text  # noqa: E402
+from rosd_kit.contracts import SLOTS, Component  # noqa: E402
+from rosd_kit.plugin_checks import HOOKS  # noqa: E402
+from rosd_kit.plugins import PluginManager  # noqa: E402
+from rosd_kit.registry import Registry, summary_of  # noqa: E402
+from rosd_kit.testing import SUITES  # noqa: E402
+from rosd_kit.testing.checking import EVERY, checks_of  # noqa: E402
+
+PROSE: Mapping[str, Any] = yaml.safe_load((DOCS / "prose.yaml").read_text())
+
+#: Where a public name of `rosd_kit` belongs in the reference; the first that fits.
+GROUPS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
+    ("The slots", lambda it: it in SLOTS.values()),
+    ("Errors", lambda it: inspect.isclass(it) and issubclass(it, Exception)),
+    ("What stages hand on", lambda it: getattr(it, "__module__", "") == "rosd_kit.types" and inspect.isclass(it)),
+    ("What components are made of, and are given", inspect.isclass),
+    ("Functions and constants", lambda it: True),
+)
+
+NOTE = "<!-- Written by docs/generate.py from the code. Change it there. -->\n"
+
+
+def all_pages() -> dict[Path, str]:
+    """Return every generated page: its path under docs/ and its text."""
+    registry = PluginManager(selection="builtin").registry
+    pages = {Path("plugins/slots") / f"{kind}.md": slot_page(kind, registry) for kind in SLOTS}
+    return {
+        Path("plugins/slots/index.md"): slots_page(),
+        **pages,
+        Path("plugins/hooks.md"): hooks_page(),
+        Path("api.md"): api_page(),
+    }
+
+
+def slots_page() -> str:
+    rows = [(f"[`{kind}`]({kind}.md)", f"`{base.__name__}`", summary_of(base)) for kind, base in SLOTS.items()]
+    names = "\n".join(SLOTS)
+    return "\n".join(
+        [
+            NOTE,
+            PROSE["slots"],
+            table(("slot", "base class of `rosd_kit`", "what it does"), rows),
+            "## What holds in every slot\n",
+            paragraphs(inspect.getdoc(Component)),
+            members(Component),
+            "`Config`: " + paragraphs(inspect.getdoc(rosd_kit.Config)),
+            "The kit checks of every component:\n",
+            laws(made for made in checks_of(next(iter(SLOTS))) if made.kind == EVERY),
+            f":::{{toctree}}\n:hidden:\n\n{names}\n:::\n",
+        ]
+    )
+
+
+def slot_page(kind: str, registry: Registry) -> str:
+    base, kinds = SLOTS[kind], list(SLOTS)
+    at = kinds.index(kind)
+    path = [f"[{near}]({near}.md)" if near != kind else f"**{kind}**" for near in kinds[max(0, at - 1) : at + 2]]
+    way = " → ".join([*(["…"] if at > 1 else []), *path, *(["…"] if at < len(kinds) - 2 else [])])
+    suite = SUITES[kind]
+    own = [made for made in checks_of(kind) if made.kind == kind]
+    return "\n".join(
+        [
+            NOTE,
+            f"# {kind.capitalize()}\n",
+            way + "\n",
+            paragraphs(inspect.getdoc(base)),
+            f"**When it is called.** {PROSE['when'][kind]}\n",
+            "## What you write\n",
+            f"A class that derives from `rosd_kit.{base.__name__}`, with a `name`, options in a nested `Config` "
+            f"([what holds in every slot](index.md#what-holds-in-every-slot)), and:\n",
+            members(base),
+            f"```console\n$ rosd-kit plugins new my-{kind} --kind {kind} --file\n```\n",
+            f"writes this file under that name. It works as it is ([source](../../../rosd_kit/scaffold/examples/{kind}.py)):\n",
+            f":::{{literalinclude}} ../../../rosd_kit/scaffold/examples/{kind}.py\n:language: python\n:::\n",
+            "## What is checked\n",
+            f"`rosd-kit plugins check my_{kind}.py` and `rosd_kit.testing.{suite.__name__}` check [what holds in every slot]"
+            "(index.md#what-holds-in-every-slot), and here:\n",
+            laws(own),
+            "## Built in\n",
+            *(component(kind, name, registry.get(kind, name)) for name in registry.names(kind)),
+        ]
+    )
+
+
+def members(base: type) -> str:
+    """Describe the class attributes and methods that a component may give, those it must give first."""
+    abstract = getattr(base, "__abstractmethods__", frozenset())
+    functions = {name: getattr(value, "__func__", value) for name, value in vars(base).items() if not name.startswith("_")}
+    methods = {name: it for name, it in functions.items() if inspect.isfunction(it)}
+    lines = []
+    for name in sorted(methods, key=lambda name: name not in abstract):
+        must = "must be given" if name in abstract else "may be given"
+        lines.append(f"* `{name}{signature(methods[name])}` ({must})\\\n  {one_line(inspect.getdoc(methods[name]))}")
+    for name, told in inspect.get_annotations(base).items():
+        plain = re.sub(r"^ClassVar\[(.*)\]$", r"\1", told)
+        default = f" = {vars(base)[name]!r}" if name in vars(base) else ""
+        if name != "kind":
+            lines.append(f"* `{name}: {plain}{default}` (a class attribute)")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    """Return a default as a recipe would write it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return value if isinstance(value, str) and value else repr(value)
+
+
+class _Bare(str):
+    """An annotation that is shown as it was written."""
+
+    __repr__ = str.__str__
+
+
+def signature(function: Any) -> str:
+    """Return a signature as it is written in the source, without `self`."""
+    told = inspect.signature(function)
+    parameters = [
+        it.replace(annotation=_Bare(it.annotation)) for name, it in told.parameters.items() if name not in ("self", "cls")
+    ]
+    return str(told.replace(parameters=parameters, return_annotation=_Bare(told.return_annotation)))
+
+
+def component(kind: str, name: str, cls: type[Component]) -> str:
+    """Describe a built-in component with its options."""
+    lines = [f"### {name}\n", paragraphs(inspect.getdoc(cls))]
+    rows = []
+    for option, info in cls.Config.model_fields.items():
+        default = info.get_default(call_default_factory=True, validated_data={})
+        shown = "must be given" if info.is_required() else f"`{_default(default)}`"
+        rows.append((f"`{option}`", f"`{type_text(info)}`", shown, one_line(info.description)))
+    if rows:
+        lines.append(table(("option", "type", "default", ""), rows))
+    capabilities = [
+        f"{word} {', '.join(f'`{it}`' for it in sorted(them))}"
+        for word, them in (("Needs", cls.needs), ("Provides", cls.provides))
+        if them
+    ]
+    return "\n".join([*lines, *([f"{'; '.join(capabilities)}.\n"] if capabilities else [])])
+
+
+def hooks_page() -> str:
+    found = []
+    for name in HOOKS:
+        hook = getattr(hookspecs, name)
+        found += [f"## {name}\n", f"`{name}{signature(hook)}`\n", paragraphs(inspect.getdoc(hook))]
+    return "\n".join([NOTE, PROSE["hooks"], *found])
+
+
+def api_page() -> str:
+    names = [name for name in rosd_kit.__all__ if name != "__version__"]
+    slots = [base.__name__ for base in SLOTS.values()]
+    lines = [
+        NOTE,
+        PROSE["api"],
+    ]
+    for title, belongs in GROUPS:
+        mine = [name for name in names if belongs(getattr(rosd_kit, name))]
+        names = [name for name in names if name not in mine]
+        mine.sort(key=lambda name: (slots.index(name) if name in slots else 0, name))
+        lines += [f"## {title}\n", *map(documented, mine)]
+    lines += [_rst(f".. autoclass:: {name}") for name in PROSE["returned"]]
+    return "\n".join(lines)
+
+
+def documented(name: str) -> str:
+    value = getattr(rosd_kit, name)
+    if inspect.isclass(value):
+        return _rst(f".. autoclass:: rosd_kit.{name}")
+    if inspect.isfunction(value):
+        return _rst(f".. autofunction:: rosd_kit.{name}")
+    return _rst(f".. py:data:: {name}\n   :module: rosd_kit\n\n   {PROSE['constants'][name]}")
+
+
+def _rst(text: str) -> str:
+    return f"```{{eval-rst}}\n{text}\n```\n"
+
+
+def laws(made: Iterable[Any]) -> str:
+    return table(("law", "what must hold"), [(f"`{one.name}`", escaped(one.law)) for one in made])
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
+
+
+def paragraphs(text: str | None) -> str:
+    return escaped(text or "") + "\n"
+
+
+def one_line(text: str | None) -> str:
+    return " ".join(paragraphs(text).split())
+
+
+def escaped(text: str) -> str:
+    """Return a docstring as Markdown: what looks like a tag is none."""
+    return re.sub(r"(`[^`]*`)|<", lambda found: found.group(1) or "&lt;", text)
+
+
+def main() -> None:
+    for path, text in all_pages().items():
+        file = DOCS / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
