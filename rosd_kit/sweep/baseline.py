@@ -1,7 +1,8 @@
 """The evaluation before training, made once for all trials that would find the same and kept in the sweep's folder.
 
-It depends on the weights, the task, the verifier, the engine, and how answers are sampled; not on the run's own seed nor on
-anything that trains. Whoever comes first measures while the others wait; a lock goes with the process that held it.
+It depends on the weights, the task, the verifier, the engine, the plugins that bring them, and how answers are sampled; not
+on the run's own seed nor on anything that trains. Whoever comes first measures while the others wait; a lock goes with the
+process that held it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.recipe import to_values
-from rosd_kit.sweep.trials import digest, source_digest
+from rosd_kit.sweep.trials import code_of, digest, source_digest
 
 if TYPE_CHECKING:
     from rosd_kit.loop import Run
 
 Results = tuple[SuiteResult, ...]
-_DEPENDS_ON = ("task", "verifier", "rollout", "model", "evaluation")
+_SLOTS = ("task", "verifier", "rollout")
 
 
 class SharedBaseline:
@@ -50,7 +51,7 @@ class SharedBaseline:
 
 def _key(run: Run) -> str:
     values = to_values(run.recipe)
-    settings = {field: values[field] for field in _DEPENDS_ON}
+    settings = {field: values[field] for field in (*_SLOTS, "model", "evaluation")}
     settings["evaluation"] = {field: value for field, value in values["evaluation"].items() if field != "every"}
     return digest(
         {
@@ -59,6 +60,7 @@ def _key(run: Run) -> str:
             "weights": run.student.fingerprint,
             "device": str(run.student.device),
             "source": source_digest(),
+            "code": code_of(run.recipe, run.plugins.registry, _SLOTS),
         }
     )
 

@@ -1,27 +1,28 @@
 """What is run: one resolved recipe with one seed is a trial, whose identity is everything its numbers depend on by intent.
 
-Two trials are the same when their recipes agree in all but the name and what is only written (checkpoints, samples), and
-when rosd-kit and the plugins that bring their parts have the same versions; of a plugin's file its content counts.
-Not part of it, but noted with every result and told in the report where results differ in it: rosd-kit's own source,
-torch, transformers, threads and device. So an edited comment runs nothing again, and a mixture is not hidden.
+Two trials are the same when their recipes agree in all but the name and what is only written or told (checkpoints, samples,
+warnings, trackers), and when rosd-kit and the plugins that bring their parts have the same versions; of a plugin's file its
+content counts. Not part of it, but noted with every result and told in the report where results differ in it: rosd-kit's own
+source, torch, transformers, threads and device. So an edited comment runs nothing again, and a mixture is not hidden.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rosd_kit
+from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RunError
 from rosd_kit.recipe import Recipe, to_values
 from rosd_kit.registry import Registry
 from rosd_kit.sweep.cells import Cell
 
-_WRITTEN_ONLY = ("name", "checkpoint", "samples")
+_TOLD_ONLY = ("name", "checkpoint", "samples", "watch", "tracking")
 _DIGITS = 16
 
 
@@ -49,10 +50,14 @@ def trials_of(cells: Sequence[Cell], seeds: Sequence[int], registry: Registry) -
 
 def identity(recipe: Recipe, registry: Registry) -> str:
     """Return the first digits of the SHA-256 of what makes a trial this one."""
-    values = {field: value for field, value in to_values(recipe).items() if field not in _WRITTEN_ONLY}
-    origins = {registry.entry(kind, choice.name).origin for kind, choice in recipe.choices()}
-    code = sorted({(o.plugin.rpartition("_")[0] if o.distribution == "file" else o.plugin, _version(o)) for o in origins})
-    return digest({"recipe": values, "rosd-kit": rosd_kit.__version__, "code": code})
+    values = {field: value for field, value in to_values(recipe).items() if field not in _TOLD_ONLY}
+    return digest({"recipe": values, "rosd-kit": rosd_kit.__version__, "code": code_of(recipe, registry, SLOTS)})
+
+
+def code_of(recipe: Recipe, registry: Registry, slots: Container[str]) -> list[tuple[str, str]]:
+    """Return the plugins that bring a recipe's parts in some slots, each with its version or what stands for it."""
+    origins = {registry.entry(kind, choice.name).origin for kind, choice in recipe.choices() if kind in slots}
+    return sorted({(o.plugin.rpartition("_")[0] if o.distribution == "file" else o.plugin, _version(o)) for o in origins})
 
 
 def digest(value: Any) -> str:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.plugins import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.sweep.baseline import SharedBaseline
 
@@ -28,19 +29,35 @@ RESULTS = (
 )
 
 
+VERIFIER = """
+import rosd_kit as rk
+
+class Mine(rk.Verifier):
+    '''Everything is right.'''
+    name = 'mine'
+
+    def verify(self, problem, text):
+        return rk.Verdict(score=1.0, success=True)
+
+@rk.hookimpl
+def rosd_kit_components():
+    return [Mine]
+"""
+
+
 @pytest.fixture
-def ask(tmp_path, registry):
+def ask(tmp_path):
     """Ask for the evaluation of a run of these words; tell the number of measurements so far."""
-    made = []
+    made, builtin = [], PluginManager(selection="builtin")
 
     def measure():
         time.sleep(0.05)
         made.append(1)
         return RESULTS
 
-    def asked(*words, weights="w"):
-        recipe = load_recipe("rosd", words, registry=registry)
-        run = SimpleNamespace(recipe=recipe, student=SimpleNamespace(fingerprint=weights, device="cpu"))
+    def asked(*words, weights="w", plugins=builtin):
+        recipe = load_recipe("rosd", words, registry=plugins.registry)
+        run = SimpleNamespace(recipe=recipe, student=SimpleNamespace(fingerprint=weights, device="cpu"), plugins=plugins)
         assert SharedBaseline(tmp_path / "evaluations")(run, measure) == RESULTS
         return len(made)
 
@@ -69,6 +86,15 @@ def test_it_is_made_anew_for_what_it_depends_on(ask, words):
 
 def test_other_weights_are_measured_themselves(ask):
     assert (ask(), ask(weights="v"), ask(weights="v")) == (1, 2, 2)
+
+
+def test_it_is_made_anew_when_the_file_that_brings_the_verifier_has_changed(ask, tmp_path):
+    def with_file(text, *words):
+        (tmp_path / "mine.py").write_text(VERIFIER + text)
+        return ask(*words, plugins=PluginManager([tmp_path / "mine.py"], selection="builtin"))
+
+    assert (with_file("", "verifier=mine"), with_file("# mended\n", "verifier=mine")) == (1, 2)
+    assert (with_file(""), with_file("# mended\n")) == (3, 3), "here it brings nothing that counts"
 
 
 def test_of_several_who_ask_at_once_one_measures_and_the_others_wait(ask):

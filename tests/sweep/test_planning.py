@@ -228,6 +228,7 @@ def test_an_identity_is_what_the_numbers_depend_on(registry):
         return identity(load_recipe(what, words, registry=registry), registry)
 
     assert of() == of("localizer=error_quote", "checkpoint.every=3", "samples.every=0", "name=other")
+    assert of() == of("watch.patience=3", "watch.entropy=0.9", "tracking.to=[tensorboard]", "tracking.project=other")
     assert of(what="rosd") == of(what="ablations/rosd-frozen")
     assert len({of(), of("seed=1"), of("steps=3"), of("localizer=full"), of("evaluation.problems=8")}) == 5
 
