@@ -61,6 +61,7 @@ class Student:
         self.sampler = self
         if keep_sampler:
             self.sampler = copy.copy(self)
+            self.sampler.sampler = self.sampler
             self.sampler.ranks = replace(ranks, mode="single")
             self.sampler.model = copy.deepcopy(self.model)
             if ranks.mode == "fsdp":

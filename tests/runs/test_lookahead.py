@@ -12,7 +12,9 @@ from rosd_kit.ahead import Ahead
 from rosd_kit.components.rollouts import TransformersEngine
 from rosd_kit.components.tasks import Micro
 from rosd_kit.errors import RecipeError
+from rosd_kit.settings import ModelSettings
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint
+from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, Group, Rollout, StepBatch, Verdict
 
 AHEAD = ("sampling.lookahead=1", "optimizer.lr=1e-3", "steps=4")
@@ -142,6 +144,11 @@ def test_a_server_that_shares_the_trainers_memory_does_not_overlap():
 
     assert "overlap" in SGLangEngine.offers(SGLangEngine.Config())
     assert "overlap" not in SGLangEngine.offers(SGLangEngine.Config(colocated=True))
+
+
+def test_whom_the_sampler_samples_from_is_itself():
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False, keep_sampler=True)
+    assert student.sampler is not student and student.sampler.sampler is student.sampler
 
 
 def test_the_sampler_keeps_its_weights_until_it_is_told(run, tmp_path):
