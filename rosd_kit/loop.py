@@ -157,6 +157,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
     student = Student.load(recipe.model, keep_initial=keep_initial, keep_sampler=lookahead, seed=recipe.seed, ranks=ranks)
     check_split(student.model)
     parts.teacher.attach(student)
+    optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)  # what it refuses is told before a server starts
     with student.sampler.gathered():
         parts.rollout.start(student.sampler, _site(ranks, folder, display))
     pipeline = Pipeline(
@@ -176,7 +177,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
         folder=folder,
         student=student,
         parts=parts,
-        optimizer=Optimizer(student.model, recipe.optimizer, steps=recipe.steps),
+        optimizer=optimizer,
         pipeline=pipeline,
         ahead=Ahead(lambda step: beside.step(_problems(recipe, parts, step), step), enabled=lookahead),
         plugins=plugins,
