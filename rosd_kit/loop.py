@@ -421,9 +421,9 @@ def _resume(run: Run) -> None:
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         run.folder.truncate(name, run.step)
     for record in run.folder.read("metrics.jsonl"):
-        run.watch.step({name: value for name, value in record.items() if value is not None})
+        _tell_new(run, run.watch.step({name: value for name, value in record.items() if value is not None}))
     for record in run.folder.read("evaluations.jsonl"):
-        run.watch.evaluation([SuiteResult.from_json(result) for result in record["results"]])
+        _tell_new(run, run.watch.evaluation([SuiteResult.from_json(result) for result in record["results"]]))
 
 
 @contextmanager
@@ -479,6 +479,13 @@ def _due(step: int, every: int) -> bool:
 def _warn(run: Run, text: str) -> None:
     run.warnings.append(text)
     run.display.warning(text)
+
+
+def _tell_new(run: Run, warnings: Sequence[str]) -> None:
+    """Tell what the steps so far give rise to and was not told then, because `watch` was set otherwise."""
+    for warning in warnings:
+        if warning not in run.warnings:
+            _warn(run, warning)
 
 
 def _tell_faults(run: Run, faults: Sequence[str]) -> None:

@@ -149,3 +149,12 @@ def test_members_of_a_group_differ_from_each_other(run, tmp_path):
         assert len(set(map(tuple, step))) == 8
     first, second = folder.sampled().values()
     assert not set(map(tuple, first)) & set(map(tuple, second))
+
+
+def test_what_a_stricter_watch_would_have_told_is_told_once_on_going_on(run, tmp_path):
+    loose, strict = ("watch.patience=2", "watch.entropy=null"), ("watch.patience=2", "watch.entropy=0.9")
+    told = [Listening() for _ in range(3)]
+    run(tmp_path / "run", "steps=2", *loose, display=told[0])
+    for display in told[1:]:
+        run(tmp_path / "run", "steps=3", "checkpoint.every=1", *strict, display=display, resume=True)
+    assert [sum("entropy fell" in warning for warning in display.warnings) for display in told] == [0, 1, 0]
