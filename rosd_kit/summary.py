@@ -53,9 +53,9 @@ def summarise(
 
 
 def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool) -> tuple[str, ...]:
-    """Return commands that go on from a run: measure it, or run it again with another part in a slot that it uses."""
+    """Return commands that go on from a run: look, measure, or run it again with another part in a slot that it uses."""
     again = f"rosd-kit run {shlex.quote(str(folder / 'recipe.yaml'))}"
-    steps = [f"rosd-kit eval {shlex.quote(str(folder))}"]
+    steps = [f"rosd-kit {look} {shlex.quote(str(folder))}" for look in ("report", "eval")]
     if recipe.reflector.name not in ("none", "oracle") and knows_truth:
         steps.append(f"{again} reflector=oracle localizer=oracle    # the upper bound")
     if recipe.localizer.name != "full":

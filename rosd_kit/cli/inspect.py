@@ -45,7 +45,7 @@ def components(
 
 def schema(
     context: typer.Context,
-    profile: Annotated[bool, typer.Option(help="The schema of profiles instead.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="The schema of profiles instead.")] = False,
     plugin: PluginFiles = None,
 ) -> None:
     """Print the JSON Schema of recipes, for editors."""

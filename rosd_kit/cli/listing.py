@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from rosd_kit.recipe.sources import SHIPPED, shipped_names
+from rosd_kit.recipe.tasks import unknown_task
 from rosd_kit.registry import Registry, summary_of
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -42,6 +43,8 @@ def describe(registry: Registry, kind: str, name: str) -> None:
     if kind == "task" and name in shipped_names("tasks") and name not in registry.names(kind):
         print((SHIPPED / "tasks" / f"{name}.yaml").read_text(), end="")
         return
+    if kind == "task" and name not in registry.names(kind):
+        raise unknown_task(name, registry)
     console, entry = _console(), registry.entry(kind, name)
     console.print(f"{kind}: {name}", style="bold")
     console.print(Padding(inspect.cleandoc(entry.cls.__doc__ or "No description."), (0, 0, 1, 2), expand=False))

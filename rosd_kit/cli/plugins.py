@@ -26,9 +26,9 @@ def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
         raise PluginError(f"plugins: --plugin is for the list. Write rosd-kit plugins check {plugin[0]}")
 
 
-@app.command()
+@app.command(short_help="Write a new plugin that works.")
 def new(
-    name: Annotated[str, typer.Argument(help="What recipes will call it, such as after-keyword.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What recipes will call it, such as after-keyword.")],
     kind: Annotated[str, typer.Option(metavar="SLOT", help="The slot that it fills, such as localizer.")],
     file: Annotated[bool, typer.Option("--file", help="Write one Python file instead of a package.")] = False,
     out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path(),
@@ -50,7 +50,7 @@ def new(
     print(f"\ncd {root}\npip install -e '.[test]'\nrosd-kit run recipe.yaml --dry-run\npytest")
 
 
-@app.command()
+@app.command(short_help="Try a plugin against the laws of its slots.")
 def check(
     context: typer.Context,
     subject: Annotated[

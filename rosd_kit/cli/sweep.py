@@ -96,7 +96,7 @@ def run(
         raise typer.Exit(1)
 
 
-@sweep.command()
+@sweep.command(short_help="Say what came out, with paired differences.")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")],
     plan: Annotated[str | None, typer.Option(help="Of several sweeps in one folder, which. Default: the last.")] = None,

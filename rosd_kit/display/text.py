@@ -107,9 +107,11 @@ def comparison_table(
     comparisons: Sequence[Comparison], width: int, *, against: str = "before", subject: str = "after"
 ) -> RenderableType:
     """Return each suite on both sides and the means over suites; `*` marks a difference whose interval leaves out zero."""
+    found = differences(comparisons)
+    starred = any(one.change.excludes(0.0) for one in found)
     rows = [
-        (_suite(one.name, one.in_domain), _measured(one.before), _measured(one.after), _change(one.change))
-        for one in differences(comparisons)
+        (_suite(one.name, one.in_domain), _measured(one.before), _measured(one.after), _change(one.change, starred))
+        for one in found
     ]
     return _fitted(("suite", f"{against} %", f"{subject} %", "difference"), rows, width)
 
@@ -135,16 +137,17 @@ def _others(*intervals: Interval | None) -> Iterator[str]:
 
 
 def _ends(interval: Interval) -> str:
-    return f"{percent(interval.low)} .. {percent(interval.high)}" + (f" {WORST}" if interval.worst_case else "")
+    return f"{percent(interval.low)} .. {percent(interval.high)}" + (WORST if interval.worst_case else "")
 
 
 def _measured(interval: Interval) -> str:
     return f"{percent(interval.mean)} ({_ends(interval)})"
 
 
-def _change(change: Interval) -> str:
-    ends = f"{100 * change.low:+.1f} .. {100 * change.high:+.1f}" + (f" {WORST}" if change.worst_case else "")
-    return f"{100 * change.mean:+.1f} ({ends})" + (" *" if change.excludes(0.0) else "  ")
+def _change(change: Interval, starred: bool) -> str:
+    """Return a difference with its interval; where others have a star, with a star's room."""
+    ends = f"{100 * change.low:+.1f} .. {100 * change.high:+.1f}" + (WORST if change.worst_case else "")
+    return f"{100 * change.mean:+.1f} ({ends})" + (" *" if change.excludes(0.0) else "  " * starred)
 
 
 def _suite(name: str, trained: bool) -> str:

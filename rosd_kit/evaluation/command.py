@@ -32,8 +32,13 @@ def execute(
 
     Of a run, its newest checkpoint is measured, finished or not; its exported model where no checkpoint was kept. With
     `against`, that one is measured too, on the same problems with the same seeds, and the two are compared. With `out`, all
-    is written there as JSON. Raises `RunError` when one of the two is none of the three.
+    is written there as JSON; its folder is looked at first, since measuring may take hours. Raises `RunError` when one of the
+    two is none of the three, or `out` cannot be written.
     """
+    if out is not None and not out.parent.is_dir():
+        raise RunError(
+            f"eval --out: {str(out)!r} cannot be written: there is no folder {str(out.parent)!r}. Choose another file."
+        )
     try:
         step, results = _measure(recipe, plugins, subject, display)
         told: dict[str, Any] = {"model": subject, "step": step, "results": [result.to_json() for result in results]}

@@ -29,12 +29,7 @@ def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Pa
     if name is None or name in registry.names("task"):
         return overlay(below, as_tree(content, source))
     if not name.endswith((".yaml", ".yml")) and name not in shipped_names("tasks"):
-        try:
-            registry.get("task", name)
-        except RecipeError as error:
-            presets = shipped_names("tasks")
-            near = "" if did_you_mean(name, registry.names("task")) else did_you_mean(name, presets)
-            raise RecipeError(f"{error}\nTask presets: {', '.join(presets)}, or the path of a .yaml file.{near}") from None
+        raise unknown_task(name, registry)
     tree: Tree = {}
     for path, preset in read_chain(find(name, base=base, folder="tasks"), folder="tasks"):
         _check(preset, label(path), registry)
@@ -43,6 +38,17 @@ def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Pa
     own = {key: value for key, value in task.items() if key != "name"} if isinstance(task, Mapping) else {}
     kept = {key: node for key, node in below.items() if key not in {"task", "verifier"} & tree.keys()}
     return overlay(overlay(kept, tree), as_tree({**content, "task": own}, source))
+
+
+def unknown_task(name: str, registry: Registry) -> RecipeError:
+    """Return the error for a task that is neither a component nor a preset, with the nearest of both."""
+    try:
+        registry.get("task", name)
+    except RecipeError as error:
+        presets = shipped_names("tasks")
+        near = "" if did_you_mean(name, registry.names("task")) else did_you_mean(name, presets)
+        return RecipeError(f"{error}\nTask presets: {', '.join(presets)}, or the path of a .yaml file.{near}")
+    raise AssertionError(f"{name!r} is a component")
 
 
 def _named(task: Any) -> str | None:

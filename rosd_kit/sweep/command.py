@@ -49,7 +49,8 @@ def execute(
             jobs = places.jobs or launcher.jobs
             usual = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs)
             threads = places.threads or int(store.fact("threads", str(usual)))
-            say(console, f"{_size(plan)} in {folder}; {_states(store.rows(plan.ids))}; {jobs} at once, {threads} threads each")
+            width = f"{jobs} at once, {threads} thread{'s' * (threads != 1)} each"
+            say(console, f"{_size(plan)} in {folder}; {_states(store.rows(plan.ids))}; {width}")
             _tell_skipped(console, plan)
         done = Sweeper(
             folder=folder,

@@ -111,6 +111,9 @@ def test_a_misused_command_ends_with_code_2_and_its_usage(call, words, told):
     [
         (("components", "localiser"), "Did you mean 'localizer'?"),
         (("components", "localizer", "ful"), "Did you mean 'full'?"),
+        (("components", "task", "gsm8"), "Did you mean 'gsm8k'?"),
+        (("run", "rosd", "--quiet", "--json"), "--quiet and --json exclude each other"),
+        (("eval", "micro", "--quiet", "--json"), "--quiet and --json exclude each other"),
         (("show", "rosdd"), "Did you mean 'rosd'?"),
         (("run",), "rosd-kit run RECIPE"),
         (("run", "rosd", "stepz=3"), "Did you mean 'steps'?"),

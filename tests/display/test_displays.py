@@ -137,6 +137,15 @@ def test_a_wide_terminal_gets_one_line_a_suite():
     assert "25.0 (12.5 .. 62.5)" in line and "81.2 (40.6 .. 90.6)" in line and line.rstrip().endswith("*")
 
 
+def test_worst_case_bounds_keep_one_line_a_suite_at_80_columns():
+    same = (result("sums", [0.25, 0.0, 0.5, 0.25], in_domain=True), result("sums_long", [0.25, 0.5, 0.5, 0.25]))
+    console = terminal(80)
+    PlainDisplay(console, quiet=True).finish(replace(SUMMARY, comparisons=compare(same, same)))
+    text = told(console)
+    assert_fits(text, 80)
+    assert re.search(r"^sums \(trained\) +25\.0 \(.+ \.\. .+\) +25\.0 \(.+\) +\+0\.0 \(-60\.2 \.\. \+60\.2†\)$", text, re.M)
+
+
 def test_a_whole_live_run_leaves_warnings_and_the_result():
     console = terminal(60)
     display = LiveDisplay(console)
@@ -236,7 +245,7 @@ def test_all_measures_fit_a_terminal_and_doubts_are_told():
     text = told(console)
     assert_fits(text, 80)
     [line] = [line for line in text.splitlines() if line.startswith("coins (trained)")]
-    assert line.split()[2:] == ["81.2", "40.6", "..", "90.6", "†", "50.0", "50.0", "100.0", "20.0"]
+    assert line.split()[2:] == ["81.2", "40.6", "..", "90.6†", "50.0", "50.0", "100.0", "20.0"]
     assert re.search(r"^all suites +75\.0", text, re.M)
     note = squeezed(text)
     assert squeezed("† all scores are equal: the interval is a worst-case bound") in note

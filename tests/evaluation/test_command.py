@@ -134,6 +134,6 @@ def test_a_name_that_is_nothing_is_told_in_our_words(measure, monkeypatch):
     assert code == 2 and errors.startswith("error: eval: 'runs-rosd-1' is no folder here, and the hub gives no such model: ")
 
 
-def test_a_file_that_cannot_be_written_is_told(measure, tmp_path):
-    code, _, errors = measure("micro", *SMALL, "--out", str(tmp_path / "no/such/file.json"))
-    assert code == 2 and "eval --out" in errors and "Choose another file" in errors
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(measure, tmp_path):
+    code, out, errors = measure("micro", *SMALL, "--out", str(tmp_path / "no/such/file.json"))
+    assert code == 2 and not out and "eval --out" in errors and "Choose another file" in errors

@@ -202,5 +202,5 @@ def test_a_quiet_command_prints_only_the_result(tmp_path, tiny, capfd):
 def test_what_to_try_next_fits_the_recipe(name, told, untold):
     recipe = load_recipe(name, registry=PluginManager(selection="builtin").registry)
     lines = "\n".join(next_steps(Path("runs/x"), recipe, knows_truth=True))
-    assert "rosd-kit eval runs/x" in lines
+    assert "rosd-kit report runs/x\nrosd-kit eval runs/x" in lines
     assert all(word in lines for word in told) and not any(word in lines for word in untold)
