@@ -7,6 +7,7 @@ import torch
 
 from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint
 from tests.distributed.conftest import TINY, Finished
+from tests.leaves import numbers_in
 
 pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
 
@@ -32,15 +33,6 @@ def job(name, *, mode=None):
     recipe, changes = CASES[name]
     alone = ["parallel.mode=auto", "parallel.processes=null"] if mode == "alone" else []
     return {"recipe": recipe, "changes": [*TINY, *changes, *alone], "name": name}
-
-
-def numbers_in(value, path=""):
-    """Return every number in a JSON value by its path; other leaves are part of the path."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if pairs is None:
-        number = isinstance(value, (int, float))
-        return {path: float(value)} if number else {f"{path}={value}": 0.0}
-    return {name: number for key, inner in pairs for name, number in numbers_in(inner, f"{path}.{key}").items()}
 
 
 @pytest.fixture(scope="module")
