@@ -155,7 +155,7 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
     keep_initial = any(part.wants_initial() for part in parts)
     lookahead = recipe.sampling.lookahead > 0
     student = Student.load(recipe.model, keep_initial=keep_initial, keep_sampler=lookahead, seed=recipe.seed, ranks=ranks)
-    check_split(student.model)
+    check_split(student.model, recipe.batch.layout)
     parts.teacher.attach(student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)  # what it refuses is told before a server starts
     with student.sampler.gathered():

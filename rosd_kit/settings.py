@@ -118,8 +118,8 @@ class BatchSettings(Config):
     tokens: PositiveInt = 16384
     """Most tokens (padding included) in a micro-batch."""
     layout: Literal["auto", "padded", "packed", "shared"] = "auto"
-    """`packed`: texts one after the other, without padding. `shared`: padded, and what the prompts of a problem begin with
-    runs once. `auto` packs under flash attention, shares where every layer attends to the whole text, else pads."""
+    """`packed`: texts one after the other, without padding. `shared`: the same, and what several begin with runs once.
+    `auto` packs under flash attention, shares where every layer attends to the whole text by sdpa, else pads."""
     chunk_mib: PositiveInt = 512
     """Most memory for the logits of one chunk of weighted tokens, student and teacher together, in MiB."""
 

@@ -158,21 +158,20 @@ def _update(settings: OptimizerSettings, held: _Held, device: str) -> int:
 
 
 def _texts(recipe: Recipe, prompt: int) -> list[Text]:
-    """Return a step's texts at their longest; those of a problem have its prompt in common."""
-    response = (0,) * recipe.sampling.max_new_tokens
+    """Return a step's texts at their longest; those of a problem have its prompt in common and nothing else."""
     return [
-        Text((problem + 1,) * prompt, response, problem)
+        Text((-1 - problem,) * prompt, (member,) * recipe.sampling.max_new_tokens, problem)
         for problem in range(recipe.problems_per_step)
-        for _ in range(recipe.group_size)
+        for member in range(recipe.group_size)
     ]
 
 
 def _longest(recipe: Recipe, model: SplitModel, prompt: int) -> Layout:
     mode = model.mode(recipe.batch.layout)
     texts = _texts(recipe, prompt)
-    groups = plan(texts, budget=recipe.batch.tokens, mode=mode)
-    largest = max(groups, key=lambda group: sum(len(texts[i].ids) for i in group))
-    return lay_out([texts[i] for i in largest], pad_id=0, mode=mode)
+    groups = plan(texts, budget=recipe.batch.tokens, mode=mode, begins=model.begins)
+    largest = max(groups, key=lambda group: sum(len(texts[i].ids) for i in group.texts))
+    return lay_out([texts[i] for i in largest.texts], pad_id=0, mode=mode, begun=largest.begun)
 
 
 def _activations(recipe: Recipe, parts: Parts, model: Any) -> tuple[int, int, int]:
@@ -205,8 +204,8 @@ def _as_sdpa(network: SplitModel, recipe: Recipe) -> SplitModel:
     config = network.backbone.config
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     whole = layers == {"full_attention"} and getattr(config, "sliding_window", None) is None
-    shares = whole and not recipe.model.gradient_checkpointing and recipe.parallel.mode != "fsdp"
-    return SplitModel(network.backbone, network.head, shares=shares)
+    shares = whole and recipe.model.attention != "eager" and not recipe.model.gradient_checkpointing
+    return SplitModel(network.backbone, network.head, shares=shares, begins=recipe.parallel.mode != "fsdp")
 
 
 def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rosd_kit.errors import RunError
 from rosd_kit.train.batch import sent
 from rosd_kit.train.beginnings import Beginnings
-from rosd_kit.train.caching import cache_word
+from rosd_kit.train.branching import Branches, branching
 from rosd_kit.train.layout import Layout, Mode, Text, lay_out
 from rosd_kit.train.sharding import is_sharded
 
@@ -30,7 +30,7 @@ class SplitModel:
     """Backbone and head of one network; logits are `softcap * tanh(scale * head(hidden) / softcap)`.
 
     `packs` says whether its attention runs over packed texts at no more cost than over each of them alone, `shares`
-    whether texts can go on from the keys and values of a common beginning.
+    whether it can run along a tree of texts, `begins` whether a beginning that micro-batches share may be a run of its own.
     """
 
     backbone: nn.Module
@@ -39,6 +39,7 @@ class SplitModel:
     softcap: float | None = None
     packs: bool = False
     shares: bool = False
+    begins: bool = True
 
     @cached_property
     def beginnings(self) -> Beginnings:
@@ -52,7 +53,7 @@ class SplitModel:
 
         `sequence` and `token` are the tokens' places: which text of the layout, and the index in its response.
         """
-        rows = layout.first[sequence] + token
+        rows = layout.rows(sequence, token)
         hidden = self.hidden(layout)
         return hidden.flatten(0, 1).index_select(0, sent(rows, hidden.device))
 
@@ -62,21 +63,15 @@ class SplitModel:
         What a common beginning has of the gradient waits for `beginnings.close()`.
         """
         device = next(self.head.parameters()).device
-        ids = sent(layout.ids, device)
-        if layout.prefix is None:
-            positions = None if layout.positions is None else sent(layout.positions, device)
-            return _last(self.backbone(input_ids=ids, position_ids=positions, use_cache=False))
-        begun = self.beginnings.cache(layout.prefix, device)
-        reach = sent(layout.prefix.lengths[layout.prefix.owner], device)[:, None]
-        seen = torch.arange(layout.prefix.ids.shape[1], device=device) < reach
-        output = self.backbone(
-            input_ids=ids,
-            attention_mask=torch.cat([seen, torch.ones_like(ids, dtype=torch.bool)], dim=1).long(),
-            position_ids=reach + torch.arange(ids.shape[1], device=device),
-            use_cache=True,
-            **{cache_word(self.backbone): begun},
-        )
-        return _last(output)
+        inputs = {"input_ids": sent(layout.ids, device), "use_cache": False}
+        if layout.positions is not None:
+            inputs["position_ids"] = sent(layout.positions, device)
+        if layout.tree is None:
+            return _last(self.backbone(**inputs))
+        lengths, chains = zip(*((len(segment.ids), segment.chain) for segment in layout.tree.segments), strict=True)
+        branches = Branches(lengths, chains, past=self.beginnings.past(layout.begun, device))
+        with branching(self.backbone.config, branches):
+            return _last(self.backbone(**inputs))
 
     def mode(self, wanted: Literal["auto", "padded", "packed", "shared"]) -> Mode:
         """Return the form in which this model takes its texts.
@@ -88,7 +83,7 @@ class SplitModel:
         if wanted == "shared" and not self.shares:
             raise RunError(
                 f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs attention over "
-                "the whole text in every layer, model.attention sdpa or eager, no gradient checkpointing and no FSDP. "
+                "the whole text in every layer, model.attention sdpa and no gradient checkpointing. "
                 "Use auto, padded or packed."
             )
         return wanted
@@ -168,6 +163,7 @@ def split(model: nn.Module) -> SplitModel:
         softcap=getattr(config, "final_logit_softcapping", None),
         packs=str(config._attn_implementation).startswith("flash"),
         shares=_shares(inner, config),
+        begins=not is_sharded(inner),  # under FSDP every process must run the layers equally often
     )
 
 
@@ -177,12 +173,10 @@ def _last(output: Any) -> Float[Tensor, "rows length hidden"]:
 
 
 def _shares(model: Any, config: Any) -> bool:
-    """Return whether every layer attends to the whole text through a cache of keys and values."""
+    """Return whether every layer attends to the whole text, and does it through the interface of transformers."""
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     whole = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
-    plain = config._attn_implementation in ("sdpa", "eager") and not getattr(model, "_is_stateful", False)
-    # Under FSDP every process must run the layers equally often, and a common beginning is a run of its own.
-    plain = plain and not is_sharded(model)
+    plain = config._attn_implementation == "sdpa" and not getattr(model, "_is_stateful", False)
     return whole and plain and not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
@@ -194,27 +188,41 @@ def _scale(config: Any) -> float:
 
 
 @torch.no_grad()
-def check_split(model: nn.Module) -> None:
+def check_split(model: nn.Module, layout: Literal["auto", "padded", "packed", "shared"] = "auto") -> None:
     """Raise `RunError` unless backbone plus head reproduce the model's own logits; to be called once, after loading.
 
-    Architectures differ in what they do to logits. An unknown step would train on wrong probabilities without a word,
-    so it is looked for with one short sequence.
+    Architectures differ in what they do to logits, and in what they leave to the attention that `shared` puts in. An unknown
+    step would train on wrong probabilities without a word, so it is looked for with two short texts.
     """
     parts = split(model)
-    ids = tuple(range(1, 10))
-    layout = lay_out([Text(ids[:1], ids[1:])], pad_id=0, mode="padded")
+    mode = parts.mode(layout)
+    first, second = (Text((1, 2, 3, 4), (*response, 9)) for response in ((5, 6, 7, 8), (5, 8)))
     training = [module for module in model.modules() if module.training]
     try:
         model.eval()
         device = next(parts.head.parameters()).device
-        expected = model(input_ids=layout.ids.to(device), use_cache=False).logits.double()
-        found = parts.logits(parts.hidden(layout)[0]).double()[None]
+        expected = model(input_ids=torch.tensor([first.ids], device=device), use_cache=False).logits[0].double()
+        alone, apart = (lay_out(texts, pad_id=0, mode="padded") for texts in ([first], [first, second]))
+        found = parts.logits(parts.hidden(alone)[0]).double()
+        if mode == "shared":
+            shared = lay_out([first, second], pad_id=0, mode=mode)
+            wanted, got = (parts.logits(parts.hidden(one).flatten(0, 1)[one.places]).double() for one in (apart, shared))
     finally:
         for module in training:
             module.training = True
-    gap = float((found - expected).abs().max())
-    if not gap <= 1e-2 * (1.0 + float(expected.abs().max())):
+    gap = _gap(found, expected)
+    if not gap <= 1e-2:
         raise RunError(
             f"model.path: {type(model).__name__} does something to its logits that is not known here (they differ by "
             f"{gap:.3g}). Use an architecture whose logits are the head's output, scaled or soft-capped."
         )
+    if mode == "shared" and not (gap := _gap(got, wanted)) <= 1e-2:
+        raise RunError(
+            f"batch.layout: {type(model).__name__} gives texts other logits where they share what they begin with (they "
+            f"differ by {gap:.3g}), so its attention does not go through the interface of transformers. Use padded."
+        )
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, next to the largest value where that is above 1."""
+    return float((found - expected).abs().max() / (1.0 + expected.abs().max()))

@@ -3,8 +3,9 @@
     padded   one sequence a row, padded on the right.
     packed   one after the other in a single row, positions beginning anew: no padding, for kernels that skip what lies
              between sequences.
-    shared   padded, but the prompt that the members of a family begin with runs once: its keys and values are handed
-             to all of them, in whatever micro-batch, and the gradient flows back through them (`beginnings.py`).
+    shared   a single row without padding, in which what several sequences begin with, prompt and response, is there once
+             (`tree.py`). A family that is too large for a micro-batch is cut into several, which go on from keys and
+             values of the beginning of its prompts; the gradient flows back through them (`beginnings.py`).
 
 No form changes what a sequence's states are, beyond rounding. Knows nothing of samples, weights or losses.
 """
@@ -12,126 +13,133 @@ No form changes what a sequence's states are, beyond rounding. Knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from rosd_kit.train.tree import Ids, Tree, common, grow, size
+
 Mode = Literal["padded", "packed", "shared"]
 #: A shorter common beginning is not worth a pass of its own.
-_SHORTEST_PREFIX = 8
+_SHORTEST_BEGINNING = 8
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt and what follows it; `family` tells which others may begin with the same tokens.
+    """A prompt and what follows it; `family` tells which others are likely to begin with the same tokens."""
 
-    `begun` is how many tokens all of the family begin with, as `with_beginnings` finds it.
-    """
-
-    prompt: tuple[int, ...]
-    response: tuple[int, ...]
+    prompt: Ids
+    response: Ids
     family: Hashable = None
-    begun: int = 0
 
     @property
-    def ids(self) -> tuple[int, ...]:
+    def ids(self) -> Ids:
         """What the model reads: the last token of the response predicts nothing that is wanted."""
         return self.prompt + self.response[:-1]
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """The beginnings of families, `[families, longest]`, and the family that each row continues."""
+class Group:
+    """Texts, by their indices, that go through a model together; `begun` tokens that all have in common ran before them."""
 
-    ids: Int[Tensor, "families longest"]
-    lengths: Int[Tensor, " families"]
-    owner: Int[Tensor, " rows"]
-
-    def begins_like(self, other: Prefix) -> bool:
-        """Return whether the beginnings are the same, whoever goes on from them."""
-        return torch.equal(self.lengths, other.lengths) and torch.equal(self.ids, other.ids)
+    texts: list[int]
+    begun: Ids = ()
 
 
 @dataclass(frozen=True)
 class Layout:
     """Texts as a model takes them.
 
-    `first[i]`: where, in the flattened hidden states, the first response token of text i is predicted. `positions` are
-    None where every row begins at 0.
+    `places[first[i] + t]` is where, in the flattened hidden states, token t of the response of text i is predicted.
+    `positions` are None where every row begins at 0. The ids of a `tree` are its segments one after the other, and its
+    `begun` those that all its texts go on from.
     """
 
     ids: Int[Tensor, "rows length"]
     positions: Int[Tensor, "rows length"] | None
+    places: Int[Tensor, " predicted"]
     first: Int[Tensor, " texts"]
-    prefix: Prefix | None = None
+    tree: Tree | None = None
+    begun: Ids = ()
+
+    def rows(self, text: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+        """Return which of the flattened hidden states predict these tokens of the responses of these texts."""
+        return self.places[self.first[text] + token]
 
 
-def with_beginnings(texts: Sequence[Text]) -> list[Text]:
-    """Return the texts, each with the number of tokens of its prompt that all members of its family begin with.
-
-    It is 0 where a run of its own is not worth it. The last token of a prompt is never among them: its state predicts the
-    response's first token.
-    """
-    families: dict[Hashable, list[tuple[int, ...]]] = {}
-    for text in texts:
-        families.setdefault(text.family, []).append(text.prompt[:-1])
-    found = {}
-    for family, prompts in families.items():
-        alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
-        found[family] = alike if len(prompts) > 1 and alike >= _SHORTEST_PREFIX else 0
-    return [replace(text, begun=found[text.family]) for text in texts]
-
-
-def plan(texts: Sequence[Text], *, budget: int, mode: Mode) -> list[list[int]]:
-    """Group the indices of texts so that no group's layout takes more than `budget` tokens.
+def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True) -> list[Group]:
+    """Group texts so that no group's layout takes more than `budget` tokens.
 
     Sorted by length, longest first, so that little is padded and too small a memory shows at once. Families stay together
-    under `shared`; one that is too large alone is cut into several groups, all of its own, which go on from one beginning.
-    A text that is longer than the budget stands alone.
+    under `shared`; one that is too large alone is cut into several groups, all of its own, neighbours in the tree together,
+    which go on from what its prompts begin with, if it `begins` in a run of its own. A text that is longer than the budget
+    stands alone.
     """
     families: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(texts)), key=lambda i: -len(texts[i].ids)):
         families.setdefault(texts[index].family if mode == "shared" else index, []).append(index)
+    cut: list[Group] = []
     groups: list[list[int]] = []
-    joins = False
+    used = 0
     for members in families.values():
-        if joins and _size([texts[i] for i in groups[-1] + members], mode) <= budget:
-            groups[-1] += members
+        own = size([texts[i].ids for i in members])
+        if own > budget and len(members) > 1:
+            cut += _cut(texts, members, budget, begins=begins)
             continue
-        groups.append([])
-        first = len(groups)
-        for index in members:
-            if groups[-1] and _size([texts[i] for i in [*groups[-1], index]], mode) > budget:
-                groups.append([])
-            groups[-1].append(index)
-        joins = len(groups) == first
-    return groups
+        longest = len(texts[(groups[-1] if groups else members)[0]].ids)
+        together = (len(groups[-1]) + 1) * longest if mode == "padded" and groups else used + own
+        if groups and together <= budget:
+            groups[-1] += members
+            used = together
+        else:
+            groups.append(members)
+            used = own
+    return [*cut, *map(Group, groups)]
 
 
-def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode) -> Layout:
-    """Return the texts in one of the forms.
+def _cut(texts: Sequence[Text], members: Sequence[int], budget: int, *, begins: bool) -> list[Group]:
+    """Return the groups of one family. The last token of a prompt is never begun: its state predicts the response's first."""
+    prompts = [texts[i].prompt[:-1] for i in members]
+    begun = prompts[0][: min(common(prompts[0], prompt) for prompt in prompts)]
+    groups: list[list[int]] = [[]]
+    used = 0
+    before: Ids = ()
+    for index in sorted(members, key=lambda i: texts[i].ids):
+        ids = texts[index].ids
+        more = len(ids) - common(before, ids)
+        if groups[-1] and used + more > budget:
+            groups.append([])
+            used, more = 0, len(ids)
+        groups[-1].append(index)
+        used, before = used + more, ids
+    return [Group(group, begun if begins and len(begun) >= _SHORTEST_BEGINNING else ()) for group in groups]
+
+
+def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode, begun: Ids = ()) -> Layout:
+    """Return the texts in one of the forms; under `shared` without what they have `begun` with.
 
     No attention mask goes with padded rows: causal attention never looks to the right, so no token sees the padding; a
     mask would rule out the fused kernels, and with sliding windows leave padded rows with nothing to look at, which some
     attention implementations turn into NaN. In a packed row transformers keeps the texts apart by their positions.
     """
+    if mode == "shared":
+        return _as_tree(texts, begun)
     rows = [torch.tensor(text.ids, dtype=torch.long) for text in texts]
-    ends = torch.tensor([len(text.prompt) - 1 for text in texts])
+    lengths = torch.tensor([len(row) for row in rows])
     if mode == "packed":
-        lengths = torch.tensor([len(row) for row in rows])
-        positions = torch.cat([torch.arange(len(row)) for row in rows])
-        return Layout(torch.cat(rows)[None], positions[None], lengths.cumsum(0) - lengths + ends)
-    prefix = None
-    if mode == "shared" and any(text.begun for text in texts):
-        rows = [row[text.begun :] for row, text in zip(rows, texts, strict=True)]
-        ends -= torch.tensor([text.begun for text in texts])
-        prefix = _prefix(texts, pad_id)
-    ids = _padded(rows, pad_id)
-    return Layout(ids, None, torch.arange(len(rows)) * ids.shape[1] + ends, prefix)
+        ids, starts = torch.cat(rows)[None], lengths.cumsum(0) - lengths
+        positions = torch.cat([torch.arange(len(row)) for row in rows])[None]
+    else:
+        ids, positions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id), None
+        starts = torch.arange(len(rows)) * ids.shape[1]
+    predicting = [
+        torch.arange(len(text.prompt) - 1, len(text.ids)) + start for text, start in zip(texts, starts.tolist(), strict=True)
+    ]
+    return Layout(ids, positions, torch.cat(predicting), _starts([len(one) for one in predicting]))
 
 
 def idle_layout() -> Layout:
@@ -139,27 +147,24 @@ def idle_layout() -> Layout:
     return lay_out([Text((0,), (0,))], pad_id=0, mode="padded")
 
 
-def _size(texts: Sequence[Text], mode: Mode) -> int:
-    """Return how many tokens, padding included, the layout of these texts has."""
-    lengths = [len(text.ids) for text in texts]
-    if mode == "packed":
-        return sum(lengths)
-    if mode == "padded":
-        return len(texts) * max(lengths)
-    begun = {text.family: text.begun for text in texts}
-    return len(texts) * max(len(text.ids) - text.begun for text in texts) + len(begun) * max(begun.values())
+def _as_tree(texts: Sequence[Text], begun: Ids) -> Layout:
+    tree = grow([text.ids[len(begun) :] for text in texts])
+    ends = list(accumulate(len(segment.ids) for segment in tree.segments))
+    spans = [torch.arange(end - len(segment.ids), end) for end, segment in zip(ends, tree.segments, strict=True)]
+    positions = [torch.arange(len(segment.ids)) + segment.begin + len(begun) for segment in tree.segments]
+    predicting = [
+        torch.cat([spans[i] for i in path])[len(text.prompt) - 1 - len(begun) :]
+        for text, path in zip(texts, tree.paths, strict=True)
+    ]
+    return Layout(
+        ids=torch.tensor([one for segment in tree.segments for one in segment.ids], dtype=torch.long)[None],
+        positions=torch.cat(positions)[None],
+        places=torch.cat(predicting),
+        first=_starts([len(one) for one in predicting]),
+        tree=tree,
+        begun=begun,
+    )
 
 
-def _prefix(texts: Sequence[Text], pad_id: int) -> Prefix:
-    places: dict[Hashable, int] = {}
-    begun: list[Tensor] = []
-    for text in texts:
-        if text.family not in places:
-            places[text.family] = len(begun)
-            begun.append(torch.tensor(text.prompt[: text.begun], dtype=torch.long))
-    lengths = torch.tensor([len(row) for row in begun])
-    return Prefix(_padded(begun, pad_id), lengths, torch.tensor([places[text.family] for text in texts]))
-
-
-def _padded(rows: Sequence[Tensor], pad_id: int) -> Int[Tensor, "rows length"]:
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=pad_id)
+def _starts(lengths: Sequence[int]) -> Int[Tensor, " texts"]:
+    return torch.tensor([0, *accumulate(lengths)][:-1])

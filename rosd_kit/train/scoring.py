@@ -26,12 +26,13 @@ from rosd_kit.train.batch import WeightedTokens, weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.clock import Clock
 from rosd_kit.train.head import SplitModel, split
-from rosd_kit.train.layout import Text, idle_layout, lay_out, plan, with_beginnings
+from rosd_kit.train.layout import Text, idle_layout, lay_out, plan
 from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.report import LossReport, build_report
 from rosd_kit.train.sharding import is_sharded
 from rosd_kit.train.sharing import in_step, share_out
 from rosd_kit.train.teaching import TeacherScorer
+from rosd_kit.train.tree import Ids
 from rosd_kit.types import DistillSample
 
 __all__ = ["LossReport", "backward_step"]
@@ -82,15 +83,13 @@ def backward_step(
     )
     clock = Clock()
     texts = {i: Text(samples[i].prompt_ids, samples[i].response_ids, samples[i].problem_id) for i in covered}
-    if mode == "shared":
-        texts = dict(zip(covered, with_beginnings(list(texts.values())), strict=True))
     own = share_out(covered, [texts[i] for i in covered], ranks.count)[ranks.rank] if ranks else covered
     micro_batches = []
-    for group in plan([texts[i] for i in own], budget=settings.tokens, mode=mode):
-        indices = [own[place] for place in group]
+    for group in plan([texts[i] for i in own], budget=settings.tokens, mode=mode, begins=model.begins):
+        indices = [own[place] for place in group.texts]
         weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
         chosen = [samples[index] for index in indices]
-        micro_batches.append(_MicroBatch(indices, chosen, weighted_tokens(chosen, weights, advantages, objectives)))
+        micro_batches.append(_MicroBatch(indices, group.begun, chosen, weighted_tokens(chosen, weights, advantages, objectives)))
     together = _rounds(micro_batches, scorer, ranks) if ranks is not None and is_sharded(student) else None
     clock.lap("weigh")
     pieces = []
@@ -98,7 +97,7 @@ def backward_step(
         tokens = micro_batch.tokens
         taught = scorer.states(micro_batch.samples, tokens, together[number] if together else ())
         clock.lap("teacher")
-        layout = lay_out([texts[i] for i in micro_batch.indices], pad_id=pad_id, mode=mode)
+        layout = lay_out([texts[i] for i in micro_batch.indices], pad_id=pad_id, mode=mode, begun=micro_batch.begun)
         with torch.set_grad_enabled(backward):
             hidden = model.states(layout, tokens.sample, tokens.token)
         if backward:
@@ -124,9 +123,10 @@ def backward_step(
 
 @dataclass(frozen=True)
 class _MicroBatch:
-    """Some samples, their places in the step, and their weighted tokens."""
+    """Some samples, their places in the step, what they all begin with, if that runs before, and their weighted tokens."""
 
     indices: list[int]
+    begun: Ids
     samples: list[DistillSample]
     tokens: WeightedTokens
 

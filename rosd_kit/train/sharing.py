@@ -10,10 +10,12 @@ from itertools import zip_longest
 
 from rosd_kit.train.layout import Text
 from rosd_kit.train.ranks import Ranks
+from rosd_kit.train.tree import size
 
 
 def share_out(places: Sequence[int], texts: Sequence[Text], count: int) -> list[list[int]]:
-    """Deal samples out to so many processes: families whole, about equally many tokens each, each in its first order.
+    """Deal samples out to so many processes: families whole, about equally many tokens each (what a family has in common
+    counts once), each in its first order.
 
     `places` name the samples whose texts are given. Every process comes to the same result.
     """
@@ -22,10 +24,10 @@ def share_out(places: Sequence[int], texts: Sequence[Text], count: int) -> list[
         families.setdefault(text.family, []).append(index)
     shares: list[list[int]] = [[] for _ in range(count)]
     loads = [0] * count
-    sizes = [(sum(len(texts[i].ids) for i in members), members) for members in families.values()]
-    for size, members in sorted(sizes, key=lambda pair: -pair[0]):
+    sizes = [(size([texts[i].ids for i in members]), members) for members in families.values()]
+    for tokens, members in sorted(sizes, key=lambda pair: -pair[0]):
         least = loads.index(min(loads))
-        loads[least] += size
+        loads[least] += tokens
         shares[least] += members
     return [[places[i] for i in sorted(share)] for share in shares]
 

@@ -17,7 +17,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.settings import BatchSettings
 from rosd_kit.train.batch import WeightedTokens, sent
 from rosd_kit.train.head import SplitModel, split
-from rosd_kit.train.layout import Text, idle_layout, lay_out, plan, with_beginnings
+from rosd_kit.train.layout import Group, Text, idle_layout, lay_out, plan
 from rosd_kit.types import DistillSample
 
 
@@ -79,8 +79,8 @@ class TeacherScorer:
             known = self._texts[view, expert.plain] = {id(sample): text for sample, text in all_texts}
         return [known[id(sample)] for sample in samples]
 
-    def _plan(self, model: SplitModel, texts: Sequence[Text]) -> list[list[int]]:
-        return plan(texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout))
+    def _plan(self, model: SplitModel, texts: Sequence[Text]) -> list[Group]:
+        return plan(texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout), begins=model.begins)
 
     def _view(
         self, expert: Expert, model: SplitModel, samples: Sequence[DistillSample], tokens: WeightedTokens, view: int
@@ -97,9 +97,9 @@ class TeacherScorer:
         groups = self._plan(model, texts)
         for group in groups:
             place = torch.full((len(samples),), -1)
-            place[[owners[index] for index in group]] = torch.arange(len(group))
+            place[[owners[index] for index in group.texts]] = torch.arange(len(group.texts))
             rows = (wanted & (place[tokens.sample] >= 0)).nonzero().squeeze(1)
-            layout = lay_out([texts[index] for index in group], pad_id=self._pad_id, mode=mode)
+            layout = lay_out([texts[i] for i in group.texts], pad_id=self._pad_id, mode=mode, begun=group.begun)
             with expert.active():
                 found = model.states(layout, place[tokens.sample[rows]], tokens.token[rows])
             states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
@@ -150,8 +150,7 @@ def _texts(samples: Sequence[DistillSample], expert: Expert, view: int) -> list[
     seen = [s for s in samples if len(s.teacher_views) > view]
     prompts = [s.prompt_ids if expert.plain else s.teacher_views[view].prompt_ids for s in seen]
     times = Counter(prompts)
-    texts = [
-        Text(prompt, sample.response_ids, prompt if times[prompt] > 1 else sample.problem_id)
+    return [
+        (sample, Text(prompt, sample.response_ids, prompt if times[prompt] > 1 else sample.problem_id))
         for sample, prompt in zip(seen, prompts, strict=True)
     ]
-    return list(zip(seen, with_beginnings(texts), strict=True))

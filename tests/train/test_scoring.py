@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -324,6 +325,17 @@ def test_an_unknown_step_after_the_head_is_refused() -> None:
 
     with pytest.raises(RunError, match=r"model\.path: Odd"):
         check_split(Odd(Qwen3Config(**SHAPE, head_dim=8)))
+
+
+def test_an_attention_of_its_own_is_refused_where_texts_share_beginnings() -> None:
+    """As remote code or a patched layer may have; by itself it knows nothing of a tree of texts."""
+    student = qwen()
+    for layer in student.model.layers:
+        own = layer.self_attn
+        own.config = copy.deepcopy(own.config)
+    with pytest.raises(RunError, match=r"batch\.layout: Qwen3ForCausalLM gives texts other logits .* Use padded"):
+        check_split(student)
+    check_split(student, "padded")
 
 
 def test_logits_are_float32_from_a_narrow_model() -> None:
