@@ -1,11 +1,15 @@
-"""What holds for the whole suite: golden files, and interrupts that can be heard."""
+"""What holds for the whole suite: golden files, interrupts that can be heard, and a worker for each core."""
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the workers share the cores
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -17,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Hear interrupts, and so let the processes that tests start hear them: a shell's background jobs are begun deaf."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use all cores for the whole suite; a few files are done before workers have started."""
+    return None if config.args_source is not pytest.Config.ArgsSource.ARGS else 0
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sqlite3
+import time
 
 import pytest
 
@@ -86,12 +87,12 @@ def test_wandb_offline_takes_the_run(tmp_path, monkeypatch):
     run = train(tmp_path, "tracking.to=[wandb]")
     (folder,) = (run / "wandb").glob("offline-run-*")
     (record,) = folder.glob("*.wandb")
+    deadline = time.monotonic() + 60  # wandb's own process may still be writing when its run has been finished
+    while b"train/loss" not in record.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)
     content = record.read_bytes()
-    assert (
-        b"train/loss" in content
-        and b"micro-blank" in content
-        and json.loads((run / "tracking.json").read_text())["wandb"] in record.name
-    )
+    assert b"train/loss" in content and b"micro-blank" in content
+    assert json.loads((run / "tracking.json").read_text())["wandb"] in record.name
 
 
 def test_trackio_holds_the_metrics(tmp_path, monkeypatch):

@@ -20,9 +20,12 @@ def new_run(tmp_path_factory) -> Callable[[str], Writer]:
     return lambda name="run": Writer(tmp_path_factory.mktemp("runs") / name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; ROSD_KIT_CHROMIUM names one that is not on the path."""
+    """A headless Chromium; ROSD_KIT_CHROMIUM names one that is not on the path.
+
+    For a module, not for the session: while it is open, an event loop runs in this thread, and no test can start another.
+    """
     api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "rosd-kit[browser]"')
     names = (os.environ.get("ROSD_KIT_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if name and (found := shutil.which(name))), None)
