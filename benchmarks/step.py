@@ -1,12 +1,16 @@
 """A whole SDPO step, from given rollouts to updated weights, against TRL 1.16's SDPOTrainer.
 
-    python benchmarks/step.py                  # the embedded model and SmolLM2-135M's shape; writes results/step-cpu.jsonl
+    python benchmarks/step.py                  # the models named for a CPU; writes results/step-cpu.jsonl
     python benchmarks/step.py --models micro
     python benchmarks/step.py --device cuda    # Qwen3-1.7B's shape in bfloat16, into step-cuda.jsonl
 
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
 student forward and backward, teacher forward, clipping, AdamW, no gradient checkpointing. Both run with micro-batches of
-several sizes. Weights and samples of the two shapes are random: time does not depend on them.
+several sizes.
+
+`micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
+profile `smol`, at temperature 1 and up to 128 tokens. Weights and responses of the two shapes, `-random`, are random, so that
+no two rollouts have a token in common: the worst case for a trainer that runs nothing twice.
 """
 
 from __future__ import annotations
@@ -30,20 +34,28 @@ from rosd_kit.types import DistillSample, TeacherView
 SCRIPT = Path(__file__)
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
-    "micro": ("ours-1024", "ours-3072", "ours-16384", "trl-8", "trl-16", "trl-32"),
+    "micro": ("ours-512", "ours-1024", "ours-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
     "smollm2-135m": ("ours-512", "ours-1024", "trl-1", "trl-2", "trl-4"),
-    "qwen3-1.7b": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
+    "smollm2-135m-random": ("ours-512", "ours-1024", "trl-1", "trl-2"),
+    "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
-ON = {"cpu": ("micro", "smollm2-135m"), "cuda": ("qwen3-1.7b",)}
+ON = {"cpu": ("micro", "smollm2-135m", "smollm2-135m-random"), "cuda": ("qwen3-1.7b-random",)}
+SMOL = ("group_size=8", "sampling.temperature=1", "sampling.max_new_tokens=128")
 LR = 1e-5
 
 
 def model_and_samples(name: str) -> tuple[Any, Any, list[DistillSample]]:
-    """Return model, tokenizer and the samples of one step."""
-    return {"micro": _micro, "smollm2-135m": _smollm2, "qwen3-1.7b": _qwen3}[name]()
+    """Return model, tokenizer and the samples of one step, the same in every process."""
+    makers = {
+        "micro": lambda: _first_step([], None),
+        "smollm2-135m": lambda: _first_step(SMOL, "smol"),
+        "smollm2-135m-random": _smollm2,
+        "qwen3-1.7b-random": _qwen3,
+    }
+    return makers[name]()
 
 
-def _micro() -> tuple[Any, Any, list[DistillSample]]:
+def _first_step(changes: Sequence[str], profile: str | None) -> tuple[Any, Any, list[DistillSample]]:
     """Take the samples that the recipe `sdpo` would train on in its first step."""
     from rosd_kit.pipeline import Pipeline
     from rosd_kit.plugins import PluginManager
@@ -51,7 +63,7 @@ def _micro() -> tuple[Any, Any, list[DistillSample]]:
     from rosd_kit.train.student import Student
 
     registry = PluginManager(selection="builtin").registry
-    recipe = load_recipe("sdpo", registry=registry)
+    recipe = load_recipe("sdpo", changes, profile, registry=registry)
     parts = build_components(recipe, registry)
     student = Student.load(recipe.model, keep_initial=False)
     parts.rollout.start(student)
@@ -250,23 +262,21 @@ def measure(which: str, repeats: int) -> dict[str, Any]:
 
 
 def alone(which: str, name: str, repeats: int, device: str) -> dict[str, Any]:
-    """Run one program in a process of its own: its seconds, and its peak above models, data, gradients and AdamW's moments.
+    """Run one program in a process of its own: its seconds, and its peak above models, data and AdamW's moments.
 
-    Without repeats its first step is the one that is timed, for programs that take minutes.
+    Both are taken after a first step, at the end of which the moments are made. The gradients count as its own.
     """
     model, tokenizer, samples = model_and_samples(which)
     step = program(name, model, tokenizer, samples, device)
+    loss = step()
     seconds = []
     with PeakMemory(device) as peak:
-        for _ in range(1 + repeats):
+        for _ in range(repeats):
             began = clock(device)
-            loss = step()
+            step()
             seconds.append(clock(device) - began)
-    held = 3 if repeats else 1  # the moments come at the end of the first step, when activations are gone
-    floor = held * sum(p.numel() * p.element_size() for p in model.parameters())
-    timed = seconds[1:] or seconds
-    times = Times(statistics.median(timed), min(timed), max(timed))
-    return {"mib": (peak.bytes - floor) / 2**20, "loss": loss, "seconds": times.to_json(), "tokens": _tokens(samples)}
+    times = Times(statistics.median(seconds), min(seconds), max(seconds))
+    return {"mib": peak.bytes / 2**20, "loss": loss, "seconds": times.to_json(), "tokens": _tokens(samples)}
 
 
 def _tokens(samples: Sequence[DistillSample]) -> int:
@@ -307,7 +317,7 @@ def main() -> None:
     parser.add_argument("--device", choices=tuple(ON), default="cpu")
     parser.add_argument("--models", nargs="+", choices=tuple(SIZES), help="those of the device, if left out")
     parser.add_argument("--programs", nargs="+", help="only these of a shape's, as ours-1024 or trl-2")
-    parser.add_argument("--repeats", type=int, default=5, help="0 (shapes only): time the first step of each program")
+    parser.add_argument("--repeats", type=int, default=5, help="steps that are timed, after one that is not")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.task is not None:

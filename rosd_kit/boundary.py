@@ -38,17 +38,17 @@ def check_student(
         raise RunError("no completion of the engine has the tokens that would be trained on. Look at the rollout engine.")
     request, completion = next((pair for pair in mine if pair[0].prompt_ids == sample.prompt_ids), mine[0])
     layout = lay_out([Text(sample.prompt_ids, sample.response_ids)], pad_id=pad_id, mode="padded")
-    read = tuple(layout.ids[0].tolist())
+    read, start = tuple(layout.ids[0].tolist()), int(layout.places[0]) + 1
     parties = {
         "the chat template": own_ids(chat, messages),
         "the engine, as asked": request.prompt_ids,
         "the engine, as it answers": completion.prompt_ids,
-        "the trainer": read[: int(layout.first[0]) + 1],
+        "the trainer": read[:start],
     }
     first, *others = parties.items()
     for name, ids in others:
         _compare(chat, first, (name, ids))
-    _compare(chat, ("the engine", completion.token_ids[:-1]), ("the trainer", read[int(layout.first[0]) + 1 :]))
+    _compare(chat, ("the engine", completion.token_ids[:-1]), ("the trainer", read[start:]))
     return parties
 
 

@@ -82,8 +82,7 @@ def trainer_logprobs(
     found = []
     for prompt, response in zip(prompts, responses, strict=True):
         layout = lay_out([Text(tuple(prompt), tuple(response))], pad_id=0, mode="padded")
-        first = int(layout.first[0])
-        hidden = parts.hidden(layout)[0, first : first + len(response)]
+        hidden = parts.hidden(layout)[0, layout.places]
         ids = torch.tensor(response, device=hidden.device)
         pieces = zip(torch.split(hidden, _CHUNK), torch.split(ids, _CHUNK), strict=True)
         found.append([value for states, tokens in pieces for value in _chosen(parts.logits(states), tokens, temperature)])

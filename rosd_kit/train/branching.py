@@ -38,8 +38,13 @@ class Branches:
     made: dict[int, KeysAndValues] | None = None
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    def mask(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """Return which keys each of the last tokens sees: those up to its own. On a GPU it is only a mark for the kernels."""
+    def mask(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        """Return which keys each of the last tokens sees, those up to its own; None for all.
+
+        On a GPU it is only a mark for the kernels, which need no mask then.
+        """
+        if queries == 1:
+            return None
         if device.type == "cuda":
             return causal_lower_right(queries, keys)
         if (queries, keys) not in self._masks:
@@ -81,26 +86,30 @@ def _attend(
     layer: Any = module.layer_idx
     if branches.made is not None:
         branches.made[layer] = key, value
-    lengths, first = list(branches.lengths), 0
-    if branches.past:
-        past = branches.past[layer]
-        key, value = (torch.cat(pair, dim=2) for pair in zip(past, (key, value), strict=True))
-        lengths, first = [past[0].shape[2], *lengths], 1
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key, value))
-    keys, values = key.split(lengths, dim=2), value.split(lengths, dim=2)
+    past = branches.past.get(layer, ())
+    first = (-1,) if past else ()
+    keys, values = [*_cut(key, branches.lengths), *past[:1]], [*_cut(value, branches.lengths), *past[1:]]
     found = []
-    for place, (own, chain) in enumerate(zip(query.split(list(branches.lengths), dim=2), branches.chains, strict=True)):
-        before = [*range(first), *(first + one for one in chain), first + place]
-        k, v = (pieces[before[0]] if len(before) == 1 else torch.cat([pieces[i] for i in before], dim=2) for pieces in (keys, values))
-        options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout}
-        if len(before) == 1:
-            options["is_causal"] = own.shape[2] > 1
-        elif own.shape[2] > 1:
-            options["attn_mask"] = branches.mask(own.shape[2], k.shape[2], own.device)
-        found.append(scaled_dot_product_attention(own, k, v, **options))
+    for place, (own, chain) in enumerate(zip(_cut(query, branches.lengths), branches.chains, strict=True)):
+        path = (*first, *chain, place)
+        k, v = (torch.cat([pieces[i] for i in path], dim=2) for pieces in (keys, values))
+        causal = len(path) == 1 and own.shape[2] > 1
+        found.append(
+            scaled_dot_product_attention(
+                own, k, v,
+                attn_mask=None if causal else branches.mask(own.shape[2], k.shape[2], own.device),
+                is_causal=causal,
+                scale=scaling,
+                dropout_p=dropout,
+                enable_gqa=own.shape[1] != k.shape[1],
+            )
+        )  # fmt: skip
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _cut(row: Float[Tensor, "1 heads tokens size"], lengths: Sequence[int]) -> tuple[Tensor, ...]:
+    """Cut a row into its segments; their gradients are put together again in one go."""
+    return torch.split_with_sizes(row, list(lengths), dim=2)
 
 
 @cache

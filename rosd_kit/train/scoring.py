@@ -89,7 +89,8 @@ def backward_step(
         indices = [own[place] for place in group.texts]
         weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
         chosen = [samples[index] for index in indices]
-        micro_batches.append(_MicroBatch(indices, group.begun, chosen, weighted_tokens(chosen, weights, advantages, objectives)))
+        tokens = weighted_tokens(chosen, weights, advantages, objectives)
+        micro_batches.append(_MicroBatch(indices, group.begun, chosen, tokens))
     together = _rounds(micro_batches, scorer, ranks) if ranks is not None and is_sharded(student) else None
     clock.lap("weigh")
     pieces = []

@@ -60,7 +60,9 @@ def test_every_form_holds_every_text_whole(texts: list[Text], budget: int, mode:
         own = [texts[index] for index in group.texts]
         layout = lay_out(own, pad_id=0, mode=mode, begun=group.begun)
         ids = layout.ids.flatten()
-        positions = torch.arange(layout.ids.shape[1]).repeat(len(layout.ids)) if layout.positions is None else layout.positions[0]
+        positions = (
+            torch.arange(layout.ids.shape[1]).repeat(len(layout.ids)) if layout.positions is None else layout.positions[0]
+        )
         for index, text in enumerate(own):
             tokens = torch.arange(len(text.response))
             rows = layout.rows(torch.full_like(tokens, index), tokens)
