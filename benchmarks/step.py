@@ -6,7 +6,7 @@
 
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
 student forward and backward, teacher forward, clipping, AdamW, no gradient checkpointing. Both run with micro-batches of
-several sizes. TRL's loss is the mean over samples of the mean over tokens, so ours weighs each token by 1 / its response's length;
+several sizes. TRL takes the mean over samples of the mean over tokens, so ours weighs a token by 1 / its response's length;
 losses that differ by more than 0.1 % end the benchmark.
 
 `micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
