@@ -49,16 +49,19 @@ LR = 1e-5
 def model_and_samples(name: str) -> tuple[Any, Any, list[DistillSample]]:
     """Return model, tokenizer and the samples of one step, the same in every process."""
     makers = {
-        "micro": lambda: _first_step([], None),
-        "smollm2-135m": lambda: _first_step(SMOL, "smol"),
+        "micro": lambda: _first_step([], None, multiple=32),
+        "smollm2-135m": lambda: _first_step(SMOL, "smol", multiple=4),
         "smollm2-135m-random": _smollm2,
         "qwen3-1.7b-random": _qwen3,
     }
     return makers[name]()
 
 
-def _first_step(changes: Sequence[str], profile: str | None) -> tuple[Any, Any, list[DistillSample]]:
-    """Take the samples that the recipe `sdpo` would train on in its first step."""
+def _first_step(changes: Sequence[str], profile: str | None, multiple: int) -> tuple[Any, Any, list[DistillSample]]:
+    """Take the samples that the recipe `sdpo` would train on in its first step, so many that TRL's micro-batches are full.
+
+    It takes the mean of their means, which is not that of the samples where one is smaller.
+    """
     from rosd_kit.pipeline import Pipeline
     from rosd_kit.plugins import PluginManager
     from rosd_kit.recipe import build_components, load_recipe
@@ -74,7 +77,8 @@ def _first_step(changes: Sequence[str], profile: str | None) -> tuple[Any, Any, 
         group_size=recipe.group_size, seed=recipe.seed,
     )  # fmt: skip
     problems = parts.task.train_batch(step=0, count=recipe.problems_per_step, seed=recipe.seed)
-    return student.model, student.tokenizer, list(pipeline.step(problems, 0).samples)
+    samples = pipeline.step(problems, 0).samples
+    return student.model, student.tokenizer, list(samples[: len(samples) // multiple * multiple])
 
 
 def _smollm2() -> tuple[Any, Any, list[DistillSample]]:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import torch
 from accelerate.utils import set_seed
@@ -24,6 +23,7 @@ from rosd_kit.display import Display, RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
 from rosd_kit.guarding import Faults
+from rosd_kit.interrupts import interruptible
 from rosd_kit.parts import Parts
 from rosd_kit.pipeline import Pipeline
 from rosd_kit.plugins import PluginManager
@@ -51,7 +51,7 @@ Baseline = Callable[["Run", Callable[[], tuple[SuiteResult, ...]]], tuple[SuiteR
 
 @dataclass(kw_only=True)
 class Run:
-    """A run in progress, as observers see it. `step` counts finished optimizer steps.
+    """A run in progress, as observers see it. `step` counts finished optimizer steps, `saved` those of the newest checkpoint.
 
     Of several processes, `ranks`, all go through the same steps; the main one alone writes, shows and tells observers.
     `interrupted` is what this process was told, `stopping` what all have agreed on.
@@ -70,6 +70,7 @@ class Run:
     watch: SignalWatch
     baseline: Baseline | None = None
     step: int = 0
+    saved: int = 0
     interrupted: bool = False
     stopping: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -117,18 +118,21 @@ def _execute(
             _resume(run)
         folder.write_text("recipe.yaml", to_yaml(run.recipe))
         _note_environment(run)
-        with _interruptible(run):
+        # A launcher passes on to its processes what it is sent, which is SIGTERM where a machine is taken away.
+        signals = [signal.SIGINT, signal.SIGTERM] if ranks.count > 1 else [signal.SIGINT]
+        with interruptible(partial(_interrupt, run), signals):
             return _train(run, began)
     except Exception as error:
         add_culprit(error, plugins.registry)
         raise
     finally:
-        if run is not None:
-            run.ahead.close()
-            run.parts.rollout.close()
-            _notify(run, "rosd_kit_run_end")
-        display.close()
-        folder.close()
+        with ExitStack() as last:  # backwards, and each whatever becomes of those before it
+            last.callback(folder.close)
+            last.callback(display.close)
+            if run is not None:
+                last.callback(_notify, run, "rosd_kit_run_end")
+                last.callback(run.parts.rollout.close)
+                last.callback(run.ahead.close)
 
 
 def _open(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Path | None) -> RunDir:
@@ -212,15 +216,18 @@ def _train(run: Run, began: float) -> RunSummary | None:
     recipe = run.recipe
     run.display.start(f"{recipe.name} in {run.folder.path}", _facts(run), recipe.steps, run.step)
     _notify(run, "rosd_kit_run_start")
-    if run.step == 0:
-        _evaluate(run)
-    run.stopping = run.ranks.any(run.interrupted or run.stopping)
+    _evaluate_if_due(run)
+    _heed_interrupts(run)
     while run.step < recipe.steps and not run.stopping:
         _step(run)
-        if run.step == recipe.steps or _due(run.step, recipe.evaluation.every):
-            _evaluate(run)
-        run.stopping = run.ranks.any(run.interrupted or run.stopping)
-        if run.step == recipe.steps or run.stopping or _due(run.step, recipe.checkpoint.every):
+        _heed_interrupts(run)
+        last = run.step == recipe.steps
+        if last or run.stopping or _due(run.step, recipe.checkpoint.every):
+            _save(run)  # before the evaluation, which may take long or fail: it is made up for when the run goes on
+        if last or not run.stopping:
+            _evaluate_if_due(run)
+            _heed_interrupts(run)
+        if run.stopping:
             _save(run)
     if run.step < recipe.steps:
         _warn(run, f"stopped after step {run.step}; go on with: rosd-kit run --resume {run.folder.path}")
@@ -364,8 +371,10 @@ def _reported(report: LossReport) -> dict[str, float]:
     }
 
 
-def _evaluate(run: Run) -> None:
-    """Measure every suite and write the results down, once a step."""
+def _evaluate_if_due(run: Run) -> None:
+    """Measure every suite before the first step, after the last and as often as the recipe says, once a step."""
+    if not (run.step in (0, run.recipe.steps) or _due(run.step, run.recipe.evaluation.every)):
+        return
     if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl"))):
         return
     run.display.phase("evaluate")
@@ -392,6 +401,10 @@ def _evaluate(run: Run) -> None:
 
 
 def _save(run: Run) -> None:
+    """Save what the run goes on from, once a step."""
+    if run.saved == run.step:
+        return
+    run.saved = run.step
     run.display.phase("save")
     parts = {
         "student": collect(run.student.state(), run.ranks),
@@ -413,7 +426,8 @@ def _resume(run: Run) -> None:
         run.optimizer.load_state(checkpoint.parts["optimizer"])
         run.parts.teacher.load_state_dict(checkpoint.parts["teacher"])
         restore_random(checkpoint)
-        run.step, run.warnings = checkpoint.step, list(checkpoint.state["warnings"])
+        run.step = run.saved = checkpoint.step
+        run.warnings = list(checkpoint.state["warnings"])
         run.ahead.load_state(checkpoint.state.get("ahead"), partial(_problems, run.recipe, run.parts))
         _sync(run)
     if run.step > run.recipe.steps:
@@ -426,30 +440,13 @@ def _resume(run: Run) -> None:
         _tell_new(run, run.watch.evaluation([SuiteResult.from_json(result) for result in record["results"]]))
 
 
-@contextmanager
-def _interruptible(run: Run) -> Iterator[None]:
-    """Let the first interrupt finish the step and save; the second stops at once.
+def _heed_interrupts(run: Run) -> None:
+    run.stopping = run.ranks.any(run.interrupted or run.stopping)
 
-    A launcher passes on to its processes what it is sent, which is SIGTERM where a machine is taken away.
-    """
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if run.interrupted:
-            raise KeyboardInterrupt
-        run.interrupted = True
-        run.display.warning("stopping after this step; interrupt again to stop at once")
-
-    wanted = [signal.SIGINT, signal.SIGTERM] if run.ranks.count > 1 else [signal.SIGINT]
-    try:
-        earlier = {number: signal.signal(number, stop) for number in wanted}
-    except ValueError:  # not in the main thread: somebody else handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+def _interrupt(run: Run) -> None:
+    run.interrupted = True
+    run.display.warning("stopping after this step; interrupt again to stop at once")
 
 
 def _facts(run: Run) -> dict[str, str]:

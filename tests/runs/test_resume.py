@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from rosd_kit import loop
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 
@@ -55,6 +56,27 @@ def test_every_kind_of_state_is_saved(run, same, tmp_path, changes):
     parted = run(tmp_path / "parted", "steps=4", *changes, resume=True)
     assert same(whole.weights(), parted.weights())
     assert whole.sampled() == parted.sampled()
+
+
+def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(run, same, tmp_path, monkeypatch):
+    measured = ("steps=2", "checkpoint.every=0", "evaluation.problems=1", "evaluation.samples=1", "evaluation.every=1")
+    whole = run(tmp_path / "whole", *measured)
+    evaluate, calls = loop.evaluate_suites, []
+
+    def failing(**options):
+        calls.append(options)
+        if len(calls) in (2, 4):  # after the first step and, in the run that goes on, after the second
+            raise RunError("the disk of the data is gone")
+        return evaluate(**options)
+
+    monkeypatch.setattr(loop, "evaluate_suites", failing)
+    for resume in (False, True):
+        with pytest.raises(RunError, match="disk of the data"):
+            run(tmp_path / "parted", *measured[:1], "checkpoint.every=1", *measured[2:], resume=resume)
+    parted = run(tmp_path / "parted", *measured[:1], "checkpoint.every=1", *measured[2:], resume=True)
+    assert len(calls) == 5
+    assert whole.lines("evaluations.jsonl") == parted.lines("evaluations.jsonl")
+    assert same(whole.weights(), parted.weights())
 
 
 def test_a_run_leaves_what_it_promises(two_steps):
