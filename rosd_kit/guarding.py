@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rosd_kit.contracts import Component
 from rosd_kit.errors import RosdError, RunError
-from rosd_kit.types import GateDecision, Group, Prompt, Reflection, TokenWeights, Verdict, View
+from rosd_kit.types import FirstError, GateDecision, Group, Prompt, Reflection, TokenWeights, Verdict, View
 
 T = TypeVar("T")
 
@@ -114,6 +114,21 @@ def check_decision(group: Group) -> Callable[[GateDecision], None]:
 def check_views(views: Sequence[View]) -> None:
     """Check what a demonstration shows."""
     _all_are(View, views)
+
+
+def check_truth(length: int) -> Callable[[tuple[FirstError | None]], None]:
+    """Return a check for what a task says is the first error in a text of so many characters."""
+
+    def check(told: tuple[FirstError | None]) -> None:
+        (truth,) = told
+        if truth is None:
+            return
+        if not isinstance(truth, FirstError):
+            raise TypeError(f"returned {_shown(truth)}, not a FirstError")
+        if not -1 <= truth.start <= truth.end <= length:  # -1: there is none
+            raise ValueError(f"an error from character {truth.start} to {truth.end} of {length}")
+
+    return check
 
 
 def check_reflections(count: int) -> Callable[[Sequence[Reflection]], None]:

@@ -16,7 +16,16 @@ from functools import partial
 
 from rosd_kit.asking import Asker, Encode, PromptWriter
 from rosd_kit.contracts import RolloutEngine
-from rosd_kit.guarding import check_decision, check_located, check_prompts, check_reflections, check_verdicts, check_views
+from rosd_kit.guarding import (
+    check_decision,
+    check_located,
+    check_prompts,
+    check_reflections,
+    check_truth,
+    check_verdicts,
+    check_views,
+    check_weights,
+)
 from rosd_kit.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.parts import Parts
 from rosd_kit.seeds import stable_seed
@@ -27,6 +36,7 @@ from rosd_kit.types import (
     Case,
     Completion,
     DistillSample,
+    FirstError,
     GenerateRequest,
     Group,
     Passed,
@@ -251,17 +261,21 @@ class Pipeline:
             problem=group.problem,
             rollout=rollout,
             views=views,
-            truth=self.parts.task.first_error(group.problem, rollout.completion.text),
+            truth=self._truth(group.problem, rollout, tally),
         )
+
+    def _truth(self, problem: Problem, rollout: Rollout, tally: Tally) -> FirstError | None:
+        """Ask the task for the first error; one that fails at it knows none."""
+        task, text = self.parts.task, rollout.completion.text
+        told = tally.attempt(
+            task, _subject(problem, rollout), lambda: (task.first_error(problem, text),), check_truth(len(text))
+        )
+        return told[0] if told else None
 
     def _reflect(self, cases: Sequence[Case], step: int, tally: Tally) -> list[Case]:
         """Attach a reflection to every case. What the engine raises meanwhile is no fault of the reflector: it ends the run."""
         writer = PromptWriter(asker=self._asker, tally=tally, seed_of=(self.seed, "reflect", step))
-        reflector, subject = self.parts.reflector, f"{len(cases)} rollouts together"
-        reflections = tally.attempt(reflector, subject, lambda: reflector.reflect(cases, writer), check_reflections(len(cases)))
-        if reflections is None and writer.failure is not None:
-            raise writer.failure
-        reflections = reflections if reflections is not None else [Reflection(status="fault")] * len(cases)
+        reflections = self._reflections(cases, writer, tally)
         tally.timed("reflect", writer.made, 0.0)
         for case, reflection in zip(cases, reflections, strict=True):
             tally.add(f"reflect/{reflection.status}")
@@ -269,6 +283,19 @@ class Pipeline:
                 for name, amount in judge_reflection(case.rollout.completion.text, truth, reflection).items():
                     tally.add(f"oracle/{name}", amount)
         return [replace(case, reflection=r) for case, r in zip(cases, reflections, strict=True)]
+
+    def _reflections(self, cases: Sequence[Case], writer: PromptWriter, tally: Tally) -> list[Reflection]:
+        """Ask about all cases at once; where that fails, about each half, so that no case costs another its reflection."""
+        reflector, tried = self.parts.reflector, Tally()
+        subject = _subject(cases[0].problem, cases[0].rollout) if len(cases) == 1 else f"{len(cases)} rollouts together"
+        found = tried.attempt(reflector, subject, lambda: reflector.reflect(cases, writer), check_reflections(len(cases)))
+        if found is None and writer.failure is not None:
+            raise writer.failure
+        if found is None and len(cases) > 1:
+            half = len(cases) // 2
+            return [*self._reflections(cases[:half], writer, tally), *self._reflections(cases[half:], writer, tally)]
+        tally.merge(tried)
+        return [Reflection(status="fault")] * len(cases) if found is None else list(found)
 
     def _sample(self, case: Case, group: Group, passed: Passed, tally: Tally) -> tuple[DistillSample | None, Trace]:
         """Localise, write the teacher's prompts, and put the training sample together."""
@@ -296,9 +323,15 @@ class Pipeline:
             weight=passed.weight,
             route=passed.route,
         )
-        trained = any(any(term.objective.token_weights(sample)) for term in self.parts.objectives)
-        trained_as = sample if trained else None
+        trained_as = sample if self._is_trained(sample, _subject(case.problem, case.rollout), tally) else None
         return trained_as, Trace(case=case, weights=weights, teacher_views=views, status=status, sample=trained_as)
+
+    def _is_trained(self, sample: DistillSample, subject: str, tally: Tally) -> bool:
+        """Return whether any objective gives the sample a weight; none does where one of them fails at it."""
+        check = check_weights(len(sample.response_ids))
+        objectives = [term.objective for term in self.parts.objectives]
+        found = [tally.attempt(one, subject, partial(one.token_weights, sample), check) for one in objectives]
+        return all(weights is not None for weights in found) and any(any(weights or ()) for weights in found)
 
     def _locate(self, case: Case, tally: Tally) -> TokenWeights | None:
         localizer, subject = self.parts.localizer, _subject(case.problem, case.rollout)

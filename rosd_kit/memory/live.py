@@ -1,4 +1,4 @@
-"""The most memory that some torch code holds at once, counted while it runs on the `meta` device.
+"""The most memory that some torch code holds at once in tensors, counted while it runs, also on the `meta` device.
 
 Every operation's results are counted when they appear and given back when the last tensor over them is gone: what autograd
 keeps, what is computed again under gradient checkpointing and the gradients in flight are then simply what is there.
