@@ -71,13 +71,13 @@ class Layout:
         return self.places[self.first[text] + token]
 
 
-def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True) -> list[Group]:
+def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True, parted: bool = False) -> list[Group]:
     """Group texts so that no group's layout takes more than `budget` tokens.
 
     Sorted by length, longest first, so that little is padded and too small a memory shows at once. Families stay together
     under `shared`; one that is too large alone is cut into several groups, all of its own, neighbours in the tree together,
-    which go on from what its prompts begin with, if it `begins` in a run of its own. A text that is longer than the budget
-    stands alone.
+    which go on from what its prompts begin with, if it `begins` in a run of its own. So do those of a family that is `parted`:
+    others of it come later. A text that is longer than the budget stands alone.
     """
     families: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(texts)), key=lambda i: -len(texts[i].ids)):
@@ -87,7 +87,7 @@ def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True)
     used = 0
     for members in families.values():
         own = size([texts[i].ids for i in members])
-        if own > budget and len(members) > 1:
+        if (own > budget and len(members) > 1) or (parted and mode == "shared"):
             cut += _cut(texts, members, budget, begins=begins)
             continue
         longest = len(texts[(groups[-1] if groups else members)[0]].ids)

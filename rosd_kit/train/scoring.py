@@ -96,7 +96,8 @@ def backward_step(
     pieces = []
     for number, micro_batch in enumerate(micro_batches):
         tokens = micro_batch.tokens
-        taught = scorer.states(micro_batch.samples, tokens, together[number] if together else ())
+        passes = together[number] if together else ()
+        taught = scorer.states(micro_batch.samples, tokens, passes, parted=bool(micro_batch.begun))
         clock.lap("teacher")
         layout = lay_out([texts[i] for i in micro_batch.indices], pad_id=pad_id, mode=mode, begun=micro_batch.begun)
         with torch.set_grad_enabled(backward):
@@ -134,7 +135,7 @@ class _MicroBatch:
 
 def _rounds(micro_batches: Sequence[_MicroBatch], scorer: TeacherScorer, ranks: Ranks) -> list[list[int]]:
     """Return for each round how often every process must run each expert: a model in pieces runs everywhere or nowhere."""
-    return in_step([scorer.passes(batch.samples, batch.tokens) for batch in micro_batches], ranks)
+    return in_step([scorer.passes(batch.samples, batch.tokens, parted=bool(batch.begun)) for batch in micro_batches], ranks)
 
 
 def _idle(model: SplitModel, scorer: TeacherScorer, passes: Sequence[int], *, backward: bool) -> None:

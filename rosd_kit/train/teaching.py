@@ -33,27 +33,28 @@ class TeacherScorer:
         self._samples = tuple(samples)
         self._texts: dict[tuple[int, bool], dict[int, Text]] = {}
 
-    def passes(self, samples: Sequence[DistillSample], tokens: WeightedTokens) -> list[int]:
+    def passes(self, samples: Sequence[DistillSample], tokens: WeightedTokens, *, parted: bool) -> list[int]:
         """Return how often each expert runs for a micro-batch's tokens: all of the first view, then of the second..."""
         return [
-            len(self._plan(model, self._read([samples[i] for i in _owners(tokens, view)], expert, view)))
+            len(self._plan(model, self._read([samples[i] for i in _owners(tokens, view)], expert, view), parted))
             for view, expert, model in self._runs(tokens)
         ]
 
     def states(
-        self, samples: Sequence[DistillSample], tokens: WeightedTokens, passes: Sequence[int] = ()
+        self, samples: Sequence[DistillSample], tokens: WeightedTokens, passes: Sequence[int] = (), *, parted: bool = False
     ) -> list[list[Tensor]]:
         """Return the hidden states at a micro-batch's tokens, `[views][experts][tokens, hidden]`.
 
         Where a token has fewer views than others, or wants no teacher, the states are zeros. `passes` says how often each
-        expert has to run at least (as `passes` counts them), which is made up for with passes for nothing.
+        expert has to run at least (as `passes` counts them), which is made up for with passes for nothing. `parted` samples
+        have others of their problem in other micro-batches.
         """
         found: list[list[Tensor]] = []
         missing = list(passes)
         for place, (view, expert, model) in enumerate(self._runs(tokens)):
             if len(found) == view:
                 found.append([])
-            states, times = self._view(expert, model, samples, tokens, view)
+            states, times = self._view(expert, model, samples, tokens, view, parted)
             found[view].append(states)
             self.idle([0] * place + [n - times for n in missing[place : place + 1]])
         self.idle([0] * sum(map(len, found)) + missing[sum(map(len, found)) :])
@@ -79,11 +80,19 @@ class TeacherScorer:
             known = self._texts[view, expert.plain] = {id(sample): text for sample, text in all_texts}
         return [known[id(sample)] for sample in samples]
 
-    def _plan(self, model: SplitModel, texts: Sequence[Text]) -> list[Group]:
-        return plan(texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout), begins=model.begins)
+    def _plan(self, model: SplitModel, texts: Sequence[Text], parted: bool) -> list[Group]:
+        return plan(
+            texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout), begins=model.begins, parted=parted
+        )
 
     def _view(
-        self, expert: Expert, model: SplitModel, samples: Sequence[DistillSample], tokens: WeightedTokens, view: int
+        self,
+        expert: Expert,
+        model: SplitModel,
+        samples: Sequence[DistillSample],
+        tokens: WeightedTokens,
+        view: int,
+        parted: bool,
     ) -> tuple[Float[Tensor, "tokens hidden"], int]:
         """Run one expert on one view in micro-batches of its own, for teacher prompts may be far longer.
 
@@ -94,7 +103,7 @@ class TeacherScorer:
         states: Tensor | None = None
         texts = self._read([samples[owner] for owner in owners], expert, view)
         mode = model.mode(self._settings.layout)
-        groups = self._plan(model, texts)
+        groups = self._plan(model, texts, parted)
         for group in groups:
             place = torch.full((len(samples),), -1)
             place[[owners[index] for index in group.texts]] = torch.arange(len(group.texts))

@@ -487,6 +487,36 @@ def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
     assert student.training and student.model.training
 
 
+def test_the_teachers_prompt_too_runs_once_where_a_problem_takes_several_micro_batches() -> None:
+    """Four rollouts, a micro-batch each; the teacher's texts would fit one by one, and go on from one beginning all the same."""
+    student, teacher = qwen(), qwen(5)
+    prompt, shown = tuple(range(1, 13)), tuple(range(13, 33))
+    data = [
+        replace(
+            samples()[0],
+            prompt_ids=prompt,
+            response_ids=(40 + i,) * 10,
+            behaviour_logprobs=(-1.0,) * 10,
+            token_weights=(1.0,) * 10,
+            teacher_views=(TeacherView(prompt_ids=prompt + shown, source="solution"),),
+        )
+        for i in range(4)
+    ]
+    objectives = [WeightedObjective(Distill(parts=PARTS))]
+    loss = reference(student, (Expert(teacher),), data, objectives, 1.0)
+    loss.backward()
+    expected = gradients(student)
+    runs: list[int] = []
+    teacher.model.register_forward_pre_hook(
+        lambda module, args, kwargs: runs.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    settings = BatchSettings(tokens=25, layout="shared")
+    report = engine(student, (Expert(teacher),), samples=data, objectives=objectives, settings=settings)
+    assert runs == [31, 10, 10, 10, 10]
+    assert report.loss == pytest.approx(loss.item(), abs=1e-12)
+    assert_same(gradients(student), expected, atol=1e-7)
+
+
 @pytest.mark.parametrize("layout", ["padded", "shared"])
 def test_lora_trains_only_the_adapters_against_the_base(layout: Any) -> None:
     student = lora()
