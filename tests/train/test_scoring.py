@@ -488,7 +488,7 @@ def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
 
 
 def test_the_teachers_prompt_too_runs_once_where_a_problem_takes_several_micro_batches() -> None:
-    """Four rollouts, a micro-batch each; the teacher's texts would fit one by one, and go on from one beginning all the same."""
+    """Four rollouts, a micro-batch each: of the teacher's texts each would fit alone, and all go on from one beginning."""
     student, teacher = qwen(), qwen(5)
     prompt, shown = tuple(range(1, 13)), tuple(range(13, 33))
     data = [
