@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +24,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, evaluate_suites
 from rosd_kit.guarding import Faults
 from rosd_kit.interrupts import interruptible
+from rosd_kit.metrics import reported, speeds, staleness, worst
 from rosd_kit.parts import Parts
 from rosd_kit.pipeline import Pipeline
 from rosd_kit.plugins import PluginManager
@@ -40,7 +41,7 @@ from rosd_kit.train.loading import pinned
 from rosd_kit.train.optimizer import Optimizer
 from rosd_kit.train.ranks import Ranks
 from rosd_kit.train.refining import refined
-from rosd_kit.train.scoring import LossReport, backward_step
+from rosd_kit.train.scoring import backward_step
 from rosd_kit.train.sharding import collect
 from rosd_kit.train.student import Student
 from rosd_kit.types import Problem, StepBatch
@@ -267,11 +268,11 @@ def _step(run: Run) -> None:
     run.parts.teacher.after_step(run.student)
     _sync(run)
     now = time.perf_counter()
-    metrics = {**batch.metrics, **trained, **_worst(run.ranks.gather({**run.parts.rollout.metrics(), **run.student.metrics()}))}
+    metrics = {**batch.metrics, **trained, **worst(run.ranks.gather({**run.parts.rollout.metrics(), **run.student.metrics()}))}
     metrics |= {"time/sync": now - trained_at, "time/step": now - began}
     if run.ahead.enabled:
-        metrics |= {"time/ahead": waited, "rollout/staleness": _staleness(batch, run.step - 1)}
-    metrics |= _speeds(metrics)
+        metrics |= {"time/ahead": waited, "rollout/staleness": staleness(batch, run.step - 1)}
+    metrics |= speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, recipe.samples.every) or not trained["train/applied"]:
         records = sample_records(run.step, batch, run.student.tokenizer.decode, seen)
@@ -305,17 +306,6 @@ def _sync(run: Run) -> None:
         run.parts.rollout.sync(sampler, run.step)
 
 
-def _staleness(batch: StepBatch, step: int) -> float:
-    """Return by how many updates the weights that sampled are older than those that are trained, on the mean of rollouts."""
-    ages = [step - rollout.completion.weight_version for group in batch.groups for rollout in group.rollouts]
-    return sum(ages) / max(1, len(ages))
-
-
-def _worst(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return each of the engines' metrics as the process with the largest has it."""
-    return {name: max(one.get(name, 0.0) for one in found) for name in sorted({name for one in found for name in one})}
-
-
 def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
     """Score the samples, take the gradient and apply it; return what happened as metrics, and what the loss saw."""
     began = time.perf_counter()
@@ -344,7 +334,7 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
     if not outcome.applied:
         _warn(run, f"step {run.step + 1}: loss {report.loss}, gradient {outcome.grad_norm}: the update was skipped")
     metrics = {
-        **_reported(report),
+        **reported(report),
         **({"fault/refine": float(len(faults.found))} if faults.found else {}),
         "train/grad_norm": outcome.grad_norm,
         "train/lr": outcome.lr,
@@ -355,20 +345,6 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
         "tokens/train": float(sum(len(s.prompt_ids) + len(s.response_ids) for s in batch.samples)),
     }
     return metrics, Trained(samples=samples, scores=report.scores)
-
-
-def _reported(report: LossReport) -> dict[str, float]:
-    return {
-        "train/loss": report.loss,
-        **{f"train/loss/{name}": value for name, value in report.terms.items()},
-        "train/weighted_tokens": float(report.tokens),
-        "train/entropy": report.entropy,
-        "train/ratio_mean": report.ratio_mean,
-        "train/ratio_max": report.ratio_max,
-        "train/engine_mismatch": report.mismatch,
-        "train/teacher_gain": report.teacher_gain,
-        **{f"time/train/{part}": seconds for part, seconds in report.seconds.items()},
-    }
 
 
 def _evaluate_if_due(run: Run) -> None:
@@ -457,15 +433,6 @@ def _facts(run: Run) -> dict[str, str]:
         "model": f"{recipe.model.path}, {size / 1e6:.2f}M parameters on {student.device}{processes}",
         "parts": ", ".join(f"{kind}={choice.name}" for kind, choice in recipe.choices()),
         "a step": f"{recipe.problems_per_step} problems x {recipe.group_size} rollouts, lr {recipe.optimizer.lr:g}",
-    }
-
-
-def _speeds(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return tokens a second for each phase that made tokens."""
-    return {
-        f"speed/{phase}": metrics[f"tokens/{phase}"] / metrics[f"time/{phase}"]
-        for phase in ("generate", "reflect", "train")
-        if metrics.get(f"tokens/{phase}") and metrics.get(f"time/{phase}")
     }
 
 
