@@ -93,14 +93,17 @@ def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
     from rosd_kit.types import DistillSample, TeacherView
 
     sampling, vocabulary = recipe.sampling, student.vocabulary
-    response = tuple(range(7, 7 + sampling.max_new_tokens))
+    responses = [  # no two begin alike, or they would share what they have in common
+        tuple((7 + 1009 * rollout + i) % vocabulary for i in range(sampling.max_new_tokens))
+        for rollout in range(recipe.group_size)
+    ]
     samples = [
         DistillSample(
             problem_id=str(problem),
             prompt_ids=tuple((i * 13 + problem) % vocabulary for i in range(sampling.max_prompt_tokens)),
-            response_ids=response,
-            behaviour_logprobs=(-9.0,) * len(response),
-            token_weights=(1.0,) * len(response),
+            response_ids=responses[rollout],
+            behaviour_logprobs=(-9.0,) * sampling.max_new_tokens,
+            token_weights=(1.0,) * sampling.max_new_tokens,
             teacher_views=(
                 TeacherView(
                     prompt_ids=tuple((i * 7 + rollout) % vocabulary for i in range(sampling.max_teacher_prompt_tokens)),
