@@ -94,8 +94,7 @@ def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
 
     sampling, vocabulary = recipe.sampling, student.vocabulary
     responses = [  # no two begin alike, or they would share what they have in common
-        tuple((7 + 1009 * rollout + i) % vocabulary for i in range(sampling.max_new_tokens))
-        for rollout in range(recipe.group_size)
+        tuple((7 + 1009 * rollout + i) % vocabulary for i in range(sampling.max_new_tokens)) for rollout in rollouts
     ]
     samples = [
         DistillSample(
@@ -115,7 +114,7 @@ def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
             group_rewards=(0.0, 1.0),
         )
         for problem in range(recipe.problems_per_step)
-        for rollout in range(recipe.group_size)
+        for rollout in rollouts
     ]
     student.model.train()
     with parts.teacher.scoring(student) as experts:
@@ -144,7 +143,7 @@ def sample(student: Any, parts: Any, recipe: Any) -> None:
             seed=problem * 100 + rollout,
         )
         for problem in range(recipe.problems_per_step)
-        for rollout in range(recipe.group_size)
+        for rollout in rollouts
     ]
     parts.rollout.generate(requests)
 

@@ -37,9 +37,9 @@ from rosd_kit.types import DistillSample, TeacherView
 SCRIPT = Path(__file__)
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
-    "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-512", "ours-1024", "trl-1", "trl-2", "trl-4"),
-    "smollm2-135m-random": ("ours-512", "ours-1024", "trl-1", "trl-2"),
+    "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "padded-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
+    "smollm2-135m": ("ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2", "trl-4"),
+    "smollm2-135m-random": ("ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2"),
     "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
 ON = {"cpu": ("micro", "smollm2-135m", "smollm2-135m-random"), "cuda": ("qwen3-1.7b-random",)}
@@ -144,7 +144,14 @@ def _groups(
     return samples
 
 
-def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int) -> Callable[[], float]:
+def padded(*common: Any) -> Callable[[], float]:
+    """Return the same step with one text a row, to see what running nothing twice is worth."""
+    return ours(*common, layout="padded")
+
+
+def ours(
+    model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int, layout: Any = "auto"
+) -> Callable[[], float]:
     """Return a step of rosd-kit with the parts of `recipes/sdpo.yaml`, on micro-batches of so many tokens."""
     from rosd_kit.components.corrections import NoCorrection
     from rosd_kit.components.divergences import JSD
@@ -165,7 +172,7 @@ def ours(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample],
             experts=(Expert(teacher),),
             samples=samples,
             objectives=(WeightedObjective(Distill(parts=parts)),),
-            settings=BatchSettings(tokens=tokens),
+            settings=BatchSettings(tokens=tokens, layout=layout),
             pad_id=tokenizer.pad_token_id,
         )
         optimizer.step(report.loss)
@@ -249,11 +256,11 @@ def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[tor
 
 
 def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample], device: str) -> Callable[[], float]:
-    """Return a step of `ours-<tokens>` or `trl-<samples>`, by the size of a micro-batch, on copies of the model."""
+    """Return a step of `ours-<tokens>`, `padded-<tokens>` or `trl-<samples>`, by the size of a micro-batch, on copies."""
     student, teacher = (copy.deepcopy(model).to(device) for _ in range(2))
     teacher.requires_grad_(False).eval()
     make, size = name.split("-")
-    return {"ours": ours, "trl": trl}[make](student, teacher, tokenizer, samples, int(size))
+    return {"ours": ours, "padded": padded, "trl": trl}[make](student, teacher, tokenizer, samples, int(size))
 
 
 def measure(which: str, repeats: int) -> dict[str, Any]:
