@@ -19,7 +19,8 @@ RecipeArgument = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes, such as steps=50 localizer=full.")]
 Profile = Annotated[
-    str | None, typer.Option(help="Where to run: micro, smol, one-gpu, paper-4b, a file, or none. Wins over the recipe's own.")
+    str | None,
+    typer.Option(help="Where to run: micro, smol, one-gpu, paper-4b, paper-8b, a file, or none. Wins over the recipe's own."),
 ]
 PluginFiles = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Also load this plugin file. Repeatable.")

@@ -42,7 +42,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         aside.replace(file)
     except OSError as error:
         raise RunError(
-            f"report: {str(file)!r} cannot be written: {write_failure(error) or error}. Choose another --out."
+            f"report: {str(file)!r} cannot be written: {write_failure(error) or error.strerror}. Choose another --out."
         ) from error
     return file
 
