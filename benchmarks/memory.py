@@ -92,10 +92,9 @@ def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
     from rosd_kit.train.scoring import backward_step
     from rosd_kit.types import DistillSample, TeacherView
 
-    sampling, vocabulary = recipe.sampling, student.vocabulary
-    responses = [  # no two begin alike, or they would share what they have in common
-        tuple((7 + 1009 * rollout + i) % vocabulary for i in range(sampling.max_new_tokens)) for rollout in rollouts
-    ]
+    sampling, vocabulary, rollouts = recipe.sampling, student.vocabulary, range(recipe.group_size)
+    # No two responses begin alike, or they would share what they have in common.
+    responses = [tuple((7 + 1009 * rollout + i) % vocabulary for i in range(sampling.max_new_tokens)) for rollout in rollouts]
     samples = [
         DistillSample(
             problem_id=str(problem),
@@ -143,7 +142,7 @@ def sample(student: Any, parts: Any, recipe: Any) -> None:
             seed=problem * 100 + rollout,
         )
         for problem in range(recipe.problems_per_step)
-        for rollout in rollouts
+        for rollout in range(recipe.group_size)
     ]
     parts.rollout.generate(requests)
 

@@ -5,7 +5,7 @@
     optimizer    float32 copies of narrow weights, AdamW's two averages
     gradients    of what is trained, in the type of the weights
     activations  the step's longest micro-batch, counted through the very layout and model of the run (`live.py`)
-    logits       the head's chunk and tiles, and the gradient of the head
+    logits       the head's chunk and tiles
     cache        keys and values of a batch of rollouts; SGLang's share of the device
 
 Texts are taken at their longest, so that a run which fits on paper fits when its responses grow. Knows no device.
@@ -96,9 +96,7 @@ def estimate(recipe: Recipe, parts: Parts, *, device: str = "cpu", processes: in
         ),
         Line(what="gradients", train=held.trained, sample=0, note=f"{held.trained_numbers / 1e6:,.1f}M numbers"),
         Line(what="activations", train=max(0, working - head), sample=0, note=f"batch.tokens={recipe.batch.tokens}"),
-        Line(
-            what="logits", train=min(head, working), sample=0, note=f"batch.chunk_mib={recipe.batch.chunk_mib}, head's gradient"
-        ),
+        Line(what="logits", train=min(head, working), sample=0, note=f"batch.chunk_mib={recipe.batch.chunk_mib}"),
         Line(what="rollouts", train=0, sample=cache, note="keys and values, and the logits that tokens are drawn from"),
     ]
     if recipe.rollout.name == "sglang":
@@ -211,7 +209,7 @@ def _as_sdpa(network: SplitModel, recipe: Recipe) -> SplitModel:
 def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple[int, int]:
     """Return the logits of a chunk with what is made of them, and what of it is left for the way back.
 
-    That is the gradient of the head's weight, and those of the hidden states.
+    That is the gradient of the hidden states.
     """
     weight: Any = model.head.weight
     vocabulary, width = weight.shape
@@ -219,7 +217,7 @@ def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple
     each = vocabulary * weight.dtype.itemsize * (2 if any(t.objective.needs_teacher for t in parts.objectives) else 1)
     chunk = min(recipe.batch.chunk_mib << 20, tokens * each)
     tile = min(TILE_BYTES.get(device, _TILE_ON_GPU), tokens * vocabulary * 4)
-    gradient = (weight.nbytes if weight.requires_grad else 0) + tokens * width * weight.dtype.itemsize
+    gradient = tokens * width * weight.dtype.itemsize
     return chunk + _TILE_TENSORS * tile + gradient + 2 * tokens * width * weight.dtype.itemsize, gradient
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from rosd_kit.contracts import TokenScores
 from rosd_kit.parts import WeightedObjective
@@ -54,10 +54,13 @@ class HeadLoss:
     def differentiate(
         self, hidden: Float[Tensor, "tokens hidden"], teacher: TeacherStates, tokens: WeightedTokens
     ) -> tuple[Float[Tensor, ""], Scored]:
-        """Return the share of the loss, ready for `backward` through the hidden states and the head, and the report."""
+        """Return the share of the loss, ready for `backward` through the hidden states, and the report.
+
+        The head's own gradient is added to the parameters' `.grad` in here: another, of the whole vocabulary, would have to be
+        held until then.
+        """
         report: list[Scored] = []
-        inputs = [hidden, *self.student.head_parameters()]
-        loss: Tensor = _Collected.apply(self, teacher, tokens, report, *inputs)  # type: ignore[no-untyped-call]
+        loss: Tensor = _Collected.apply(self, teacher, tokens, report, hidden)  # type: ignore[no-untyped-call]
         return loss, report[0]
 
     @torch.no_grad()
@@ -262,19 +265,25 @@ class _Collected(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, run: HeadLoss, teacher: TeacherStates, tokens: WeightedTokens, report: list[Scored], *inputs: Tensor
+        ctx: Any, run: HeadLoss, teacher: TeacherStates, tokens: WeightedTokens, report: list[Scored], hidden: Tensor
     ) -> Tensor:
-        ctx.gradients = [torch.zeros_like(tensor) for tensor in inputs]
-        hidden, *_ = inputs
-        report.append(run._run(hidden, teacher, tokens, ctx.gradients))
+        ctx.gradient = torch.zeros_like(hidden)
+        report.append(run._run(hidden, teacher, tokens, [ctx.gradient, *map(_grad, run.student.head_parameters())]))
         losses = report[0].losses
         return (losses * (tokens.weights * run.factors[:, None]).to(losses)).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = gradients
-        found, ctx.gradients = ctx.gradients, None
-        return (None, None, None, None, *(gradient.mul_(scale) for gradient in found))
+        found, ctx.gradient = ctx.gradient, None
+        return None, None, None, None, found.mul_(scale)
+
+
+def _grad(parameter: nn.Parameter) -> Tensor:
+    """Return a parameter's gradient to add to."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
 
 
 def _entropy(logp: Float[Tensor, "tokens vocab"]) -> Float[Tensor, " tokens"]:

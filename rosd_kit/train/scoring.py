@@ -106,7 +106,8 @@ def backward_step(
             clock.lap("student")
             loss, scored = head.differentiate(hidden, taught, tokens)
             clock.lap("head")
-            torch.autograd.backward(loss)
+            if loss.requires_grad:  # else nothing below the head is trained
+                torch.autograd.backward(loss)
             clock.lap("backward")
         else:
             scored = head.measure(hidden, taught, tokens)
