@@ -6,7 +6,8 @@
 The floor of a step is its multiply-adds divided by the machine's rate, measured on a large product in the same process
 right before: 2P a token for decoding, prompts and teacher forward, 6P for the student's forward and backward, where P
 counts the backbone's matrices, and 2VH for the head on each token whose logits are wanted: once for every decoded token,
-once for the teacher and three times for the student on weighted tokens. Attention is not counted. On a GPU a phase is the
+once for the teacher and three times for the student on weighted tokens. Attention is not counted, and every text is counted in
+full: a phase that runs what texts have in common once may take less than its floor. On a GPU a phase is the
 time until its work is queued (`train/clock.py`); only the whole step is exact there.
 """
 

@@ -7,7 +7,7 @@
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
 student forward and backward, teacher forward, clipping, AdamW, no gradient checkpointing. Both run with micro-batches of
 several sizes. TRL takes the mean over samples of the mean over tokens, so ours weighs a token by 1 / its response's length;
-losses that differ by more than 0.1 % end the benchmark.
+losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
 
 `micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
 profile `smol`, at temperature 1 and up to 128 tokens. Weights and responses of the two shapes, `-random`, are random, so that
@@ -38,7 +38,7 @@ SCRIPT = Path(__file__)
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "padded-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2", "trl-4"),
+    "smollm2-135m": ("ours-128", "ours-256", "ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2", "trl-4"),
     "smollm2-135m-random": ("ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2"),
     "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
@@ -359,7 +359,7 @@ def main() -> None:
         names = asked.programs or SIZES[which]
         found = _in_turns(which, asked.repeats) if turns else _one_by_one(which, names, asked.repeats, asked.device)
         losses = list(found["losses"].values())
-        if max(losses) > 1.001 * min(losses):
+        if max(losses) > 1.001 * min(losses) + 1e-7:
             raise SystemExit(f"{which}: the programs do not do the same work, their losses are {found['losses']}")
         row = {"model": which, "machine": machine(asked.device), "repeats": asked.repeats, **found}
         with (RESULTS / f"step-{asked.device}.jsonl").open("a") as file:
