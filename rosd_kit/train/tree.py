@@ -33,7 +33,7 @@ class Tree:
 
 @dataclass
 class _Node:
-    """A segment in the making: the places `begin` to `end` of a text."""
+    """A segment in the making: the places `begin` to `end` of a text, by its rank among the sorted ones."""
 
     text: int
     begin: int
@@ -50,7 +50,8 @@ def grow(texts: Sequence[Ids]) -> Tree:
     leaves: list[_Node | None] = [None] * len(texts)
     path: list[_Node] = []
     before: Ids = ()
-    for index in sorted(range(len(texts)), key=lambda i: texts[i]):
+    order = sorted(range(len(texts)), key=lambda i: texts[i])
+    for place, index in enumerate(order):
         ids = texts[index]
         alike = common(before, ids)
         while path and path[-1].begin >= alike:
@@ -62,11 +63,11 @@ def grow(texts: Sequence[Ids]) -> Tree:
             nodes.append(upper)
             path.append(upper)
         if alike < len(ids):
-            path.append(_Node(index, alike, len(ids), path[-1] if path else None))
+            path.append(_Node(place, alike, len(ids), path[-1] if path else None))
             nodes.append(path[-1])
         leaves[index] = path[-1] if path else None
         before = ids
-    return _numbered(texts, nodes, leaves)
+    return _numbered([texts[index] for index in order], nodes, leaves)
 
 
 def size(texts: Sequence[Ids]) -> int:
@@ -87,16 +88,15 @@ def common(one: Ids, other: Ids) -> int:
     return low
 
 
-def _numbered(texts: Sequence[Ids], nodes: list[_Node], leaves: Sequence[_Node | None]) -> Tree:
-    rank = {index: place for place, index in enumerate(sorted(range(len(texts)), key=lambda i: texts[i]))}
-    nodes.sort(key=lambda node: (rank[node.text], node.begin))  # what a node goes on from is of its text or of an earlier one
+def _numbered(ordered: Sequence[Ids], nodes: list[_Node], leaves: Sequence[_Node | None]) -> Tree:
+    nodes.sort(key=lambda node: (node.text, node.begin))  # what a node goes on from is of its own text or of an earlier one
     number = {id(node): place for place, node in enumerate(nodes)}
     chains: list[tuple[int, ...]] = []
     for node in nodes:
         parent = None if node.parent is None else number[id(node.parent)]
         chains.append(() if parent is None else (*chains[parent], parent))
     segments = tuple(
-        Segment(texts[node.text][node.begin : node.end], node.begin, chain) for node, chain in zip(nodes, chains, strict=True)
+        Segment(ordered[node.text][node.begin : node.end], node.begin, chain) for node, chain in zip(nodes, chains, strict=True)
     )
     ends = [None if leaf is None else number[id(leaf)] for leaf in leaves]
     return Tree(segments, tuple(() if end is None else (*chains[end], end) for end in ends))
