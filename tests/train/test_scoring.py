@@ -343,6 +343,18 @@ def test_logits_are_float32_from_a_narrow_model() -> None:
     assert parts.logits(torch.zeros(1, 32, dtype=torch.bfloat16)).dtype == torch.float32
 
 
+def test_a_head_is_trained_over_a_frozen_backbone() -> None:
+    """No gradient has a way below the head, and its own is whole."""
+    student, experts = qwen(tie_word_embeddings=False), (Expert(qwen(5)),)
+    student.model.requires_grad_(False)
+    loss = reference(student, experts, samples(), terms(), 1.0)
+    loss.backward()
+    expected = gradients(student)
+    assert list(expected) == ["lm_head.weight"]
+    assert engine(student, experts).loss == pytest.approx(loss.item(), abs=1e-12)
+    assert_same(gradients(student), expected)
+
+
 def test_sampled_support_equals_the_reference() -> None:
     student, experts = qwen(), (Expert(qwen(5)),)
     parts = LossParts(support=Sampled(), divergence=ReverseKL(), correction=Truncated())
