@@ -17,9 +17,9 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from rosd_kit.components.rollouts.caching import cache_word
 from rosd_kit.contracts import Expert, RolloutEngine, Site
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.train.caching import cache_word
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
 if TYPE_CHECKING:
