@@ -32,7 +32,10 @@ def losses(device: str) -> list[str]:
     found = rows(f"loss-{device}")
     if not found:
         return ["Not measured yet."]
-    lines = [f"On {found[0]['machine']}. {_spreads(found)} Cells with a star: one run of each program, for they take minutes."]
+    lines = [
+        f"On {found[0]['machine']}. {_spreads(found)} Cells with a star: one run of each program, for they "
+        "take minutes; =: the figures of every token weighted, for such a program computes every token whatever its weight."
+    ]
     for beta, top in sorted({(row["case"]["beta"], row["case"]["top"]) for row in found}):
         mine = [row for row in found if (row["case"]["beta"], row["case"]["top"]) == (beta, top)]
         names = list(mine[0]["memory"])
@@ -65,7 +68,8 @@ def _loss_row(row: Row, names: list[str]) -> list[str]:
         if name not in seconds:
             cells.append(peaks[name].get("failed", "failed"))
         else:
-            cells.append(f"{seconds[name]['median']:.2f} s, {max(0.0, peaks[name]['mib']):.0f}")
+            mark = " =" if peaks[name].get("taken") else ""
+            cells.append(f"{seconds[name]['median']:.2f} s, {max(0.0, peaks[name]['mib']):.0f}{mark}")
     others = [name for name in names[1:] if name in seconds]
     if not others:
         return [*cells, "alone", "alone"]

@@ -5,9 +5,10 @@
     python benchmarks/step.py --device cuda    # Qwen3-1.7B's shape in bfloat16, into step-cuda.jsonl
 
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
-student forward and backward, teacher forward, clipping, AdamW, no gradient checkpointing. Both run with micro-batches of
-several sizes. TRL takes the mean over samples of the mean over tokens, so ours weighs a token by 1 / its response's length;
-losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
+student forward and backward, teacher forward, clipping, AdamW. Both run with micro-batches of several sizes, and once more
+for little memory: `lean` is ours with `gradient_checkpointing: selective` and chunks of 16 MiB, `trl_lean` TRL with gradient
+checkpointing, which is its default. TRL takes the mean over samples of the mean over tokens, so ours weighs a token by 1 / its
+response's length; losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
 
 `micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
 profile `smol`, at temperature 1 and up to 128 tokens. Weights and responses of the two shapes, `-random`, are random, so that
@@ -38,8 +39,8 @@ SCRIPT = Path(__file__)
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "padded-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-128", "ours-256", "ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2", "trl-4"),
-    "smollm2-135m-random": ("ours-512", "ours-1024", "padded-1024", "trl-1", "trl-2"),
+    "smollm2-135m": ("ours-256", "ours-1024", "lean-128", "lean-256", "lean-512", "trl-1", "trl-2", "trl_lean-1"),
+    "smollm2-135m-random": ("ours-1024", "lean-512", "trl-1", "trl_lean-1"),
     "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
 ON = {"cpu": ("micro", "smollm2-135m", "smollm2-135m-random"), "cuda": ("qwen3-1.7b-random",)}
@@ -149,8 +150,16 @@ def padded(*common: Any) -> Callable[[], float]:
     return ours(*common, layout="padded")
 
 
+def lean(model: Any, *common: Any) -> Callable[[], float]:
+    """Return the same step with less memory: layers keep what is dear to compute, and chunks of logits are small."""
+    from rosd_kit.train.recomputing import recompute
+
+    recompute(model, selective=True)
+    return ours(model, *common, chunk_mib=16)
+
+
 def ours(
-    model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int, layout: Any = "auto"
+    model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int, **settings: Any
 ) -> Callable[[], float]:
     """Return a step of rosd-kit with the parts of `recipes/sdpo.yaml`, on micro-batches of so many tokens."""
     from rosd_kit.components.corrections import NoCorrection
@@ -172,7 +181,7 @@ def ours(
             experts=(Expert(teacher),),
             samples=samples,
             objectives=(WeightedObjective(Distill(parts=parts)),),
-            settings=BatchSettings(tokens=tokens, layout=layout),
+            settings=BatchSettings(tokens=tokens, **settings),
             pad_id=tokenizer.pad_token_id,
         )
         optimizer.step(report.loss)
@@ -181,11 +190,20 @@ def ours(
     return step
 
 
-def trl(model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], size: int) -> Callable[[], float]:
+def trl_lean(*common: Any) -> Callable[[], float]:
+    """Return the step of SDPOTrainer with gradient checkpointing."""
+    return trl(*common, checkpointing=True)
+
+
+def trl(
+    model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], size: int, checkpointing: bool = False
+) -> Callable[[], float]:
     """Return a step of SDPOTrainer on micro-batches of `size` samples; its own generation is not called."""
     from datasets import Dataset
     from trl.experimental.sdpo import SDPOConfig, SDPOTrainer
 
+    if checkpointing:  # which the trainer would do when its own loop begins
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     config = SDPOConfig(
         output_dir=tempfile.mkdtemp(),
         report_to="none",
@@ -256,11 +274,12 @@ def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[tor
 
 
 def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample], device: str) -> Callable[[], float]:
-    """Return a step of `ours-<tokens>`, `padded-<tokens>` or `trl-<samples>`, by the size of a micro-batch, on copies."""
+    """Return a step of `ours-<tokens>` or `trl-<samples>`, or of a variant, by the size of a micro-batch, on copies."""
     student, teacher = (copy.deepcopy(model).to(device) for _ in range(2))
     teacher.requires_grad_(False).eval()
     make, size = name.split("-")
-    return {"ours": ours, "padded": padded, "trl": trl}[make](student, teacher, tokenizer, samples, int(size))
+    makers = {"ours": ours, "lean": lean, "padded": padded, "trl": trl, "trl_lean": trl_lean}
+    return makers[make](student, teacher, tokenizer, samples, int(size))
 
 
 def measure(which: str, repeats: int) -> dict[str, Any]:

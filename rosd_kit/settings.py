@@ -49,8 +49,9 @@ class ModelSettings(Config):
     """Train adapters only; null trains all weights."""
     freeze: list[str] = Field(default_factory=list)
     """Weights that stay as they are, by name, with `*` and `?`: `["model.embed_tokens.*", "model.layers.?.*"]`."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass to save memory."""
+    gradient_checkpointing: bool | Literal["selective"] = False
+    """Recompute activations in the backward pass to save memory: true all of a layer, `selective` what is cheap, which is all
+    but matrix products and attention."""
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model. Leave it off unless you have read that code."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)

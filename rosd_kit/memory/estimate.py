@@ -149,9 +149,11 @@ def _moments(settings: OptimizerSettings, held: _Held) -> int:
 
 
 def _update(settings: OptimizerSettings, held: _Held, device: str) -> int:
-    """Return what an update makes for its own time: float32 gradients of a group, and torch's intermediate results."""
+    """Return what an update makes for its own time: float32 gradients of a group, and what is not fused with the rest."""
     group = min(4 * held.trained_numbers, (1 << 30) + 4 * held.largest)
     widened = group if held.narrow and settings.master_weights else 0
+    if settings.name == "adamw":
+        return widened
     return widened + (2 * group if device == "cuda" else 2 * 4 * held.largest)
 
 
@@ -202,7 +204,7 @@ def _as_sdpa(network: SplitModel, recipe: Recipe) -> SplitModel:
     config = network.backbone.config
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     whole = layers == {"full_attention"} and getattr(config, "sliding_window", None) is None
-    shares = whole and recipe.model.attention != "eager" and not recipe.model.gradient_checkpointing
+    shares = whole and recipe.model.attention != "eager"
     return SplitModel(network.backbone, network.head, shares=shares, begins=recipe.parallel.mode != "fsdp")
 
 

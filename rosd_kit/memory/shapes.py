@@ -14,6 +14,7 @@ from rosd_kit.micro.model import blank_model
 from rosd_kit.settings import ModelSettings
 from rosd_kit.train.adapting import freeze, with_lora
 from rosd_kit.train.loading import find_model, local_folder
+from rosd_kit.train.recomputing import recompute
 
 _ATTENTION = "rosd_kit_sizes"
 _QWEN3 = {"vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960}
@@ -49,7 +50,7 @@ def sizes_only(settings: ModelSettings) -> Any:
         AttentionInterface.register(_ATTENTION, _attention)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
         if settings.gradient_checkpointing:
-            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+            recompute(model, selective=settings.gradient_checkpointing == "selective")
         if settings.lora is not None:
             model = with_lora(model, settings.lora, 0)
         else:

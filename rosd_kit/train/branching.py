@@ -7,9 +7,9 @@ over the keys of what leads there. Architectures need not know: all that hand at
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -53,7 +53,7 @@ class Branches:
         return self._masks[queries, keys]
 
 
-_CURRENT: ContextVar[Branches] = ContextVar("branches")
+_CURRENT: ContextVar[tuple[Any, Branches]] = ContextVar("branches")
 
 
 @contextmanager
@@ -61,13 +61,22 @@ def branching(config: Any, branches: Branches) -> Iterator[None]:
     """Let the models of this configuration attend along branches in here, in this thread."""
     _register()
     usual = config._attn_implementation
-    token = _CURRENT.set(branches)
+    token = _CURRENT.set((config, branches))
     config._attn_implementation = NAME
     try:
         yield
     finally:
         config._attn_implementation = usual
         _CURRENT.reset(token)
+
+
+def as_now() -> AbstractContextManager[None]:
+    """Return what lets models attend later, also in another thread, along the branches of now; nothing is collected again."""
+    found = _CURRENT.get(None)
+    if found is None:
+        return nullcontext()
+    config, branches = found
+    return branching(config, replace(branches, made=None))
 
 
 def _attend(
@@ -82,7 +91,7 @@ def _attend(
     **_: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads size"], None]:
     """Attend segment by segment; `attention_mask` is None, for transformers makes none for an attention it does not know."""
-    branches = _CURRENT.get()
+    _config, branches = _CURRENT.get()
     layer: Any = module.layer_idx
     if branches.made is not None:
         branches.made[layer] = key, value

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from rosd_kit.contracts import TokenScores
 from rosd_kit.parts import WeightedObjective
+from rosd_kit.train.accumulating import gradient
 from rosd_kit.train.batch import WeightedTokens, sent, take
 from rosd_kit.train.head import SplitModel
 from rosd_kit.train.report import Scored
@@ -268,7 +269,7 @@ class _Collected(torch.autograd.Function):
         ctx: Any, run: HeadLoss, teacher: TeacherStates, tokens: WeightedTokens, report: list[Scored], hidden: Tensor
     ) -> Tensor:
         ctx.gradient = torch.zeros_like(hidden)
-        report.append(run._run(hidden, teacher, tokens, [ctx.gradient, *map(_grad, run.student.head_parameters())]))
+        report.append(run._run(hidden, teacher, tokens, [ctx.gradient, *map(gradient, run.student.head_parameters())]))
         losses = report[0].losses
         return (losses * (tokens.weights * run.factors[:, None]).to(losses)).sum()
 
@@ -277,13 +278,6 @@ class _Collected(torch.autograd.Function):
         (scale,) = gradients
         found, ctx.gradient = ctx.gradient, None
         return None, None, None, None, found.mul_(scale)
-
-
-def _grad(parameter: nn.Parameter) -> Tensor:
-    """Return a parameter's gradient to add to."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
 
 
 def _entropy(logp: Float[Tensor, "tokens vocab"]) -> Float[Tensor, " tokens"]:

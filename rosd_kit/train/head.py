@@ -83,8 +83,7 @@ class SplitModel:
         if wanted == "shared" and not self.shares:
             raise RunError(
                 f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs attention over "
-                "the whole text in every layer, model.attention sdpa and no gradient checkpointing. "
-                "Use auto, padded or packed."
+                "the whole text in every layer and model.attention sdpa. Use auto, padded or packed."
             )
         return wanted
 
@@ -176,8 +175,7 @@ def _shares(model: Any, config: Any) -> bool:
     """Return whether every layer attends to the whole text, and does it through the interface of transformers."""
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     whole = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
-    plain = config._attn_implementation == "sdpa" and not getattr(model, "_is_stateful", False)
-    return whole and plain and not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    return whole and config._attn_implementation == "sdpa" and not getattr(model, "_is_stateful", False)
 
 
 def _scale(config: Any) -> float:

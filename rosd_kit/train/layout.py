@@ -102,21 +102,28 @@ def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True,
 
 
 def _cut(texts: Sequence[Text], members: Sequence[int], budget: int, *, begins: bool) -> list[Group]:
-    """Return the groups of one family. The last token of a prompt is never begun: its state predicts the response's first."""
+    """Return the groups of one family, of nearly equal size; what they go on from takes its room in each.
+
+    The last token of a prompt is never begun: its state predicts the response's first.
+    """
     prompts = [texts[i].prompt[:-1] for i in members]
     begun = prompts[0][: min(common(prompts[0], prompt) for prompt in prompts)]
+    if not begins or len(begun) < _SHORTEST_BEGINNING:
+        begun = ()
+    rest = {i: texts[i].ids[len(begun) :] for i in sorted(members, key=lambda i: texts[i].ids)}
+    room, whole = max(1, budget - len(begun)), size(list(rest.values()))
+    fair = whole / max(1, -(-whole // room))
     groups: list[list[int]] = [[]]
     used = 0
     before: Ids = ()
-    for index in sorted(members, key=lambda i: texts[i].ids):
-        ids = texts[index].ids
+    for index, ids in rest.items():
         more = len(ids) - common(before, ids)
-        if groups[-1] and used + more > budget:
+        if groups[-1] and (used + more > room or used + more / 2 > fair):
             groups.append([])
             used, more = 0, len(ids)
         groups[-1].append(index)
         used, before = used + more, ids
-    return [Group(group, begun if begins and len(begun) >= _SHORTEST_BEGINNING else ()) for group in groups]
+    return [Group(group, begun) for group in groups]
 
 
 def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode, begun: Ids = ()) -> Layout:

@@ -234,7 +234,10 @@ def _groups(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
 
 
 def _adamw(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(tensors, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(
+        tensors, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay,
+        fused=True,  # torch's other loops make tensors as large as the weights on the way
+    )  # fmt: skip
 
 
 def _adamw8bit(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:

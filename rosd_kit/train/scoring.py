@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from rosd_kit.contracts import Expert
 from rosd_kit.parts import WeightedObjective
 from rosd_kit.settings import BatchSettings
+from rosd_kit.train.accumulating import in_place
 from rosd_kit.train.batch import WeightedTokens, weigh, weighted_tokens
 from rosd_kit.train.chunks import HeadLoss
 from rosd_kit.train.clock import Clock
@@ -100,7 +101,7 @@ def backward_step(
         taught = scorer.states(micro_batch.samples, tokens, passes, parted=bool(micro_batch.begun))
         clock.lap("teacher")
         layout = lay_out([texts[i] for i in micro_batch.indices], pad_id=pad_id, mode=mode, begun=micro_batch.begun)
-        with torch.set_grad_enabled(backward):
+        with torch.set_grad_enabled(backward), in_place(student.parameters()):
             hidden = model.states(layout, tokens.sample, tokens.token)
         if backward:
             clock.lap("student")

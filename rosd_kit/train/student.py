@@ -23,6 +23,7 @@ from rosd_kit.train.head import split
 from rosd_kit.train.loading import find_model, load_model, load_tokenizer, no_progress_bars
 from rosd_kit.train.prompts import Chat
 from rosd_kit.train.ranks import Ranks
+from rosd_kit.train.recomputing import recompute
 from rosd_kit.train.sharding import gathered, piece, shard
 from rosd_kit.types import Message
 
@@ -91,8 +92,7 @@ class Student:
         tokenizer = load_tokenizer(folder, settings)
         model = load_model(folder, settings, seed)
         if settings.gradient_checkpointing:
-            # transformers 5.2x renames it
-            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+            recompute(model, selective=settings.gradient_checkpointing == "selective")
         if settings.lora is not None:
             model = with_lora(model, settings.lora, seed)
         else:

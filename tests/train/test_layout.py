@@ -196,8 +196,6 @@ def test_each_kernel_gets_the_form_that_is_made_for_it() -> None:
     student = qwen()
     assert split(student).mode("auto") == "shared"
     assert split(gemma()).mode("auto") == "padded"
-    student.gradient_checkpointing_enable()
-    assert split(student).mode("auto") == "padded"
     student.config._attn_implementation = "flash_attention_2"
     assert split(student).mode("auto") == "packed"
     assert split(student).mode("padded") == "padded"
