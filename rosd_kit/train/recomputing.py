@@ -10,13 +10,13 @@ The layers are those that transformers checkpoints. Texts may run along a tree (
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any
 
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from rosd_kit.train import accumulating, branching
+from rosd_kit.train.branching import as_now
 
 #: Operators whose results are dear, by name: those of every kernel that scaled dot-product attention may choose included.
 _DEAR = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "_flash_attn_forward", "_flash_attn_varlen_forward")
@@ -31,19 +31,17 @@ def recompute(model: Any, *, selective: bool) -> None:
 
 
 def _contexts(selective: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Return what a layer's forward pass runs in, and its repetition, which finds things as they are now."""
+    """Return what a layer's forward pass runs in, and its repetition: attention there runs along the branches of now."""
     first: AbstractContextManager[Any] = nullcontext()
     again: AbstractContextManager[Any] = nullcontext()
     if selective:
         first, again = create_selective_checkpoint_contexts(_policy)  # type: ignore[no-untyped-call]
-    return first, _all(branching.as_now(), accumulating.as_now(), again)
+    return first, _both(as_now(), again)
 
 
 @contextmanager
-def _all(*contexts: AbstractContextManager[Any]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for context in contexts:
-            stack.enter_context(context)
+def _both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> Iterator[None]:
+    with one, other:
         yield
 
 

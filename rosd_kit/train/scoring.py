@@ -95,25 +95,26 @@ def backward_step(
     together = _rounds(micro_batches, scorer, ranks) if ranks is not None and is_sharded(student) else None
     clock.lap("weigh")
     pieces = []
-    for number, micro_batch in enumerate(micro_batches):
-        tokens = micro_batch.tokens
-        passes = together[number] if together else ()
-        taught = scorer.states(micro_batch.samples, tokens, passes, parted=bool(micro_batch.begun))
-        clock.lap("teacher")
-        layout = lay_out([texts[i] for i in micro_batch.indices], pad_id=pad_id, mode=mode, begun=micro_batch.begun)
-        with torch.set_grad_enabled(backward), in_place(student.parameters()):
-            hidden = model.states(layout, tokens.sample, tokens.token)
-        if backward:
-            clock.lap("student")
-            loss, scored = head.differentiate(hidden, taught, tokens)
-            clock.lap("head")
-            if loss.requires_grad:  # else nothing below the head is trained
-                torch.autograd.backward(loss)
-            clock.lap("backward")
-        else:
-            scored = head.measure(hidden, taught, tokens)
-        pieces.append((micro_batch.indices, tokens, scored))
-    model.beginnings.close()
+    with in_place(model.backbone):
+        for number, micro_batch in enumerate(micro_batches):
+            tokens = micro_batch.tokens
+            passes = together[number] if together else ()
+            taught = scorer.states(micro_batch.samples, tokens, passes, parted=bool(micro_batch.begun))
+            clock.lap("teacher")
+            layout = lay_out([texts[i] for i in micro_batch.indices], pad_id=pad_id, mode=mode, begun=micro_batch.begun)
+            with torch.set_grad_enabled(backward):
+                hidden = model.states(layout, tokens.sample, tokens.token)
+            if backward:
+                clock.lap("student")
+                loss, scored = head.differentiate(hidden, taught, tokens)
+                clock.lap("head")
+                if loss.requires_grad:  # else nothing below the head is trained
+                    torch.autograd.backward(loss)
+                clock.lap("backward")
+            else:
+                scored = head.measure(hidden, taught, tokens)
+            pieces.append((micro_batch.indices, tokens, scored))
+        model.beginnings.close()
     clock.lap("backward")
     if ranks is not None:
         for passes in together[len(micro_batches) :] if together else ():

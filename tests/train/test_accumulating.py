@@ -49,11 +49,12 @@ def taken(model: nn.Module, context: Callable[[], Any]) -> tuple[dict[str, Tenso
     """Return the gradients of two micro-batches, and the shapes of what the second backward pass made."""
     model.zero_grad()
     found = Results()
-    for ids in (torch.tensor([[3, 0, 3, 9]]), torch.tensor([[9, 1, 0], [3, 9, 2]])):
-        with context():
+    with context():
+        for ids in (torch.tensor([[3, 0, 3, 9]]), torch.tensor([[9, 1, 0], [3, 9, 2]])):
             loss = model(ids).pow(2).sum()
-        with found if ids.shape[0] == 2 else nullcontext():
-            loss.backward()
+            with found if ids.shape[0] == 2 else nullcontext():
+                loss.backward()
+    assert not any("forward" in vars(module) for module in model.modules())
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, found.shapes
 
 
@@ -61,7 +62,7 @@ def test_they_are_the_same_and_nothing_as_large_as_a_weight_is_made() -> None:
     torch.manual_seed(0)
     model = Small().double()
     expected, usual = taken(model, nullcontext)
-    found, shapes = taken(model, lambda: in_place(model.parameters()))
+    found, shapes = taken(model, lambda: in_place(model))
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient)
@@ -87,7 +88,7 @@ def test_what_cannot_be_added_in_place_is_left_to_autograd(left_out: str) -> Non
     with autocast:
         expected, _ = taken(model, nullcontext)
         seen = len(called)
-        found, shapes = taken(model, lambda: in_place(model.parameters()))
+        found, shapes = taken(model, lambda: in_place(model))
     assert found.keys() == expected.keys() and ("first.weight" in found) is (left_out != "frozen")
     assert len(called) == 2 * seen
     assert ((50, 10) in shapes) is (left_out == "narrow embedding")
@@ -98,7 +99,7 @@ def test_what_cannot_be_added_in_place_is_left_to_autograd(left_out: str) -> Non
 @pytest.mark.parametrize("selective", [None, False, True])
 @pytest.mark.parametrize("make", [qwen, lora])
 def test_recomputed_layers_find_branches_and_gradients_as_they_were(make: Any, selective: bool | None) -> None:
-    """Along a tree, behind keys and values of a beginning, and with the backward pass outside of all contexts."""
+    """Along a tree, behind keys and values of a beginning, with the backward pass where attention is the usual one again."""
     model = make().train()
     ids, positions = torch.tensor([[5, 6, 7, 8, 6, 9]]), torch.tensor([[2, 3, 4, 5, 4, 5]])
     past = {
@@ -121,11 +122,12 @@ def test_recomputed_layers_find_branches_and_gradients_as_they_were(make: Any, s
             for tensor in pair:
                 tensor.grad = None
         backbone = split(model).backbone
-        for _ in range(2):
-            branches = Branches([2, 2, 2], [(), (0,), (0,)], past=past)
-            with in_place(model.parameters()), branching(backbone.config, branches):
-                hidden = backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-            hidden.pow(3).sum().backward()
+        with in_place(backbone):
+            for _ in range(2):
+                branches = Branches([2, 2, 2], [(), (0,), (0,)], past=past)
+                with branching(backbone.config, branches):
+                    hidden = backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+                hidden.pow(3).sum().backward()
         found.append(
             {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
             | {f"past {layer} {i}": pair[i].grad.clone() for layer, pair in past.items() for i in range(2)}
