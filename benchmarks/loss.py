@@ -309,7 +309,7 @@ def run(cases: list[Case], store: Path, repeats: int, limit_gib: float | None) -
         if "mib" not in peaks["ours"]:
             raise SystemExit(f"{case}: our own loss failed: {peaks['ours']['failed']}")
         peaks |= taken
-        able = [name for name in names if "mib" in peaks[name]]
+        able = [name for name in ("ours", *case.peers) if "mib" in peaks[name]]
         timed = (
             in_fresh_process(script, {"case": asdict(case), "time": able, "repeats": repeats}, limit_gib=limit_gib)
             if repeats

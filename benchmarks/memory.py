@@ -38,6 +38,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "medium, full, float32, padded": (MEDIUM, ["batch.layout=padded"]),
     "medium, full, float32, long": (MEDIUM, LONG),
     "medium, full, float32, checkpointing, long": (MEDIUM, [*LONG, "model.gradient_checkpointing=true"]),
+    "medium, full, float32, selective, long": (MEDIUM, [*LONG, "model.gradient_checkpointing=selective"]),
     "medium, full, bfloat16": (MEDIUM, ["model.dtype=bfloat16"]),
     "medium, LoRA 16": (MEDIUM, ["model.lora.rank=16"]),
     "medium, moving average": (MEDIUM, ["teacher=ema"]),

@@ -16,7 +16,7 @@ CASES = {
     "rosd-ddp": ("rosd", ["parallel.mode=ddp", EVALUATED]),
     "rosd-fsdp": ("rosd", ["parallel.mode=fsdp", "parallel.processes=2", EVALUATED]),
     "another-problems-solution": ("op2sd", ["parallel.mode=ddp"]),
-    "ema-teacher": ("sdpo", ["parallel.mode=fsdp"]),
+    "ema-teacher": ("sdpo", ["parallel.mode=fsdp", "model.gradient_checkpointing=selective"]),
     "adapters": ("rosd", ["parallel.mode=fsdp", "model.lora.rank=4", "teacher=adapter_off", "model.lora.dropout=0"]),
     "two-experts-and-second-look": ("sdpo", ["parallel.mode=fsdp", "teacher=trust_region", "localizer=top_divergence"]),
     "checkpointed-activations": ("opsd", ["parallel.mode=fsdp", "model.gradient_checkpointing=true"]),

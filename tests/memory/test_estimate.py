@@ -99,8 +99,9 @@ def test_checkpointing_needs_less_and_longer_texts_more(estimated):
     def activations(*changes):
         return estimated("batch.layout=padded", *changes)[2]["activations"].train
 
-    plain, checkpointed = activations(), activations("model.gradient_checkpointing=true")
-    assert checkpointed < 0.7 * plain
+    ways = ("false", "selective", "true")
+    plain, selective, checkpointed = (activations(f"model.gradient_checkpointing={way}") for way in ways)
+    assert checkpointed < 0.8 * selective < 0.6 * plain
     half = activations("batch.tokens=1536")
     assert half == pytest.approx(plain / 2, rel=0.2)
 

@@ -12,10 +12,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rosd_kit.train.accumulating import in_place
-from rosd_kit.train.branching import Branches, branching
-from rosd_kit.train.head import split
-from rosd_kit.train.recomputing import recompute
-from tests.train.networks import lora, qwen
 
 
 class Results(TorchDispatchMode):
@@ -94,44 +90,3 @@ def test_what_cannot_be_added_in_place_is_left_to_autograd(left_out: str) -> Non
     assert ((50, 10) in shapes) is (left_out == "narrow embedding")
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize("selective", [None, False, True])
-@pytest.mark.parametrize("make", [qwen, lora])
-def test_recomputed_layers_find_branches_and_gradients_as_they_were(make: Any, selective: bool | None) -> None:
-    """Along a tree, behind keys and values of a beginning, with the backward pass where attention is the usual one again."""
-    model = make().train()
-    ids, positions = torch.tensor([[5, 6, 7, 8, 6, 9]]), torch.tensor([[2, 3, 4, 5, 4, 5]])
-    past = {
-        layer.self_attn.layer_idx: tuple(
-            torch.randn(1, layer.self_attn.k_proj.out_features // layer.self_attn.head_dim, 2, layer.self_attn.head_dim)
-            .double()
-            .requires_grad_()
-            for _ in range(2)
-        )
-        for layer in split(model).backbone.layers
-    }
-    found = []
-    for changed in (False, True):
-        if changed:
-            if selective is None:
-                continue
-            recompute(model.get_base_model() if make is lora else model, selective=selective)
-        model.zero_grad()
-        for pair in past.values():
-            for tensor in pair:
-                tensor.grad = None
-        backbone = split(model).backbone
-        with in_place(backbone):
-            for _ in range(2):
-                branches = Branches([2, 2, 2], [(), (0,), (0,)], past=past)
-                with branching(backbone.config, branches):
-                    hidden = backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-                hidden.pow(3).sum().backward()
-        found.append(
-            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-            | {f"past {layer} {i}": pair[i].grad.clone() for layer, pair in past.items() for i in range(2)}
-        )
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(found[-1][name], gradient)
-        assert gradient.any() or "lora_A" in name, name

@@ -171,8 +171,9 @@ def test_a_blank_model_obeys_the_settings_too():
         assert logits(initial).isfinite().all()
 
 
+@pytest.mark.parametrize("which", [True, "selective"])
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_gradient_checkpointing_changes_no_gradient(lora):
+def test_gradient_checkpointing_changes_no_gradient(lora, which):
     def gradients(checkpointing):
         student = load(lora=lora, gradient_checkpointing=checkpointing)
         disturb(student)
@@ -180,7 +181,7 @@ def test_gradient_checkpointing_changes_no_gradient(lora):
         student.model(torch.arange(5, 25)[None]).logits.square().mean().backward()
         return [parameter.grad for parameter in student.model.parameters() if parameter.requires_grad]
 
-    plain, checkpointed = gradients(False), gradients(True)
+    plain, checkpointed = gradients(False), gradients(which)
     assert all(grad is not None for grad in plain)
     assert any(grad.abs().sum() > 0 for grad in plain)
     for one, other in zip(plain, checkpointed, strict=True):
