@@ -49,7 +49,7 @@ class ModelSettings(Config):
     """Train adapters only; null trains all weights."""
     freeze: list[str] = Field(default_factory=list)
     """Weights that stay as they are, by name, with `*` and `?`: `["model.embed_tokens.*", "model.layers.?.*"]`."""
-    gradient_checkpointing: bool | Literal["selective"] = False
+    gradient_checkpointing: Literal[False, True, "selective"] = False
     """Recompute activations in the backward pass to save memory: true all of a layer, `selective` what is cheap, which is all
     but matrix products and attention."""
     trust_remote_code: bool = False

@@ -113,7 +113,7 @@ def _attend(
                 enable_gqa=own.shape[1] != k.shape[1],
             )
         )  # fmt: skip
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat([one.transpose(1, 2) for one in found], dim=1), None
 
 
 def _cut(row: Float[Tensor, "1 heads tokens size"], lengths: Sequence[int]) -> tuple[Tensor, ...]:

@@ -129,12 +129,13 @@ class HeadLoss:
             losses = self._losses(logp, current, views, tokens, numbers, scored)
             loss = (numbers.shares * losses).sum()
         scored.losses.copy_(losses.detach())
-        scored.entropy.copy_(_entropy(logp.detach()))
         scored.current.copy_(current.detach())
         if loss.requires_grad:
             raw.copy_(torch.autograd.grad(loss, leaf)[0])
         elif differentiate:
             raw.zero_()
+        del loss, losses  # what they were computed from would lie beside the entropy's own tensors
+        scored.entropy.copy_(_entropy(logp.detach()))
 
     def _current(self, logp: Float[Tensor, "tokens vocab"], sampled: Int[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return the log-probs of the sampled tokens at the sampling temperature."""
@@ -282,8 +283,7 @@ class _Collected(torch.autograd.Function):
 
 def _entropy(logp: Float[Tensor, "tokens vocab"]) -> Float[Tensor, " tokens"]:
     """Return the entropies in nats. exp(-inf) * finfo.min is 0 where exp(-inf) * -inf is not a number."""
-    negative: Tensor = torch.linalg.vecdot(logp.exp(), logp.clamp_min(torch.finfo(logp.dtype).min))
-    return -negative
+    return -logp.exp().mul_(logp.clamp_min(torch.finfo(logp.dtype).min)).sum(-1)
 
 
 def _spread(logp: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"], count: int) -> Float[Tensor, "tokens vocab"]:
