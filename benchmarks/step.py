@@ -7,8 +7,8 @@
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
 student forward and backward, teacher forward, clipping, AdamW. Both run with micro-batches of several sizes, and once more
 for little memory: `lean` is ours with chunks of 16 MiB, `selective` besides with `gradient_checkpointing: selective`, and
-`trl_lean` TRL with gradient checkpointing, which is its default. TRL takes the mean over samples of the mean over tokens, so ours weighs a token by 1 / its
-response's length; losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
+`trl_lean` TRL with gradient checkpointing, which is its default. TRL takes the mean over samples of the mean over tokens, so
+ours weighs a token by 1 / its response's length; losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
 
 `micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
 profile `smol`, at temperature 1 and up to 128 tokens. Weights and responses of the two shapes, `-random`, are random, so that
