@@ -6,9 +6,9 @@
 
 Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
 student forward and backward, teacher forward, clipping, AdamW. Both run with micro-batches of several sizes, and once more
-for little memory: `lean` is ours with chunks of 16 MiB, `selective` besides with `gradient_checkpointing: selective`, and
-`trl_lean` TRL with gradient checkpointing, which is its default. TRL takes the mean over samples of the mean over tokens, so
-ours weighs a token by 1 / its response's length; losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
+for little memory: `selective` is ours with `gradient_checkpointing: selective` and chunks of 64 MiB, `trl_lean` TRL with
+gradient checkpointing, which is its default. TRL takes the mean over samples of the mean over tokens, so ours weighs a token
+by 1 / its response's length; losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
 
 `micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
 profile `smol`, at temperature 1 and up to 128 tokens. Weights and responses of the two shapes, `-random`, are random, so that
@@ -39,8 +39,8 @@ SCRIPT = Path(__file__)
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "padded-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-1024", "lean-192", "selective-256", "trl-1", "trl-2", "trl_lean-1"),
-    "smollm2-135m-random": ("ours-1024", "lean-256", "selective-512", "trl-1", "trl_lean-1"),
+    "smollm2-135m": ("ours-1024", "selective-256", "selective-416", "trl-1", "trl-2", "trl_lean-1"),
+    "smollm2-135m-random": ("ours-1024", "selective-512", "trl-1", "trl_lean-1"),
     "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
 ON = {"cpu": ("micro", "smollm2-135m", "smollm2-135m-random"), "cuda": ("qwen3-1.7b-random",)}
@@ -150,17 +150,12 @@ def padded(*common: Any) -> Callable[[], float]:
     return ours(*common, layout="padded")
 
 
-def lean(*common: Any) -> Callable[[], float]:
-    """Return the same step with small chunks of logits."""
-    return ours(*common, chunk_mib=16)
-
-
 def selective(model: Any, *common: Any) -> Callable[[], float]:
-    """Return the same step with small chunks of logits and layers that keep what is dear to compute."""
+    """Return the same step with less memory: layers keep what is dear to compute, and chunks of logits are smaller."""
     from rosd_kit.train.recomputing import recompute
 
     recompute(model, selective=True)
-    return lean(model, *common)
+    return ours(model, *common, chunk_mib=64)
 
 
 def ours(
@@ -283,7 +278,7 @@ def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample],
     student, teacher = (copy.deepcopy(model).to(device) for _ in range(2))
     teacher.requires_grad_(False).eval()
     make, size = name.split("-")
-    makers = {"ours": ours, "lean": lean, "selective": selective, "padded": padded, "trl": trl, "trl_lean": trl_lean}
+    makers = {"ours": ours, "selective": selective, "padded": padded, "trl": trl, "trl_lean": trl_lean}
     return makers[make](student, teacher, tokenizer, samples, int(size))
 
 
