@@ -21,10 +21,11 @@ import torch
 from torch import nn
 
 from rosd_kit.memory.live import LiveMemory
-from rosd_kit.memory.shapes import sizes_only
+from rosd_kit.memory.shapes import fused, sizes_only
 from rosd_kit.parts import Parts
 from rosd_kit.recipe import Recipe
 from rosd_kit.settings import OptimizerSettings
+from rosd_kit.train.branching import attending_by
 from rosd_kit.train.chunks import TILE_BYTES
 from rosd_kit.train.head import SplitModel, split
 from rosd_kit.train.layout import Layout, Text, lay_out, plan
@@ -182,7 +183,7 @@ def _activations(recipe: Recipe, parts: Parts, model: Any) -> tuple[int, int, in
     network = _as_sdpa(split(model), recipe)
     live = LiveMemory()
     model.train()
-    with live:
+    with live, attending_by(fused):
         hidden = network.hidden(_longest(recipe, network, recipe.sampling.max_prompt_tokens))
         forward = live.now
         torch.autograd.backward(hidden, torch.empty_like(hidden))
@@ -192,7 +193,7 @@ def _activations(recipe: Recipe, parts: Parts, model: Any) -> tuple[int, int, in
         parameter.grad = None
     taught = LiveMemory()
     if any(term.objective.needs_teacher for term in parts.objectives):
-        with torch.no_grad(), taught:
+        with torch.no_grad(), taught, attending_by(fused):
             network.hidden(_longest(recipe, network, recipe.sampling.max_teacher_prompt_tokens))
     return forward, max(forward, live.peak - gradients), taught.peak
 

@@ -6,7 +6,7 @@ over the keys of what leads there. Architectures need not know: all that hand at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -54,6 +54,7 @@ class Branches:
 
 
 _CURRENT: ContextVar[tuple[Any, Branches]] = ContextVar("branches")
+_KERNEL: ContextVar[Callable[..., Tensor]] = ContextVar("kernel", default=scaled_dot_product_attention)
 
 
 @contextmanager
@@ -68,6 +69,16 @@ def branching(config: Any, branches: Branches) -> Iterator[None]:
     finally:
         config._attn_implementation = usual
         _CURRENT.reset(token)
+
+
+@contextmanager
+def attending_by(kernel: Callable[..., Tensor]) -> Iterator[None]:
+    """Let another function stand in for torch's scaled dot-product attention, with its arguments, in this thread."""
+    token = _KERNEL.set(kernel)
+    try:
+        yield
+    finally:
+        _KERNEL.reset(token)
 
 
 def as_now() -> AbstractContextManager[None]:
@@ -98,13 +109,13 @@ def _attend(
     past = branches.past.get(layer, ())
     first = (-1,) if past else ()
     keys, values = [*_cut(key, branches.lengths), *past[:1]], [*_cut(value, branches.lengths), *past[1:]]
-    found = []
+    found, kernel = [], _KERNEL.get()
     for place, (own, chain) in enumerate(zip(_cut(query, branches.lengths), branches.chains, strict=True)):
         path = (*first, *chain, place)
         k, v = (torch.cat([pieces[i] for i in path], dim=2) for pieces in (keys, values))
         causal = len(path) == 1 and own.shape[2] > 1
         found.append(
-            scaled_dot_product_attention(
+            kernel(
                 own, k, v,
                 attn_mask=None if causal else branches.mask(own.shape[2], k.shape[2], own.device),
                 is_causal=causal,
