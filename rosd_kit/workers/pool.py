@@ -79,7 +79,7 @@ class _Worker:
     """One process, started when it is needed."""
 
     def __init__(self, target: str, deadline: float, memory_mib: int) -> None:
-        self._command = [sys.executable, str(_CHILD), target, str(memory_mib)]
+        self._command = [sys.executable, str(_CHILD), target, str(memory_mib), str(deadline)]
         self._deadline = deadline
         self._process: subprocess.Popen[bytes] | None = None
         self._read = b""

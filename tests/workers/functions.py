@@ -18,6 +18,8 @@ def behave(asked: dict) -> object:
         case "loop":
             while True:
                 pass
+        case "hold":
+            return 7 ** (10**8) % 10  # one step of the interpreter, in which no other thread runs; minutes
         case "sleep":
             time.sleep(asked["value"])
             return "slept"

@@ -80,18 +80,21 @@ def test_a_function_that_does_not_exist_is_told():
     assert pool.map([1])[0] == Outcome("crash", detail="the worker could not import its function")
 
 
-def test_workers_end_with_the_pool_and_with_the_process(pool):
+@pytest.mark.parametrize(("do", "deadline", "most"), [("sleep", 600, 10), ("hold", 1, 60)])
+def test_workers_end_with_the_pool_and_with_the_process(pool, do, deadline, most):
+    """Also one that is in the middle of a call in which none of its threads gets to look."""
     call(pool, "return", 1)
     pool.close()
     assert pool.alive == 0
     script = (
-        f"from rosd_kit.workers import WorkerPool\npool = WorkerPool({TARGET!r}, workers=1, deadline=600)\n"
-        "print(pool.map([{'do': 'pid'}])[0].value, flush=True)\npool.map([{'do': 'sleep', 'value': 500}])"
+        f"from rosd_kit.workers import WorkerPool\npool = WorkerPool({TARGET!r}, workers=1, deadline={deadline})\n"
+        f"print(pool.map([{{'do': 'pid'}}])[0].value, flush=True)\npool.map([{{'do': {do!r}, 'value': 500}}])"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     worker = psutil.Process(int(process.stdout.readline()))
+    time.sleep(0.5)  # the call has begun
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs([worker], timeout=10)
+    _, alive = psutil.wait_procs([worker], timeout=most)
     assert not alive
