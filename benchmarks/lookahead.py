@@ -20,14 +20,14 @@ from pathlib import Path
 from harness import machine, table
 
 from rosd_kit.display import Display
-from rosd_kit.loop import execute
-from rosd_kit.plugins import PluginManager
+from rosd_kit.model.student import Student
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
+from rosd_kit.run.loop import execute
 from rosd_kit.settings import ModelSettings
-from rosd_kit.sglang.launching import launch_commands
+from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Server
-from rosd_kit.train.student import Student
 
 RESULTS = Path(__file__).parent / "results/lookahead.jsonl"
 PARTS = ("time/step", "time/generate", "time/reflect", "time/train", "time/ahead", "rollout/staleness", "train/ratio_mean")

@@ -98,12 +98,12 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     from rosd_kit.components.objectives import Distill
     from rosd_kit.components.supports import Full, StudentTopK
     from rosd_kit.contracts import Expert, LossParts
-    from rosd_kit.parts import WeightedObjective
+    from rosd_kit.model.split import split
+    from rosd_kit.recipe.built import WeightedObjective
     from rosd_kit.settings import BatchSettings
-    from rosd_kit.train.batch import WeightedTokens
-    from rosd_kit.train.chunks import HeadLoss
-    from rosd_kit.train.head import split
-    from rosd_kit.train.teaching import TeacherScorer
+    from rosd_kit.training.chunked_loss import HeadLoss
+    from rosd_kit.training.teacher import TeacherScorer
+    from rosd_kit.training.token_weights import WeightedTokens
 
     parts = LossParts(
         support=StudentTopK(StudentTopK.Config(k=case.top)) if case.top else Full(),

@@ -55,11 +55,11 @@ def measure(name: str, side: str) -> dict[str, float]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from rosd_kit.memory import estimate
-    from rosd_kit.micro.language import build_tokenizer
-    from rosd_kit.plugins import PluginManager
+    from rosd_kit.model.micro.tokenizer import build_tokenizer
+    from rosd_kit.model.student import Student
+    from rosd_kit.plugins.manager import PluginManager
     from rosd_kit.recipe import build_components, load_recipe
-    from rosd_kit.train.optimizer import Optimizer
-    from rosd_kit.train.student import Student
+    from rosd_kit.training.optimizer import Optimizer
 
     shape, changes = CASES[name]
     values = dict(shape)
@@ -90,7 +90,7 @@ def measure(name: str, side: str) -> dict[str, float]:
 
 def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
     """Take a step on texts at their longest."""
-    from rosd_kit.train.scoring import backward_step
+    from rosd_kit.training.step_loss import backward_step
     from rosd_kit.types import DistillSample, TeacherView
 
     sampling, vocabulary, rollouts = recipe.sampling, student.vocabulary, range(recipe.group_size)

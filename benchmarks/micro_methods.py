@@ -23,7 +23,7 @@ from typing import Any
 
 import micro_report
 
-from rosd_kit.micro.model import base_path
+from rosd_kit.model.micro.model import base_path
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "benchmarks/results/micro_methods.jsonl"

@@ -8,7 +8,7 @@ right before: 2P a token for decoding, prompts and teacher forward, 6P for the s
 counts the backbone's matrices, and 2VH for the head on each token whose logits are wanted: once for every decoded token,
 once for the teacher and three times for the student on weighted tokens. Attention is not counted, and every text is counted in
 full: a phase that runs what texts have in common once may take less than its floor. On a GPU a phase is the
-time until its work is queued (`train/clock.py`); only the whole step is exact there.
+time until its work is queued (`training/timer.py`); only the whole step is exact there.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import torch
 from harness import clock, machine
 
 from rosd_kit.display import make_display
-from rosd_kit.loop import execute
-from rosd_kit.plugins import PluginManager
+from rosd_kit.model.student import Student
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.train.student import Student
+from rosd_kit.run.loop import execute
 
 RESULTS = Path(__file__).parent / "results"
 PHASES = ("generate", "reflect", "train/teacher", "train/student", "train/head", "train/backward", "sync")

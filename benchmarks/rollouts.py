@@ -27,13 +27,13 @@ from harness import Step, machine, table, take_turns
 from rosd_kit.components.rollouts import SGLangEngine, TransformersEngine
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.errors import EngineError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.model.student import Student
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.settings import ModelSettings
-from rosd_kit.sglang.launching import launch_commands
+from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Server
-from rosd_kit.train.student import Student
 from rosd_kit.types import GenerateRequest, Sampling
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,7 +46,7 @@ def random_llama(folder: Path) -> str:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from rosd_kit.micro.language import build_tokenizer
+    from rosd_kit.model.micro.tokenizer import build_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer()

@@ -32,7 +32,7 @@ from harness import PeakMemory, Times, clock, in_fresh_process, machine, take_tu
 
 from rosd_kit.contracts import Expert, LossParts
 from rosd_kit.memory.live import LiveMemory
-from rosd_kit.parts import WeightedObjective
+from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.types import DistillSample, TeacherView
 
 SCRIPT = Path(__file__)
@@ -64,10 +64,10 @@ def _first_step(changes: Sequence[str], profile: str | None, multiple: int) -> t
 
     It takes the mean of their means, which is not that of the samples where one is smaller.
     """
-    from rosd_kit.pipeline import Pipeline
-    from rosd_kit.plugins import PluginManager
+    from rosd_kit.model.student import Student
+    from rosd_kit.pipeline.pipeline import Pipeline
+    from rosd_kit.plugins.manager import PluginManager
     from rosd_kit.recipe import build_components, load_recipe
-    from rosd_kit.train.student import Student
 
     registry = PluginManager(selection="builtin").registry
     recipe = load_recipe("sdpo", changes, profile, registry=registry)
@@ -110,7 +110,7 @@ def _qwen3() -> tuple[Any, Any, list[DistillSample]]:
 
 def _tokenizer() -> Any:
     """Return a tokenizer whose pad token the programs can ask for; nothing is tokenised."""
-    from rosd_kit.micro.language import build_tokenizer
+    from rosd_kit.model.micro.tokenizer import build_tokenizer
 
     return build_tokenizer()
 
@@ -152,7 +152,7 @@ def padded(*common: Any) -> Callable[[], float]:
 
 def selective(model: Any, *common: Any) -> Callable[[], float]:
     """Return the same step with less memory: layers keep what is dear to compute, and chunks of logits are smaller."""
-    from rosd_kit.train.recomputing import recompute
+    from rosd_kit.model.activation_checkpointing import recompute
 
     recompute(model, selective=True)
     return ours(model, *common, chunk_mib=64)
@@ -167,8 +167,8 @@ def ours(
     from rosd_kit.components.objectives import Distill
     from rosd_kit.components.supports import StudentTopK
     from rosd_kit.settings import BatchSettings, OptimizerSettings
-    from rosd_kit.train.optimizer import Optimizer
-    from rosd_kit.train.scoring import backward_step
+    from rosd_kit.training.optimizer import Optimizer
+    from rosd_kit.training.step_loss import backward_step
 
     parts = LossParts(support=StudentTopK(), divergence=JSD(), correction=NoCorrection())
     samples = [replace(s, token_weights=(1.0 / len(s.response_ids),) * len(s.response_ids)) for s in samples]

@@ -20,14 +20,14 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 import rosd_kit  # noqa: E402
-from rosd_kit import hookspecs  # noqa: E402
 from rosd_kit.cli.listing import type_text  # noqa: E402
 from rosd_kit.contracts import SLOTS, Component  # noqa: E402
-from rosd_kit.plugin_checks import HOOKS  # noqa: E402
-from rosd_kit.plugins import PluginManager  # noqa: E402
-from rosd_kit.registry import Registry, summary_of  # noqa: E402
+from rosd_kit.plugins import hookspecs  # noqa: E402
+from rosd_kit.plugins.manager import PluginManager  # noqa: E402
+from rosd_kit.plugins.registry import Registry, summary_of  # noqa: E402
+from rosd_kit.plugins.validation import HOOKS  # noqa: E402
 from rosd_kit.testing import SUITES  # noqa: E402
-from rosd_kit.testing.checking import EVERY, checks_of  # noqa: E402
+from rosd_kit.testing.check import EVERY, checks_of  # noqa: E402
 
 PROSE: Mapping[str, Any] = yaml.safe_load((DOCS / "prose.yaml").read_text())
 

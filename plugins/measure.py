@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rosd_kit.evaluation.intervals import Interval, paired_difference
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.rundir import RunDir
+from rosd_kit.run.folder import RunDir
 
 HERE = Path(__file__).parent
 SHIPPED = ("grpo", "rosd")

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
         Verifier,
     )
     from rosd_kit.errors import EngineError, PluginError, RecipeError, RosdError, RunError, did_you_mean
-    from rosd_kit.hookspecs import hookimpl
+    from rosd_kit.model.student import Student
+    from rosd_kit.plugins.hookspecs import hookimpl
     from rosd_kit.text.budget import fit
     from rosd_kit.text.quotes import find_quote
     from rosd_kit.text.sentences import sentence_start
     from rosd_kit.text.spans import decode_with_spans
-    from rosd_kit.train.student import Student
     from rosd_kit.types import (
         Case,
         Completion,
@@ -147,7 +147,7 @@ __all__ = [
 ]
 
 _HOMES = (
-    "hookspecs",
+    "plugins.hookspecs",
     "errors",
     "types",
     "contracts",
@@ -160,7 +160,7 @@ _HOMES = (
     "components.objectives.policy_gradient",
     "components.teachers.frozen",
     "components.verifiers.function",
-    "train.student",
+    "model.student",
 )
 
 
@@ -174,7 +174,7 @@ def __getattr__(name: str) -> Any:
             if hasattr(module, name):
                 globals()[name] = getattr(module, name)
                 return globals()[name]
-    from rosd_kit.compat import renamed_name
+    from rosd_kit.plugins.deprecations import renamed_name
 
     if (today := renamed_name(name)) is not None:
         return __getattr__(today)

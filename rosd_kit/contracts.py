@@ -40,7 +40,7 @@ from rosd_kit.types import (
 )
 
 if TYPE_CHECKING:
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 #: Version of the contracts in this file; a plugin may state the one it was written for as `rosd_kit_api`.
 API_VERSION = 1

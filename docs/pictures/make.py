@@ -14,9 +14,9 @@ from rich.console import Console
 
 from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import print_summary
-from rosd_kit.loop import execute
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
+from rosd_kit.run.loop import execute
 
 WIDTH = 100
 

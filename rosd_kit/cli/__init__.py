@@ -17,7 +17,7 @@ from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.cli.sweep import sweep
 from rosd_kit.errors import RosdError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

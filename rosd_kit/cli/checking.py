@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
 from rosd_kit.errors import PluginError, RosdError, did_you_mean
-from rosd_kit.plugins import PluginManager
-from rosd_kit.registry import Registry
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from rosd_kit.contracts import Component
@@ -90,7 +90,7 @@ def _found(error: Exception) -> str:
 
 
 def _check_component(registry: Registry, kind: str, name: str, options: Mapping[str, Any], *, verbose: bool) -> bool:
-    from rosd_kit.testing.building import bench_for, build
+    from rosd_kit.testing.build import bench_for, build
 
     cls = registry.get(kind, name)
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
     from rosd_kit.recipe import Resolution

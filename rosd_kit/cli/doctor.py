@@ -12,10 +12,10 @@ import typer
 
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
 from rosd_kit.errors import RosdError
-from rosd_kit.observers.trackers import missing as missing_tracker
+from rosd_kit.run.trackers import missing as missing_tracker
 
 if TYPE_CHECKING:
-    from rosd_kit.plugins import PluginManager
+    from rosd_kit.plugins.manager import PluginManager
     from rosd_kit.recipe import Recipe
 
 PACKAGES = (
@@ -112,7 +112,7 @@ def missing_for(recipe: Recipe) -> list[str]:
     """Return what this machine lacks for a recipe, each with the remedy; empty when it is ready."""
     import torch
 
-    from rosd_kit.train.loading import local_folder
+    from rosd_kit.model.loading import local_folder
 
     model, missing = recipe.model, []
     gpu = torch.cuda.is_available()

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from rosd_kit.plugins.registry import Registry, summary_of
 from rosd_kit.recipe.sources import SHIPPED, shipped_names
-from rosd_kit.recipe.tasks import unknown_task
-from rosd_kit.registry import Registry, summary_of
+from rosd_kit.recipe.task_presets import unknown_task
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 

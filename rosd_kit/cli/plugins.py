@@ -11,7 +11,7 @@ from rosd_kit.cli.common import PluginFiles, load_plugins
 from rosd_kit.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
-    from rosd_kit.plugins import PluginReport
+    from rosd_kit.plugins.manager import PluginReport
 
 app = typer.Typer(help="List plugins, begin a new one, or check one.", rich_markup_mode=None)
 

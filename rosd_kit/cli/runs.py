@@ -40,12 +40,12 @@ def run(
         raise RunError("run: no recipe given. Write rosd-kit run RECIPE, such as rosd-kit run rosd, or --resume DIR")
     resolved = load(manager, recipe, changes, profile).recipe
     if dry_run:
-        from rosd_kit.dryrun import rehearse
+        from rosd_kit.run.dry_run import rehearse
 
         rehearse(resolved, manager)
         return
     from rosd_kit.display import make_display
-    from rosd_kit.loop import execute
+    from rosd_kit.run.loop import execute
 
     display = make_display(quiet=quiet, json=json)
     execute(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
@@ -71,7 +71,7 @@ def evaluate(
     suites are and how answers are sampled.
     """
     from rosd_kit.display import make_display
-    from rosd_kit.evaluation.command import execute, is_run
+    from rosd_kit.run.evaluate import execute, is_run
 
     manager = load_plugins(context, plugin)
     what = recipe or (str(Path(subject) / "recipe.yaml") if is_run(Path(subject)) else "rosd")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from rosd_kit.hookspecs import hookimpl
+from rosd_kit.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from rosd_kit.contracts import Component

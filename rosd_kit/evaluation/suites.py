@@ -11,16 +11,16 @@ from math import nan
 
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
 from rosd_kit.errors import RunError
+from rosd_kit.evaluation.collapse_metrics import sampled_entropy
 from rosd_kit.evaluation.intervals import Interval, clustered
 from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.guarding import Faults, check_verdicts
+from rosd_kit.faults import Faults, check_verdicts
+from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import EvaluationSettings
 from rosd_kit.text.leaks import leaks
-from rosd_kit.train.ranks import Ranks
 from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampling, Verdict
-from rosd_kit.vitals import sampled_entropy
 
 __all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites"]
 

@@ -22,13 +22,13 @@ from torch import nn
 
 from rosd_kit.memory.live import LiveMemory
 from rosd_kit.memory.shapes import fused, sizes_only
-from rosd_kit.parts import Parts
+from rosd_kit.model.packing import Layout, Text, lay_out, plan
+from rosd_kit.model.split import SplitModel, split
+from rosd_kit.model.tree_attention import attending_by
 from rosd_kit.recipe import Recipe
+from rosd_kit.recipe.built import Parts
 from rosd_kit.settings import OptimizerSettings
-from rosd_kit.train.branching import attending_by
-from rosd_kit.train.chunks import TILE_BYTES
-from rosd_kit.train.head import SplitModel, split
-from rosd_kit.train.layout import Layout, Text, lay_out, plan
+from rosd_kit.training.chunked_loss import TILE_BYTES
 
 #: Tensors over the vocabulary, in float32, that a tile of the loss makes on the way: log-probs, their gradient, top-k sorts.
 _TILE_TENSORS = 8

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from rosd_kit.errors import RunError
-from rosd_kit.micro.model import blank_model
+from rosd_kit.model.activation_checkpointing import recompute
+from rosd_kit.model.loading import find_model, local_folder
+from rosd_kit.model.lora import freeze, with_lora
+from rosd_kit.model.micro.model import blank_model
 from rosd_kit.settings import ModelSettings
-from rosd_kit.train.adapting import freeze, with_lora
-from rosd_kit.train.loading import find_model, local_folder
-from rosd_kit.train.recomputing import recompute
 
 _ATTENTION = "rosd_kit_sizes"
 _QWEN3 = {"vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960}

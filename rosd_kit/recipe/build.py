@@ -6,10 +6,10 @@ from typing import Any
 
 from rosd_kit.contracts import SLOTS, Component, LossParts
 from rosd_kit.errors import RecipeError
-from rosd_kit.parts import Parts, WeightedObjective
-from rosd_kit.recipe.checks import validated
+from rosd_kit.plugins.registry import Registry
+from rosd_kit.recipe.built import Parts, WeightedObjective
 from rosd_kit.recipe.model import ComponentChoice, Recipe
-from rosd_kit.registry import Registry
+from rosd_kit.recipe.validation import validated
 
 
 def build_components(recipe: Recipe, registry: Registry) -> Parts:

@@ -16,8 +16,8 @@ import yaml
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
+from rosd_kit.run.collapse_warnings import SignalWatch
 from rosd_kit.settings import WatchSettings
-from rosd_kit.signals import SignalWatch
 
 Record = dict[str, Any]
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.carriers import Carrier, WeightSet
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.member import Count, Member
 from rosd_kit.sglang.protocol import Answer, Fault, Refusal
+from rosd_kit.sglang.replica import Count, Member
+from rosd_kit.sglang.weight_transfer import Carrier, WeightSet
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from typing import IO
 
 from rosd_kit.errors import EngineError
 
-_GUARD = Path(__file__).with_name("guard.py")
+_GUARD = Path(__file__).with_name("watchdog.py")
 _PORTS = range(20000, 32768)
 
 Argument = bool | int | float | str

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.recipe import to_values
-from rosd_kit.sweep.trials import code_of, digest, source_digest
+from rosd_kit.sweep.trial_id import code_of, digest, source_digest
 
 if TYPE_CHECKING:
-    from rosd_kit.loop import Run
+    from rosd_kit.run.loop import Run
 
 Results = tuple[SuiteResult, ...]
 _SLOTS = ("task", "verifier", "rollout")

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from rosd_kit.display.plain import say
 from rosd_kit.errors import RunError
-from rosd_kit.plugins import PluginManager
-from rosd_kit.sweep.cells import told
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.sweep.combinations import told
 from rosd_kit.sweep.launchers import make_launcher
 from rosd_kit.sweep.plan import Plan, make_plan, write_plan
+from rosd_kit.sweep.scheduler import LEASE, Keep, Sweeper
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import FILE, Row, Store
-from rosd_kit.sweep.sweeper import LEASE, Keep, Sweeper
 
 
 @dataclass(frozen=True, kw_only=True)

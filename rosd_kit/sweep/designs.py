@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rosd_kit.errors import RecipeError
 from rosd_kit.sweep.axes import Axis
-from rosd_kit.sweep.cells import Cell, Cells, Settings, Skipped, combination, product, size
+from rosd_kit.sweep.combinations import Cell, Cells, Settings, Skipped, combination, product, size
 from rosd_kit.sweep.settings import Design, Sweep
 
 MOST = 20_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rosd_kit.display import Display
 from rosd_kit.display.text import duration
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe
 from rosd_kit.sweep.plan import Plan
 from rosd_kit.sweep.store import Row
@@ -71,7 +71,7 @@ class Stopwatch(Display):
 
 def time_steps(recipe: Recipe, manager: PluginManager) -> Stopwatch:
     """Run a few steps of a recipe and one evaluation in a folder that is thrown away; no tracker hears of it."""
-    from rosd_kit.loop import execute
+    from rosd_kit.run.loop import execute
 
     short = recipe.model_copy(
         update={

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import to_yaml
-from rosd_kit.registry import Registry
 from rosd_kit.sweep.axes import as_label
-from rosd_kit.sweep.cells import Cell, Cells, Skipped, value_of
+from rosd_kit.sweep.combinations import Cell, Cells, Skipped, value_of
 from rosd_kit.sweep.designs import choose
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import Store
-from rosd_kit.sweep.trials import Trial, digest, trials_of
+from rosd_kit.sweep.trial_id import Trial, digest, trials_of
 
 
 @dataclass(frozen=True, kw_only=True)

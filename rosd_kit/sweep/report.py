@@ -18,7 +18,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.sweep.statistics import Estimate, estimate, holm
 from rosd_kit.sweep.store import Row, Store
-from rosd_kit.sweep.trial import TRIALS
+from rosd_kit.sweep.worker import TRIALS
 
 IN_DOMAIN, OUT_OF_DOMAIN = "in domain", "out of domain"
 ALPHA = 0.05

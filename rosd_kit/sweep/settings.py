@@ -15,8 +15,8 @@ from pydantic import Field, PositiveInt, StringConstraints
 from rosd_kit.contracts import Config
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.recipe import SHIPPED
-from rosd_kit.recipe.checks import validated
 from rosd_kit.recipe.sources import find, label, read_yaml
+from rosd_kit.recipe.validation import validated
 from rosd_kit.sweep.axes import Axis, as_text, integers, make_axis, read_axis, replaced
 
 SUFFIX = ".sweep.yaml"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.owner import Owner
+from rosd_kit.sweep.lease import Owner
 
 State = Literal["waiting", "running", "finished", "failed"]
 FILE = "sweep.db"

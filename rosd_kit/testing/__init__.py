@@ -22,7 +22,7 @@ from rosd_kit.testing.builders import (
     fake_rollout,
     fake_sample,
 )
-from rosd_kit.testing.checking import Bench, Check, CheckFailed, checks_of
+from rosd_kit.testing.check import Bench, Check, CheckFailed, checks_of
 from rosd_kit.testing.numbers import fake_scores
 from rosd_kit.testing.student import tiny_student
 from rosd_kit.testing.suites import (

@@ -12,7 +12,7 @@ from rosd_kit.testing.builders import (
     fake_reflection,
     fake_rollout,
 )
-from rosd_kit.testing.checking import Bench
+from rosd_kit.testing.check import Bench
 from rosd_kit.types import Case, Completion, FirstError, Group, Reflection, Rollout, Verdict
 
 _START = RESPONSE.index(QUOTE)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from functools import cache
 
-from rosd_kit.micro.model import BLANK
+from rosd_kit.model.micro.model import BLANK
+from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
-from rosd_kit.train.student import Student
 
 
 def tiny_student(*, keep_initial: bool = True, lora: bool = False, seed: int = 0) -> Student:

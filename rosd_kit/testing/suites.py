@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from rosd_kit.contracts import SLOTS, Component
-from rosd_kit.testing.checking import BENCH, Bench, Check, CheckFailed, bound, checks_of
+from rosd_kit.testing.check import BENCH, Bench, Check, CheckFailed, bound, checks_of
 
 
 class Suite:

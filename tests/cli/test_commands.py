@@ -8,7 +8,7 @@ import re
 import pytest
 
 from rosd_kit.cli import main
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 
 COMMANDS = (
     *("", "run", "eval", "report", "sweep", "sweep run", "sweep report"),

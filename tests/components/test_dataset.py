@@ -17,7 +17,7 @@ from rosd_kit.cli import main
 from rosd_kit.components.tasks import Dataset
 from rosd_kit.data.fields import FieldError, check_fields, fill_fields
 from rosd_kit.errors import RecipeError, RunError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from tests.components.rows import DATA, rows
 

@@ -9,7 +9,7 @@ import pytest
 import rosd_kit as rk
 from rosd_kit.components.verifiers.function import as_verdict
 from rosd_kit.errors import RecipeError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from tests.components.rows import asking
 

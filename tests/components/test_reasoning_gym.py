@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rosd_kit.errors import RecipeError, RunError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 
 reasoning_gym = pytest.importorskip("reasoning_gym")

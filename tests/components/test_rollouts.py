@@ -15,10 +15,10 @@ from rosd_kit.components.rollouts import ReferenceEngine, TransformersEngine
 from rosd_kit.components.rollouts.transformers import _nucleus
 from rosd_kit.components.tasks import Micro
 from rosd_kit.errors import EngineError
-from rosd_kit.micro.language import build_tokenizer
-from rosd_kit.micro.model import blank_model
+from rosd_kit.model.micro.model import blank_model
+from rosd_kit.model.micro.tokenizer import build_tokenizer
+from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
-from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 

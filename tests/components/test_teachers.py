@@ -18,10 +18,10 @@ from rosd_kit.components.supports import Full
 from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Interpolated, Live, TrustRegion
 from rosd_kit.contracts import Expert, LossParts, Teacher
 from rosd_kit.errors import RunError
-from rosd_kit.parts import WeightedObjective
+from rosd_kit.model.student import Student
+from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.settings import BatchSettings, LoraSettings, ModelSettings
-from rosd_kit.train.scoring import backward_step
-from rosd_kit.train.student import Student
+from rosd_kit.training.step_loss import backward_step
 from rosd_kit.types import DistillSample, TeacherView
 
 IDS = torch.tensor([[3, 1, 4, 1, 5]])

@@ -15,8 +15,8 @@ import pytest
 
 import rosd_kit
 from rosd_kit.contracts import SLOTS
-from rosd_kit.plugin_checks import HOOKS
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.plugins.validation import HOOKS
 from rosd_kit.testing import SUITES, checks_of
 from tests.docs.test_snippets import MANUAL, ROOT
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rosd_kit.cli import main
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, to_values
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import read_sweep
@@ -24,7 +24,7 @@ MANUAL = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not page.is_
 PAGES = [
     ROOT / "README.md",
     *MANUAL,
-    ROOT / "rosd_kit/micro/base/README.md",
+    ROOT / "rosd_kit/model/micro/base/README.md",
     ROOT / "plugins/README.md",
     *(package / "README.md" for package in PACKAGES),
 ]
@@ -89,7 +89,7 @@ def desk(tmp_path, monkeypatch):
     for run in ("base", "polish", "rosd-1"):
         Path("runs", run).mkdir(parents=True)
         Path("runs", run, "recipe.yaml").write_text("extends: rosd\nevaluation: {problems: 2, samples: 2}\n")
-        Path("runs", run, "model").symlink_to(ROOT / "rosd_kit/micro/base")
+        Path("runs", run, "model").symlink_to(ROOT / "rosd_kit/model/micro/base")
     return tmp_path
 
 

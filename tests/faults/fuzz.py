@@ -26,7 +26,7 @@ import yaml
 from rapidfuzz import fuzz as ratios
 
 from rosd_kit.errors import RecipeError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe, to_yaml
 from rosd_kit.recipe.sources import SHIPPED
 from rosd_kit.text.quotes import _normalise, find_quote

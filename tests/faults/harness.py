@@ -1,4 +1,4 @@
-"""Runs of the command line in forked processes, to which things may be done; see tests/runs/harness.py."""
+"""Runs of the command line in forked processes, to which things may be done; see tests/run/harness.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from tests.runs.conftest import TINY
+from tests.run.conftest import TINY
 
 FORKS = Path(__file__).parents[1] / "runs/harness.py"
 CHANGES = (*TINY, "steps=3", "checkpoint.keep=1", "optimizer.lr=1e-3")

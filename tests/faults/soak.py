@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from rosd_kit.display import Display
-from rosd_kit.loop import execute
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from tests.runs.conftest import TINY
+from rosd_kit.run.loop import execute
+from tests.run.conftest import TINY
 
 #: Memory may grow by so much a step; files and threads may not.
 MOST_BYTES_A_STEP = 2048

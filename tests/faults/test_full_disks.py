@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from rosd_kit.train.checkpoint import list_checkpoints, load_checkpoint
+from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.faults.harness import Harness, started
 
 ALONE = ("unshare", "--mount", "--propagation", "private")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rosd_kit.cli import main
-from tests.runs.conftest import TINY
+from tests.run.conftest import TINY
 
 #: Slot to what a plugin needs around its misbehaviour: base class, name of the method, its arguments, a healthy answer.
 HEALTHY = {

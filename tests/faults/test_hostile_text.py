@@ -12,17 +12,17 @@ import pytest
 from rich.console import Console
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from rosd_kit.dryrun import _show
-from rosd_kit.pipeline import Pipeline
-from rosd_kit.plugins import PluginManager
+from rosd_kit.model.student import Student
+from rosd_kit.pipeline.pipeline import Pipeline
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
-from rosd_kit.rundir import RunDir
-from rosd_kit.samples import sample_records
+from rosd_kit.run.dry_run import _show
+from rosd_kit.run.folder import RunDir
+from rosd_kit.run.sample_records import sample_records
 from rosd_kit.settings import ModelSettings
 from rosd_kit.text.quotes import find_quote
 from rosd_kit.text.specials import control_tokens
 from rosd_kit.text.tags import read_tag
-from rosd_kit.train.student import Student
 from tests.pipeline.conftest import Scripted
 from tests.text.conftest import tokenizer_of
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
-from rosd_kit.train.student import Student
 from tests.faults.harness import Harness, started
-from tests.rollouts_sglang.brains import MicroBrain
-from tests.rollouts_sglang.fake import FakeServer
+from tests.sglang_fake.brains import MicroBrain
+from tests.sglang_fake.fake import FakeServer
 
 IN_CHECKPOINTS, IN_TRANSFERS, ANY_TIME = 24, 12, 24
 

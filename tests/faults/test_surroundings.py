@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from rosd_kit.rundir import RunDir
+from rosd_kit.run.folder import RunDir
 from tests.faults.harness import CHANGES, Harness, started
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>])")

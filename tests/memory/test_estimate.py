@@ -8,12 +8,12 @@ from torch import nn
 
 from rosd_kit.memory import estimate
 from rosd_kit.memory.live import LiveMemory
-from rosd_kit.plugins import PluginManager
+from rosd_kit.model.student import Student
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
-from rosd_kit.train.optimizer import Optimizer
-from rosd_kit.train.student import Student
-from tests.models.making import save
-from tests.train.test_optimizer import needs_bitsandbytes
+from rosd_kit.training.optimizer import Optimizer
+from tests.model.making import save
+from tests.training.test_optimizer import needs_bitsandbytes
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from rosd_kit.micro.domains import DOMAINS, SUITES
 from rosd_kit.micro.domains.arithmetic import Coins, Sums
 from rosd_kit.micro.domains.base import Instance, find_answer, first_error, write_solution
 from rosd_kit.micro.domains.clock import Clock
-from rosd_kit.micro.language import UNKNOWN, build_tokenizer, vocabulary
+from rosd_kit.model.micro.tokenizer import UNKNOWN, build_tokenizer, vocabulary
 
 SUM = Instance(start=(17,), moves=(("+", 8), ("-", 5), ("+", 9)))
 SOLVED = "Step 1 : 17 + 8 = 25 . Step 2 : 25 - 5 = 20 . Step 3 : 20 + 9 = 29 . Answer : 29 ."

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from rosd_kit.contracts import RolloutEngine
-from rosd_kit.pipeline import Pipeline
-from rosd_kit.plugins import PluginManager
+from rosd_kit.model.student import Student
+from rosd_kit.pipeline.pipeline import Pipeline
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.settings import ModelSettings
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rosd_kit.oracle import judge_reflection, judge_start, judged_truth
+from rosd_kit.pipeline.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.types import Case, Completion, FirstError, Problem, Reflection, Rollout, Verdict
 
 SENTENCES = [

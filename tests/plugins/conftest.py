@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rosd_kit.plugins import VARIABLE
+from rosd_kit.plugins.manager import VARIABLE
 
 GOOD = """
 import rosd_kit as rk

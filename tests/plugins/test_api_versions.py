@@ -8,9 +8,9 @@ import warnings
 import pytest
 
 import rosd_kit
-from rosd_kit import compat
-from rosd_kit.compat import Renamed
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins import deprecations
+from rosd_kit.plugins.deprecations import Renamed
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.testing import fake_case
 
@@ -41,10 +41,10 @@ def rosd_kit_step(step):
 def version_2(monkeypatch):
     """The present API, had it been version 1 with other names before."""
     monkeypatch.setattr(rosd_kit, "API_VERSION", 2, raising=False)
-    monkeypatch.setattr(compat, "OLDEST_API", 1)
-    monkeypatch.setattr(compat, "NAMES", (Renamed(old="Marker", new="Localizer", since=2, until=4),))
-    monkeypatch.setattr(compat, "HOOKS", (Renamed(old="rosd_kit_step", new="rosd_kit_step_end", since=2, until=4),))
-    monkeypatch.setattr(compat, "METHODS", {"localizer": (Renamed(old="mark", new="locate", since=2, until=4),)})
+    monkeypatch.setattr(deprecations, "OLDEST_API", 1)
+    monkeypatch.setattr(deprecations, "NAMES", (Renamed(old="Marker", new="Localizer", since=2, until=4),))
+    monkeypatch.setattr(deprecations, "HOOKS", (Renamed(old="rosd_kit_step", new="rosd_kit_step_end", since=2, until=4),))
+    monkeypatch.setattr(deprecations, "METHODS", {"localizer": (Renamed(old="mark", new="locate", since=2, until=4),)})
 
 
 def test_a_plugin_for_an_older_version_works_and_its_author_is_told(version_2, install):
@@ -71,7 +71,7 @@ def test_a_plugin_for_an_older_version_works_and_its_author_is_told(version_2, i
 
 
 def test_a_version_that_is_no_longer_taken_is_refused(version_2, install, monkeypatch):
-    monkeypatch.setattr(compat, "OLDEST_API", 2)
+    monkeypatch.setattr(deprecations, "OLDEST_API", 2)
     install("old_kit", OLD)
     assert "it was written for rosd_kit_api 1, and this is 2; install a newer version" in PluginManager().broken[0].reason
 
@@ -89,6 +89,10 @@ def test_a_name_that_never_was_is_an_attribute_error(version_2):
 
 def test_an_old_name_lasts_at_least_two_versions():
     """What is in the tables now keeps the promise of the module's docstring."""
-    tables = [*compat.NAMES, *compat.HOOKS, *(renamed for some in compat.METHODS.values() for renamed in some)]
+    tables = [
+        *deprecations.NAMES,
+        *deprecations.HOOKS,
+        *(renamed for some in deprecations.METHODS.values() for renamed in some),
+    ]
     assert all(renamed.until >= renamed.since + 2 and renamed.until > rosd_kit.API_VERSION for renamed in tables)
-    assert 1 <= compat.OLDEST_API <= rosd_kit.API_VERSION
+    assert 1 <= deprecations.OLDEST_API <= rosd_kit.API_VERSION

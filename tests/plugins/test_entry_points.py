@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rosd_kit import hookspecs
 from rosd_kit.cli import main
-from rosd_kit.plugin_checks import HOOKS
-from rosd_kit.plugins import VARIABLE, PluginManager
+from rosd_kit.plugins import hookspecs
+from rosd_kit.plugins.manager import VARIABLE, PluginManager
+from rosd_kit.plugins.validation import HOOKS
 from rosd_kit.recipe import load_recipe
 
 

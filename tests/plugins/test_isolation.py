@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from rosd_kit import plugin_imports, plugins
 from rosd_kit.cli import main
 from rosd_kit.errors import PluginError, RecipeError
-from rosd_kit.plugin_files import code_files, fingerprint
-from rosd_kit.plugin_imports import DEADLINE_VARIABLE
-from rosd_kit.plugins import VARIABLE, PluginManager
+from rosd_kit.plugins import manager as plugin_manager
+from rosd_kit.plugins import timed_import
+from rosd_kit.plugins.fingerprint import code_files, fingerprint
+from rosd_kit.plugins.manager import VARIABLE, PluginManager
+from rosd_kit.plugins.timed_import import DEADLINE_VARIABLE
 from rosd_kit.recipe import load_recipe
 
 
@@ -49,7 +50,7 @@ def test_a_deadline_that_is_no_number_is_told(install, good, monkeypatch, wrong)
 
 
 def test_a_slow_import_is_named_with_its_time(install, good, monkeypatch, capsys):
-    monkeypatch.setattr(plugins, "SLOW", 0.2)
+    monkeypatch.setattr(plugin_manager, "SLOW", 0.2)
     install("a_kit", "import time\ntime.sleep(0.3)\n" + good)
     manager = PluginManager()
     assert [report.name for report in manager.slow] == ["a_kit"]
@@ -65,7 +66,7 @@ def test_an_alarm_of_somebody_else_goes_on(monkeypatch):
     handler = signal.signal(signal.SIGALRM, lambda *_: heard.append("alarm"))
     left, every = signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
-        assert plugin_imports.timed(lambda: "done")[0] == "done"
+        assert timed_import.timed(lambda: "done")[0] == "done"
         while not heard:
             signal.pause()
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from rosd_kit.cli import main
 from rosd_kit.contracts import SLOTS
-from rosd_kit.plugins import VARIABLE, PluginManager
+from rosd_kit.plugins.manager import VARIABLE, PluginManager
 from rosd_kit.recipe import load_recipe
 
 

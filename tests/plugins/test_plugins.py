@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rosd_kit.errors import PluginError, RecipeError
-from rosd_kit.plugins import VARIABLE, PluginManager
+from rosd_kit.plugins.manager import VARIABLE, PluginManager
 from rosd_kit.recipe import load_recipe
 from tests.plugins.conftest import GOOD
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from rosd_kit.errors import RecipeError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import load_recipe
-from rosd_kit.registry import Registry
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from rosd_kit.cli import main
 from rosd_kit.errors import RecipeError
+from rosd_kit.model.student import Student
 from rosd_kit.recipe import load_recipe
 from rosd_kit.recipe.model import CoreSettings
-from rosd_kit.train.student import Student
 
 NO_PROFILE = ("profile=none", "task=micro", "verifier=micro", "rollout=transformers")
 CHANGES = {
@@ -229,7 +229,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(monkeypatch, capsys):
 def test_help_imports_neither_torch_nor_transformers():
     code = "import sys; from rosd_kit.cli import main\ntry: main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "Train by a recipe" in said and "'rosd_kit.plugins'" in said
+    assert "Train by a recipe" in said and "'rosd_kit.plugins.manager'" in said
     assert "'torch'" not in said and "'transformers'" not in said and "'pydantic'" not in said
 
 

@@ -12,12 +12,12 @@ import torch
 from rosd_kit.components.rollouts import SGLangEngine, TransformersEngine
 from rosd_kit.components.tasks import Micro
 from rosd_kit.contracts import Site
-from rosd_kit.micro.model import base_path
+from rosd_kit.model.micro.model import base_path
+from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
-from rosd_kit.sglang.launching import launch_commands
+from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Server
-from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 ROOT = Path(__file__).parents[2]

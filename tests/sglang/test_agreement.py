@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.agreement import Agreement, trainer_logprobs
-from rosd_kit.sglang.carriers import WeightSet
+from rosd_kit.sglang.logprob_check import Agreement, trainer_logprobs
+from rosd_kit.sglang.weight_transfer import WeightSet
 from rosd_kit.types import Sampling
 from tests.sglang.conftest import greedy, move, of_transformers, requests_for
 

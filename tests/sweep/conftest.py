@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import read_sweep
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from rosd_kit.sweep.owner import Owner
+from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.store import Store
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.sweep.owner import Owner
+from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.plan import Plan, write_plan
 from rosd_kit.sweep.store import Store
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.sweep.baseline import SharedBaseline
 

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.errors import RecipeError, RosdError
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.sweep.axes import Axis, as_label, read_axis, split_values
-from rosd_kit.sweep.cells import combination, product, size
+from rosd_kit.sweep.combinations import combination, product, size
 from rosd_kit.sweep.designs import cover_pairs, pairs_of
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import Design, find_sweep, read_sweep
-from rosd_kit.sweep.trials import identity
+from rosd_kit.sweep.trial_id import identity
 
 
 def table(plan):

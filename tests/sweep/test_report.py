@@ -11,7 +11,7 @@ import pytest
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.estimate import estimate
 from rosd_kit.sweep.formats import FORMATS
-from rosd_kit.sweep.owner import Owner
+from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, read_results
 from rosd_kit.sweep.store import Store
 from tests.sweep.made import finish

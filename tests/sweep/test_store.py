@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.owner import Owner
+from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.store import FILE, Store
 
 IDS = [f"{place:02}" for place in range(20)]

@@ -9,9 +9,9 @@ import torch
 
 from rosd_kit.cli import main
 from rosd_kit.display import Display
-from rosd_kit.loop import execute
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
+from rosd_kit.run.loop import execute
 from rosd_kit.sweep.report import IN_DOMAIN, read_results
 from rosd_kit.sweep.store import Store
 from tests.sweep.conftest import SMALL

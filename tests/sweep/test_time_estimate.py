@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rosd_kit import loop
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
+from rosd_kit.run import loop
 from rosd_kit.sweep.estimate import time_steps
 
 

@@ -11,9 +11,9 @@ from rosd_kit.components.tasks.reasoning_gym import Kind, ReasoningGym
 from rosd_kit.components.verifiers.by_suite import BySuite
 from rosd_kit.components.verifiers.math import Math
 from rosd_kit.contracts import SLOTS
-from rosd_kit.plugins import PluginManager
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.testing import Bench, checks_of, fake_problem
-from rosd_kit.testing.building import build
+from rosd_kit.testing.build import build
 
 REGISTRY = PluginManager(selection="builtin").registry
 ROWS = Path(__file__).parent / "rows.jsonl"

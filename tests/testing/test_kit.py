@@ -28,8 +28,8 @@ from rosd_kit.testing import (
     strategies,
     tiny_student,
 )
-from rosd_kit.testing.building import build
-from rosd_kit.testing.comparing import difference
+from rosd_kit.testing.build import build
+from rosd_kit.testing.difference import difference
 from rosd_kit.types import Prompt, Sampling, Section
 
 LAWS = settings(max_examples=50, deadline=None)

@@ -7,7 +7,7 @@ from functools import cache
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rosd_kit.micro.language import build_tokenizer
+from rosd_kit.model.micro.tokenizer import build_tokenizer
 
 END = "<|end|>"
 SAMPLE = ["the answer is 42, so x = 7. the other", "naïve café – déjà vu", "日本語 テキスト", "🙂🙃 👩‍👩‍👧 e\u0301"]

@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     python = os.environ.get("ROSD_KIT_SGLANG_PYTHON", "")
     if not Path(python).is_file():
         pytest.skip("ROSD_KIT_SGLANG_PYTHON names no interpreter with SGLang; make one with tests/sglang/setup.sh")
-    model, port = importlib.resources.files("rosd_kit") / "micro" / "base", free_port()
+    model, port = importlib.resources.files("rosd_kit") / "model" / "micro" / "base", free_port()
     log = tmp_path_factory.mktemp("server") / "log"
     command = [python, "-m", "sglang.launch_server", "--model-path", str(model), "--port", str(port), *FLAGS.split()]
     with log.open("w") as out:

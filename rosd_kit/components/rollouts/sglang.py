@@ -28,13 +28,13 @@ from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, Weights
 
 if TYPE_CHECKING:
-    from rosd_kit.sglang.building import Builder
-    from rosd_kit.sglang.carriers import WeightSet
+    from rosd_kit.model.student import Student
     from rosd_kit.sglang.client import Client
-    from rosd_kit.sglang.member import Member
+    from rosd_kit.sglang.factory import Builder
     from rosd_kit.sglang.pool import Pool
     from rosd_kit.sglang.protocol import Answer
-    from rosd_kit.train.student import Student
+    from rosd_kit.sglang.replica import Member
+    from rosd_kit.sglang.weight_transfer import WeightSet
 
 
 class SGLangEngine(RolloutEngine):
@@ -98,9 +98,9 @@ class SGLangEngine(RolloutEngine):
         return bool(self.config.initial_url)
 
     def start(self, student: Student, site: Site | None = None) -> None:
-        from rosd_kit.sglang.building import Builder
-        from rosd_kit.sglang.checks import Checker
-        from rosd_kit.sglang.threads import LoopThread
+        from rosd_kit.sglang.event_loop import LoopThread
+        from rosd_kit.sglang.factory import Builder
+        from rosd_kit.sglang.probe import Checker
 
         self.student = student
         self.site = site or Site()
@@ -225,8 +225,8 @@ class SGLangEngine(RolloutEngine):
     # -- weights
 
     def _weight_set(self, which: Weights) -> WeightSet:
-        from rosd_kit.sglang.carriers import WeightSet
-        from rosd_kit.train.weights import full_weights
+        from rosd_kit.model.export import full_weights
+        from rosd_kit.sglang.weight_transfer import WeightSet
 
         label = "initial" if which == "initial" else str(self.version)
         return WeightSet(f"{self._name}-{label}", partial(full_weights, self.student, which))

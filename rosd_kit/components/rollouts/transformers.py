@@ -25,7 +25,7 @@ from rosd_kit.types import Completion, GenerateRequest, Weights
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 
 class TransformersEngine(RolloutEngine):

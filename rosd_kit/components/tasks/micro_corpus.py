@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 
+from rosd_kit.components.tasks.lesson_prompts import LessonPrompts
 from rosd_kit.components.tasks.micro import Micro, as_problem
 from rosd_kit.contracts import Task
 from rosd_kit.micro.corpus import Lesson, draw_lesson
-from rosd_kit.micro.prompts import LessonPrompts
 from rosd_kit.types import Problem
 
 

@@ -13,10 +13,10 @@ from torch.distributed.tensor import DTensor
 
 from rosd_kit.contracts import Expert, Teacher
 from rosd_kit.errors import RunError
-from rosd_kit.train.sharding import local, piece
+from rosd_kit.parallel.fsdp import local, piece
 
 if TYPE_CHECKING:
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 
 class EMA(Teacher):

@@ -13,7 +13,7 @@ from rosd_kit.components.teachers.frozen import initial_expert
 from rosd_kit.contracts import Expert, Teacher
 
 if TYPE_CHECKING:
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 
 class Interpolated(Teacher):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rosd_kit.contracts import Expert, Teacher
 
 if TYPE_CHECKING:
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 
 class Live(Teacher):

@@ -12,7 +12,7 @@ from rosd_kit.components.teachers.frozen import initial_expert
 from rosd_kit.contracts import Expert, Teacher
 
 if TYPE_CHECKING:
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 
 class TrustRegion(Teacher):

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Component, Verifier
+from rosd_kit.sandbox.sandbox import Ran, Sandbox
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
-from rosd_kit.workers.sandbox import Ran, Sandbox
 
 _FENCE = re.compile(r"^[^\S\n]*```[^\S\n]*(\w*)[^\S\n]*$", re.MULTILINE)
 _PYTHON = ("", "python", "python3", "py")

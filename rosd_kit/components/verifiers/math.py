@@ -12,10 +12,10 @@ from pydantic import PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import RunError
+from rosd_kit.sandbox import Outcome, WorkerPool
 from rosd_kit.text.boxes import last_box
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
-from rosd_kit.workers import Outcome, WorkerPool
 
 #: Only the end of a response can hold its final answer.
 _TAIL = 8000

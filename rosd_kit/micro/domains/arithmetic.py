@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 from rosd_kit.micro.domains.base import Domain, Fact, Instance
-from rosd_kit.micro.language import NAMES
+from rosd_kit.model.micro.tokenizer import NAMES
 
 #: True totals stay in LOW .. TOP, operands in 2 .. OPERAND. A mistaken total may drift a little outside.
 LOW, TOP, OPERAND = 8, 38, 9

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from rosd_kit.micro.domains.base import Domain, Fact, Instance
-from rosd_kit.micro.language import COLOURS
+from rosd_kit.model.micro.tokenizer import COLOURS
 
 
 @cache

@@ -10,7 +10,7 @@ import torch
 import rosd_kit as rk
 
 if TYPE_CHECKING:
-    from rosd_kit.train.student import Student
+    from rosd_kit.model.student import Student
 
 #: The version of the plugin API that this was written for.
 rosd_kit_api = 1

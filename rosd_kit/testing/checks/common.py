@@ -11,10 +11,10 @@ import pydantic
 import torch
 
 from rosd_kit.contracts import Component
-from rosd_kit.registry import fault_of, summary_of
-from rosd_kit.testing.checking import EVERY, Bench, another, check, demand, does_not_apply, with_parts
-from rosd_kit.testing.comparing import difference
-from rosd_kit.testing.trials import Trial, trial_of
+from rosd_kit.plugins.registry import fault_of, summary_of
+from rosd_kit.testing.check import EVERY, Bench, another, check, demand, does_not_apply, with_parts
+from rosd_kit.testing.difference import difference
+from rosd_kit.testing.exercise import Trial, trial_of
 
 #: Values that an option may be given by mistake.
 _JUNK: tuple[Any, ...] = (

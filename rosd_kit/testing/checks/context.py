@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rosd_kit.contracts import Context
 from rosd_kit.testing.builders import fake_case, fake_problem, fake_reflection
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.examples import TRUTH, cases
 from rosd_kit.text.budget import assemble, fit
 from rosd_kit.types import Prompt

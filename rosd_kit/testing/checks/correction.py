@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rosd_kit.contracts import Correction
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 
 _CURRENT = torch.tensor([-0.1, -2.0, -5.0, -0.5])
 

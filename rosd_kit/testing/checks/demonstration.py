@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 from rosd_kit.contracts import Demonstration
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.examples import groups
 from rosd_kit.types import Group, Rollout, View
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rosd_kit.contracts import Divergence
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.numbers import Pair, extreme_pairs, log_probs, ordinary_pairs
 
 _EXACT = 1e-4

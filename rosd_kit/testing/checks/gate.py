@@ -6,7 +6,7 @@ import math
 import re
 
 from rosd_kit.contracts import Gate
-from rosd_kit.testing.checking import Bench, check, demand
+from rosd_kit.testing.check import Bench, check, demand
 from rosd_kit.testing.examples import groups
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*")

@@ -7,7 +7,7 @@ import re
 
 from rosd_kit.contracts import Localizer
 from rosd_kit.testing.builders import fake_sample
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.examples import cases, shown
 from rosd_kit.types import SampleScores
 

@@ -9,7 +9,7 @@ import torch
 
 from rosd_kit.contracts import Objective, TokenScores
 from rosd_kit.testing.builders import fake_sample
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply, with_parts
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply, with_parts
 from rosd_kit.testing.numbers import extreme_scores, fake_scores, random_logits, rows
 from rosd_kit.types import DistillSample
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rosd_kit.contracts import Reflector
 from rosd_kit.testing.builders import fake_case, fake_completion, fake_generate
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.examples import TRUTH, cases
 from rosd_kit.testing.texts import adversarial_texts
 from rosd_kit.text.budget import assemble, fit

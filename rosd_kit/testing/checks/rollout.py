@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import torch
 
 from rosd_kit.contracts import RolloutEngine, Site
+from rosd_kit.model.student import Student
 from rosd_kit.testing.builders import SOLUTION
-from rosd_kit.testing.checking import Bench, another, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, another, check, demand, does_not_apply
 from rosd_kit.testing.student import tiny_student
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.train.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 _CLOSE = 2e-3

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rosd_kit.contracts import Task
-from rosd_kit.testing.checking import Bench, another, check, demand, does_not_apply
-from rosd_kit.testing.comparing import difference
+from rosd_kit.testing.check import Bench, another, check, demand, does_not_apply
+from rosd_kit.testing.difference import difference
 from rosd_kit.testing.texts import adversarial_texts
 from rosd_kit.types import FirstError, Problem
 

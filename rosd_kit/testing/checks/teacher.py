@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rosd_kit.contracts import Expert, Teacher
-from rosd_kit.testing.checking import Bench, another, check, demand, does_not_apply
+from rosd_kit.model.student import Student
+from rosd_kit.testing.check import Bench, another, check, demand, does_not_apply
 from rosd_kit.testing.student import tiny_student
-from rosd_kit.train.student import Student
 
 _TEACHER_IDS = torch.tensor([[30, 31, 32, 40, 41, 42, 43]])
 _STUDENT_IDS = torch.tensor([[33, 40, 41, 42, 43]])

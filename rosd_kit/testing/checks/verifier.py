@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rosd_kit.contracts import Verifier
-from rosd_kit.testing.checking import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.texts import adversarial_texts
 from rosd_kit.types import Verdict
 

@@ -1,0 +1,1 @@
+"""Several processes: process groups and FSDP2 sharding."""

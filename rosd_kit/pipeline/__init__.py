@@ -1,0 +1,1 @@
+"""From problems to training samples: sampling, verification, gating, reflection, localization, teacher prompts."""

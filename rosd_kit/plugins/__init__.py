@@ -1,0 +1,1 @@
+"""Plugins: finding them, checking them, and looking up the components they bring."""

@@ -1,0 +1,310 @@
+"""Discovery and isolation of plugins: what is installed, what `--plugin` names, and what is wrong with any of it.
+
+A plugin that cannot be used is reported with its distribution, version, file and reason, and left out; others go on.
+This module knows neither recipes nor what components do, and loads torch only when components are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import logging
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import rosd_kit
+from rosd_kit import components
+from rosd_kit.errors import PluginError, did_you_mean
+from rosd_kit.plugins import hookspecs
+from rosd_kit.plugins.deprecations import adapt_component
+from rosd_kit.plugins.fingerprint import fingerprint
+from rosd_kit.plugins.timed_import import SLOW, timed
+from rosd_kit.plugins.validation import examine, new_pluggy
+from rosd_kit.run.trackers import Trackers
+
+if TYPE_CHECKING:
+    import pluggy
+    import typer
+
+    from rosd_kit.plugins.registry import Registry
+
+VARIABLE = "ROSD_KIT_PLUGINS"
+_BUILT_IN = "builtin"
+Status = Literal["ok", "denied", "broken"]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginReport:
+    """One plugin: where it came from, what it brings, and whether it could be used.
+
+    `brings` lists its `kind name` pairs, known once components were asked for; `reason` says why a plugin was left out.
+    `seconds` is how long its import took, `notes` what its author should hear of although it works.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    file: str
+    status: Status = "ok"
+    reason: str = ""
+    hooks: tuple[str, ...] = ()
+    brings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution} {self.version}, {self.file})"
+
+    @property
+    def fingerprint(self) -> str:
+        """The beginning of the SHA-256 of all files of its package; empty where it has none."""
+        return fingerprint(self.file)
+
+
+class PluginManager:
+    """Every plugin of this process, the built-in one first.
+
+    Entry points of the group `rosd_kit` are taken unless the environment variable `ROSD_KIT_PLUGINS` says otherwise:
+    `-name` leaves one out, `name,name` takes only these, `builtin` alone takes none; a name is a plugin's or its
+    distribution's. `selection` replaces the variable. Files can be added until components are first asked for.
+    """
+
+    def __init__(self, files: Sequence[Path] = (), selection: str | None = None) -> None:
+        self._pluggy = new_pluggy()
+        self._reports: dict[str, PluginReport] = {}
+        self._complained: set[tuple[str, str]] = set()
+        self._add(_BUILT_IN, "rosd-kit", rosd_kit.__version__, lambda: components)
+        self._add("trackers", "rosd-kit", rosd_kit.__version__, Trackers)
+        self._discover(os.environ.get(VARIABLE, "") if selection is None else selection)
+        for file in files:
+            self.load_file(file)
+
+    @property
+    def reports(self) -> tuple[PluginReport, ...]:
+        """Return what is known of every plugin, in the order of discovery."""
+        return tuple(self._reports.values())
+
+    @property
+    def broken(self) -> tuple[PluginReport, ...]:
+        """Return the plugins that could not be used."""
+        return tuple(report for report in self.reports if report.status == "broken")
+
+    @property
+    def denied(self) -> tuple[PluginReport, ...]:
+        """Return the plugins that the environment leaves out."""
+        return tuple(report for report in self.reports if report.status == "denied")
+
+    def load_file(self, file: Path) -> str:
+        """Add the plugin in one Python file, return its name; raises `PluginError` only when there is no such file."""
+        assert "registry" not in self.__dict__, "plugin files are loaded before components are asked for"
+        path = file.expanduser().resolve()
+        if not path.is_file():
+            raise PluginError(f"--plugin: no file {str(file)!r}. Give the path of a Python file.")
+        name = _module_name(path)
+        if name not in self._reports:
+            self._add(name, "file", "-", lambda: _import_file(name, path), file=str(file))
+        return name
+
+    def load_module(self, name: str, module: str, distribution: str) -> None:
+        """Add the plugin that an entry point of this name and value would add, for a package that is not installed."""
+        assert "registry" not in self.__dict__, "plugins are loaded before components are asked for"
+        point = EntryPoint(name=name, value=module, group=hookspecs.PROJECT)
+        for loaded in [each for each in sys.modules if f"{each}.".startswith(f"{point.module.partition('.')[0]}.")]:
+            del sys.modules[loaded]  # another copy of it may be installed, and imported from there
+        self._reports.pop(name, None)
+        if self._pluggy.has_plugin(name):
+            self._pluggy.unregister(name=name)
+        self._add(name, distribution, "-", point.load, file=_file_of_entry(point))
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Return all components; the first call imports them and settles which plugins are broken."""
+        from rosd_kit.plugins.registry import Origin, Registry
+
+        registry = Registry()
+        for name in [report.name for report in self.reports if report.status == "ok"]:
+            report, plugin = self._reports[name], self._pluggy.get_plugin(name)
+            origin = Origin(plugin=name, distribution=report.distribution, version=report.version, file=report.file)
+            try:
+                (found, notes), seconds = timed(lambda plugin=plugin: self._components_of(plugin))  # type: ignore[misc]
+                brings = registry.add(found, origin)
+            except (Exception, SystemExit) as error:
+                if name == _BUILT_IN:
+                    raise
+                self._break(name, error)
+            else:
+                taken = seconds + report.seconds
+                self._reports[name] = replace(report, brings=brings, notes=(*report.notes, *notes), seconds=taken)
+        registry.broken.update({str(report): report.reason for report in (*self.broken, *self.denied)})
+        return registry
+
+    @property
+    def slow(self) -> tuple[PluginReport, ...]:
+        """Return the plugins that took long to import, the slowest first."""
+        found = [report for report in self.reports if report.seconds >= SLOW and report.distribution != "rosd-kit"]
+        return tuple(sorted(found, key=lambda report: -report.seconds))
+
+    def add_commands(self, app: typer.Typer) -> None:
+        """Let every plugin add its commands; one that raises or takes a name that is taken is reported and left out."""
+        for impl in self._pluggy.hook.rosd_kit_commands.get_hookimpls():
+            before = list(app.registered_commands), list(app.registered_groups)
+            self._call(impl, {"app": app})
+            if twice := sorted(name for name, count in Counter(_command_names(app)).items() if count > 1):
+                app.registered_commands, app.registered_groups = before
+                self._break(impl.plugin_name, PluginError(f"there is a command {', '.join(twice)} already"))
+
+    def notify(self, hook: str, **facts: Any) -> tuple[str, ...]:
+        """Call an observer hook of every plugin; returns one message for each that raised, and logs it once."""
+        told = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
+        return tuple(message for message in told if message)
+
+    def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> str:
+        """Call one plugin's hook and return what it raised in words, or nothing."""
+        try:
+            impl.function(*(facts[argument] for argument in impl.argnames))
+        except (Exception, SystemExit) as error:
+            hook = impl.function.__name__
+            message = f"plugin {self._reports[impl.plugin_name]}: {hook} raised {_say(error)}"
+            if (impl.plugin_name, hook) not in self._complained:
+                self._complained.add((impl.plugin_name, hook))
+                _log.warning(message)
+            return message
+        return ""
+
+    def _discover(self, selection: str) -> None:
+        """Add the installed plugins that the selection lets through; name selected ones that do not exist."""
+        words = [word.strip() for word in selection.split(",") if word.strip()]
+        denied = {_plain(word[1:]): word for word in words if word.startswith("-")}
+        allowed = {_plain(word): word for word in words if not word.startswith("-")}
+        found = {_BUILT_IN, "trackers"}
+        for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
+            distribution, version = _distribution_of(point)
+            aliases = {_plain(point.name), _plain(distribution)}
+            found |= aliases
+            if aliases & denied.keys() or (allowed and not aliases & allowed.keys()):
+                self._report(point.name, distribution, version, point.value, "denied", f"left out by {VARIABLE}={selection}")
+            else:
+                self._add(point.name, distribution, version, point.load, file=_file_of_entry(point))
+        if _BUILT_IN in denied:
+            raise PluginError(f"{VARIABLE}: 'builtin' cannot be left out; rosd-kit is nothing without it. Remove -builtin.")
+        if "trackers" in denied:
+            self._pluggy.unregister(name="trackers")
+            self._reports["trackers"] = replace(
+                self._reports["trackers"], status="denied", reason=f"left out by {VARIABLE}={selection}"
+            )
+        for plain in sorted((denied.keys() | allowed.keys()) - found):
+            word = allowed.get(plain) or denied[plain][1:]
+            reason = f"{VARIABLE} names it, but no installed plugin has this name.{did_you_mean(plain, found)}"
+            self._report(word, "-", "-", "-", "broken", reason)
+
+    def _add(self, name: str, distribution: str, version: str, load: Callable[[], Any], *, file: str | None = None) -> None:
+        """Import, examine and register one plugin; whatever goes wrong becomes its report."""
+        if name in self._reports:
+            reason = f"the name {name!r} is already taken by {self._reports[name]}"
+            self._report(f"{name}@{distribution}", distribution, version, file or "-", "broken", reason)
+            return
+        seconds = 0.0
+        try:
+            if distribution == "rosd-kit":
+                plugin = load()
+            else:
+                import_module("rosd_kit.contracts")  # nearly every plugin needs torch, through it; not counted as their time
+                plugin, seconds = timed(load)
+            findings = examine(name, plugin)
+        except (Exception, SystemExit) as error:
+            self._report(name, distribution, version, file or "-", "broken", _say(error))
+            return
+        self._pluggy.register(plugin, name)
+        self._report(name, distribution, version, file or _file_of(plugin))
+        self._reports[name] = replace(self._reports[name], hooks=findings.hooks, notes=findings.notes, seconds=seconds)
+
+    def _report(self, name: str, distribution: str, version: str, file: str, status: Status = "ok", reason: str = "") -> None:
+        self._reports[name] = PluginReport(
+            name=name, distribution=distribution, version=version, file=file, status=status, reason=reason
+        )
+
+    def _components_of(self, plugin: Any) -> tuple[list[Any], tuple[str, ...]]:
+        """Return the classes that a plugin brings, and what is to be told of those with outdated names."""
+        found: list[Any] = []
+        for impl in self._pluggy.hook.rosd_kit_components.get_hookimpls():
+            if impl.plugin is plugin:
+                returned = impl.function()
+                if not isinstance(returned, Iterable) or isinstance(returned, str):
+                    raise PluginError(f"rosd_kit_components returned {returned!r}; it must return a list of classes")
+                found.extend(returned)
+        return found, tuple(note for cls in found for note in adapt_component(cls))
+
+    def _break(self, name: str, error: BaseException) -> None:
+        self._pluggy.unregister(name=name)
+        self._reports[name] = replace(self._reports[name], status="broken", reason=_say(error))
+
+
+def _module_name(path: Path) -> str:
+    """Return a module name that tells files of the same name in different folders apart."""
+    return f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=3).hexdigest()}"
+
+
+def _import_file(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError("is not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _plain(name: str) -> str:
+    """Return a name as package indexes compare it: `rosd_kit-X` is `rosd-kit-x`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _distribution_of(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "-")
+
+
+def _file_of_entry(point: EntryPoint) -> str:
+    """Return the file of an entry point's module, or the entry point's own words where there is none."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except (Exception, SystemExit):  # a parent package is imported on the way
+        spec = None
+    return spec.origin if spec and spec.origin else point.value
+
+
+def _file_of(plugin: Any) -> str:
+    try:
+        return inspect.getfile(plugin if isinstance(plugin, ModuleType | type) else type(plugin))
+    except (TypeError, OSError):
+        return "-"
+
+
+def _command_names(app: typer.Typer) -> Iterable[str]:
+    from typer.main import get_command_name
+
+    for command in app.registered_commands:
+        yield command.name or (get_command_name(command.callback.__name__) if command.callback else "")
+    for group in app.registered_groups:
+        yield str(group.name)
+
+
+def _say(error: BaseException) -> str:
+    """Return an exception in one line; its type is named unless it is our own."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"

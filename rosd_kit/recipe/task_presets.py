@@ -1,0 +1,68 @@
+"""Task presets: `task: gsm8k` stands for the task, the verifier and the evaluation of `recipes/tasks/gsm8k.yaml`.
+
+A preset is a small YAML file that the word in the slot `task` names, a shipped one or a path. Its values lie beneath those
+of the layer that names it, and above all lower layers. It knows which sections a preset may have, not what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.plugins.registry import Registry
+from rosd_kit.recipe.layers import Tree, as_tree, overlay
+from rosd_kit.recipe.sources import find, label, read_chain, shipped_names
+
+#: What a preset may say. How to train, with what and where is the business of recipes and profiles.
+SECTIONS = ("task", "verifier", "sampling", "evaluation")
+
+
+def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Path | None, registry: Registry) -> Tree:
+    """Return `below` with one layer on top, and between them the preset that the layer's `task` names.
+
+    A preset drops what lower layers say of the slots that it fills. `base` is the folder that a preset's path begins at.
+    Raises `RecipeError` for a name that is neither a component nor a preset, and for what does not belong into a preset.
+    """
+    name = _named(content.get("task"))
+    if name is None or name in registry.names("task"):
+        return overlay(below, as_tree(content, source))
+    if not name.endswith((".yaml", ".yml")) and name not in shipped_names("tasks"):
+        raise unknown_task(name, registry)
+    tree: Tree = {}
+    for path, preset in read_chain(find(name, base=base, folder="tasks"), folder="tasks"):
+        _check(preset, label(path), registry)
+        tree = overlay(tree, as_tree(preset, f"task {name}"))
+    task = content["task"]
+    own = {key: value for key, value in task.items() if key != "name"} if isinstance(task, Mapping) else {}
+    kept = {key: node for key, node in below.items() if key not in {"task", "verifier"} & tree.keys()}
+    return overlay(overlay(kept, tree), as_tree({**content, "task": own}, source))
+
+
+def unknown_task(name: str, registry: Registry) -> RecipeError:
+    """Return the error for a task that is neither a component nor a preset, with the nearest of both."""
+    try:
+        registry.get("task", name)
+    except RecipeError as error:
+        presets = shipped_names("tasks")
+        near = "" if did_you_mean(name, registry.names("task")) else did_you_mean(name, presets)
+        return RecipeError(f"{error}\nTask presets: {', '.join(presets)}, or the path of a .yaml file.{near}")
+    raise AssertionError(f"{name!r} is a component")
+
+
+def _named(task: Any) -> str | None:
+    name = task.get("name") if isinstance(task, Mapping) else task
+    return name if isinstance(name, str) else None
+
+
+def _check(preset: Mapping[str, Any], where: str, registry: Registry) -> None:
+    for section in preset:
+        if section not in SECTIONS:
+            near = did_you_mean(section, SECTIONS)
+            raise RecipeError(f"{section}: not allowed in {where}: a task preset holds {', '.join(SECTIONS)}.{near}")
+    name = _named(preset.get("task"))
+    if name is not None and name not in registry.names("task"):
+        raise RecipeError(
+            f"task: {name!r} in {where} must be a component, such as dataset; build on another preset with extends"
+        )

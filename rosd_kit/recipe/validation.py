@@ -1,0 +1,119 @@
+"""Validation: values against pydantic models, and needs against capabilities, with messages for people.
+
+It knows how to explain a mistake. It does not know where the values come from beyond a name for each source.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.plugins.registry import Registry
+from rosd_kit.recipe.model import Recipe
+
+M = TypeVar("M", bound=BaseModel)
+_MOST_ERRORS = 6
+
+
+def validated(
+    model: type[M],
+    values: Mapping[str, Any],
+    *,
+    path: str,
+    see: str,
+    source: Callable[[str], str],
+    also_known: Iterable[str] = (),
+) -> M:
+    """Return the model of some values, with YAML's types taken literally ("3" is no number, true is no integer).
+
+    `path` is the field that the values stand at (empty for the top level), `source` tells where the value of a path was
+    set, `also_known` are further names for the suggestion. Raises `RecipeError` that lists every mistake.
+    """
+    try:
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        lines = [_explain(model, detail, path, source, also_known) for detail in error.errors(include_url=False)]
+        if len(lines) > _MOST_ERRORS:
+            lines[_MOST_ERRORS:] = [f"... and {len(lines) - _MOST_ERRORS} more"]
+        raise RecipeError("\n".join([*lines, f"See: {see}"])) from None
+
+
+def check_capabilities(recipe: Recipe, registry: Registry) -> None:
+    """Raise `RecipeError` for every need of a chosen component that no chosen part meets."""
+    filled = [(registry.get(kind, choice.name), choice.options) for kind, choice in recipe.choices()]
+    chosen = [cls for cls, _ in filled]
+    provided = frozenset().union(*(cls.offers(options) for cls, options in filled))
+    provided |= {"lora"} if recipe.model.lora is not None else set()
+    provided |= {"group"} if recipe.group_size > 1 else set()
+    faults = [
+        f"{cls.kind}: {cls.name!r} needs {need!r}, which no chosen part provides. {_remedy(need, registry)}"
+        for cls in chosen
+        for need in sorted(cls.needs - provided)
+    ]
+    if recipe.sampling.lookahead:
+        wanted = {"overlap": "an engine that samples while the student trains", "off_policy": "a correction for older rollouts"}
+        faults += [
+            f"sampling.lookahead: 1 needs {what}. {_remedy(need, registry)}"
+            for need, what in wanted.items()
+            if need not in provided
+        ]
+    if faults:
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+
+
+def _remedy(need: str, registry: Registry) -> str:
+    if need == "lora":
+        return "Set model.lora, for example model.lora.rank=16"
+    if need == "group":
+        return "Set group_size to 2 or more"
+    providers = registry.providers(need)
+    return f"Provided by: {', '.join(providers)}" if providers else "No known component provides it"
+
+
+def _explain(
+    model: type[BaseModel],
+    detail: ErrorDetails,
+    path: str,
+    source: Callable[[str], str],
+    also_known: Iterable[str],
+) -> str:
+    """Return one mistake as `field: what is wrong. Remedy`."""
+    inner = [str(part) for part in detail["loc"]]
+    field = ".".join([path, *inner] if path else inner)
+    kind, context = detail["type"], detail.get("ctx", {})
+    origin = f" (from {source(field)})" if kind != "missing" else ""
+    if kind == "extra_forbidden":
+        known = [*_fields_at(model, inner[:-1]), *(also_known if len(inner) == 1 else ())]
+        options = f" Known: {', '.join(known)}" if known else " It takes no options"
+        return f"{field}: unknown field{origin}.{did_you_mean(inner[-1], known)}{options}"
+    if kind == "missing":
+        return f"{field}: must be given. Set it in the recipe, its profile, or on the command line: {field}=..."
+    if kind == "literal_error":
+        near = did_you_mean(str(detail["input"]), re.findall(r"'([^']*)'", context["expected"]))
+        return f"{field}: {_shown(detail['input'])}{origin} is not allowed.{near} Allowed: {context['expected']}"
+    return f"{field}: {_shown(detail['input'])}{origin} is not allowed. {detail['msg']}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the field names of the model that stands at a path inside another."""
+    current: Any = model
+    for part in path:
+        info = current.model_fields.get(part) if _is_model(current) else None
+        options = getattr(info.annotation, "__args__", (info.annotation,)) if info else ()
+        current = next((option for option in options if _is_model(option)), None)
+    return list(current.model_fields) if _is_model(current) else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

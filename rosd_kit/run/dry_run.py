@@ -1,0 +1,134 @@
+"""`rosd-kit run --dry-run`: one step's samples, one of them shown end to end, nothing trained and nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from rosd_kit.contracts import RolloutEngine, Site
+from rosd_kit.display.text import harmless
+from rosd_kit.errors import RunError
+from rosd_kit.model.student import Student
+from rosd_kit.pipeline.pipeline import Pipeline
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import Recipe, build_components
+from rosd_kit.run.prompt_boundary import check_student, check_teacher, side_by_side
+from rosd_kit.types import Completion, DistillSample, GenerateRequest, StepBatch, Trace, Weights
+
+#: A step may hold no wrong rollout that can be corrected; another is looked at, a few times.
+_TRIES = 5
+
+
+class _Listening:
+    """Passes requests on to an engine and remembers what it was asked and what it gave back, call by call."""
+
+    streams = False
+
+    def __init__(self, engine: RolloutEngine) -> None:
+        self.engine = engine
+        self.calls: list[list[tuple[GenerateRequest, Completion]]] = []
+
+    def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
+        exchanges: list[tuple[GenerateRequest, Completion]] = []
+        self.calls.append(exchanges)
+        for place, completion in self.engine.stream(requests, weights=weights):
+            exchanges.append((requests[place], completion))
+            yield place, completion
+
+
+def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = None) -> None:
+    """Take steps up to the point of training until one has a sample, and print that sample.
+
+    Raises `RunError` when the student's prompt differs by a token between template, engine and trainer, or no step yields
+    anything to train on.
+    """
+    console = console or Console()
+    parts = build_components(recipe, plugins.registry)
+    student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in parts), seed=recipe.seed)
+    parts.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
+    heard = _Listening(parts.rollout)
+    pipeline = Pipeline(
+        parts=parts,
+        engine=heard,  # type: ignore[arg-type]
+        encode=student.prompt_ids,
+        sampling=recipe.sampling,
+        group_size=recipe.group_size,
+        seed=recipe.seed,
+    )
+    try:
+        for step in range(_TRIES):
+            heard.calls.clear()
+            problems = parts.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+            batch = pipeline.step(problems, step)
+            if batch.samples:
+                break
+        else:
+            counts = (f"{name} {n:g}" for name, n in batch.metrics.items() if not name.startswith(("time/", "tokens/")))
+            raise RunError(
+                f"no sample to train on in {_TRIES} steps. What the last of them counted: {', '.join(counts)}. "
+                "Take more problems a step, or look at the gate and the sampling."
+            )
+    finally:
+        parts.rollout.close()
+    sample, trace = _most_telling(batch)
+    check_student(student.chat, trace.case.problem.messages, sample, heard.calls[0], student.pad_id)
+    for view in sample.teacher_views:
+        check_teacher(student.chat, sample.prompt_ids, view.prompt_ids)
+    _show(console, student, sample, trace, heard.calls[1:])
+    for note in student.chat.notes():
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"
+    console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)
+
+
+def _most_telling(batch: StepBatch) -> tuple[DistillSample, Trace]:
+    """Return a sample with its trace, a wrong rollout if there is one."""
+    traces = {(t.case.problem.id, t.case.rollout.completion.token_ids): t for t in batch.traces}
+    pairs = [(sample, traces[sample.problem_id, sample.response_ids]) for sample in batch.samples]
+    return min(pairs, key=lambda pair: pair[0].success)
+
+
+def _show(
+    console: Console,
+    student: Student,
+    sample: DistillSample,
+    trace: Trace,
+    later_calls: Sequence[Sequence[tuple[GenerateRequest, Completion]]],
+) -> None:
+    def section(title: str, body: Text | Table | str) -> None:
+        console.print(Rule(title, align="left"))
+        console.print(Text(harmless(body)) if isinstance(body, str) else body, soft_wrap=True)
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(student.tokenizer.decode(list(ids)))
+
+    case = trace.case
+    section("student prompt", decode(sample.prompt_ids))
+    section("response and its verdict", f"{case.rollout.completion.text}\n{case.rollout.verdict.feedback}")
+    prompts = (decode(request.prompt_ids) for call in later_calls for request, _ in call)
+    if asked := next((prompt for prompt in prompts if case.rollout.completion.text in prompt), None):
+        section("reflection prompt", asked)
+    if case.reflection and case.reflection.raw:
+        section(f"reflection ({case.reflection.status})", case.reflection.raw)
+    for view in sample.teacher_views:
+        section(f"teacher prompt ({view.source})", decode(view.prompt_ids))
+        table = side_by_side(student.chat, sample.prompt_ids, view.prompt_ids, sample.response_ids)
+        section("where the response begins", table)
+    outcome = trace.weights.outcome if trace.weights else "every token"
+    section(f"weighted tokens ({outcome})", _weighted(student, sample))
+
+
+def _weighted(student: Student, sample: DistillSample) -> Text:
+    """Return the response with the weighted tokens in reverse, or between [ ] where there is no colour."""
+    text, inside = Text(), False
+    for token, weight in zip(sample.response_ids, sample.token_weights, strict=True):
+        if bool(weight) != inside:
+            text.append("[ " if weight else "] ")
+            inside = bool(weight)
+        text.append(harmless(student.tokenizer.decode([token])), style="reverse" if weight else "")
+        text.append(" ")
+    return text.append("]" if inside else "")

@@ -1,0 +1,141 @@
+"""`rosd-kit eval`: measure a run's model, or any model, on the suites of a recipe's task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rosd_kit.contracts import Site
+from rosd_kit.display import Display
+from rosd_kit.errors import RunError
+from rosd_kit.evaluation.suites import SuiteResult, compare, evaluate_suites
+from rosd_kit.faults import Faults
+from rosd_kit.model.student import Student
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import Recipe, build_components, load_recipe
+from rosd_kit.run.folder import finite
+from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
+
+
+def execute(
+    recipe: Recipe,
+    *,
+    plugins: PluginManager,
+    subject: str,
+    display: Display,
+    against: str | None = None,
+    out: Path | None = None,
+) -> tuple[SuiteResult, ...]:
+    """Evaluate a run's folder, a model's folder or a hub name, and show the result; `recipe.model.path` is not used.
+
+    Of a run, its newest checkpoint is measured, finished or not; its exported model where no checkpoint was kept. With
+    `against`, that one is measured too, on the same problems with the same seeds, and the two are compared. With `out`, all
+    is written there as JSON; its folder is looked at first, since measuring may take hours. Raises `RunError` when one of the
+    two is none of the three, or `out` cannot be written.
+    """
+    if out is not None and not out.parent.is_dir():
+        raise RunError(
+            f"eval --out: {str(out)!r} cannot be written: there is no folder {str(out.parent)!r}. Choose another file."
+        )
+    try:
+        step, results = _measure(recipe, plugins, subject, display)
+        told: dict[str, Any] = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
+        if against is not None:
+            other, earlier = _measure(recipe, plugins, against, display)
+            comparisons = compare(earlier, results)
+            if comparisons:
+                display.compared(subject, against, comparisons)
+            told["against"] = {"model": against, "step": other, "results": [result.to_json() for result in earlier]}
+            told["comparisons"] = [comparison.to_json() for comparison in comparisons]
+        if out is not None:
+            _write(out, told)
+    finally:
+        display.close()
+    return results
+
+
+def _measure(
+    recipe: Recipe, plugins: PluginManager, subject: str, display: Display
+) -> tuple[int | None, tuple[SuiteResult, ...]]:
+    """Measure one model and show it; return after how many steps of a run it is, where that is known, and the results."""
+    parts = build_components(recipe, plugins.registry)
+    student, step = _load(recipe, plugins, subject)
+    parts.rollout.start(student, Site(listener=display.waiting))
+    faults = Faults()
+    try:
+        results = evaluate_suites(
+            task=parts.task,
+            engine=parts.rollout,
+            verifier=parts.verifier,
+            prompt_ids=student.prompt_ids,
+            settings=recipe.evaluation,
+            max_new_tokens=recipe.sampling.max_new_tokens,
+            faults=faults,
+        )
+    finally:
+        parts.rollout.close()
+    for fault in faults.told():
+        display.warning(fault)
+    display.measured(subject, step, results)
+    return step, results
+
+
+def _write(file: Path, told: Mapping[str, Any]) -> None:
+    try:
+        file.write_text(json.dumps(finite(told), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"eval --out: {str(file)!r} cannot be written: {error.strerror}. Choose another file.") from error
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether the folder is that of a run."""
+    return (folder / "recipe.yaml").is_file()
+
+
+def _load(recipe: Recipe, plugins: PluginManager, subject: str) -> tuple[Student, int | None]:
+    """Return the student to measure, and after how many steps of training it is where that is known."""
+    folder = Path(subject)
+    if not is_run(folder):
+        return _named(recipe, _checked(subject)), None
+    found = list_checkpoints(folder / "checkpoints")
+    if not found:
+        if (folder / "model").is_dir():
+            return _model(recipe, str(folder / "model")), None
+        raise RunError(f"{folder}: neither a checkpoint nor a model yet. Go on with: rosd-kit run --resume {folder}")
+    own = load_recipe(folder / "recipe.yaml", registry=plugins.registry).model  # the checkpoint's shape, adapters included
+    here = {name: getattr(recipe.model, name) for name in ("device", "dtype", "attention")}
+    student, checkpoint = Student.load(own.model_copy(update=here), keep_initial=False), load_checkpoint(found[-1])
+    student.load_state(checkpoint.parts["student"])
+    return student, checkpoint.step
+
+
+def _model(recipe: Recipe, path: str) -> Student:
+    return Student.load(
+        recipe.model.model_copy(update={"path": path, "revision": None, "gguf": None, "lora": None}), keep_initial=False
+    )
+
+
+def _named(recipe: Recipe, subject: str) -> Student:
+    """Load a model's folder, or a name as the hub has it."""
+    try:
+        return _model(recipe, subject)
+    except RunError as error:
+        if Path(subject).exists():
+            raise
+        why = str(error).splitlines()[0].removeprefix(f"model.path: cannot load {subject!r}: ")
+        raise RunError(
+            f"eval: {subject!r} is no folder here, and the hub gives no such model: {why}\n"
+            "Give a run's folder such as runs/rosd-1, a model's folder, micro, or a hub name."
+        ) from error
+
+
+def _checked(subject: str) -> str:
+    """Return the model's name; a folder that cannot be one is refused before transformers looks for it on the hub."""
+    folder = Path(subject)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise RunError(f"eval: {subject!r} holds neither a run (recipe.yaml) nor a model (config.json).")
+    if not folder.exists() and (folder.is_absolute() or subject.startswith(".") or subject.count("/") > 1):
+        raise RunError(f"eval: there is no folder {subject!r}. Give a run's folder, a model's folder, or a hub name.")
+    return subject

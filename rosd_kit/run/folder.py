@@ -1,0 +1,226 @@
+"""A run's folder: what is written where, one run a folder, nothing written twice."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import math
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from rosd_kit.errors import RunError
+from rosd_kit.files import write_failure
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
+_DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class RunDir:
+    """The open folder of one run; `close` lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self._lock = self._acquire()
+
+    @classmethod
+    def create(cls, out: Path, name: str | None, recipe_name: str) -> RunDir:
+        """Make a new folder `out/name`; without a name, `<recipe>-<n>` with the first free number."""
+        if name is not None and not _NAME.fullmatch(name):
+            raise RunError(f"--name: {name!r} is not allowed. Use letters, digits, '.', '_' and '-', at most 100.")
+        chosen = name or next(n for i in range(1, 1_000_000) if not (out / (n := f"{recipe_name}-{i}")).exists())
+        path = out / chosen
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be made: {error}. Choose another folder with --out.") from error
+        folder = cls(path)
+        if any(not entry.name.startswith(".") for entry in path.iterdir()):
+            folder.close()
+            raise RunError(f"{path}: already holds a run. Choose another --name, or go on with: --resume {path}")
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """Open the folder of an earlier run to go on with it."""
+        if not (path / "recipe.yaml").is_file():
+            raise RunError(f"--resume: {path} holds no run (no recipe.yaml). Name a folder such as runs/rosd-1.")
+        return cls(path)
+
+    @classmethod
+    def watch(cls, path: Path) -> RunDir:
+        """Return the folder for a process that reads it only: all that it would write is left to the one that holds it."""
+        return _Watched(path)
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        self._lock.close()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a whole file, whole or not at all."""
+        self._write(self.path / name, text)
+
+    def write_folder(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write a whole folder by calling `write` with its path for the time being; what was there before is replaced."""
+
+        def replace(folder: Path) -> None:
+            aside, old = (folder.with_name(f".{folder.name}.{word}") for word in ("writing", "old"))
+            for left in (aside, old):
+                shutil.rmtree(left, ignore_errors=True)
+            write(aside)
+            if folder.exists():
+                folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+
+        self._guard(self.path / name, replace)
+
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Append one line of JSON; NaN and infinity are written as null, which JSON has."""
+        self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        """Return the records of a file of JSON lines; a line that was cut off by a crash is left out."""
+        file = self.path / name
+        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+    def truncate(self, name: str, last_step: int) -> None:
+        """Drop the records of steps after `last_step`: they will be made again."""
+        kept = [record for record in self.read(name) if record["step"] <= last_step]
+        if (self.path / name).is_file():
+            self._write(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def write_samples(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write what was sampled, diagnosed and weighted in one step."""
+        lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
+        self._write(self.path / "samples" / f"{name}.jsonl", lines)
+
+    def write_environment(self, *, plugins: Iterable[str], model: str, device: str, threads: int) -> list[str]:
+        """Write what this run is made with and return what has changed since it began.
+
+        A run that goes on keeps what it began with and adds the present under `resumed`.
+        """
+        versions = {package: _version(package) for package in _PACKAGES}
+        facts = {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {package: found for package, found in versions.items() if found},
+            "plugins": list(plugins),
+            "git": _git(),
+            "model": model,
+            "device": device,
+            "threads": threads,
+        }
+        began = self._environment()
+        whole = {**began, "resumed": [*began.get("resumed", ()), facts]} if began else facts
+        self.write_text("environment.json", json.dumps(whole, indent=1) + "\n")
+        return _differences(began, facts) if began else []
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what `environment.json` holds, or nothing where it is missing or unreadable."""
+        try:
+            return dict(json.loads((self.path / "environment.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def _write(self, file: Path, text: str) -> None:
+        def replace(file: Path) -> None:
+            file.parent.mkdir(exist_ok=True)
+            aside = file.with_name(f".{file.name}.writing")
+            aside.write_text(text, encoding="utf-8", errors="surrogatepass")
+            aside.replace(file)
+
+        self._guard(file, replace)
+
+    def _guard(self, file: Path, write: Callable[[Path], None]) -> None:
+        try:
+            write(file)
+        except Exception as error:
+            if (why := write_failure(error)) is None:
+                raise
+            raise RunError(
+                f"{file}: cannot be written: {why}. Earlier checkpoints are untouched; make room, then use --resume {self.path}"
+            ) from error
+
+    def _acquire(self) -> IO[str]:
+        """Take the folder for this process; the system lets go of it when the process ends, however it ends."""
+        try:
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written: {error}. Choose another folder with --out.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return lock
+            lock.close()
+            raise RunError(
+                f"{self.path}: another process is working in this folder. Wait until it ends, or choose another --name."
+            ) from error
+        return lock
+
+
+class _Watched(RunDir):
+    """A run's folder in which another process writes."""
+
+    def _guard(self, file: Path, write: Callable[[Path], None]) -> None:
+        pass
+
+    def _acquire(self) -> IO[str]:
+        return io.StringIO()
+
+
+def _append(file: Path, line: str) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(line)
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with NaN and infinity as None, since JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return `what: before -> now` for everything on which numbers may depend."""
+    found = []
+    for key in _DECISIVE:
+        before, after = began.get(key), now[key]
+        if isinstance(before, dict):
+            pairs = {f"{key}.{name}": (before.get(name), after.get(name)) for name in before | after}
+        else:
+            pairs = {key: (before, after)}
+        found += [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Return the commit of the working folder and whether it has changes, or None outside a checkout."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        changes = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}

@@ -1,0 +1,116 @@
+"""Where a prompt ends and a response begins, as each of those sees it who read it: template, engine, trainer, teacher.
+
+A token more or less there (a space, a `<think>`, a second `<s>`) trains the student on a prompt that it will never see, and
+nothing fails. So it is compared, id by id, and shown. Knows nothing of steps or recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from rosd_kit.display.text import harmless
+from rosd_kit.errors import RunError
+from rosd_kit.model.chat import Chat, is_hostile
+from rosd_kit.model.packing import Text, lay_out
+from rosd_kit.types import Completion, DistillSample, GenerateRequest, Message
+
+Ids = tuple[int, ...]
+_BEFORE, _AFTER = 8, 6
+
+
+def check_student(
+    chat: Chat,
+    messages: Sequence[Message],
+    sample: DistillSample,
+    exchanges: Sequence[tuple[GenerateRequest, Completion]],
+    pad_id: int,
+) -> dict[str, Ids]:
+    """Return the student's prompt as each party reads it.
+
+    `exchanges` are what the engine was asked and what it gave back. Raises `RunError` that shows the first token at which two
+    of them differ, or when no exchange is this sample's.
+    """
+    mine = [pair for pair in exchanges if pair[1].token_ids == sample.response_ids]
+    if not mine:
+        raise RunError("no completion of the engine has the tokens that would be trained on. Look at the rollout engine.")
+    request, completion = next((pair for pair in mine if pair[0].prompt_ids == sample.prompt_ids), mine[0])
+    layout = lay_out([Text(sample.prompt_ids, sample.response_ids)], pad_id=pad_id, mode="padded")
+    read, start = tuple(layout.ids[0].tolist()), int(layout.places[0]) + 1
+    parties = {
+        "the chat template": own_ids(chat, messages),
+        "the engine, as asked": request.prompt_ids,
+        "the engine, as it answers": completion.prompt_ids,
+        "the trainer": read[:start],
+    }
+    first, *others = parties.items()
+    for name, ids in others:
+        _compare(chat, first, (name, ids))
+    _compare(chat, ("the engine", completion.token_ids[:-1]), ("the trainer", read[start:]))
+    return parties
+
+
+def check_teacher(chat: Chat, student: Ids, teacher: Ids) -> None:
+    """Raise `RunError` unless both prompts end with the chat template's generation header."""
+    header = chat.decode(chat.tokenizer(chat.header, add_special_tokens=False)["input_ids"]).strip()
+    for name, ids in (("student", student), ("teacher", teacher)):
+        if not chat.decode(ids).rstrip().endswith(header):
+            raise RunError(
+                f"the {name}'s prompt does not end with the generation header {header!r} but with {_ends(chat, ids)!r}, so the "
+                "response would not follow it as it follows the other's. Look at the context and the chat template."
+            )
+
+
+def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
+    """Return the ids that transformers itself makes of a chat.
+
+    Where a text holds control tokens, it would let them through; there only the way that keeps them out is left.
+    """
+    adapted = chat.adapted(messages)
+    if is_hostile(chat.tokenizer, adapted):
+        return chat.encode(messages)
+    found = chat.tokenizer.apply_chat_template(
+        adapted, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.settings.chat_template_kwargs
+    )
+    return tuple(found)
+
+
+def side_by_side(chat: Chat, student: Ids, teacher: Ids, response: Ids) -> Table:
+    """Return the last tokens of both prompts and the first of the response, each with its id."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "student", "teacher"):
+        table.add_column(title, no_wrap=True)
+    for place in range(-_BEFORE, 0):
+        table.add_row(str(place), *(_token(chat, ids[place]) if len(ids) >= -place else "" for ids in (student, teacher)))
+    table.add_section()
+    for place, token in enumerate(response[:_AFTER], start=1):
+        table.add_row(f"+{place}", *[_token(chat, token)] * 2)
+    return table
+
+
+def _compare(chat: Chat, one: tuple[str, Ids], other: tuple[str, Ids]) -> None:
+    (name, ids), (other_name, other_ids) = one, other
+    if ids == other_ids:
+        return
+    pairs = enumerate(zip(ids, other_ids, strict=False))
+    place = next((place for place, (a, b) in pairs if a != b), min(len(ids), len(other_ids)))
+    shown: Mapping[str, str] = {
+        who: _token(chat, listed[place]) if place < len(listed) else "the end"
+        for who, listed in ((name, ids), (other_name, other_ids))
+    }
+    raise RunError(
+        f"the student's prompt differs between sampling and training: token {place} is {shown[name]} for {name} "
+        f"({len(ids)} tokens) and {shown[other_name]} for {other_name} ({len(other_ids)} tokens). "
+        "Check the chat template, its options (model.chat_template_kwargs) and the rollout engine."
+    )
+
+
+def _token(chat: Chat, token: int) -> str:
+    return f"{token} {harmless(repr(chat.decode([token])))}"
+
+
+def _ends(chat: Chat, ids: Sequence[int]) -> str:
+    text: Any = chat.decode(ids[-_BEFORE:])
+    return str(text)

@@ -1,0 +1,89 @@
+"""What is written of a step's rollouts: one record each, readable without this project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rosd_kit.pipeline.oracle import judge_reflection, judge_start, judged_truth
+from rosd_kit.types import DistillSample, SampleScores, StepBatch, Trace
+
+Decode = Callable[[Sequence[int]], str]
+#: Significant digits of what is written of each token: enough to look at, and a third of the bytes.
+_DIGITS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The samples of a step as they were trained on, in the step's order, and how they were scored."""
+
+    samples: Sequence[DistillSample] = ()
+    scores: Sequence[SampleScores] = ()
+
+
+def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[dict[str, Any]]:
+    """Yield one record for each gated rollout of the step; with `trained` it holds what the loss saw of each token."""
+    trained = trained or Trained()
+    scored = iter(zip(trained.samples, trained.scores, strict=True))
+    for trace in batch.traces:
+        sample, scores = next(scored, (None, None)) if trace.sample is not None else (None, None)
+        yield _record(step, trace, decode, sample, scores)
+
+
+def _record(
+    step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None
+) -> dict[str, Any]:
+    case = trace.case
+    completion, verdict, reflection = case.rollout.completion, case.rollout.verdict, case.reflection
+    weights = trace.weights.weights if trace.weights else None
+    if sample is not None and trace.weights is not None:
+        weights = sample.token_weights  # a localizer may have had its second word since
+    return {
+        "step": step,
+        "problem": case.problem.id,
+        "suite": case.problem.suite,
+        "messages": list(case.problem.messages),
+        "answer": case.problem.answer,
+        "index": case.rollout.index,
+        "response": completion.text,
+        "token_ids": list(completion.token_ids),
+        "token_spans": [list(span) for span in completion.token_spans],
+        "finish_reason": completion.finish_reason,
+        "score": verdict.score,
+        "success": verdict.success,
+        "answered": verdict.answer,
+        "feedback": verdict.feedback,
+        "views": [view.text for view in case.views],
+        "view_sources": [view.source for view in case.views],
+        "reflection": reflection.raw if reflection else "",
+        "reflection_status": reflection.status if reflection else "none",
+        "idea": reflection.idea if reflection else None,
+        "quote": reflection.quote if reflection else None,
+        "weights": _rounded(weights),
+        "localized": trace.weights.outcome if trace.weights else None,
+        "located_at": trace.weights.start_char if trace.weights else None,
+        "true_error": [case.truth.start, case.truth.end] if case.truth and case.truth.start >= 0 else None,
+        "judged": _judged(trace),
+        "divergence": _rounded(scores.divergence if scores and trace.teacher_views else None),
+        "student_logprobs": _rounded(scores.student if scores else None),
+        "teacher_logprobs": _rounded(scores.teacher if scores and trace.teacher_views else None),
+        "student_prompt": decode(completion.prompt_ids),
+        "teacher_prompts": [decode(view.prompt_ids) for view in trace.teacher_views],
+        "status": trace.status,
+    }
+
+
+def _judged(trace: Trace) -> dict[str, Any] | None:
+    """Return how localizer and reflector fared against the truth; None where there is none."""
+    case, truth = trace.case, judged_truth(trace.case)
+    if truth is None or trace.weights is None:
+        return None
+    text = case.rollout.completion.text
+    told = judge_reflection(text, truth, case.reflection) if case.reflection else {}
+    start = judge_start(text, truth, trace.weights.start_char)
+    return {"start": start, **{part: bool(told[f"{part}_right"]) for part in ("quote", "idea") if told.get(f"{part}_asked")}}
+
+
+def _rounded(values: Sequence[float] | None) -> list[float] | None:
+    return None if values is None else [float(f"{value:.{_DIGITS}g}") for value in values]

@@ -1,0 +1,156 @@
+"""The built-in observer `trackers`: a run's metrics, evaluations and recipe in tensorboard, trackio, wandb or mlflow.
+
+The recipe says which, as `tracking.to`; accelerate's trackers do the talking. A tracker that fails is told of once and left
+out from then on: neither the run nor the other trackers stop for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rosd_kit.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+    from rosd_kit.evaluation.results import SuiteResult
+    from rosd_kit.run.loop import Run
+
+#: Keeps what the trackers called the run, so that a resumed one goes on there.
+_IDS = "tracking.json"
+
+
+class TrackersFailed(Exception):
+    """Some trackers could not be reached; the message names each with its reason."""
+
+
+@dataclass
+class Trackers:
+    """What is open for the run in progress: each tracker by name."""
+
+    open: dict[str, GeneralTracker] = field(default_factory=dict)
+
+    @hookimpl
+    def rosd_kit_run_start(self, run: Run) -> None:
+        """Open every tracker that the recipe names and hand it the recipe."""
+        self.open = {}
+        faults: dict[str, BaseException] = {}
+        for name in run.recipe.tracking.to:
+            try:
+                with redirect_stdout(sys.stderr):  # what a run prints may be JSON for a program
+                    tracker = _opened(name, run)
+                    tracker.store_init_configuration(dict(_settings(run)))
+            except (Exception, SystemExit) as error:
+                faults[name] = error
+            else:
+                self.open[name] = tracker
+        _tell(faults)
+
+    @hookimpl
+    def rosd_kit_step_end(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log a step's metrics."""
+        self._each(lambda tracker: tracker.log(dict(metrics), step=step))
+
+    @hookimpl
+    def rosd_kit_evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
+        """Log the mean of every suite and its interval, as `evaluation/<suite>/...`."""
+        values = {f"evaluation/{result.suite}/{name}": value for result in results for name, value in _figures(result)}
+        if values:
+            self._each(lambda tracker: tracker.log(values, step=step))
+
+    @hookimpl
+    def rosd_kit_run_end(self) -> None:
+        """Close every tracker."""
+        self._each(lambda tracker: tracker.finish())
+        self.open = {}
+
+    def _each(self, do: Callable[[GeneralTracker], object]) -> None:
+        """Do something with every tracker; one that fails is left out, and told of when all have had their turn."""
+        faults: dict[str, BaseException] = {}
+        for name, tracker in list(self.open.items()):
+            try:
+                with redirect_stdout(sys.stderr):
+                    do(tracker)
+            except (Exception, SystemExit) as error:
+                faults[name] = error
+                del self.open[name]
+        _tell(faults)
+
+
+def missing(name: str) -> str | None:
+    """Return how to install a tracker's package, or None where it is there."""
+    packages = {"tensorboard": ("tensorboard", "tensorboardX")}.get(name, (name,))
+    if any(importlib.util.find_spec(package) for package in packages):
+        return None
+    return f"{name} is not installed. Run: pip install 'rosd-kit[{name}]'"
+
+
+def _opened(name: str, run: Run) -> GeneralTracker:
+    """Return a started tracker; the id under which it knows the run is kept in the run's folder."""
+    from accelerate import tracking
+
+    if fault := missing(name):
+        raise ModuleNotFoundError(fault)
+    project, folder = run.recipe.tracking.project, run.folder.path.resolve()
+    file = run.folder.path / _IDS
+    ids = json.loads(file.read_text()) if file.is_file() else {}
+    known = ids.setdefault(name, uuid.uuid4().hex[:12] if name != "mlflow" else None)
+    tracker: GeneralTracker
+    if name == "tensorboard":
+        tracker = tracking.TensorBoardTracker(name, folder, purge_step=run.step + 1 if run.step else None)
+    elif name == "wandb":
+        tracker = tracking.WandBTracker(project, name=folder.name, dir=str(folder), id=known, resume="allow")
+    elif name == "trackio":
+        tracker = tracking.TrackioTracker(project, name=f"{folder.name}-{known}", resume="allow", embed=False)
+    else:
+        _place_mlflow(folder)
+        tracker = tracking.MLflowTracker(project, run_id=known, run_name=folder.name)
+    tracker.start()
+    if name == "mlflow":
+        ids[name] = tracker.tracker.info.run_id
+    run.folder.write_text(_IDS, json.dumps(ids))
+    return tracker
+
+
+def _place_mlflow(folder: Any) -> None:
+    """Let mlflow write into the run's folder unless the environment says where its server is."""
+    import mlflow
+
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def _settings(run: Run) -> Iterator[tuple[str, bool | int | float | str]]:
+    """Yield the resolved recipe as dotted names and plain values, as trackers take it."""
+    from rosd_kit.recipe import to_values
+
+    def leaves(path: str, value: Any) -> Iterator[tuple[str, bool | int | float | str]]:
+        if isinstance(value, Mapping) and value:
+            for key, item in value.items():
+                yield from leaves(f"{path}.{key}" if path else str(key), item)
+        else:
+            yield path, value if isinstance(value, bool | int | float | str) else str(value)
+
+    yield from leaves("", to_values(run.recipe))
+
+
+def _figures(result: SuiteResult) -> Iterator[tuple[str, float]]:
+    yield "mean", result.mean
+    yield "low", result.low
+    yield "high", result.high
+    yield "format_rate", result.format_rate
+    yield "mean_tokens", result.mean_tokens
+
+
+def _tell(faults: Mapping[str, BaseException]) -> None:
+    if faults:
+        told = "; ".join(f"{name} is left out: {type(error).__name__}: {error}" for name, error in faults.items())
+        raise TrackersFailed(told)

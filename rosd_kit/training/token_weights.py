@@ -1,0 +1,130 @@
+"""Asks the objectives for weights and lists the tokens that carry any.
+
+Knows nothing of models or losses. Tensors over tokens live on the CPU; the caller moves what it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rosd_kit.recipe.built import WeightedObjective
+from rosd_kit.types import DistillSample
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """The weight of every token of a step in every term, and what a weight of 1 is worth.
+
+    `per_sample[i]` is `[terms, response]`, `advantages[i]` `[terms]`. `totals` are the terms' sums of weights over the
+    whole step: the denominators. They are exact sums, so that no order of samples changes them.
+    """
+
+    per_sample: list[Float[Tensor, "terms response"]]
+    advantages: list[Float[Tensor, " terms"]]
+    totals: list[float]
+
+    def covered(self) -> list[int]:
+        """Return the indices of the samples that have a weight in any term."""
+        return [index for index, weights in enumerate(self.per_sample) if bool(weights.any())]
+
+
+def weigh(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> StepWeights:
+    """Ask every objective for the weights of every sample."""
+    per_sample, advantages = [], []
+    for sample in samples:
+        rows = [list(term.objective.token_weights(sample)) for term in terms]
+        assert all(len(row) == len(sample.response_ids) for row in rows), "an objective gave weights of a wrong length"
+        weights = torch.tensor(rows, dtype=torch.float64).reshape(len(terms), len(sample.response_ids))
+        assert bool((weights >= 0).all()), "an objective gave a negative weight"
+        per_sample.append(weights)
+        advantages.append(torch.tensor([term.objective.advantage(sample) for term in terms], dtype=torch.float64))
+    totals = [math.fsum(_chained(weights[term].tolist() for weights in per_sample)) for term in range(len(terms))]
+    return StepWeights(per_sample, advantages, totals)
+
+
+def _chained(lists: Iterable[list[float]]) -> Iterable[float]:
+    return (value for values in lists for value in values)
+
+
+@dataclass(frozen=True)
+class WeightedTokens:
+    """The tokens of a micro-batch that carry weight in any term, one sample after the other.
+
+    `sample` is the row of the micro-batch, `token` the place in the response, `views` the number of teacher prompts
+    whose answer is wanted there (0 where no term that needs a teacher covers the token). `marks` are what the terms that
+    join views call them, 0 elsewhere; without such a term there is room for no view.
+    """
+
+    sample: Int[Tensor, " tokens"]
+    token: Int[Tensor, " tokens"]
+    sampled: Int[Tensor, " tokens"]
+    behaviour: Float[Tensor, " tokens"]
+    views: Int[Tensor, " tokens"]
+    weights: Float[Tensor, "terms tokens"]
+    advantages: Float[Tensor, "terms tokens"]
+    marks: Float[Tensor, "terms views tokens"]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def part(self, span: slice) -> WeightedTokens:
+        """Return some of the tokens."""
+        return WeightedTokens(**{field.name: getattr(self, field.name)[..., span] for field in fields(self)})
+
+
+def weighted_tokens(
+    samples: Sequence[DistillSample],
+    weights: Sequence[Float[Tensor, "terms response"]],
+    advantages: Sequence[Float[Tensor, " terms"]],
+    terms: Sequence[WeightedObjective],
+) -> WeightedTokens:
+    """List the weighted tokens of one micro-batch."""
+    lengths = torch.tensor([len(sample.response_ids) for sample in samples])
+    all_weights = torch.cat(list(weights), dim=1)
+    kept = all_weights.any(dim=0).nonzero().squeeze(1)
+    owner = torch.arange(len(samples)).repeat_interleave(lengths)[kept]
+    start = (lengths.cumsum(0) - lengths)[owner]
+    needing = torch.tensor([term.objective.asks_teacher for term in terms], dtype=torch.bool)
+    views = torch.tensor([len(sample.teacher_views) for sample in samples])[owner]
+    return WeightedTokens(
+        sample=owner,
+        token=kept - start,
+        sampled=torch.tensor(list(_chained(list(s.response_ids) for s in samples)), dtype=torch.long)[kept],
+        behaviour=torch.tensor(list(_chained(list(s.behaviour_logprobs) for s in samples)), dtype=torch.float64)[kept],
+        views=views * all_weights[needing][:, kept].any(dim=0),
+        weights=all_weights[:, kept],
+        advantages=torch.stack(list(advantages), dim=1)[:, owner],
+        marks=_marks(samples, terms)[..., owner],
+    )
+
+
+def _marks(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> Float[Tensor, "terms views samples"]:
+    joining = [index for index, term in enumerate(terms) if term.objective.joins_views]
+    most = max((len(sample.teacher_views) for sample in samples), default=0) if joining else 0
+    marks = torch.zeros(len(terms), most, len(samples), dtype=torch.float64)
+    for index in joining:
+        for place, sample in enumerate(samples):
+            found = torch.tensor(list(terms[index].objective.view_marks(sample)), dtype=torch.float64)
+            assert len(found) == len(sample.teacher_views), "an objective must mark every view of a sample"
+            assert bool(found.all()), "an objective marked a view with 0, which means that there is none"
+            marks[index, : len(found), place] = found
+    return marks
+
+
+def take(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:
+    """Return the given rows, which are ascending and distinct; when they are all rows, that is the tensor itself."""
+    return tensor if len(rows) == len(tensor) else tensor.index_select(0, sent(rows, tensor.device))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on the device, without waiting for what is queued there.
+
+    Ordinary memory is copied before this returns, so the original may change at once.
+    """
+    return tensor.to(device, non_blocking=True)

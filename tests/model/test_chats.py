@@ -1,0 +1,199 @@
+"""Chat templates of every habit: the prompt is the template's own, to the token, and what it lacks is made up for aloud."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+import rosd_kit as rk
+from rosd_kit.components.rollouts.transformers import TransformersEngine
+from rosd_kit.errors import RunError
+from rosd_kit.model.chat import Chat
+from rosd_kit.model.student import Student
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import load_recipe
+from rosd_kit.run import prompt_boundary
+from rosd_kit.run.dry_run import rehearse
+from rosd_kit.settings import ModelSettings
+from tests.model.conftest import COIN, TINY
+from tests.model.making import CHATML, save, tokenizer
+
+THINKING = CHATML.replace(
+    "assistant\n' }}",
+    "assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}",
+)
+OPENED = CHATML.replace("assistant\n' }}", "assistant\n<think>\n' }}")
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+DEAF = CHATML.replace("{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}")
+BOS = "{{ bos_token }}" + CHATML
+TWICE = "{{ bos_token }}" + BOS
+DATED = CHATML.replace("{% for", "{{ strftime_now('%d %b %Y') }}{% for", 1)
+NEWLINE = CHATML + "\n"
+HABITS = {
+    "plain": CHATML, "thinking": THINKING, "opened": OPENED, "no_system": NO_SYSTEM, "deaf": DEAF, "bos": BOS, "dated": DATED,
+    "newline": NEWLINE,
+}  # fmt: skip
+ASKED = [{"role": "system", "content": "Be short ."}, {"role": "user", "content": "What is 3 + 4 ?"}]
+
+
+def chat(template, tokens=None, **options) -> Chat:
+    chosen = copy.deepcopy(tokens or tokenizer())
+    chosen.chat_template = template
+    return Chat(chosen, ModelSettings(**options))
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_prompt_is_what_transformers_makes_of_the_chat(habit):
+    made = chat(HABITS[habit])
+    assert made.encode(ASKED) == prompt_boundary.own_ids(made, ASKED)
+    assert "What is 3 + 4 ?" in made.decode(made.encode(ASKED))
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_step_goes_through_and_the_response_follows_the_header(habit, recipe, plugins, tmp_path, capsys):
+    folder = save(tmp_path / habit, template=HABITS[habit])
+    rehearse(recipe(folder, "problems_per_step=1"), plugins)
+    out = capsys.readouterr().out
+    rows = re.findall(r"^(-[12])  \d+ (\S+) +\d+ (\S+)", out, re.M)
+    assert len(rows) == 2 and all(student == teacher for _, student, teacher in rows)
+    assert rows[1][1] == r"'\n'" and (rows[0][1] == "'<think>'") is (habit == "opened")
+
+
+def test_thinking_is_switched_off_by_the_templates_own_option():
+    on, off = chat(THINKING), chat(THINKING, chat_template_kwargs={"enable_thinking": False})
+    assert off.decode(off.encode(ASKED)).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert on.encode(ASKED) == off.encode(ASKED)[: len(on.encode(ASKED))]
+    assert off.notes() == []
+
+
+def test_an_option_that_the_template_does_not_read_is_told():
+    [note] = chat(CHATML, chat_template_kwargs={"enable_thinkng": False}).notes()
+    assert note == "model.chat_template_kwargs.enable_thinkng: the chat template does not read it."
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DEAF])
+def test_a_system_text_without_a_role_goes_before_the_users_and_is_counted(template):
+    made = chat(template)
+    ids = made.encode(ASKED)
+    assert ids == made.encode([{"role": "user", "content": "Be short .\n\nWhat is 3 + 4 ?"}])
+    assert made.merged == 1
+    assert "no system role" in made.notes()[0]
+    assert chat(CHATML).encode(ASKED) != ids
+
+
+def test_a_system_text_alone_becomes_the_users():
+    made = chat(NO_SYSTEM)
+    assert made.encode(ASKED[:1]) == made.encode([{"role": "user", "content": "Be short ."}])
+
+
+def test_a_missing_system_role_can_be_an_error():
+    with pytest.raises(RunError, match=r"model\.system_role: .*has no system role"):
+        chat(NO_SYSTEM, system_role="refuse").encode(ASKED)
+
+
+def test_merged_system_texts_are_a_metric_and_a_warning(train, tmp_path):
+    folder = save(tmp_path / "model", template=NO_SYSTEM)
+    metrics, run = train(folder)
+    assert metrics["prompt/system_merged"] == 0.0
+    [checkpoint] = (run / "checkpoints").iterdir()
+    assert "no system role" in json.loads((checkpoint / "state.json").read_text())["warnings"][0]
+    student = Student.load(ModelSettings(path=str(folder), device="cpu"), keep_initial=False)
+    student.prompt_ids(ASKED)
+    assert student.metrics() == {"prompt/system_merged": 1.0}
+    assert student.metrics() == {"prompt/system_merged": 0.0}
+
+
+def test_a_template_that_refuses_a_chat_is_told():
+    picky = "{{ raise_exception('Conversation roles must alternate') }}"
+    with pytest.raises(RunError, match="refuses messages of the roles user: Conversation roles must alternate"):
+        chat(picky).encode(ASKED[1:])
+
+
+def test_a_tokenizer_without_a_template_is_told_and_one_can_be_given(tmp_path):
+    with pytest.raises(RunError, match=r"has no chat template.*model\.chat_template"):
+        _ = chat(None).template
+    folder = save(tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    (tmp_path / "mine.jinja").write_text(BOS)
+    settings = ModelSettings(path=str(folder), device="cpu", chat_template=str(tmp_path / "mine.jinja"))
+    assert Student.load(settings, keep_initial=False).chat.template == BOS
+    with pytest.raises(RunError, match=r"model\.chat_template: .*cannot be read"):
+        Student.load(settings.model_copy(update={"chat_template": "no.jinja"}), keep_initial=False)
+
+
+def test_the_first_token_is_told_where_it_is_unusual():
+    with_bos = copy.deepcopy(tokenizer())
+    with_bos.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    assert chat(BOS, with_bos).notes() == []
+    assert chat(CHATML, with_bos).notes() == ["texts of this tokenizer begin with <s>, chats by its template do not."]
+    assert chat(TWICE, with_bos).notes() == ["chats by this template begin with <s> twice."]
+    assert chat(BOS, with_bos).encode(ASKED).count(1) == 1
+
+
+def test_a_date_in_the_template_is_told():
+    assert "prints the date" in chat(DATED).notes()[0]
+    assert chat(DATED, chat_template_kwargs={"date_string": "1 May 2026"}).notes() == [
+        "model.chat_template_kwargs.date_string: the chat template does not read it."
+    ]
+
+
+def test_padding_that_is_the_end_token_changes_nothing(train, tmp_path):
+    one, other = save(tmp_path / "own"), save(tmp_path / "same")
+    (other / "tokenizer_config.json").write_text(
+        (other / "tokenizer_config.json").read_text().replace('"<|pad|>"', '"<|im_end|>"')
+    )
+    (a, _), (b, _) = (
+        train(folder, "sampling.max_new_tokens=16", "batch.layout=padded", name=f"with-{folder.name}")
+        for folder in (one, other)
+    )
+    assert a["train/loss"] == b["train/loss"] and a["rollout/length"] == b["rollout/length"]
+
+
+class Trimming(rk.RolloutEngine):
+    """An engine that drops what a prompt ends with, as one would that renders the chat itself."""
+
+    name = "trimming"
+
+    def start(self, student, site=None):
+        self.inner = TransformersEngine(TransformersEngine.Config())
+        self.inner.start(student, site)
+
+    def sync(self, student, version):
+        self.inner.sync(student, version)
+
+    def generate(self, requests, *, weights="live"):
+        return self.inner.generate([replace(r, prompt_ids=r.prompt_ids[:-1]) for r in requests], weights=weights)
+
+
+@rk.hookimpl
+def rosd_kit_components():
+    return [Trimming]
+
+
+def test_a_dry_run_fails_when_engine_and_trainer_read_prompts_that_differ_by_a_token(recipe, tmp_path):
+    plugins = PluginManager([COIN, Path(__file__)])
+    made = load_recipe("rosd", [*TINY, f"model.path={save(tmp_path / 'm')}", "rollout=trimming"], registry=plugins.registry)
+    with pytest.raises(RunError, match=r"token \d+ is \d+ '\\n' for the chat template \(\d+ tokens\) and the end for"):
+        rehearse(made, plugins)
+
+
+def test_a_dry_run_fails_when_the_template_is_rendered_otherwise_the_next_time(recipe, plugins, tmp_path, monkeypatch):
+    folder = save(tmp_path / "m")
+    own = prompt_boundary.own_ids
+    monkeypatch.setattr(prompt_boundary, "own_ids", lambda chat, messages: (1, *own(chat, messages)))
+    with pytest.raises(RunError, match=r"token 0 is 1 '<s>' for the chat template .* and 3 '<\|im_start\|>' for the engine"):
+        rehearse(recipe(folder), plugins)
+
+
+def test_a_teachers_prompt_without_the_header_is_told():
+    made = chat(CHATML)
+    student = made.encode(ASKED)
+    prompt_boundary.check_teacher(made, student, made.encode(ASKED[1:]))
+    with pytest.raises(RunError, match="the teacher's prompt does not end with the generation header"):
+        prompt_boundary.check_teacher(made, student, made.encode(ASKED[1:])[:-3])

@@ -1,0 +1,87 @@
+"""Several processes and SGLang's protocol: each process has servers of its own, asks only those and brings them its weights."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, closing
+
+import pytest
+
+from rosd_kit.model.student import Student
+from rosd_kit.settings import ModelSettings
+from tests.parallel.conftest import TINY, Finished
+from tests.sglang_fake.brains import MicroBrain
+from tests.sglang_fake.fake import FakeServer
+
+pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+
+CASES = {
+    "fsdp": ["parallel.mode=fsdp", "sampling.lookahead=1", "rollout.sync=disk", "rollout.check.every=1"],
+    "ddp": ["parallel.mode=ddp", "rollout.sync=distributed", "rollout.check.every=1"],
+}
+SHORT = (*TINY, "sampling.max_new_tokens=24", "problems_per_step=3", "group_size=2", "rollout.timeout=60")
+ALL_TRAIN = ("gate=all", "demonstration=reference", "reflector=oracle", "localizer=full")
+
+
+@pytest.fixture(scope="module")
+def three():
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(FakeServer(MicroBrain(student)))) for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def servers(three):
+    """Return the servers of two processes."""
+    return three[:2]
+
+
+@pytest.fixture(scope="module")
+def third(three):
+    """Return the server of one process alone."""
+    return three[2]
+
+
+def job(name, *changes):
+    return {"recipe": "rosd", "changes": [*SHORT, *ALL_TRAIN, "rollout=sglang", *CASES[name], *changes], "name": name}
+
+
+@pytest.fixture(scope="module")
+def together(launch, servers, tmp_path_factory):
+    out = tmp_path_factory.mktemp("together")
+    urls = f"rollout.url={json.dumps([server.url for server in servers])}"
+    found = launch(out, *(job(name, urls) for name in CASES))
+    assert found.code == 0, found.told[-3000:]
+    return out
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_run_is_that_of_one_process_with_one_server(name, third, together, alone, tmp_path):
+    alone(tmp_path, job(name, f"rollout.url={third.url}", "parallel.mode=single"))
+    one, two = Finished(tmp_path / name), Finished(together / name)
+    for before, after in zip(one.numbers(), two.numbers(), strict=True):
+        assert after["train/weighted_tokens"] == before["train/weighted_tokens"] > 0
+        assert after["train/loss"] == pytest.approx(before["train/loss"], rel=1e-4)
+    compared = [line["engine/mismatch_greatest"] for line in two.numbers() if "engine/mismatch_greatest" in line]
+    assert compared and max(compared) < 1e-3
+
+
+def test_each_server_hears_one_process_and_gets_every_weights_once(servers, together):
+    labels = [[p["weight_version"] for p in server.asked("/update_weights_from_disk")] for server in servers]
+    assert [[label.split("-")[1] for label in own] for own in labels] == [["0", "1", "2"]] * 2
+    names = [{label.split("-")[0] for label in own} for own in labels]
+    assert all(len(own) == 1 for own in names) and names[0] != names[1]
+    assert all(server.asked("/generate") for server in servers)
+    assert [server.crashes for server in servers] == [[], []]
+
+
+def test_fewer_servers_than_processes_are_refused(servers, launch, tmp_path):
+    found = launch(tmp_path, job("ddp", f"rollout.url={servers[0].url}"))
+    assert found.code != 0
+    assert "rollout.url: 1 of 2 processes would have a server, and each needs its own. Give at least 2 addresses" in found.told
+
+
+def test_a_router_for_several_processes_is_refused(servers, launch, tmp_path):
+    urls = f"rollout.url={json.dumps([server.url for server in servers])}"
+    found = launch(tmp_path, job("ddp", urls, f"rollout.router={servers[0].url}"))
+    assert found.code != 0 and "rollout.router: 2 processes each need servers of their own" in found.told

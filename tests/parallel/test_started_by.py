@@ -1,0 +1,73 @@
+"""The real launchers: what they start is what runs, and what they are told reaches every process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.parallel.conftest import ROOT, TINY
+
+pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+
+FSDP2 = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config: {fsdp_version: 2}
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+"""
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch"]
+ENDLESS = ["run", "rosd", *TINY, "steps=10000", "group_size=2", "--name", "run"]
+
+
+def start(launcher: list[str], out: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, *launcher, "-m", "rosd_kit", *words, "--out", str(out)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_a_step(run: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 400
+    while not (run / "metrics.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=60)[0][-3000:]
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "sent", "mode"),
+    [(TORCHRUN, signal.SIGTERM, "ddp"), ("accelerate", signal.SIGINT, "fsdp")],
+    ids=["torchrun", "accelerate"],
+)
+def test_an_interrupted_launcher_lets_all_processes_finish_the_step_and_save(tmp_path, launcher, sent, mode):
+    if launcher == "accelerate":
+        (tmp_path / "fsdp2.yaml").write_text(FSDP2)
+        launcher = [*ACCELERATE, "--config_file", str(tmp_path / "fsdp2.yaml")]
+    process = start(launcher, tmp_path, *ENDLESS)
+    wait_for_a_step(tmp_path / "run", process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert sum("rosd_kit" in " ".join(worker.cmdline()) for worker in workers) >= 2
+    process.send_signal(sent)
+    told, _ = process.communicate(timeout=300)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert f"in 2 processes ({mode})" in told
+    assert "stopped after step" in told and told.count("stopping after this step") == 1
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert (tmp_path / f"run/checkpoints/step-{steps[-1]:06d}/manifest.json").is_file()
+
+
+def test_accelerate_on_cpus_starts_one_process_and_is_found_out(tmp_path):
+    process = start([*ACCELERATE, "--cpu", "--num_processes", "2"], tmp_path, *ENDLESS)
+    told, _ = process.communicate(timeout=400)
+    assert process.returncode != 0 and not (tmp_path / "run").exists()
+    assert "error: parallel: accelerate launch started one process" in told and "parallel.mode=single" in told

@@ -1,0 +1,108 @@
+"""Starts processes that run jobs: python -m tests.parallel.worker reads an order a line and answers each with a line.
+
+An order is {"out", "jobs", "processes"}, the answer {"code", "told"}. A job is {"recipe", "changes", and "name" or "resume"};
+"at": [rank, step, what] has that process killed, or lets it raise, in that step; "old_torch" takes away what newer torch has.
+torchrun's own agent starts and watches the processes, but as forks of this one, which has imported everything already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from rosd_kit.display import make_display
+from rosd_kit.errors import RosdError
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import load_recipe
+from rosd_kit.run.loop import execute
+from rosd_kit.training.optimizer import Optimizer, StepOutcome
+from tests.run.harness import import_everything
+
+WITNESS = Path(__file__).with_name("witness.py")
+
+
+def fail_at(rank: int, step: int, what: str) -> None:
+    """Let one process fail when it is about to apply the update of a step."""
+    update = Optimizer.step
+
+    def last(optimizer: Optimizer, loss: float) -> StepOutcome:
+        if optimizer.step_count == step and int(os.environ["RANK"]) == rank:
+            if what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError(what)
+        return update(optimizer, loss)
+
+    Optimizer.step = last  # type: ignore[method-assign]
+
+
+def work(out: Path, jobs: list[dict[str, Any]]) -> None:
+    """Run the jobs one after the other."""
+    for job in jobs:
+        if "at" in job:
+            fail_at(*job["at"])
+        if "old_torch" in job:
+            del FSDPModule.reset_iter_state
+        manager = PluginManager(files=[WITNESS], selection="builtin")
+        recipe = load_recipe(job["recipe"], job["changes"], registry=manager.registry)
+        resume = Path(job["resume"]) if "resume" in job else None
+        execute(recipe, plugins=manager, out=out, name=job.get("name"), resume=resume, display=make_display(quiet=True))
+
+
+def work_as_one_of_several(out: Path, jobs: list[dict[str, Any]]) -> None:
+    PartialState._reset_state()
+    torch.set_num_threads(1)
+    try:
+        work(out, jobs)
+    except RosdError as error:
+        sys.exit(f"error: {error}")
+
+
+def launch(order: dict[str, Any], log: Path) -> int:
+    """Start the processes of an order in a fork of this one; return its exit code, with what all of them said in the log."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ["WITNESS"] = order["out"]
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=order["processes"],
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        start_method="fork",
+        max_restarts=0,
+    )
+    code = 1
+    try:
+        elastic_launch(config, work_as_one_of_several)(Path(order["out"]), order["jobs"])
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    import_everything()
+    for line in sys.stdin:
+        order = json.loads(line)
+        log = Path(order["out"], "told")
+        code = launch(order, log)
+        print(json.dumps({"code": code, "told": log.read_text(errors="replace")}), flush=True)

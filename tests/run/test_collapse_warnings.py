@@ -1,0 +1,191 @@
+"""Runs without a signal say so, once, with a remedy; good runs say nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from rosd_kit.display import Display
+from rosd_kit.evaluation.intervals import bootstrap_mean
+from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.run.collapse_warnings import SignalWatch
+from rosd_kit.settings import WatchSettings
+
+GOOD = {
+    "rollout/success": 0.5,
+    "gate/mixed": 2.0,
+    "sample/ok": 4.0,
+    "localize/exact": 3.0,
+    "localize/missing": 1.0,
+    "train/samples": 4.0,
+    "train/weighted_tokens": 40.0,
+    "train/weight_change": 0.1,
+}
+DROPPED = {"gate/all_wrong": 2.0, "rollout/success": 0.5}
+NO_QUOTES = {**GOOD, "localize/exact": 0.0, "localize/missing": 4.0}
+NO_WEIGHT = {**GOOD, "sample/ok": 0.0, "sample/no_weight": 3.0, "sample/no_privileged_text": 1.0, "train/weighted_tokens": 0.0}
+STILL = {**GOOD, "train/weight_change": 0.0}
+
+
+class Listening(Display):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def said(*steps, patience=3):
+    watch = SignalWatch(WatchSettings(patience=patience))
+    return [warning for metrics in steps for warning in watch.step(metrics)]
+
+
+def test_a_good_run_is_silent():
+    assert said(*[GOOD] * 20) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "told", "remedy"),
+    [
+        (DROPPED, "no group held both a success and a failure for 3 steps", "raise group_size"),
+        (NO_QUOTES, "no quote was found in any response for 3 steps", "samples/"),
+        (NO_WEIGHT, "no token had a weight for 3 steps (no weight 9, no privileged text 3)", "localizer.missing"),
+        (STILL, "the weights have not changed for 3 steps", "optimizer.lr"),
+        ({**GOOD, "rollout/success": 0.05}, "success fell to 5% from 50%", "earlier checkpoint"),
+    ],
+    ids=["groups", "quotes", "weights", "still", "collapse"],
+)
+def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
+    assert said(GOOD, bad, bad) == []
+    [warning] = said(GOOD, *[bad] * 9)
+    assert told in warning
+    assert remedy in warning
+
+
+VITALS = {
+    **GOOD,
+    "rollout/entropy": 0.5,
+    "rollout/length": 100.0,
+    "diversity/wrong_answers": 0.6,
+    "leak/reference": 0.01,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rollout/entropy": 0.05}, "the rollouts' entropy fell to 0.05 (at the start 0.5) nats"),
+        ({"diversity/wrong_answers": 0.2}, "different wrong answers fell to 0.20 (at the start 0.60)"),
+        ({"rollout/length": 400.0}, "responses have 400 (at the start 100) tokens"),
+        ({"rollout/length": 20.0}, "responses have 20 (at the start 100) tokens"),
+        (
+            {"leak/reference": 0.035},
+            "3.5% of rollouts speak of a reference that only the teacher was given (1.0% at the start)",
+        ),
+    ],
+    ids=["entropy", "variety", "longer", "shorter", "leaks"],
+)
+def test_each_sign_of_collapse_is_said_once_when_it_lasted(changes, told):
+    [warning] = said(VITALS, *[VITALS | changes] * 9)
+    assert told in warning
+
+
+def test_less_variety_is_a_good_sign_where_success_has_risen():
+    better = VITALS | {"rollout/entropy": 0.01, "diversity/wrong_answers": 0.2, "rollout/success": 0.95}
+    assert said(VITALS, *[better] * 9) == []
+    assert said(VITALS, *[better | {"rollout/success": 0.62}] * 9) == []
+
+
+@pytest.mark.parametrize("name", ["success", "entropy", "variety", "length", "leaks"])
+def test_null_turns_a_warning_off(name):
+    dead = {
+        "rollout/success": 0.05,
+        "rollout/entropy": 0.01,
+        "diversity/wrong_answers": 0.1,
+        "rollout/length": 1.0,
+        "leak/reference": 1.0,
+    }
+    steps = [VITALS, *[VITALS | dead] * 9]
+    watches = SignalWatch(WatchSettings(patience=3)), SignalWatch(WatchSettings(patience=3, **{name: None}))
+    every, some = ([warning for metrics in steps for warning in watch.step(metrics)] for watch in watches)
+    assert len(every) == 5 and len(some) == 4 and set(some) < set(every)
+
+
+def evaluation(suite: str, share: float, *, in_domain: bool) -> SuiteResult:
+    scores = {f"{suite}-{i}": float(i < 40 * share) for i in range(40)}
+    interval = bootstrap_mean(list(scores.values()))
+    return SuiteResult(
+        suite=suite, in_domain=in_domain, mean=interval.mean, low=interval.low, high=interval.high, problems=40, samples=4,
+        format_rate=1.0, mean_tokens=9.0, scores=scores, pass_at={"4": interval},
+    )  # fmt: skip
+
+
+def measured(before: float, after: float, *, in_domain: bool, **settings) -> list[str]:
+    watch = SignalWatch(WatchSettings(**settings))
+    rest = evaluation("rest", 0.5, in_domain=not in_domain)
+    assert watch.evaluation([evaluation("s", before, in_domain=in_domain), rest]) == []
+    return watch.evaluation([evaluation("s", after, in_domain=in_domain), rest])
+
+
+def test_a_fall_of_coverage_or_outside_the_domain_is_said():
+    [coverage] = measured(0.9, 0.4, in_domain=True)
+    assert coverage.startswith("pass@4 of the trained suites fell to 40% from 90%")
+    [outside] = measured(0.9, 0.4, in_domain=False)
+    assert outside.startswith("outside the trained domain mean@k fell by 50.0 points")
+
+
+def test_falls_that_are_small_or_may_be_chance_are_not_said():
+    assert measured(0.9, 0.85, in_domain=True) == measured(0.525, 0.5, in_domain=False) == []
+    assert measured(0.5, 0.9, in_domain=True) == measured(0.5, 0.9, in_domain=False) == []
+    assert measured(0.9, 0.4, in_domain=True, pass_at_k=None) == measured(0.9, 0.4, in_domain=False, out_of_domain=None) == []
+
+
+@pytest.mark.parametrize("bad", [DROPPED, NO_QUOTES, NO_WEIGHT, STILL])
+def test_one_good_step_in_between_begins_the_count_anew(bad):
+    assert said(*[bad, bad, GOOD] * 5) == []
+
+
+@pytest.mark.parametrize("outcome", ["exact", "normalised", "fuzzy", "exact_ambiguous", "fuzzy_ambiguous"])
+def test_a_quote_found_in_any_way_is_found(outcome):
+    assert said(*[{**NO_QUOTES, f"localize/{outcome}": 1.0}] * 5) == []
+
+
+def test_groups_do_not_matter_where_every_rollout_passes():
+    assert said(*[{**GOOD, "gate/mixed": 0.0, "gate/all_wrong": 2.0}] * 5) == []
+
+
+def test_a_step_that_dropped_everything_is_no_step_of_still_weights():
+    [warning] = said(*[DROPPED] * 5)
+    assert warning.startswith("no group")
+
+
+def test_a_run_that_really_collapses_says_so(run, tmp_path):
+    listening = Listening()
+    changes = ("steps=3", "optimizer.lr=0.02", "watch.patience=2", "problems_per_step=4", "group_size=4", "context=key_idea")
+    changes += ("sampling.max_new_tokens=40", "evaluation.problems=12", "evaluation.samples=2", "evaluation.every=0")
+    run(tmp_path / "run", *changes, display=listening)
+    told = [warning.split(" fell")[0] for warning in listening.warnings]
+    assert told == ["success", "pass@2 of the trained suites", "outside the trained domain mean@k"]
+
+
+def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_path):
+    listening = Listening()
+    run(tmp_path / "run", "steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0", display=listening)
+    assert listening.warnings == [
+        "the weights have not changed for 2 steps. Check optimizer.lr and whether updates are skipped."
+    ]
+
+
+@pytest.mark.parametrize("gate", ["all", "mixed_groups"])
+def test_single_rollouts_are_dropped_aloud_by_the_gate_that_compares_and_not_by_the_one_that_takes_all(run, tmp_path, gate):
+    listening = Listening()
+    run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", display=listening)
+    assert [warning.split(":")[0] for warning in listening.warnings] == (
+        [] if gate == "all" else ["no group held both a success and a failure for 2 steps"]
+    )
+
+
+def test_responses_that_nothing_is_located_in_are_said_in_a_real_run(run, tmp_path):
+    listening = Listening()
+    changes = ("steps=2", "model.path=micro-blank", "reflector=tutor", "localizer=error_quote", "localizer.missing=skip")
+    run(tmp_path / "run", *changes, display=listening)
+    assert any(warning.startswith("no token had a weight for 2 steps (no weight ") for warning in listening.warnings)

@@ -1,0 +1,182 @@
+"""A run's files, and going on with it bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from rosd_kit.display import Display
+from rosd_kit.errors import RunError
+from rosd_kit.run import loop
+
+
+class Listening(Display):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def two_steps(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("runs") / "two", "steps=2", "evaluation.problems=2", "evaluation.samples=1")
+
+
+def test_ten_steps_are_five_and_a_resume_and_five(run, same, tmp_path):
+    measured = ("evaluation.problems=1", "evaluation.samples=1", "evaluation.every=5")
+    whole = run(tmp_path / "whole", "steps=10", *measured)
+    run(tmp_path / "parted", "steps=5", *measured)
+    random.seed(99)
+    parted = run(tmp_path / "parted", "steps=10", *measured, resume=True)
+    assert same(whole.weights(), parted.weights())
+    assert whole.sampled() == parted.sampled()
+    assert whole.lines("evaluations.jsonl") == parted.lines("evaluations.jsonl")
+    assert [line["step"] for line in whole.lines("evaluations.jsonl")] == [0, 5, 10]
+    assert [line["step"] for line in parted.lines("metrics.jsonl")] == list(range(1, 11))
+    assert not same(whole.student(9), whole.student(10))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("optimizer.name=muon",),
+        ("teacher=ema",),
+        ("teacher=trust_region",),
+        ("model.lora.rank=2", "model.lora.dropout=0.5"),
+        ("reflector=tutor", "optimizer.warmup_steps=4"),
+    ],
+    ids="{0[0]}".format,
+)
+def test_every_kind_of_state_is_saved(run, same, tmp_path, changes):
+    whole = run(tmp_path / "whole", "steps=4", *changes)
+    run(tmp_path / "parted", "steps=2", *changes)
+    parted = run(tmp_path / "parted", "steps=4", *changes, resume=True)
+    assert same(whole.weights(), parted.weights())
+    assert whole.sampled() == parted.sampled()
+
+
+def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(run, same, tmp_path, monkeypatch):
+    measured = ("steps=2", "checkpoint.every=0", "evaluation.problems=1", "evaluation.samples=1", "evaluation.every=1")
+    whole = run(tmp_path / "whole", *measured)
+    evaluate, calls = loop.evaluate_suites, []
+
+    def failing(**options):
+        calls.append(options)
+        if len(calls) in (2, 4):  # after the first step and, in the run that goes on, after the second
+            raise RunError("the disk of the data is gone")
+        return evaluate(**options)
+
+    monkeypatch.setattr(loop, "evaluate_suites", failing)
+    for resume in (False, True):
+        with pytest.raises(RunError, match="disk of the data"):
+            run(tmp_path / "parted", *measured[:1], "checkpoint.every=1", *measured[2:], resume=resume)
+    parted = run(tmp_path / "parted", *measured[:1], "checkpoint.every=1", *measured[2:], resume=True)
+    assert len(calls) == 5
+    assert whole.lines("evaluations.jsonl") == parted.lines("evaluations.jsonl")
+    assert same(whole.weights(), parted.weights())
+
+
+def test_a_run_leaves_what_it_promises(two_steps):
+    left = {path.name for path in two_steps.path.iterdir()}
+    assert left == {
+        ".lock", "recipe.yaml", "environment.json", "metrics.jsonl", "evaluations.jsonl", "samples", "checkpoints", "model",
+    }  # fmt: skip
+    assert [p.name for p in sorted((two_steps.path / "checkpoints").iterdir())] == ["step-000001", "step-000002"]
+    assert [line["step"] for line in two_steps.lines("evaluations.jsonl")] == [0, 2]
+
+
+def test_a_finished_run_resumed_changes_nothing_but_the_environment(run, same, two_steps):
+    weights, metrics = two_steps.weights(), (two_steps.path / "metrics.jsonl").read_text()
+    began = json.loads((two_steps.path / "environment.json").read_text())
+    run(two_steps.path, "steps=2", "evaluation.problems=2", "evaluation.samples=1", resume=True)
+    now = json.loads((two_steps.path / "environment.json").read_text())
+    assert same(weights, two_steps.weights())
+    assert (two_steps.path / "metrics.jsonl").read_text() == metrics
+    assert now.pop("resumed")[0] == began == now
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run, two_steps):
+    before = (two_steps.path / "metrics.jsonl").read_text()
+    with pytest.raises(RunError, match=r"already holds a run.*--resume"):
+        run(two_steps.path, "steps=2")
+    assert (two_steps.path / "metrics.jsonl").read_text() == before
+
+
+def test_another_recipe_is_refused_with_the_fields_that_differ(run, two_steps):
+    with pytest.raises(RunError, match=r"optimizer\.lr \(0\.0003 -> 0\.1\), divergence\.name \('jsd' -> 'reverse_kl'\)"):
+        run(two_steps.path, "steps=4", "optimizer.lr=0.1", "divergence=reverse_kl", "samples.every=3", resume=True)
+
+
+def test_fewer_steps_than_were_taken_are_refused(run, two_steps):
+    with pytest.raises(RunError, match=r"steps: the run already took 2 steps, more than the 1"):
+        run(two_steps.path, "steps=1", resume=True)
+
+
+def test_a_plugin_that_changed_meanwhile_is_told(run, tmp_path):
+    plugin = tmp_path / "mine.py"
+    code = "import rosd_kit as rk\n\n@rk.hookimpl\ndef rosd_kit_run_start(run): ...\n"
+    plugin.write_text(code)
+    run(tmp_path / "run", "steps=1", plugins=[plugin])
+    listening = Listening()
+    run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=listening)
+    assert listening.warnings == []
+    plugin.write_text(code + "\n")
+    run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=listening)
+    assert len(listening.warnings) == 1
+    assert "may not go on bit for bit: plugins:" in listening.warnings[0]
+
+
+def test_new_steps_of_a_resume_outlive_the_next_resume(run, tmp_path):
+    run(tmp_path / "run", "steps=1")
+    folder = run(tmp_path / "run", "steps=2", resume=True)
+    assert "\nsteps: 2\n" in (folder.path / "recipe.yaml").read_text()
+
+
+def test_damage_to_the_newest_checkpoint_is_told_and_its_removal_falls_back(run, same, tmp_path):
+    folder = run(tmp_path / "run", "steps=3")
+    weights = folder.weights()
+    newest = folder.path / "checkpoints/step-000003"
+    (newest / "student.safetensors").write_bytes((newest / "student.safetensors").read_bytes()[:-100])
+    with pytest.raises(RunError, match=r"step-000003/student\.safetensors: the checkpoint is damaged.*Remove .*step-000003 "):
+        run(tmp_path / "run", "steps=3", resume=True)
+    newest.rename(tmp_path / "away")
+    run(tmp_path / "run", "steps=3", resume=True)
+    assert same(weights, folder.weights())
+
+
+def test_without_a_checkpoint_a_resumed_run_begins_anew(run, same, tmp_path):
+    folder = run(tmp_path / "run", "steps=2")
+    weights, sampled = folder.weights(), folder.sampled()
+    (folder.path / "checkpoints").rename(tmp_path / "away")
+    run(tmp_path / "run", "steps=2", resume=True)
+    assert same(weights, folder.weights())
+    assert folder.sampled() == sampled
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(run, same, tmp_path):
+    one, again, other = (run(tmp_path / f"{i}", "steps=2", f"seed={seed}") for i, seed in enumerate((5, 5, 6)))
+    assert same(one.weights(), again.weights())
+    assert one.sampled() == again.sampled()
+    assert not same(one.weights(), other.weights())
+    assert one.sampled() != other.sampled()
+
+
+def test_members_of_a_group_differ_from_each_other(run, tmp_path):
+    folder = run(tmp_path / "run", "steps=2", "model.path=micro-blank", "group_size=4")
+    for step in folder.sampled().values():
+        assert len(step) == 8
+        assert len(set(map(tuple, step))) == 8
+    first, second = folder.sampled().values()
+    assert not set(map(tuple, first)) & set(map(tuple, second))
+
+
+def test_what_a_stricter_watch_would_have_told_is_told_once_on_going_on(run, tmp_path):
+    loose, strict = ("watch.patience=2", "watch.entropy=null"), ("watch.patience=2", "watch.entropy=0.9")
+    told = [Listening() for _ in range(3)]
+    run(tmp_path / "run", "steps=2", *loose, display=told[0])
+    for display in told[1:]:
+        run(tmp_path / "run", "steps=3", "checkpoint.every=1", *strict, display=display, resume=True)
+    assert [sum("entropy fell" in warning for warning in display.warnings) for display in told] == [0, 1, 0]

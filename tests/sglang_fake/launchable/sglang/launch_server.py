@@ -1,0 +1,59 @@
+"""What `python -m sglang.launch_server` starts in these tests: a fake server that repeats itself, and a child of it.
+
+Each start writes a line to the file FAKE_STARTS: both process ids, CUDA_VISIBLE_DEVICES and the arguments. FAKE_FAULTS says
+what goes wrong: `ends_0` (at the first start; `ends_1` at the second), `dies_of_requests`, `ignores_sigterm`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.sglang_fake.fake import FakeServer
+
+FAULTS = os.environ.get("FAKE_FAULTS", "").split()
+
+
+class Parrot:
+    """Says the same whatever it is asked, and keeps no weights."""
+
+    vocabulary = 1 << 30
+
+    def score(self, ids: list[int]) -> list[float]:
+        return [-0.5] * (len(ids) - 1)
+
+    def sample(self, ids: list[int], params: Mapping[str, Any]) -> tuple[list[int], list[float]]:
+        if "dies_of_requests" in FAULTS:
+            os._exit(1)
+        time.sleep(0.02)
+        return [7, 8, 9], [-0.5, -0.25, -0.125]
+
+    def load_files(self, folder: str) -> None:
+        assert list(Path(folder).glob("*.safetensors"))
+
+
+def main(words: list[str]) -> None:
+    log = Path(os.environ["FAKE_STARTS"])
+    start = len(log.read_text().splitlines()) if log.exists() else 0
+    child = subprocess.Popen(["sleep", "300"])
+    with log.open("a") as file:
+        print(os.getpid(), child.pid, os.environ.get("CUDA_VISIBLE_DEVICES", "-"), *words, file=file, flush=True)
+    if "ignores_sigterm" in FAULTS:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if f"ends_{start}" in FAULTS:
+        sys.exit("RuntimeError: CUDA out of memory (not really)")
+    option = dict(itertools.pairwise(words))
+    key = option.get("--api-key")
+    FakeServer(Parrot(), host=option["--host"], port=int(option["--port"]), api_key=key)  # type: ignore[arg-type]
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
