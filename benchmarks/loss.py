@@ -97,7 +97,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     from rosd_kit.components.divergences import JSD, ForwardKL
     from rosd_kit.components.objectives import Distill
     from rosd_kit.components.supports import Full, StudentTopK
-    from rosd_kit.contracts import Expert, LossParts
+    from rosd_kit.contracts import LossParts, TeacherModel
     from rosd_kit.model.split import split
     from rosd_kit.recipe.built import WeightedObjective
     from rosd_kit.settings import BatchSettings
@@ -124,7 +124,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     )
     head = HeadLoss(
         student=split(_model_with(given.student_head)),
-        teacher=TeacherScorer([Expert(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0, samples=()),
+        teacher=TeacherScorer([TeacherModel(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0, samples=()),
         terms=(WeightedObjective(Distill(parts=parts)),),
         factors=torch.tensor([1 / count], dtype=torch.float64),
         chunk_bytes=BatchSettings().chunk_mib << 20,

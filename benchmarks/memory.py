@@ -54,7 +54,7 @@ def measure(name: str, side: str) -> dict[str, float]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from rosd_kit.memory import estimate
+    from rosd_kit.memory import estimate_memory
     from rosd_kit.model.micro.tokenizer import build_tokenizer
     from rosd_kit.model.student import Student
     from rosd_kit.plugins.manager import PluginManager
@@ -69,26 +69,26 @@ def measure(name: str, side: str) -> dict[str, float]:
         build_tokenizer().save_pretrained(folder)
         registry = PluginManager().registry
         recipe = load_recipe("rosd", [*COMMON, f"model.path={folder}", *changes], registry=registry)
-        parts = build_components(recipe, registry)
-        found = estimate(recipe, parts)
+        components = build_components(recipe, registry)
+        found = estimate_memory(recipe, components)
         torch.nn.Linear(64, 64)(torch.randn(512, 64)).sum().backward()  # what the runtime takes for itself
         gc.collect()
         with PeakMemory("cpu") as floor:
             pass
         before = floor.before
-        student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in parts))
-    parts.teacher.attach(student)
+        student = Student.load(recipe.model, keep_initial=any(component.wants_initial() for component in components))
+    components.teacher.attach(student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=4)
     for _ in range(2):
         with PeakMemory("cpu") as peak:
-            train(student, optimizer, parts, recipe)
+            train(student, optimizer, components, recipe)
     if side == "sample":
         with PeakMemory("cpu") as peak:
-            sample(student, parts, recipe)
+            sample(student, components, recipe)
     return {"measured": peak.before + peak.bytes - before, "estimated": getattr(found, side)}
 
 
-def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
+def train(student: Any, optimizer: Any, components: Any, recipe: Any) -> None:
     """Take a step on texts at their longest."""
     from rosd_kit.training.step_loss import backward_step
     from rosd_kit.types import DistillSample, TeacherView
@@ -117,25 +117,25 @@ def train(student: Any, optimizer: Any, parts: Any, recipe: Any) -> None:
         for rollout in rollouts
     ]
     student.model.train()
-    with parts.teacher.scoring(student) as experts:
+    with components.teacher.scoring(student) as teacher_models:
         report = backward_step(
             student=student.model,
-            experts=experts,
+            teacher_models=teacher_models,
             samples=samples,
-            objectives=parts.objectives,
+            objectives=components.objectives,
             settings=recipe.batch,
             pad_id=0,
         )
     student.model.eval()
     optimizer.step(report.loss)
-    parts.teacher.after_step(student)
+    components.teacher.after_step(student)
 
 
-def sample(student: Any, parts: Any, recipe: Any) -> None:
+def sample(student: Any, components: Any, recipe: Any) -> None:
     """Sample a step's rollouts from prompts at their longest; random weights hardly ever end a response."""
     from rosd_kit.types import GenerateRequest, Sampling
 
-    parts.rollout.start(student)
+    components.rollout.start(student)
     requests = [
         GenerateRequest(
             prompt_ids=tuple((i * 13 + problem) % student.vocabulary for i in range(recipe.sampling.max_prompt_tokens)),
@@ -145,7 +145,7 @@ def sample(student: Any, parts: Any, recipe: Any) -> None:
         for problem in range(recipe.problems_per_step)
         for rollout in range(recipe.group_size)
     ]
-    parts.rollout.generate(requests)
+    components.rollout.generate(requests)
 
 
 def main() -> None:

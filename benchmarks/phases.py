@@ -27,7 +27,7 @@ from rosd_kit.display import make_display
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 RESULTS = Path(__file__).parent / "results"
 PHASES = ("generate", "reflect", "train/teacher", "train/student", "train/head", "train/backward", "sync")
@@ -81,7 +81,7 @@ def main() -> None:
     backbone, head = matrices(Student.load(recipe.model, keep_initial=False).model)
     rate = ceiling(asked.device)
     with tempfile.TemporaryDirectory() as out:
-        execute(recipe, plugins=manager, out=Path(out), name="run", resume=None, display=make_display(quiet=True))
+        run_recipe(recipe, plugins=manager, out=Path(out), name="run", resume=None, display=make_display(quiet=True))
         lines = (Path(out) / "run/metrics.jsonl").read_text().splitlines()
     steps = [step for step in map(json.loads, lines) if step.get("train/weighted_tokens")]
     seconds = {phase: statistics.median(step.get(f"time/{phase}", 0.0) for step in steps) for phase in PHASES}

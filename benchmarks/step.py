@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from harness import PeakMemory, Times, clock, in_fresh_process, machine, take_turns
 
-from rosd_kit.contracts import Expert, LossParts
+from rosd_kit.contracts import LossParts, TeacherModel
 from rosd_kit.memory.live import LiveMemory
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.types import DistillSample, TeacherView
@@ -71,14 +71,14 @@ def _first_step(changes: Sequence[str], profile: str | None, multiple: int) -> t
 
     registry = PluginManager(selection="builtin").registry
     recipe = load_recipe("sdpo", changes, profile, registry=registry)
-    parts = build_components(recipe, registry)
+    components = build_components(recipe, registry)
     student = Student.load(recipe.model, keep_initial=False)
-    parts.rollout.start(student)
+    components.rollout.start(student)
     pipeline = Pipeline(
-        parts=parts, engine=parts.rollout, encode=student.prompt_ids, sampling=recipe.sampling,
+        components=components, engine=components.rollout, encode=student.prompt_ids, sampling=recipe.sampling,
         group_size=recipe.group_size, seed=recipe.seed,
     )  # fmt: skip
-    problems = parts.task.train_batch(step=0, count=recipe.problems_per_step, seed=recipe.seed)
+    problems = components.task.train_batch(step=0, count=recipe.problems_per_step, seed=recipe.seed)
     samples = pipeline.step(problems, 0).samples
     return student.model, student.tokenizer, list(samples[: len(samples) // multiple * multiple])
 
@@ -178,7 +178,7 @@ def ours(
         model.train()
         report = backward_step(
             student=model,
-            experts=(Expert(teacher),),
+            teacher_models=(TeacherModel(teacher),),
             samples=samples,
             objectives=(WeightedObjective(Distill(parts=parts)),),
             settings=BatchSettings(tokens=tokens, **settings),

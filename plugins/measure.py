@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rosd_kit.evaluation.intervals import Interval, paired_difference
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.run.folder import RunDir
+from rosd_kit.run.folder import RunFolder
 
 HERE = Path(__file__).parent
 SHIPPED = ("grpo", "rosd")
@@ -49,7 +49,7 @@ def run(name: str, out: Path) -> Path:
 
 def row(name: str, folder: Path) -> str:
     """Return one line of the table: after minus before, in points, with 95 % intervals over problems."""
-    run = RunDir.watch(folder)
+    run = RunFolder.watch(folder)
     before, after = (
         [SuiteResult.from_json(result) for result in record["results"]] for record in run.read("evaluations.jsonl")
     )

@@ -27,6 +27,7 @@ from rosd_kit.types import (
     GateDecision,
     GenerateRequest,
     Group,
+    PolicyWeights,
     Problem,
     Prompt,
     Reflection,
@@ -36,14 +37,10 @@ from rosd_kit.types import (
     TokenWeights,
     Verdict,
     View,
-    Weights,
 )
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
-
-#: Version of the contracts in this file; a plugin may state the one it was written for as `rosd_kit_api`.
-API_VERSION = 1
 
 
 class Config(pydantic.BaseModel):
@@ -176,14 +173,16 @@ class RolloutEngine(Component):
         """Called once, before anything else."""
 
     @abstractmethod
-    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
         """Continue every prompt, in order. `initial` means the weights the run began with.
 
         A prompt too long for the engine is a completion with finish reason `overlong` and no tokens. Raises
         `EngineError` when the backend is gone for good.
         """
 
-    def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
+    def stream(
+        self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
+    ) -> Iterator[tuple[int, Completion]]:
         """Continue every prompt; yield (index of the request, completion) in whatever order they are finished."""
         yield from enumerate(self.generate(requests, weights=weights))
 
@@ -235,7 +234,7 @@ class Generate(Protocol):
     """What a reflector may call to have text generated: prompts are budgeted, tokenised and batched by the caller."""
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
+        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: PolicyWeights
     ) -> list[Completion]: ...
 
 
@@ -283,7 +282,7 @@ class Context(Component):
 
 
 @dataclass(frozen=True)
-class Expert:
+class TeacherModel:
     """One network that takes part in the teacher, and its share in the sum of logits.
 
     It reads the teacher's prompt, or with `plain` the student's own, without privileged text.
@@ -319,10 +318,10 @@ class Teacher(Component):
         """Called once, when the student holds its initial weights (also before a resume loads others)."""
 
     @abstractmethod
-    def scoring(self, student: Student) -> AbstractContextManager[tuple[Expert, ...]]:
+    def scoring(self, student: Student) -> AbstractContextManager[tuple[TeacherModel, ...]]:
         """Yield the networks to score with; the teacher's logits are the share-weighted sum of theirs.
 
-        The student trains while this is open, so it must not change the student: that belongs into `Expert.guard`.
+        The student trains while this is open, so it must not change the student: that belongs into `TeacherModel.guard`.
         """
 
     def after_step(self, student: Student) -> None:

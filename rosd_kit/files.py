@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _RUST = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
@@ -21,3 +24,12 @@ def write_failure(error: Exception) -> str | None:
     else:
         return None
     return "the disk is full" if number in _FULL else str(error)
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with NaN and infinity as None, since JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value

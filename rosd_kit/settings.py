@@ -82,7 +82,7 @@ class SamplingSettings(Config):
     """Longest response, the end token included."""
     max_teacher_prompt_tokens: PositiveInt = 10240
     """Budget of the teacher's prompt; privileged sections are shortened to fit."""
-    lookahead: Literal[0, 1] = 0
+    prefetch: Literal[0, 1] = 0
     """1: the next batch is sampled while the present one is trained on, with weights one update older. Takes memory for another
     copy of the weights."""
 

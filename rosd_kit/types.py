@@ -13,7 +13,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # pydantic, which keeps batches in checkpoints, reads typing.TypedDict from 3.12 on
 
 FinishReason = Literal["stop", "length", "overlong", "abort"]
-Weights = Literal["live", "initial"]
+PolicyWeights = Literal["live", "initial"]
 
 
 class Message(TypedDict):
@@ -138,13 +138,14 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of one message's text. Only sections with `keep > 0` may be shortened, the smallest number first.
+    """A part of one message's text that may be shortened to fit a token budget.
 
-    `keep == 0` marks text that is never cut: the problem, the format instruction.
+    Sections are cut in the order of `cut_priority`, smallest number first. None marks text that is never cut: the problem,
+    the format instruction.
     """
 
     text: str
-    keep: int = 0
+    cut_priority: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

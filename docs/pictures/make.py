@@ -16,7 +16,7 @@ from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import print_summary
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 WIDTH = 100
 
@@ -44,7 +44,7 @@ def main() -> None:
     recipe = load_recipe("recipes/rosd.yaml", registry=plugins.registry)
     display = Photographer()
     with tempfile.TemporaryDirectory() as out:
-        execute(recipe, plugins=plugins, out=Path(out), name="rosd-1", resume=None, display=display)
+        run_recipe(recipe, plugins=plugins, out=Path(out), name="rosd-1", resume=None, display=display)
         picture = display.film.export_svg(title="rosd-kit").replace(out, "runs")
     Path(__file__).with_name("run.svg").write_text(picture)
 

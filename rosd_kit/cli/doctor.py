@@ -73,7 +73,7 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     from rich.console import Console
     from rich.table import Table
 
-    from rosd_kit.memory import estimate
+    from rosd_kit.memory import estimate_memory
     from rosd_kit.memory.estimate import shown, table
     from rosd_kit.recipe import build_components
 
@@ -81,8 +81,8 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     kind, size, said = _device(recipe)
     processes = recipe.parallel.processes or 1
     assert manager.registry is not None
-    parts = build_components(recipe, manager.registry)
-    found = estimate(recipe, parts, device=kind, processes=processes, device_bytes=size)
+    components = build_components(recipe, manager.registry)
+    found = estimate_memory(recipe, components, device=kind, processes=processes, device_bytes=size)
     lines = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("memory", "left"), ("training", "right"), ("sampling", "right"), ("", "left")):
         lines.add_column(title, justify=side)  # type: ignore[arg-type]

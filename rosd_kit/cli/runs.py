@@ -45,10 +45,10 @@ def run(
         rehearse(resolved, manager)
         return
     from rosd_kit.display import make_display
-    from rosd_kit.run.loop import execute
+    from rosd_kit.run.loop import run_recipe
 
     display = make_display(quiet=quiet, json=json)
-    execute(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
+    run_recipe(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
 
 
 def evaluate(
@@ -71,13 +71,13 @@ def evaluate(
     suites are and how answers are sampled.
     """
     from rosd_kit.display import make_display
-    from rosd_kit.run.evaluate import execute, is_run
+    from rosd_kit.run.evaluate import evaluate_model, is_run
 
     manager = load_plugins(context, plugin)
     what = recipe or (str(Path(subject) / "recipe.yaml") if is_run(Path(subject)) else "rosd")
     resolved = load(manager, what, overrides, profile).recipe
     display = make_display(quiet=quiet, json=json, live=False)
-    execute(resolved, plugins=manager, subject=subject, display=display, against=against, out=out)
+    evaluate_model(resolved, plugins=manager, subject=subject, display=display, against=against, out=out)
 
 
 def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:

@@ -82,7 +82,7 @@ def run(
 
     What is finished in the folder is never run again; what was interrupted goes on from its own checkpoint.
     """
-    from rosd_kit.sweep.command import Places, execute, rehearse
+    from rosd_kit.sweep.command import Places, rehearse, run_sweep
     from rosd_kit.sweep.settings import read_sweep
 
     manager = load_plugins(context, plugin)
@@ -92,7 +92,7 @@ def run(
         rehearse(asked, manager, folder, jobs=jobs or 1)
         return
     places = Places(launcher=launcher, options=_options(launcher_option or ()), jobs=jobs, threads=threads, lease=lease)
-    if not execute(asked, manager, folder, [str(file.resolve()) for file in plugin or ()], places, keep.value, retry=retry):
+    if not run_sweep(asked, manager, folder, [str(file.resolve()) for file in plugin or ()], places, keep.value, retry=retry):
         raise typer.Exit(1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.evaluation.results import Comparison, SuiteResult
-from rosd_kit.run.folder import finite
+from rosd_kit.files import finite
 
 
 class JsonDisplay(Display):

@@ -1,7 +1,7 @@
-"""The vital signs of a student, from what it sampled: how varied, how sure, and whether it repeats what only teachers know.
+"""Collapse indicators of a student's rollouts: diversity, entropy, leakage.
 
 They say when a student collapses, which is how this family of methods fails. Pure functions of verified groups; they know
-neither thresholds (`signals.py`) nor how samples were made.
+neither thresholds (`run/collapse_warnings.py`) nor how samples were made.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from rosd_kit.text.leaks import leaks
 from rosd_kit.types import Completion, Group, Rollout
 
 
-def vital_signs(groups: Sequence[Group]) -> dict[str, float]:
-    """Return the vital signs of a step's rollouts; a sign that cannot be told from them is left out.
+def collapse_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Return the collapse metrics of a step's rollouts; a sign that cannot be told from them is left out.
 
     * `rollout/entropy`: mean of -log p of the sampled tokens, in nats, under the whole distribution they were drawn from.
     * `diversity/answers`: different answers a rollout, mean over groups; `diversity/wrong_answers`: among wrong rollouts only,

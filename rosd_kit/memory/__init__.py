@@ -1,5 +1,5 @@
 """How much memory a run will need, found out before it starts and without its weights."""
 
-from rosd_kit.memory.estimate import Estimate, Line, estimate
+from rosd_kit.memory.estimate import Line, MemoryEstimate, estimate_memory
 
-__all__ = ["Estimate", "Line", "estimate"]
+__all__ = ["Line", "MemoryEstimate", "estimate_memory"]

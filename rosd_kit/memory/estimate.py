@@ -26,7 +26,7 @@ from rosd_kit.model.packing import Layout, Text, lay_out, plan
 from rosd_kit.model.split import SplitModel, split
 from rosd_kit.model.tree_attention import attending_by
 from rosd_kit.recipe import Recipe
-from rosd_kit.recipe.built import Parts
+from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.settings import OptimizerSettings
 from rosd_kit.training.chunked_loss import TILE_BYTES
 
@@ -48,7 +48,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class MemoryEstimate:
     """All lines of one device."""
 
     lines: tuple[Line, ...]
@@ -70,7 +70,9 @@ class Estimate:
         return max(self.train, self.sample)
 
 
-def estimate(recipe: Recipe, parts: Parts, *, device: str = "cpu", processes: int = 1, device_bytes: int = 0) -> Estimate:
+def estimate_memory(
+    recipe: Recipe, components: BuiltComponents, *, device: str = "cpu", processes: int = 1, device_bytes: int = 0
+) -> MemoryEstimate:
     """Return what each device of a run will hold at most.
 
     `processes` counts in under `parallel.mode: fsdp`, which cuts the layers up among them. `device_bytes` is the size of the
@@ -79,9 +81,9 @@ def estimate(recipe: Recipe, parts: Parts, *, device: str = "cpu", processes: in
     model = sizes_only(recipe.model)
     pieces = processes if recipe.parallel.mode == "fsdp" else 1
     held = _Held.of(model, pieces)
-    copies, copied = _copies(parts, held, lora=recipe.model.lora is not None)
-    forward, backward, teacher = _activations(recipe, parts, model)
-    head, gradient = _head(recipe, parts, split(model), device)
+    copies, copied = _copies(components, held, lora=recipe.model.lora is not None)
+    forward, backward, teacher = _activations(recipe, components, model)
+    head, gradient = _head(recipe, components, split(model), device)
     working = max(forward + head, backward + gradient, teacher, _update(recipe.optimizer, held, device))
     server, cache = _sampling(recipe, split(model), model, device_bytes)
     lines = [
@@ -102,7 +104,7 @@ def estimate(recipe: Recipe, parts: Parts, *, device: str = "cpu", processes: in
     ]
     if recipe.rollout.name == "sglang":
         lines.append(Line(what="SGLang", train=0, sample=server, note="its share of what is free when it starts"))
-    return Estimate(lines=tuple(lines), processes=processes)
+    return MemoryEstimate(lines=tuple(lines), processes=processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +136,10 @@ class _Held:
         )
 
 
-def _copies(parts: Parts, held: _Held, *, lora: bool) -> tuple[int, str]:
-    wanted = any(part.wants_initial() for part in parts)
+def _copies(components: BuiltComponents, held: _Held, *, lora: bool) -> tuple[int, str]:
+    wanted = any(component.wants_initial() for component in components)
     initial = held.trained if wanted and not lora else 0
-    average = parts.teacher.extra_bytes(held.trained_numbers, held.narrow)
+    average = components.teacher.extra_bytes(held.trained_numbers, held.narrow)
     named = [name for name, size in (("initial weights", initial), ("the teacher's own", average)) if size]
     return initial + average, ", ".join(named) or ("none: the adapter is switched off" if wanted else "none")
 
@@ -175,7 +177,7 @@ def _longest(recipe: Recipe, model: SplitModel, prompt: int) -> Layout:
     return lay_out([texts[i] for i in largest.texts], pad_id=0, mode=mode, begun=largest.begun)
 
 
-def _activations(recipe: Recipe, parts: Parts, model: Any) -> tuple[int, int, int]:
+def _activations(recipe: Recipe, components: BuiltComponents, model: Any) -> tuple[int, int, int]:
     """Return what a student's pass leaves for the way back, the peak of that, and the peak of a teacher's pass.
 
     The gradients of weights are not among it.
@@ -192,7 +194,7 @@ def _activations(recipe: Recipe, parts: Parts, model: Any) -> tuple[int, int, in
     for parameter in model.parameters():
         parameter.grad = None
     taught = LiveMemory()
-    if any(term.objective.needs_teacher for term in parts.objectives):
+    if any(term.objective.needs_teacher for term in components.objectives):
         with torch.no_grad(), taught, attending_by(fused):
             network.hidden(_longest(recipe, network, recipe.sampling.max_teacher_prompt_tokens))
     return forward, max(forward, live.peak - gradients), taught.peak
@@ -209,7 +211,7 @@ def _as_sdpa(network: SplitModel, recipe: Recipe) -> SplitModel:
     return SplitModel(network.backbone, network.head, shares=shares, begins=recipe.parallel.mode != "fsdp")
 
 
-def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple[int, int]:
+def _head(recipe: Recipe, components: BuiltComponents, model: SplitModel, device: str) -> tuple[int, int]:
     """Return the logits of a chunk with what is made of them, and what of it is left for the way back.
 
     That is the gradient of the hidden states.
@@ -217,7 +219,7 @@ def _head(recipe: Recipe, parts: Parts, model: SplitModel, device: str) -> tuple
     weight: Any = model.head.weight
     vocabulary, width = weight.shape
     tokens = min(recipe.batch.tokens, recipe.problems_per_step * recipe.group_size * recipe.sampling.max_new_tokens)
-    each = vocabulary * weight.dtype.itemsize * (2 if any(t.objective.needs_teacher for t in parts.objectives) else 1)
+    each = vocabulary * weight.dtype.itemsize * (2 if any(t.objective.needs_teacher for t in components.objectives) else 1)
     chunk = min(recipe.batch.chunk_mib << 20, tokens * each)
     tile = min(TILE_BYTES.get(device, _TILE_ON_GPU), tokens * vocabulary * 4)
     gradient = tokens * width * weight.dtype.itemsize
@@ -249,7 +251,7 @@ def shown(size: int) -> str:
     return f"{size / 2**30:,.2f} GiB" if size >= 1 << 28 else f"{size / 2**20:,.1f} MiB"
 
 
-def table(found: Estimate) -> Sequence[tuple[str, str, str, str]]:
+def table(found: MemoryEstimate) -> Sequence[tuple[str, str, str, str]]:
     """Return an estimate's lines as text: what, while training, while sampling, what it is made of."""
     rows = [(line.what, shown(line.train), shown(line.sample), line.note) for line in found.lines]
     each = "on each device" if found.processes > 1 else ""

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from rosd_kit.model.student import Student
 from rosd_kit.parallel.fsdp import whole
-from rosd_kit.types import Weights
+from rosd_kit.types import PolicyWeights
 
 NamedTensors = Iterator[tuple[str, Tensor]]
 
 
 @torch.no_grad()
-def full_weights(student: Student, which: Weights) -> NamedTensors:
+def full_weights(student: Student, which: PolicyWeights) -> NamedTensors:
     """Yield every weight, each once (tied ones share a name), one at a time so that no second model is held.
 
     Under LoRA `live` is the base weight plus the adapter's product, computed beside the weight, never in it: adding and

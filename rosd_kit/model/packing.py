@@ -43,7 +43,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Group:
+class PrefixGroup:
     """Texts, by their indices, that go through a model together; `begun` tokens that all have in common ran before them."""
 
     texts: list[int]
@@ -71,8 +71,8 @@ class Layout:
         return self.places[self.first[text] + token]
 
 
-def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True, parted: bool = False) -> list[Group]:
-    """Group texts so that no group's layout takes more than `budget` tokens.
+def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True, parted: bool = False) -> list[PrefixGroup]:
+    """PrefixGroup texts so that no group's layout takes more than `budget` tokens.
 
     Sorted by length, longest first, so that little is padded and too small a memory shows at once. Families stay together
     under `shared`; one that is too large alone is cut into several groups, all of its own, neighbours in the tree together,
@@ -82,7 +82,7 @@ def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True,
     families: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(texts)), key=lambda i: -len(texts[i].ids)):
         families.setdefault(texts[index].family if mode == "shared" else index, []).append(index)
-    cut: list[Group] = []
+    cut: list[PrefixGroup] = []
     groups: list[list[int]] = []
     used = 0
     for members in families.values():
@@ -98,10 +98,10 @@ def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True,
         else:
             groups.append(members)
             used = own
-    return [*cut, *map(Group, groups)]
+    return [*cut, *map(PrefixGroup, groups)]
 
 
-def _cut(texts: Sequence[Text], members: Sequence[int], budget: int, *, begins: bool) -> list[Group]:
+def _cut(texts: Sequence[Text], members: Sequence[int], budget: int, *, begins: bool) -> list[PrefixGroup]:
     """Return the groups of one family, of nearly equal size; what they go on from takes its room in each.
 
     The last token of a prompt is never begun: its state predicts the response's first.
@@ -123,7 +123,7 @@ def _cut(texts: Sequence[Text], members: Sequence[int], budget: int, *, begins: 
             used, more = 0, len(ids)
         groups[-1].append(index)
         used, before = used + more, ids
-    return [Group(group, begun) for group in groups]
+    return [PrefixGroup(group, begun) for group in groups]
 
 
 def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode, begun: Ids = ()) -> Layout:

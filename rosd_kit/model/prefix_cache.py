@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rosd_kit.model.prefix_tree import Ids
+from rosd_kit.model.tensors import sent
 from rosd_kit.model.tree_attention import Branches, KeysAndValues, branching
-from rosd_kit.training.token_weights import sent
 
 
 @dataclass

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from rosd_kit.errors import RunError
 from rosd_kit.model.packing import Layout, Mode, Text, lay_out
 from rosd_kit.model.prefix_cache import Beginnings
+from rosd_kit.model.tensors import sent
 from rosd_kit.model.tree_attention import Branches, branching
 from rosd_kit.parallel.fsdp import is_sharded
-from rosd_kit.training.token_weights import sent
 
 #: Model types that multiply by `logits_scaling`, by which Granite and its relatives divide.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Tally:
+class Counters:
     """Counts by metric name, and the faults of parts."""
 
     counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -37,17 +37,17 @@ class Tally:
         return answer
 
     @classmethod
-    def of_all(cls, tallies: Sequence[Tally]) -> Tally:
+    def of_all(cls, tallies: Sequence[Counters]) -> Counters:
         """Return what several processes counted at the same time: counts are added up, of durations the longest is taken."""
         whole = cls()
-        for tally in tallies:
-            for name, amount in tally.counts.items():
+        for counters in tallies:
+            for name, amount in counters.counts.items():
                 longest = name.startswith("time/")
                 whole.counts[name] = max(whole.counts[name], amount) if longest else whole.counts[name] + amount
-            whole.faults.add(tally.faults)
+            whole.faults.add(counters.faults)
         return whole
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Counters) -> None:
         """Add what was counted elsewhere."""
         for name, amount in other.counts.items():
             self.counts[name] += amount

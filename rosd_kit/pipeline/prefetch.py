@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from rosd_kit.types import Problem, StepBatch
 
 
-class Ahead:
+class Prefetcher:
     """At most one batch ahead: `begin` it, `wait` for it before the weights that it is sampled with change, `take` it."""
 
     def __init__(self, sample: Callable[[int], StepBatch], *, enabled: bool) -> None:

@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rosd_kit.contracts import RolloutEngine
-from rosd_kit.pipeline.counters import Tally
+from rosd_kit.pipeline.counters import Counters
 from rosd_kit.seeds import stable_seed
-from rosd_kit.text.budget import fit
-from rosd_kit.types import Completion, GenerateRequest, Message, Prompt, Sampling, Weights
+from rosd_kit.text.budget import fit_prompt
+from rosd_kit.types import Completion, GenerateRequest, Message, PolicyWeights, Prompt, Sampling
 
 Encode = Callable[[Sequence[Message]], tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asker:
+class Requester:
     """An engine, and how messages become prompt ids."""
 
     engine: RolloutEngine
     encode: Encode
 
     def stream(
-        self, requests: Sequence[GenerateRequest], limit: int, weights: Weights = "live"
+        self, requests: Sequence[GenerateRequest], limit: int, weights: PolicyWeights = "live"
     ) -> Iterator[tuple[int, Completion]]:
         """Yield (index, completion) as they are finished; prompts that are empty or over the limit first, as `overlong`."""
         fitting = [i for i, request in enumerate(requests) if 0 < len(request.prompt_ids) <= limit]
@@ -33,12 +33,12 @@ class Asker:
             for at, completion in self.engine.stream([requests[i] for i in fitting], weights=weights):
                 yield fitting[at], completion
 
-    def encode_within(self, prompt: Prompt, budget: int, what: str, tally: Tally) -> tuple[int, ...] | None:
+    def encode_within(self, prompt: Prompt, budget: int, what: str, counters: Counters) -> tuple[int, ...] | None:
         """Return the prompt's ids under the budget, or None where even the parts that must stay do not fit."""
-        fitted = fit(prompt, lambda messages: len(self.encode(messages)), budget)
-        tally.add(f"budget/{what}_cut", float(fitted.cut))
+        fitted = fit_prompt(prompt, lambda messages: len(self.encode(messages)), budget)
+        counters.add(f"budget/{what}_cut", float(fitted.cut))
         if not fitted.fits:
-            tally.add(f"budget/{what}_overlong")
+            counters.add(f"budget/{what}_overlong")
             return None
         return self.encode(fitted.messages)
 
@@ -51,20 +51,20 @@ class PromptWriter:
     `failure` is what the engine raised, which is not the reflector's doing although it comes out of it.
     """
 
-    asker: Asker
-    tally: Tally
+    requester: Requester
+    counters: Counters
     seed_of: tuple[int | str, ...]
     asked: Counter[tuple[int, ...]] = field(default_factory=Counter)
     made: int = 0
     failure: Exception | None = None
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
+        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: PolicyWeights
     ) -> list[Completion]:
-        found = [self.asker.encode_within(prompt, max_prompt_tokens, "reflect", self.tally) or () for prompt in prompts]
+        found = [self.requester.encode_within(prompt, max_prompt_tokens, "reflect", self.counters) or () for prompt in prompts]
         requests = [GenerateRequest(prompt_ids=ids, sampling=sampling, seed=self._seed(ids)) for ids in found]
         try:
-            answers = dict(self.asker.stream(requests, max_prompt_tokens, weights))
+            answers = dict(self.requester.stream(requests, max_prompt_tokens, weights))
         except Exception as error:
             self.failure = error
             raise

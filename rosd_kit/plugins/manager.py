@@ -16,22 +16,20 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-import rosd_kit
-from rosd_kit import components
 from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugins import hookspecs
 from rosd_kit.plugins.deprecations import adapt_component
 from rosd_kit.plugins.fingerprint import fingerprint
 from rosd_kit.plugins.timed_import import SLOW, timed
 from rosd_kit.plugins.validation import examine, new_pluggy
-from rosd_kit.run.trackers import Trackers
+from rosd_kit.version import __version__
 
 if TYPE_CHECKING:
     import pluggy
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "ROSD_KIT_PLUGINS"
 _BUILT_IN = "builtin"
+#: The plugins that ship with the kit, named as entry points are: a module, or a class to make one of.
+_DEFAULT_PLUGINS = {_BUILT_IN: "rosd_kit.components", "trackers": "rosd_kit.run.trackers:Trackers"}
 Status = Literal["ok", "denied", "broken"]
 _log = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ class PluginManager:
         self._pluggy = new_pluggy()
         self._reports: dict[str, PluginReport] = {}
         self._complained: set[tuple[str, str]] = set()
-        self._add(_BUILT_IN, "rosd-kit", rosd_kit.__version__, lambda: components)
-        self._add("trackers", "rosd-kit", rosd_kit.__version__, Trackers)
+        for name, place in _DEFAULT_PLUGINS.items():
+            self._add(name, "rosd-kit", __version__, partial(_load_default, place))
         self._discover(os.environ.get(VARIABLE, "") if selection is None else selection)
         for file in files:
             self.load_file(file)
@@ -188,7 +188,7 @@ class PluginManager:
         words = [word.strip() for word in selection.split(",") if word.strip()]
         denied = {_plain(word[1:]): word for word in words if word.startswith("-")}
         allowed = {_plain(word): word for word in words if not word.startswith("-")}
-        found = {_BUILT_IN, "trackers"}
+        found = {*_DEFAULT_PLUGINS}
         for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
             distribution, version = _distribution_of(point)
             aliases = {_plain(point.name), _plain(distribution)}
@@ -249,6 +249,11 @@ class PluginManager:
     def _break(self, name: str, error: BaseException) -> None:
         self._pluggy.unregister(name=name)
         self._reports[name] = replace(self._reports[name], status="broken", reason=_say(error))
+
+
+def _load_default(place: str) -> Any:
+    plugin = EntryPoint(name="", value=place, group=hookspecs.PROJECT).load()
+    return plugin() if isinstance(plugin, type) else plugin
 
 
 def _module_name(path: Path) -> str:

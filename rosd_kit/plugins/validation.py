@@ -10,7 +10,7 @@ from typing import Any
 
 import pluggy
 
-import rosd_kit
+from rosd_kit import version
 from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugins import deprecations, hookspecs
 
@@ -65,7 +65,7 @@ def _check_version(written_for: Any) -> tuple[str, ...]:
     """Return what is to be told of the version; raises `PluginError` where it is not one that is still, or already, taken."""
     if written_for is None:
         return ()
-    current = rosd_kit.API_VERSION
+    current = version.API_VERSION
     if not isinstance(written_for, int) or isinstance(written_for, bool):
         raise PluginError(f"rosd_kit_api is {written_for!r}; it must be a whole number, such as {current}")
     if not deprecations.OLDEST_API <= written_for <= current:

@@ -7,12 +7,12 @@ from typing import Any
 from rosd_kit.contracts import SLOTS, Component, LossParts
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe.built import Parts, WeightedObjective
+from rosd_kit.recipe.built import BuiltComponents, WeightedObjective
 from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.validation import validated
 
 
-def build_components(recipe: Recipe, registry: Registry) -> Parts:
+def build_components(recipe: Recipe, registry: Registry) -> BuiltComponents:
     """Return one new component for each slot, and the loss terms with the parts that they may call."""
     built: dict[str, Any] = {
         kind: build_component(kind, choice, registry) for kind, choice in recipe.choices() if kind != "objective"
@@ -22,7 +22,7 @@ def build_components(recipe: Recipe, registry: Registry) -> Parts:
     for term in recipe.objective:
         objective: Any = registry.get("objective", term.name)
         terms.append(WeightedObjective(objective(term.options, loss_parts), term.weight))
-    return Parts(**built, objectives=tuple(terms))
+    return BuiltComponents(**built, objectives=tuple(terms))
 
 
 def build_component(kind: str, choice: ComponentChoice, registry: Registry) -> Component:

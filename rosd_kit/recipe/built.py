@@ -32,7 +32,7 @@ class WeightedObjective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class BuiltComponents:
     """Everything that a recipe's slots were filled with."""
 
     task: Task

@@ -56,10 +56,10 @@ def check_capabilities(recipe: Recipe, registry: Registry) -> None:
         for cls in chosen
         for need in sorted(cls.needs - provided)
     ]
-    if recipe.sampling.lookahead:
+    if recipe.sampling.prefetch:
         wanted = {"overlap": "an engine that samples while the student trains", "off_policy": "a correction for older rollouts"}
         faults += [
-            f"sampling.lookahead: 1 needs {what}. {_remedy(need, registry)}"
+            f"sampling.prefetch: 1 needs {what}. {_remedy(need, registry)}"
             for need, what in wanted.items()
             if need not in provided
         ]

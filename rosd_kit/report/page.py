@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import write_failure
+from rosd_kit.files import finite, write_failure
 from rosd_kit.report.packing import detail, overview, row
 from rosd_kit.report.reading import RunRecords, records, sample_files
-from rosd_kit.run.folder import finite
 
 SCRIPTS = ("text.js", "data.js", "charts.js", "overview.js", "rollouts.js", "main.js")
 

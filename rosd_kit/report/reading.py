@@ -16,7 +16,7 @@ import yaml
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.run.collapse_warnings import SignalWatch
+from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.settings import WatchSettings
 
 Record = dict[str, Any]
@@ -72,7 +72,7 @@ class RunRecords:
 
     def warnings(self) -> list[Record]:
         """Return what the run's watch has to say of it: step and text."""
-        watch = SignalWatch(self.watch, self.recipe.get("steps"))
+        watch = CollapseWatch(self.watch, self.recipe.get("steps"))
         told: list[tuple[int, str]] = []
         metrics = {record["step"]: record for record in self.metrics}
         evaluations = {record["step"]: place for place, record in enumerate(self.evaluations)}
@@ -97,7 +97,7 @@ def records(file: Path) -> list[Record]:
     return [record for record in found if record is not None]
 
 
-def _step(watch: SignalWatch, record: Mapping[str, Any]) -> list[str]:
+def _step(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
     told = watch.step({name: value for name, value in record.items() if value is not None})
     if record.get("train/applied") == 0:
         told.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")

@@ -13,13 +13,13 @@ from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.settings import WatchSettings
 
 #: (name, whether it holds, what to say)
-Check = tuple[str, bool, str]
+Symptom = tuple[str, bool, str]
 #: Success has risen, in the sense that makes less variety a good sign, when it is this high or has gained this much.
 _HIGH, _GAIN = 0.9, 0.1
 _BACK = "Lower optimizer.lr or go back to an earlier checkpoint."
 
 
-class SignalWatch:
+class CollapseWatch:
     """Fed with each step's metrics and each evaluation, returns the warnings that are due now.
 
     A run of fewer `steps` than the patience is judged by all its steps.
@@ -49,7 +49,7 @@ class SignalWatch:
             return []
         return self._due([*self._coverage(results), *self._elsewhere(results)])
 
-    def _due(self, checks: Sequence[Check]) -> list[str]:
+    def _due(self, checks: Sequence[Symptom]) -> list[str]:
         due = [text for name, holds, text in checks if holds and name not in self.said]
         self.said |= {name for name, holds, _ in checks if holds}
         return due
@@ -58,7 +58,7 @@ class SignalWatch:
     def _steps(self) -> str:
         return "1 step" if self.recent.maxlen == 1 else f"{self.recent.maxlen} steps"
 
-    def _learning(self) -> Iterator[Check]:
+    def _learning(self) -> Iterator[Symptom]:
         """Yield what there may be too little of to learn from."""
         n = self._steps
         found = sum(self._sum(f"localize/{outcome}") for outcome in ("exact", "normalised", "fuzzy"))
@@ -82,15 +82,15 @@ class SignalWatch:
             "weights",
             passed > 0 and self._sum("train/weighted_tokens") == 0,
             f"no token had a weight for {n} ({reasons or 'the objective wants none'}). "
-            "Check localizer.missing, context and demonstration.",
+            "Symptom localizer.missing, context and demonstration.",
         )
         yield (
             "still",
             self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
-            f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
+            f"the weights have not changed for {n}. Symptom optimizer.lr and whether updates are skipped.",
         )
 
-    def _collapse(self) -> Iterator[Check]:
+    def _collapse(self) -> Iterator[Symptom]:
         """Yield what a student loses when it collapses; less variety is a good sign where success has risen."""
         limits = self.settings
         success, at_first = self._mean("rollout/success") or 0.0, self.first.get("rollout/success", 0.0)
@@ -129,7 +129,7 @@ class SignalWatch:
             "to mention what it was given.",
         )
 
-    def _coverage(self, results: Sequence[SuiteResult]) -> Iterator[Check]:
+    def _coverage(self, results: Sequence[SuiteResult]) -> Iterator[Symptom]:
         pairs = list(
             zip(*(_coverage([r for r in side if r.in_domain]) for side in (self.first_results, results)), strict=False)
         )
@@ -143,7 +143,7 @@ class SignalWatch:
                 f"fewer problems can be solved at all. {_BACK}",
             )
 
-    def _elsewhere(self, results: Sequence[SuiteResult]) -> Iterator[Check]:
+    def _elsewhere(self, results: Sequence[SuiteResult]) -> Iterator[Symptom]:
         first, now = ([r for r in side if not r.in_domain and r.scores] for side in (self.first_results, results))
         if not first or [r.suite for r in first] != [r.suite for r in now] or self.settings.out_of_domain is None:
             return

@@ -17,7 +17,7 @@ from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.run.prompt_boundary import check_student, check_teacher, side_by_side
-from rosd_kit.types import Completion, DistillSample, GenerateRequest, StepBatch, Trace, Weights
+from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
 #: A step may hold no wrong rollout that can be corrected; another is looked at, a few times.
 _TRIES = 5
@@ -32,7 +32,9 @@ class _Listening:
         self.engine = engine
         self.calls: list[list[tuple[GenerateRequest, Completion]]] = []
 
-    def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
+    def stream(
+        self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
+    ) -> Iterator[tuple[int, Completion]]:
         exchanges: list[tuple[GenerateRequest, Completion]] = []
         self.calls.append(exchanges)
         for place, completion in self.engine.stream(requests, weights=weights):
@@ -47,12 +49,13 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     anything to train on.
     """
     console = console or Console()
-    parts = build_components(recipe, plugins.registry)
-    student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in parts), seed=recipe.seed)
-    parts.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
-    heard = _Listening(parts.rollout)
+    components = build_components(recipe, plugins.registry)
+    keep_initial = any(component.wants_initial() for component in components)
+    student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
+    heard = _Listening(components.rollout)
     pipeline = Pipeline(
-        parts=parts,
+        components=components,
         engine=heard,  # type: ignore[arg-type]
         encode=student.prompt_ids,
         sampling=recipe.sampling,
@@ -62,7 +65,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     try:
         for step in range(_TRIES):
             heard.calls.clear()
-            problems = parts.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+            problems = components.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
             batch = pipeline.step(problems, step)
             if batch.samples:
                 break
@@ -73,7 +76,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
                 "Take more problems a step, or look at the gate and the sampling."
             )
     finally:
-        parts.rollout.close()
+        components.rollout.close()
     sample, trace = _most_telling(batch)
     check_student(student.chat, trace.case.problem.messages, sample, heard.calls[0], student.pad_id)
     for view in sample.teacher_views:

@@ -12,14 +12,14 @@ from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, compare, evaluate_suites
 from rosd_kit.faults import Faults
+from rosd_kit.files import finite
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
-from rosd_kit.run.folder import finite
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 
 
-def execute(
+def evaluate_model(
     recipe: Recipe,
     *,
     plugins: PluginManager,
@@ -60,22 +60,22 @@ def _measure(
     recipe: Recipe, plugins: PluginManager, subject: str, display: Display
 ) -> tuple[int | None, tuple[SuiteResult, ...]]:
     """Measure one model and show it; return after how many steps of a run it is, where that is known, and the results."""
-    parts = build_components(recipe, plugins.registry)
+    components = build_components(recipe, plugins.registry)
     student, step = _load(recipe, plugins, subject)
-    parts.rollout.start(student, Site(listener=display.waiting))
+    components.rollout.start(student, Site(listener=display.waiting))
     faults = Faults()
     try:
         results = evaluate_suites(
-            task=parts.task,
-            engine=parts.rollout,
-            verifier=parts.verifier,
+            task=components.task,
+            engine=components.rollout,
+            verifier=components.verifier,
             prompt_ids=student.prompt_ids,
             settings=recipe.evaluation,
             max_new_tokens=recipe.sampling.max_new_tokens,
             faults=faults,
         )
     finally:
-        parts.rollout.close()
+        components.rollout.close()
     for fault in faults.told():
         display.warning(fault)
     display.measured(subject, step, results)

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import io
 import json
-import math
 import platform
 import re
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import write_failure
+from rosd_kit.files import finite, write_failure
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
@@ -25,7 +24,7 @@ _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class RunDir:
+class RunFolder:
     """The open folder of one run; `close` lets go of it."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +34,7 @@ class RunDir:
         self._lock = self._acquire()
 
     @classmethod
-    def create(cls, out: Path, name: str | None, recipe_name: str) -> RunDir:
+    def create(cls, out: Path, name: str | None, recipe_name: str) -> RunFolder:
         """Make a new folder `out/name`; without a name, `<recipe>-<n>` with the first free number."""
         if name is not None and not _NAME.fullmatch(name):
             raise RunError(f"--name: {name!r} is not allowed. Use letters, digits, '.', '_' and '-', at most 100.")
@@ -52,14 +51,14 @@ class RunDir:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunDir:
+    def open(cls, path: Path) -> RunFolder:
         """Open the folder of an earlier run to go on with it."""
         if not (path / "recipe.yaml").is_file():
             raise RunError(f"--resume: {path} holds no run (no recipe.yaml). Name a folder such as runs/rosd-1.")
         return cls(path)
 
     @classmethod
-    def watch(cls, path: Path) -> RunDir:
+    def watch(cls, path: Path) -> RunFolder:
         """Return the folder for a process that reads it only: all that it would write is left to the one that holds it."""
         return _Watched(path)
 
@@ -172,7 +171,7 @@ class RunDir:
         return lock
 
 
-class _Watched(RunDir):
+class _Watched(RunFolder):
     """A run's folder in which another process writes."""
 
     def _guard(self, file: Path, write: Callable[[Path], None]) -> None:
@@ -185,15 +184,6 @@ class _Watched(RunDir):
 def _append(file: Path, line: str) -> None:
     with file.open("a", encoding="utf-8") as stream:
         stream.write(line)
-
-
-def finite(value: Any) -> Any:
-    """Return plain values with NaN and infinity as None, since JSON has neither."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """The whole training run, from a recipe to a table: read it top to bottom.
 
-It knows the slots' order and nothing of any method: what is sampled, gated, diagnosed and distilled is the parts' affair.
+It knows the slots' order and nothing of any method: what is sampled, gated, diagnosed and distilled is the components' affair.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from rosd_kit.model.student import Student
 from rosd_kit.parallel.fsdp import collect
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline
-from rosd_kit.pipeline.prefetch import Ahead
+from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.plugins.attribution import add_culprit
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe, to_yaml
-from rosd_kit.recipe.built import Parts
-from rosd_kit.run.collapse_warnings import SignalWatch
-from rosd_kit.run.folder import RunDir
+from rosd_kit.recipe.built import BuiltComponents
+from rosd_kit.run.collapse_warnings import CollapseWatch
+from rosd_kit.run.folder import RunFolder
 from rosd_kit.run.interrupts import interruptible
 from rosd_kit.run.resume import check_same
 from rosd_kit.run.sample_records import Trained, sample_records
@@ -60,15 +60,15 @@ class Run:
 
     recipe: Recipe
     ranks: Ranks
-    folder: RunDir
+    folder: RunFolder
     student: Student
-    parts: Parts
+    components: BuiltComponents
     optimizer: Optimizer
     pipeline: Pipeline
-    ahead: Ahead
+    prefetcher: Prefetcher
     plugins: PluginManager
     display: Display
-    watch: SignalWatch
+    watch: CollapseWatch
     baseline: Baseline | None = None
     step: int = 0
     saved: int = 0
@@ -77,7 +77,7 @@ class Run:
     warnings: list[str] = field(default_factory=list)
 
 
-def execute(
+def run_recipe(
     recipe: Recipe,
     *,
     plugins: PluginManager,
@@ -94,10 +94,10 @@ def execute(
     """
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
     with ranks.failing():
-        return _execute(recipe, ranks, plugins, out, name, resume, display if ranks.is_main else Display(), baseline)
+        return _run_recipe(recipe, ranks, plugins, out, name, resume, display if ranks.is_main else Display(), baseline)
 
 
-def _execute(
+def _run_recipe(
     recipe: Recipe,
     ranks: Ranks,
     plugins: PluginManager,
@@ -132,42 +132,42 @@ def _execute(
             last.callback(display.close)
             if run is not None:
                 last.callback(_notify, run, "rosd_kit_run_end")
-                last.callback(run.parts.rollout.close)
-                last.callback(run.ahead.close)
+                last.callback(run.components.rollout.close)
+                last.callback(run.prefetcher.close)
 
 
-def _open(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Path | None) -> RunDir:
+def _open(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Path | None) -> RunFolder:
     """Return the run's folder; the main process makes or takes it, and says to the others which it is."""
     folder = None
     try:
         if ranks.is_main:
-            folder = RunDir.open(resume) if resume else RunDir.create(out, name if exactly else None, name)
+            folder = RunFolder.open(resume) if resume else RunFolder.create(out, name if exactly else None, name)
     finally:
         path = ranks.from_main(folder.path if folder is not None else None)
     if path is None:
         raise RunError("the main process could not take the run's folder; its own message says why.")
-    return folder or RunDir.watch(path)
+    return folder or RunFolder.watch(path)
 
 
-def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManager, display: Display) -> Run:
+def _prepare(recipe: Recipe, ranks: Ranks, folder: RunFolder, plugins: PluginManager, display: Display) -> Run:
     """Build the parts, load the student, and introduce them to each other."""
     set_seed(stable_seed(recipe.seed, "run") % 2**32)
-    parts = build_components(recipe, plugins.registry)
+    components = build_components(recipe, plugins.registry)
     display.phase("loading")
-    parts.task.train_batch(step=0, count=1, seed=recipe.seed)  # what is wrong with the data is told before a model is loaded
-    parts.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
+    components.task.train_batch(step=0, count=1, seed=recipe.seed)  # before a model is loaded: bad data must fail first
+    components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
     recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
-    keep_initial = any(part.wants_initial() for part in parts)
-    lookahead = recipe.sampling.lookahead > 0
-    student = Student.load(recipe.model, keep_initial=keep_initial, keep_sampler=lookahead, seed=recipe.seed, ranks=ranks)
+    keep_initial = any(component.wants_initial() for component in components)
+    prefetch = recipe.sampling.prefetch > 0
+    student = Student.load(recipe.model, keep_initial=keep_initial, keep_sampler=prefetch, seed=recipe.seed, ranks=ranks)
     check_split(student.model, recipe.batch.layout)
-    parts.teacher.attach(student)
+    components.teacher.attach(student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)  # what it refuses is told before a server starts
     with student.sampler.gathered():
-        parts.rollout.start(student.sampler, _site(ranks, folder, display))
+        components.rollout.start(student.sampler, _site(ranks, folder, display))
     pipeline = Pipeline(
-        parts=parts,
-        engine=parts.rollout,
+        components=components,
+        engine=components.rollout,
         encode=student.prompt_ids,
         sampling=recipe.sampling,
         group_size=recipe.group_size,
@@ -181,17 +181,17 @@ def _prepare(recipe: Recipe, ranks: Ranks, folder: RunDir, plugins: PluginManage
         ranks=ranks,
         folder=folder,
         student=student,
-        parts=parts,
+        components=components,
         optimizer=optimizer,
         pipeline=pipeline,
-        ahead=Ahead(lambda step: beside.step(_problems(recipe, parts, step), step), enabled=lookahead),
+        prefetcher=Prefetcher(lambda step: beside.step(_problems(recipe, components, step), step), enabled=prefetch),
         plugins=plugins,
         display=display,
-        watch=SignalWatch(recipe.watch, recipe.steps),
+        watch=CollapseWatch(recipe.watch, recipe.steps),
     )
 
 
-def _site(ranks: Ranks, folder: RunDir, display: Display) -> Site:
+def _site(ranks: Ranks, folder: RunFolder, display: Display) -> Site:
     """Return where this process's engine works: in the run's folder, or in one of its own in there."""
     own = folder.path if ranks.is_main else folder.path / f"rank-{ranks.rank}"
     return Site(own, display.waiting, ranks.rank, ranks.count, ranks.local, ranks.neighbours)
@@ -247,7 +247,7 @@ def _train(run: Run, began: float) -> RunSummary | None:
         before=before,
         after=after,
         warnings=run.warnings,
-        next_steps=next_steps(run.folder.path, recipe, knows_truth="oracle" in run.parts.task.provides),
+        next_steps=next_steps(run.folder.path, recipe, knows_truth="oracle" in run.components.task.provides),
     )
     run.display.finish(summary)
     return summary
@@ -256,22 +256,23 @@ def _train(run: Run, began: float) -> RunSummary | None:
 def _step(run: Run) -> None:
     """One training step: sample and diagnose, score and update, tell everybody."""
     recipe, began = run.recipe, time.perf_counter()
-    batch = run.ahead.take(run.step) or _sample(run)
+    batch = run.prefetcher.take(run.step) or _sample(run)
     if run.step + 1 < recipe.steps:
-        run.ahead.begin(run.step + 1)
+        run.prefetcher.begin(run.step + 1)
     run.display.phase("train")
     trained, seen = _update(run, batch)
     run.display.phase("sync")
-    waited = run.ahead.wait()
+    waited = run.prefetcher.wait()
     run.step += 1
     trained_at = time.perf_counter()
-    run.parts.teacher.after_step(run.student)
+    run.components.teacher.after_step(run.student)
     _sync(run)
     now = time.perf_counter()
-    metrics = {**batch.metrics, **trained, **worst(run.ranks.gather({**run.parts.rollout.metrics(), **run.student.metrics()}))}
+    counted = run.ranks.gather({**run.components.rollout.metrics(), **run.student.metrics()})
+    metrics = {**batch.metrics, **trained, **worst(counted)}
     metrics |= {"time/sync": now - trained_at, "time/step": now - began}
-    if run.ahead.enabled:
-        metrics |= {"time/ahead": waited, "rollout/staleness": staleness(batch, run.step - 1)}
+    if run.prefetcher.enabled:
+        metrics |= {"time/prefetch": waited, "rollout/staleness": staleness(batch, run.step - 1)}
     metrics |= speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, recipe.samples.every) or not trained["train/applied"]:
@@ -285,16 +286,16 @@ def _step(run: Run) -> None:
     run.optimizer.check()
 
 
-def _problems(recipe: Recipe, parts: Parts, step: int) -> list[Problem]:
-    return parts.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+def _problems(recipe: Recipe, components: BuiltComponents, step: int) -> list[Problem]:
+    return components.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
 
 
 def _sample(run: Run) -> StepBatch:
     """Sample and diagnose the batch of the present step with the present weights."""
     with run.student.sampler.gathered():  # also for what an engine does at rest: it may have to mend a server
-        batch = run.pipeline.step(_problems(run.recipe, run.parts, run.step), run.step)
-        if not run.ahead.enabled:
-            run.parts.rollout.rest()
+        batch = run.pipeline.step(_problems(run.recipe, run.components, run.step), run.step)
+        if not run.prefetcher.enabled:
+            run.components.rollout.rest()
     return batch
 
 
@@ -303,7 +304,7 @@ def _sync(run: Run) -> None:
     sampler = run.student.sampler
     sampler.follow(run.student)
     with sampler.gathered():
-        run.parts.rollout.sync(sampler, run.step)
+        run.components.rollout.sync(sampler, run.step)
 
 
 def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
@@ -312,21 +313,21 @@ def _update(run: Run, batch: StepBatch) -> tuple[dict[str, float], Trained]:
     if not batch.samples:
         return {"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0}, Trained()
     run.student.model.train()
-    with run.parts.teacher.scoring(run.student) as experts:
+    with run.components.teacher.scoring(run.student) as teacher_models:
         score = partial(
             backward_step,
             student=run.student.model,
-            experts=experts,
-            objectives=run.parts.objectives,
+            teacher_models=teacher_models,
+            objectives=run.components.objectives,
             settings=run.recipe.batch,
             pad_id=run.student.pad_id,
             temperature=run.recipe.sampling.temperature,
             ranks=run.ranks,
         )
         samples, faults = batch.samples, Faults()
-        if run.parts.localizer.refines:
+        if run.components.localizer.refines:
             first = score(samples=samples, backward=False)
-            samples, faults = refined(samples, run.parts.localizer, first.scores, run.ranks)
+            samples, faults = refined(samples, run.components.localizer, first.scores, run.ranks)
             _tell_faults(run, faults.told())
         report = score(samples=samples)
     run.student.model.eval()
@@ -358,9 +359,9 @@ def _evaluate_if_due(run: Run) -> None:
     with run.student.sampler.gathered():
         measure = partial(
             evaluate_suites,
-            task=run.parts.task,
-            engine=run.parts.rollout,
-            verifier=run.parts.verifier,
+            task=run.components.task,
+            engine=run.components.rollout,
+            verifier=run.components.verifier,
             prompt_ids=run.student.prompt_ids,
             settings=run.recipe.evaluation,
             max_new_tokens=run.recipe.sampling.max_new_tokens,
@@ -385,11 +386,11 @@ def _save(run: Run) -> None:
     parts = {
         "student": collect(run.student.state(), run.ranks),
         "optimizer": collect(run.optimizer.state(), run.ranks),
-        "teacher": collect(run.parts.teacher.state_dict(), run.ranks),
+        "teacher": collect(run.components.teacher.state_dict(), run.ranks),
     }
     if run.ranks.is_main:
         keep = run.recipe.checkpoint.keep
-        state = {"warnings": run.warnings, "ahead": run.ahead.state()}
+        state = {"warnings": run.warnings, "prefetched": run.prefetcher.state()}
         save_checkpoint(run.folder.checkpoints, run.step, parts, state, keep=keep)
 
 
@@ -400,11 +401,12 @@ def _resume(run: Run) -> None:
         checkpoint = load_checkpoint(newest)
         run.student.load_state(checkpoint.parts["student"])
         run.optimizer.load_state(checkpoint.parts["optimizer"])
-        run.parts.teacher.load_state_dict(checkpoint.parts["teacher"])
+        run.components.teacher.load_state_dict(checkpoint.parts["teacher"])
         restore_random(checkpoint)
         run.step = run.saved = checkpoint.step
         run.warnings = list(checkpoint.state["warnings"])
-        run.ahead.load_state(checkpoint.state.get("ahead"), partial(_problems, run.recipe, run.parts))
+        prefetched = checkpoint.state.get("prefetched", checkpoint.state.get("ahead"))  # its name before API 2
+        run.prefetcher.load_state(prefetched, partial(_problems, run.recipe, run.components))
         _sync(run)
     if run.step > run.recipe.steps:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.protocol import Answer, Fault, Refusal, ServerFacts, read_answer, read_facts, read_scores
+from rosd_kit.sglang.protocol import Answer, Refusal, ServerFacts, ServerFault, read_answer, read_facts, read_scores
 from rosd_kit.types import Sampling
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MAY_PASS = frozenset({429, 500, 502, 503, 504})
 class Client:
     """Asks one server. `timeout`: seconds without an answer after which a request counts as failed.
 
-    Every method raises `Fault` where another try may help and `Refusal` where the request itself is wrong.
+    Every method raises `ServerFault` where another try may help and `Refusal` where the request itself is wrong.
     """
 
     def __init__(self, url: str, *, timeout: float, api_key: str | None = None, any_version: bool = False) -> None:
@@ -47,7 +47,7 @@ class Client:
         """Return whether the server says that it can generate."""
         try:
             await self._request("GET", "/health", timeout=timeout)
-        except (Fault, Refusal):
+        except (ServerFault, Refusal):
             return False
         return True
 
@@ -92,13 +92,13 @@ class Client:
         try:
             await self.post(f"/flush_cache?timeout={_IDLE:g}", {})
         except Refusal as refusal:
-            raise Fault("unavailable", str(refusal)) from refusal
+            raise ServerFault("unavailable", str(refusal)) from refusal
 
     async def get(self, route: str) -> Any:
         """Return the facts that a route tells."""
         answer = await self._request("GET", route)
         if not isinstance(answer, dict):
-            raise Fault("garbled", f"{self.url}{route}: not a JSON object: {_brief(str(answer))}")
+            raise ServerFault("garbled", f"{self.url}{route}: not a JSON object: {_brief(str(answer))}")
         return answer
 
     async def post(self, route: str, payload: object) -> Any:
@@ -114,11 +114,11 @@ class Client:
         try:
             response = await self._http.request(method, route, **options)
         except httpx.TimeoutException as error:
-            raise Fault("timeout", f"{self.url}{route} gave no answer in time") from error
+            raise ServerFault("timeout", f"{self.url}{route} gave no answer in time") from error
         except httpx.HTTPError as error:
-            raise Fault("unreachable", f"{self.url}{route}: {error or type(error).__name__}") from error
+            raise ServerFault("unreachable", f"{self.url}{route}: {error or type(error).__name__}") from error
         if response.status_code in _MAY_PASS:
-            raise Fault("unavailable", f"{self.url}{route}: HTTP {response.status_code} {_brief(response.text)}")
+            raise ServerFault("unavailable", f"{self.url}{route}: HTTP {response.status_code} {_brief(response.text)}")
         if response.status_code >= 400:
             raise Refusal(f"{self.url}{route}: HTTP {response.status_code} {_brief(response.text)}")
         if not response.content or "json" not in response.headers.get("content-type", ""):
@@ -126,7 +126,7 @@ class Client:
         try:
             return response.json()
         except ValueError as error:
-            raise Fault("garbled", f"{self.url}{route}: broken JSON of {len(response.content)} bytes") from error
+            raise ServerFault("garbled", f"{self.url}{route}: broken JSON of {len(response.content)} bytes") from error
 
 
 def import_httpx() -> Any:

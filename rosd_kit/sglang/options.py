@@ -29,7 +29,7 @@ class Launch(Config):
     """Seconds until a server must be ready."""
 
 
-class Check(Config):
+class ProbeSettings(Config):
     """When engine and trainer are compared, and how far apart they may be."""
 
     every: NonNegativeInt = 50

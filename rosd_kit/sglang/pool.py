@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import Answer, Fault, Refusal
+from rosd_kit.sglang.protocol import Answer, Refusal, ServerFault
 from rosd_kit.sglang.replica import Count, Member
 from rosd_kit.sglang.weight_transfer import Carrier, WeightSet
 
@@ -71,7 +71,7 @@ class Pool:
                 return answer
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses a request: {refusal}") from refusal
-            except Fault as fault:
+            except ServerFault as fault:
                 failed = self._counted(fault)
             finally:
                 await self._give_back(member)
@@ -110,7 +110,7 @@ class Pool:
                 return [await question(member)]
             except Refusal as refusal:
                 raise EngineError(f"rollout: {member.client.url} refuses: {refusal}") from refusal
-            except Fault as fault:
+            except ServerFault as fault:
                 failed = self._counted(fault)
             await self._mend(member, failed, epoch)
             if member.lost is not None:
@@ -132,9 +132,9 @@ class Pool:
     def _check(self, answer: object) -> None:
         """Refuse what was sampled with other weights than the run's."""
         if isinstance(answer, Answer) and self.weights and answer.labels != {self.weights.label}:
-            raise Fault("stale", f"sampled with the weights {sorted(answer.labels)}, not {self.weights.label!r}")
+            raise ServerFault("stale", f"sampled with the weights {sorted(answer.labels)}, not {self.weights.label!r}")
 
-    async def _mend(self, member: Member, fault: Fault, epoch: int) -> None:
+    async def _mend(self, member: Member, fault: ServerFault, epoch: int) -> None:
         if self.weights is not None:
             for other in self._living() if self._router else [member]:
                 await self._keep(other, other.mend(self.weights, fault, epoch if other is member else other.epoch))
@@ -151,7 +151,7 @@ class Pool:
                 self._changed.notify_all()
             self._living()
 
-    def _counted(self, fault: Fault) -> Fault:
+    def _counted(self, fault: ServerFault) -> ServerFault:
         self._count(f"engine/fault/{fault.kind}", 1)
         return fault
 

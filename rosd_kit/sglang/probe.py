@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from rosd_kit.contracts import Expert
+from rosd_kit.contracts import TeacherModel
 from rosd_kit.errors import EngineError
 from rosd_kit.model.student import Student
 from rosd_kit.sglang.client import Client
@@ -20,10 +20,10 @@ from rosd_kit.sglang.logprob_check import (
     likely_cause,
     trainer_logprobs,
 )
-from rosd_kit.sglang.options import Check
+from rosd_kit.sglang.options import ProbeSettings
 from rosd_kit.sglang.pool import Pool
 from rosd_kit.sglang.replica import Member
-from rosd_kit.types import Completion, Weights
+from rosd_kit.types import Completion, PolicyWeights
 
 Ids = Sequence[int]
 
@@ -33,10 +33,10 @@ class Checker:
     """Scores the same ids on both sides. Raises `EngineError` where they lie further apart than rounding explains."""
 
     student: Student
-    options: Check
+    options: ProbeSettings
     loop: LoopThread
 
-    def probe(self, pool: Pool, which: Weights) -> Agreement:
+    def probe(self, pool: Pool, which: PolicyWeights) -> Agreement:
         """Compare the scores of fixed tokens on every server, which was just given these weights; return the worst."""
         texts = _probe_texts(self.student.vocabulary)
         trainer = self._trainer([text[:1] for text in texts], [text[1:] for text in texts], 1.0, which)
@@ -88,7 +88,7 @@ class Checker:
 
         labels = {label for _, label in self.loop.run(pool.ask_each(lambda member: member.client.label()))}
         plain = Agreement.of(self.loop.run(pool.ask(scores)), self._trainer(prompts, responses, 1.0, "live"))
-        with Expert(self.student.model).active():
+        with TeacherModel(self.student.model).active():
             fits = fitting_temperature(engine, self.student.model, prompts, responses)
         return likely_cause(
             plain=plain,
@@ -101,10 +101,10 @@ class Checker:
         )
 
     def _trainer(
-        self, prompts: Sequence[Ids], responses: Sequence[Ids], temperature: float, which: Weights
+        self, prompts: Sequence[Ids], responses: Sequence[Ids], temperature: float, which: PolicyWeights
     ) -> list[list[float]]:
         source = self.student.initial() if which == "initial" else nullcontext(self.student.model)
-        with source as model, Expert(model).active():
+        with source as model, TeacherModel(model).active():
             return trainer_logprobs(model, prompts, responses, temperature=temperature)
 
     def _bound(self, pool: Pool) -> Bound:

@@ -17,7 +17,7 @@ BRACKETED_SINCE = Version("0.5.21")
 _UNTOUCHED = "Ids must reach the model as they are: look for a router or a server option that adds tokens."
 
 
-class Fault(Exception):
+class ServerFault(Exception):
     """A request failed in a way that another try may mend.
 
     `kind` names it in the metrics: `unreachable`, `timeout`, `unavailable`, `garbled`, `aborted` or `stale`.
@@ -83,7 +83,7 @@ def read_facts(info: Mapping[str, Any], *, any_version: bool) -> ServerFacts:
 def read_answer(payload: Any, prompt_ids: Sequence[int]) -> Answer:
     """Read the answer to one `/generate`.
 
-    Raises `Fault` when it is not whole or was aborted, `Refusal` when the server continued another prompt.
+    Raises `ServerFault` when it is not whole or was aborted, `Refusal` when the server continued another prompt.
     """
     try:
         meta = payload["meta_info"]
@@ -95,13 +95,13 @@ def read_answer(payload: Any, prompt_ids: Sequence[int]) -> Answer:
         ids = tuple(int(token) for token in payload["output_ids"])
         read = int(meta["prompt_tokens"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Fault("garbled", f"not an answer to /generate: {error!r}") from error
+        raise ServerFault("garbled", f"not an answer to /generate: {error!r}") from error
     if finish == "abort":
-        raise Fault("aborted", str(reason.get("message", "")))
+        raise ServerFault("aborted", str(reason.get("message", "")))
     if finish not in ("stop", "length"):
-        raise Fault("garbled", f"unknown finish_reason {finish!r}")
+        raise ServerFault("garbled", f"unknown finish_reason {finish!r}")
     if ids != tuple(token for token, _ in pairs):
-        raise Fault("garbled", f"{len(ids)} ids, and log-probs of {len(pairs)}; they must be of the same tokens")
+        raise ServerFault("garbled", f"{len(ids)} ids, and log-probs of {len(pairs)}; they must be of the same tokens")
     if read != len(prompt_ids):
         raise Refusal(f"template: the server read a prompt of {read} tokens, it was sent {len(prompt_ids)}. {_UNTOUCHED}")
     return Answer(token_ids=ids, logprobs=tuple(logprob for _, logprob in pairs), finish=finish, labels=labels)
@@ -114,7 +114,7 @@ def read_scores(payload: Any, ids: Sequence[int]) -> list[float]:
         found = [int(token) for _, token, *_ in triples]
         scores = [float(logprob) for logprob, *_ in triples[1:]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Fault("garbled", f"not the scores of a prompt: {error!r}") from error
+        raise ServerFault("garbled", f"not the scores of a prompt: {error!r}") from error
     # SGLang reports 0 for the last id of the vocabulary, which it takes for the padding of pictures; its score is right.
     if len(found) != len(ids) or any(told not in (sent, 0) for told, sent in zip(found, ids, strict=True)):
         raise Refusal(f"template: the server scored {len(found)} tokens that are not the {len(ids)} it was sent. {_UNTOUCHED}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import Fault, Refusal, ServerFacts
+from rosd_kit.sglang.protocol import Refusal, ServerFacts, ServerFault
 from rosd_kit.sglang.server import Server
 from rosd_kit.sglang.weight_transfer import Carrier, WeightSet
 
@@ -80,7 +80,7 @@ class Member:
         await self._wait(self._patience.ready if self.server else self._patience.back)
         try:
             self._facts = await self._ask_facts()
-        except (Fault, Refusal) as error:
+        except (ServerFault, Refusal) as error:
             raise EngineError(
                 f"rollout: {self.client.url} does not say what it is: {error}. Is it an SGLang server, and is "
                 "rollout.api_key_env right?"
@@ -91,18 +91,18 @@ class Member:
         for _ in range(3):
             try:
                 return await self.client.facts()
-            except Fault:
+            except ServerFault:
                 await asyncio.sleep(_POLL)
         return await self.client.facts()
 
     async def load(self, weights: WeightSet) -> None:
-        """Bring weights to the server and check that it says it has them. Raises `Fault` or `Refusal`."""
+        """Bring weights to the server and check that it says it has them. Raises `ServerFault` or `Refusal`."""
         began = time.perf_counter()
         sent = await self._carrier.carry(weights, self.client, self.facts)
         await self.client.forget()  # what it computed with the weights before
         label = await self.client.label()
         if label != weights.label:
-            raise Fault("stale", f"{self.client.url} says it holds {label!r} after it was given {weights.label!r}")
+            raise ServerFault("stale", f"{self.client.url} says it holds {label!r} after it was given {weights.label!r}")
         self._given = label
         self._count("engine/sync_seconds", time.perf_counter() - began)
         self._count("engine/sync_mib", sent / 2**20)
@@ -115,14 +115,14 @@ class Member:
                 return await self.load(weights)
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal
-            except Fault as fault:
+            except ServerFault as fault:
                 self._count(f"engine/fault/{fault.kind}", 1)
                 failed = fault
             if await self.mend(weights, failed, epoch):
                 return None
         raise EngineError(f"rollout: {self.client.url} could not be given weights: {failed}")
 
-    async def mend(self, weights: WeightSet, fault: Fault, epoch: int) -> bool:
+    async def mend(self, weights: WeightSet, fault: ServerFault, epoch: int) -> bool:
         """After a fault: wait for the server or start it again, and give it the weights if it does not hold them.
 
         Returns whether it holds them now. `epoch` is the member's when the failed request began: what was mended since is
@@ -144,7 +144,7 @@ class Member:
                     await self.load(weights)
             except Refusal as refusal:
                 raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal
-            except Fault:
+            except ServerFault:
                 return False
             self.epoch += 1
             return True
@@ -159,7 +159,7 @@ class Member:
         if self.server is not None:
             await asyncio.to_thread(self.server.stop)
 
-    async def _revive(self, fault: Fault) -> None:
+    async def _revive(self, fault: ServerFault) -> None:
         if self.server is None:
             await self._wait(self._patience.back)
             return

@@ -33,7 +33,7 @@ class Places:
     lease: float = LEASE
 
 
-def execute(
+def run_sweep(
     sweep: Sweep, manager: PluginManager, folder: Path, plugins: Sequence[str], places: Places, keep: Keep, *, retry: bool
 ) -> bool:
     """Run a sweep, or go on with it; returns whether all its trials are finished."""
@@ -76,7 +76,7 @@ def execute(
 
 def rehearse(sweep: Sweep, manager: PluginManager, folder: Path, *, jobs: int) -> None:
     """Show the trials of a sweep, what is left out and why, and how long it will take; write nothing."""
-    from rosd_kit.sweep.estimate import estimate
+    from rosd_kit.sweep.estimate import estimate_time
 
     console = Console(highlight=False)
     plan = make_plan(sweep, manager.registry)
@@ -97,7 +97,7 @@ def rehearse(sweep: Sweep, manager: PluginManager, folder: Path, *, jobs: int) -
         for note in cell.notes:
             say(console, f"by rule, in {told(cell.settings)}: {note}")
     say(console, _size(plan))
-    say(console, estimate(plan, rows, manager, jobs=jobs))
+    say(console, estimate_time(plan, rows, manager, jobs=jobs))
 
 
 def tell(folder: Path, *, plan: str | None, format: str, suites: bool, plots: Path | None) -> None:

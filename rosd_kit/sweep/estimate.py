@@ -18,7 +18,7 @@ from rosd_kit.sweep.store import Row
 _STEPS = 2
 
 
-def estimate(plan: Plan, rows: Mapping[str, Row], manager: PluginManager, *, jobs: int) -> str:
+def estimate_time(plan: Plan, rows: Mapping[str, Row], manager: PluginManager, *, jobs: int) -> str:
     """Return in one line how long the trials that are not finished will take, `jobs` at a time."""
     left = [id for id in plan.ids if id not in rows or rows[id].state != "finished"]
     if not left:
@@ -71,7 +71,7 @@ class Stopwatch(Display):
 
 def time_steps(recipe: Recipe, manager: PluginManager) -> Stopwatch:
     """Run a few steps of a recipe and one evaluation in a folder that is thrown away; no tracker hears of it."""
-    from rosd_kit.run.loop import execute
+    from rosd_kit.run.loop import run_recipe
 
     short = recipe.model_copy(
         update={
@@ -83,7 +83,7 @@ def time_steps(recipe: Recipe, manager: PluginManager) -> Stopwatch:
     )
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as out:
-        execute(
+        run_recipe(
             short, plugins=manager, out=Path(out), name="timed", resume=None, display=watch, baseline=lambda run, measure: ()
         )
     watch.phase("over")

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Literal
 
 from rosd_kit.sweep import worker
-from rosd_kit.sweep.launchers import Handle, Launcher, Task
+from rosd_kit.sweep.launchers import Command, Handle, Launcher
 from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.store import Store
 
@@ -95,7 +95,7 @@ class Sweeper:
                 return
             slot = next(slot for slot in range(self.jobs) if slot not in {job.slot for job in self._jobs})
             folder = self.folder.resolve()
-            task = Task(
+            task = Command(
                 command=(sys.executable, "-m", "rosd_kit.sweep.worker", str(folder), row.id, owner.token, str(self.lease)),
                 log=folder / worker.LOGS / f"{row.id}.log",
                 cwd=Path.cwd(),

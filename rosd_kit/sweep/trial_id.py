@@ -21,6 +21,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import Recipe, to_values
 from rosd_kit.sweep.combinations import Cell
+from rosd_kit.version import __version__
 
 _TOLD_ONLY = ("name", "checkpoint", "samples", "watch", "tracking")
 _DIGITS = 16
@@ -51,7 +52,7 @@ def trials_of(cells: Sequence[Cell], seeds: Sequence[int], registry: Registry) -
 def identity(recipe: Recipe, registry: Registry) -> str:
     """Return the first digits of the SHA-256 of what makes a trial this one."""
     values = {field: value for field, value in to_values(recipe).items() if field not in _TOLD_ONLY}
-    return digest({"recipe": values, "rosd-kit": rosd_kit.__version__, "code": code_of(recipe, registry, SLOTS)})
+    return digest({"recipe": values, "rosd-kit": __version__, "code": code_of(recipe, registry, SLOTS)})
 
 
 def code_of(recipe: Recipe, registry: Registry, slots: Container[str]) -> list[tuple[str, str]]:

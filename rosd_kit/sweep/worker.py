@@ -87,7 +87,7 @@ def _run(folder: Path, row: Row) -> dict[str, Any] | None:
     from rosd_kit.display.plain import PlainDisplay
     from rosd_kit.plugins.manager import PluginManager
     from rosd_kit.recipe import load_recipe
-    from rosd_kit.run.loop import execute
+    from rosd_kit.run.loop import run_recipe
     from rosd_kit.sweep.baseline import SharedBaseline
 
     path = folder / TRIALS / row.id
@@ -98,7 +98,7 @@ def _run(folder: Path, row: Row) -> dict[str, Any] | None:
     asked = path.parent / f".{row.id}.yaml"
     asked.write_text(row.recipe)
     plugins = PluginManager([Path(file) for file in row.plugins])
-    summary = execute(
+    summary = run_recipe(
         load_recipe(asked, registry=plugins.registry),
         plugins=plugins,
         out=path.parent,

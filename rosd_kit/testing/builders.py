@@ -18,6 +18,7 @@ from rosd_kit.types import (
     FirstError,
     Group,
     Message,
+    PolicyWeights,
     Problem,
     Prompt,
     Reflection,
@@ -26,7 +27,6 @@ from rosd_kit.types import (
     TeacherView,
     Verdict,
     View,
-    Weights,
 )
 
 #: What a rollout says unless a test says something else: its second step is wrong.
@@ -188,10 +188,10 @@ class fake_generate:
         self.prompts: list[Prompt] = []
         self.samplings: list[Sampling] = []
         self.budgets: list[int] = []
-        self.weights: list[Weights] = []
+        self.weights: list[PolicyWeights] = []
 
     def __call__(
-        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: Weights
+        self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: PolicyWeights
     ) -> list[Completion]:
         said = []
         for prompt in prompts:

@@ -36,16 +36,16 @@ from rosd_kit.types import Case, Group, Problem
 
 
 @dataclass(frozen=True)
-class Trial:
+class Exercise:
     """A slot's inputs, made anew at each call, and what a component makes of them."""
 
     inputs: Callable[[Bench], Any]
     use: Callable[[Any, Any], Any]
 
 
-def trial_of(component: Component) -> Trial | None:
+def exercise_of(component: Component) -> Exercise | None:
     """Return how components of this slot are used, or None where they need more than values (engines, teachers)."""
-    return _TRIALS.get(component.kind)
+    return _EXERCISES.get(component.kind)
 
 
 def _task(task: Task, seeds: Sequence[int]) -> Any:
@@ -116,16 +116,16 @@ def _cases(bench: Bench) -> list[Case]:
     return list(cases(bench).values())
 
 
-_TRIALS: dict[str, Trial] = {
-    "task": Trial(lambda bench: [5, 5, 6], _task),
-    "verifier": Trial(_texts, _verifier),
-    "gate": Trial(lambda bench: list(groups(bench).values()), _gate),
-    "demonstration": Trial(lambda bench: list(groups(bench).values()), _demonstration),
-    "reflector": Trial(_cases, _reflector),
-    "localizer": Trial(_cases, _localizer),
-    "context": Trial(_cases, _context),
-    "support": Trial(_pairs, _support),
-    "divergence": Trial(_pairs, _divergence),
-    "correction": Trial(_pairs, _correction),
-    "objective": Trial(_scores, _objective),
+_EXERCISES: dict[str, Exercise] = {
+    "task": Exercise(lambda bench: [5, 5, 6], _task),
+    "verifier": Exercise(_texts, _verifier),
+    "gate": Exercise(lambda bench: list(groups(bench).values()), _gate),
+    "demonstration": Exercise(lambda bench: list(groups(bench).values()), _demonstration),
+    "reflector": Exercise(_cases, _reflector),
+    "localizer": Exercise(_cases, _localizer),
+    "context": Exercise(_cases, _context),
+    "support": Exercise(_pairs, _support),
+    "divergence": Exercise(_pairs, _divergence),
+    "correction": Exercise(_pairs, _correction),
+    "objective": Exercise(_scores, _objective),
 }

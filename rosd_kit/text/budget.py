@@ -30,10 +30,10 @@ def assemble(prompt: Prompt) -> tuple[Message, ...]:
     return (*prompt.head, {"role": prompt.role, "content": content})
 
 
-def fit(prompt: Prompt, count_tokens: CountTokens, budget: int) -> Fitted:
+def fit_prompt(prompt: Prompt, count_tokens: CountTokens, budget: int) -> Fitted:
     """Shorten sections from their end until the chat, generation header included, has at most `budget` tokens.
 
-    Sections with a smaller `keep` are shortened before those with a larger one; sections with `keep == 0` never are. A
+    Sections with a smaller `cut_priority` are shortened before those with a larger one; those with None never are. A
     section that is shortened ends in ` ...`; one that would keep nothing is left out.
     """
     cut, order = 0, _order(prompt.sections)
@@ -48,8 +48,8 @@ def fit(prompt: Prompt, count_tokens: CountTokens, budget: int) -> Fitted:
 
 
 def _order(sections: Sequence[Section]) -> list[int]:
-    cuttable = [i for i, section in enumerate(sections) if section.keep > 0 and section.text]
-    return sorted(cuttable, key=lambda i: sections[i].keep)
+    cuttable = [i for i, section in enumerate(sections) if section.cut_priority is not None and section.text]
+    return sorted(cuttable, key=lambda i: sections[i].cut_priority or 0)
 
 
 def _shorten(prompt: Prompt, index: int, count_tokens: CountTokens, budget: int) -> Prompt:

@@ -24,13 +24,13 @@ def check_template(template: str, known: Iterable[str]) -> str:
     return template
 
 
-def fill(template: str, fields: Mapping[str, str], keep: Mapping[str, int]) -> tuple[Section, ...]:
-    """Return the template's sections: its own text and the fields, each field with its `keep` (0: never cut)."""
+def fill(template: str, fields: Mapping[str, str], cut_priority: Mapping[str, int]) -> tuple[Section, ...]:
+    """Return the template's sections: its own text and the fields, those named in `cut_priority` with that priority."""
     sections, at = [], 0
     for match in _FIELD.finditer(template):
         if match.group(1) in fields:
             sections.append(Section(text=template[at : match.start()]))
-            sections.append(Section(text=fields[match.group(1)], keep=keep.get(match.group(1), 0)))
+            sections.append(Section(text=fields[match.group(1)], cut_priority=cut_priority.get(match.group(1))))
             at = match.end()
     sections.append(Section(text=template[at:]))
     return tuple(section for section in sections if section.text)

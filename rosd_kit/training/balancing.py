@@ -33,7 +33,7 @@ def share_out(places: Sequence[int], texts: Sequence[Text], count: int) -> list[
 
 
 def in_step(own: Sequence[Sequence[int]], ranks: Ranks) -> list[list[int]]:
-    """Return for each micro-batch how often each expert must run in every process, given how often it must in this one.
+    """Return for each micro-batch how often each teacher model must run in every process, given how often it must in this one.
 
     Processes with fewer micro-batches get as many as the one with most.
     """

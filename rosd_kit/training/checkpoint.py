@@ -29,7 +29,7 @@ from rosd_kit.files import write_failure
 
 _FINISHED = re.compile(r"step-\d+")
 
-Parts = Mapping[str, Mapping[str, Tensor]]
+StateTensors = Mapping[str, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, parts: Parts, state: Mapping[str, Any], *, keep: int) -> Path:
+def save_checkpoint(folder: Path, step: int, parts: StateTensors, state: Mapping[str, Any], *, keep: int) -> Path:
     """Write `folder/step-NNNNNN` and remove all but the `keep` newest; random states of every library are added.
 
     The final name appears only once every byte is on the disk. Raises `RunError` when there is no room; what was saved
@@ -117,7 +117,7 @@ def _random_states() -> dict[str, Any]:
     return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}
 
 
-def _write(folder: Path, parts: Parts, state: Mapping[str, Any]) -> None:
+def _write(folder: Path, parts: StateTensors, state: Mapping[str, Any]) -> None:
     folder.mkdir()
     generators = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():

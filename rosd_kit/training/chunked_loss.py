@@ -20,11 +20,12 @@ from torch import Tensor
 
 from rosd_kit.contracts import TokenScores
 from rosd_kit.model.split import SplitModel
+from rosd_kit.model.tensors import sent, take
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.training.grad_accumulation import gradient
 from rosd_kit.training.loss_report import Scored
 from rosd_kit.training.teacher import TeacherScorer
-from rosd_kit.training.token_weights import WeightedTokens, sent, take
+from rosd_kit.training.token_weights import WeightedTokens
 
 #: Bytes of one tensor over the vocabulary in a tile. On a CPU a handful of them should fit the cache.
 TILE_BYTES = {"cpu": 4 << 20}
@@ -220,7 +221,7 @@ class HeadLoss:
 
 @dataclass(frozen=True)
 class _Logits:
-    """The heads' outputs for one chunk: the student's, and `[views][experts]` of the teacher's."""
+    """The heads' outputs for one chunk: the student's, and `[views][teacher_models]` of the teacher's."""
 
     student: Float[Tensor, "tokens vocab"]
     teacher: list[list[Tensor]]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from rosd_kit.contracts import Expert
+from rosd_kit.contracts import TeacherModel
 from rosd_kit.model.packing import Text, idle_layout, lay_out, plan
 from rosd_kit.model.prefix_tree import Ids
 from rosd_kit.model.split import SplitModel, split
@@ -42,7 +42,7 @@ __all__ = ["LossReport", "backward_step"]
 def backward_step(
     *,
     student: nn.Module,
-    experts: Sequence[Expert],
+    teacher_models: Sequence[TeacherModel],
     samples: Sequence[DistillSample],
     objectives: Sequence[WeightedObjective],
     settings: BatchSettings,
@@ -54,7 +54,7 @@ def backward_step(
     """Add the gradient of a whole step's loss to the parameters' `.grad` and return what the loss was made of.
 
     Called once a step, inside `Teacher.scoring`. The student runs in the mode, train or eval, that it is in. The
-    teacher is the share-weighted sum of the experts' logits; where a sample has several teacher views, a token's loss
+    teacher is the share-weighted sum of the teacher_models' logits; where a sample has several teacher views, a token's loss
     is the mean over them. `temperature` is the one the rollouts were sampled at: importance ratios are taken there,
     where the behaviour log-probs were; entropies and divergences are at temperature 1. `backward=False` only measures.
 
@@ -70,7 +70,7 @@ def backward_step(
     model = split(student)
     mode = model.mode(settings.layout)
     covered = step.covered()
-    scorer = TeacherScorer(experts, settings=settings, pad_id=pad_id, samples=[samples[i] for i in covered])
+    scorer = TeacherScorer(teacher_models, settings=settings, pad_id=pad_id, samples=[samples[i] for i in covered])
     head = HeadLoss(
         student=model,
         teacher=scorer,
@@ -137,7 +137,7 @@ class _MicroBatch:
 
 
 def _rounds(micro_batches: Sequence[_MicroBatch], scorer: TeacherScorer, ranks: Ranks) -> list[list[int]]:
-    """Return for each round how often every process must run each expert: a model in pieces runs everywhere or nowhere."""
+    """Return for each round how often every process must run each teacher model: a sharded model runs on all ranks or none."""
     return in_step([scorer.passes(batch.samples, batch.tokens, parted=bool(batch.begun)) for batch in micro_batches], ranks)
 
 

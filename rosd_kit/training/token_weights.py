@@ -115,16 +115,3 @@ def _marks(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective])
             assert bool(found.all()), "an objective marked a view with 0, which means that there is none"
             marks[index, : len(found), place] = found
     return marks
-
-
-def take(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:
-    """Return the given rows, which are ascending and distinct; when they are all rows, that is the tensor itself."""
-    return tensor if len(rows) == len(tensor) else tensor.index_select(0, sent(rows, tensor.device))
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the host on the device, without waiting for what is queued there.
-
-    Ordinary memory is copied before this returns, so the original may change at once.
-    """
-    return tensor.to(device, non_blocking=True)

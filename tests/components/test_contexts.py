@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from rosd_kit.components.contexts import COMPONENTS, Feedback, KeyIdea, NoContext, Solution, SolutionAndIdea
-from rosd_kit.text.budget import assemble, fit
+from rosd_kit.text.budget import assemble, fit_prompt
 from rosd_kit.types import Case, Completion, Problem, Reflection, Rollout, Verdict, View
 
 IDEA = Reflection(idea="carry the one")
@@ -99,17 +99,17 @@ def test_only_the_last_message_of_a_chat_is_rewritten(component):
 def test_a_tight_budget_shortens_the_privileged_text_and_nothing_else(component):
     (prompt,) = component().prompts(chat())
     whole = sum(len(m["content"]) for m in assemble(prompt))
-    fitted = fit(prompt, lambda messages: sum(len(m["content"]) for m in messages), whole - 4)
+    fitted = fit_prompt(prompt, lambda messages: sum(len(m["content"]) for m in messages), whole - 4)
     assert fitted.fits and fitted.cut == 1
     assert fitted.messages[:-1] == prompt.head
     content = fitted.messages[-1]["content"]
-    assert all(section.text in content for section in prompt.sections if section.keep == 0)
+    assert all(section.text in content for section in prompt.sections if section.cut_priority is None)
 
 
 def test_when_both_do_not_fit_the_solution_is_shortened_before_the_idea():
     (prompt,) = SolutionAndIdea().prompts(chat())
     whole = sum(len(m["content"]) for m in assemble(prompt))
-    content = fit(prompt, lambda messages: sum(len(m["content"]) for m in messages), whole - 4).messages[-1]["content"]
+    content = fit_prompt(prompt, lambda messages: sum(len(m["content"]) for m in messages), whole - 4).messages[-1]["content"]
     assert "carry the one" in content and "the right way" not in content
 
 

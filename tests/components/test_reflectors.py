@@ -89,7 +89,11 @@ def test_a_wrong_rollout_is_compared_with_its_demonstration_in_the_papers_form(m
     assert [text.count(part) for part in parts] == [1, 1, 1, 1]
     assert sorted(parts, key=text.index) == parts
     assert "<error_quote>" in text and "<explanation>" in text
-    assert {section.text: section.keep for section in prompt.sections if section.keep} == {"the right way": 1, "my try": 2}
+    cuttable = [section for section in prompt.sections if section.cut_priority is not None]
+    assert {section.text: section.cut_priority for section in cuttable} == {
+        "the right way": 1,
+        "my try": 2,
+    }
 
 
 def test_a_right_rollout_is_asked_for_the_explanation_alone(make_case):

@@ -16,7 +16,7 @@ from rosd_kit.components.divergences import JSD
 from rosd_kit.components.objectives import Distill, PolicyGradient
 from rosd_kit.components.supports import Full
 from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Interpolated, Live, TrustRegion
-from rosd_kit.contracts import Expert, LossParts, Teacher
+from rosd_kit.contracts import LossParts, Teacher, TeacherModel
 from rosd_kit.errors import RunError
 from rosd_kit.model.student import Student
 from rosd_kit.recipe.built import WeightedObjective
@@ -66,13 +66,13 @@ def teacher_logits(teacher: Teacher, student: Student) -> Tensor:
     before = {name: p.detach().clone() for name, p in student.model.named_parameters()}
     flags = [(m.training, *(p.requires_grad for p in m.parameters())) for m in student.model.modules()]
     total = torch.zeros(())
-    with teacher.scoring(student) as experts:
-        for expert in experts:
-            with expert.active() as model:
+    with teacher.scoring(student) as teacher_models:
+        for teacher_model in teacher_models:
+            with teacher_model.active() as model:
                 assert not any(m.training for m in model.modules())
                 found = model(input_ids=IDS).logits.float()
                 assert not found.requires_grad
-            total = total + expert.share * found
+            total = total + teacher_model.share * found
     assert all(torch.equal(p, before[name]) for name, p in student.model.named_parameters())
     assert flags == [(m.training, *(p.requires_grad for p in m.parameters())) for m in student.model.modules()]
     return total
@@ -132,10 +132,10 @@ def test_interpolated_mixes_the_initial_weights_with_and_without_the_privilege(l
     initial = logits(student.model)
     teacher = attached(Interpolated(Interpolated.Config(share=0.25)), student)
     move(student)
-    with teacher.scoring(student) as experts:
-        assert [(expert.share, expert.plain) for expert in experts] == [(0.25, False), (0.75, True)]
-        for expert in experts:
-            with expert.active() as model:
+    with teacher.scoring(student) as teacher_models:
+        assert [(teacher_model.share, teacher_model.plain) for teacher_model in teacher_models] == [(0.25, False), (0.75, True)]
+        for teacher_model in teacher_models:
+            with teacher_model.active() as model:
                 assert torch.equal(model(input_ids=IDS).logits.float(), initial)
 
 
@@ -213,7 +213,7 @@ def test_ema_gives_the_weights_back_after_an_error() -> None:
     teacher = attached(EMA(), student)
     move(student)
     before = student.model.lm_head.weight.detach().clone()
-    with teacher.scoring(student) as (expert,), pytest.raises(ZeroDivisionError), expert.active():
+    with teacher.scoring(student) as (teacher_model,), pytest.raises(ZeroDivisionError), teacher_model.active():
         assert not torch.equal(student.model.lm_head.weight, before)
         raise ZeroDivisionError
     assert torch.equal(student.model.lm_head.weight, before) and student.model.training
@@ -228,23 +228,23 @@ def test_a_teacher_that_shares_modules_does_not_disturb_the_gradient(teacher: Te
     move(student)
     teacher.after_step(student)
     student.model.eval()
-    with teacher.scoring(student) as experts:
+    with teacher.scoring(student) as teacher_models:
         copies = []
-        for expert in experts:
-            with expert.active() as model:
-                copies.append(frozen_copy(model, expert.share))
+        for teacher_model in teacher_models:
+            with teacher_model.active() as model:
+                copies.append(frozen_copy(model, teacher_model.share))
         separate = step(student, tuple(copies))
-        shared = step(student, experts)
+        shared = step(student, teacher_models)
     assert shared[0] == pytest.approx(separate[0], abs=1e-7)
     for name, value in separate[1].items():
         torch.testing.assert_close(shared[1][name], value)
 
 
-def frozen_copy(model: nn.Module, share: float) -> Expert:
-    return Expert(copy.deepcopy(model), share)
+def frozen_copy(model: nn.Module, share: float) -> TeacherModel:
+    return TeacherModel(copy.deepcopy(model), share)
 
 
-def step(student: Student, experts: tuple[Expert, ...]) -> tuple[float, dict[str, Tensor]]:
+def step(student: Student, teacher_models: tuple[TeacherModel, ...]) -> tuple[float, dict[str, Tensor]]:
     response: dict[str, Any] = {
         "response_ids": (4, 5, 6, 7),
         "behaviour_logprobs": (-1.0,) * 4,
@@ -262,7 +262,7 @@ def step(student: Student, experts: tuple[Expert, ...]) -> tuple[float, dict[str
     parts = LossParts(support=Full(), divergence=JSD(), correction=NoCorrection())
     report = backward_step(
         student=student.model,
-        experts=experts,
+        teacher_models=teacher_models,
         samples=[sample],
         objectives=[WeightedObjective(Distill(parts=parts)), WeightedObjective(PolicyGradient(), 0.1)],
         settings=BatchSettings(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rosd_kit.evaluation.collapse_metrics import vital_signs
+from rosd_kit.evaluation.collapse_metrics import collapse_metrics
 from rosd_kit.text.leaks import leaks
 from rosd_kit.types import Completion, Group, Problem, Rollout, Verdict
 
@@ -28,7 +28,7 @@ def test_signs_of_known_groups():
         rollout("4", True, (1, 2)), rollout("5", False, (1, 2)), rollout("6", False, (1, 3)), rollout("6", False, (1, 4))
     )
     wrong = group(*[rollout("7", False, (1, 2, 1, 2), text="According to the reference solution, 7.")] * 4)
-    assert vital_signs([mixed, wrong]) == {
+    assert collapse_metrics([mixed, wrong]) == {
         "rollout/entropy": pytest.approx((4 * (0 + 1) + 4 * (0 + 1 + 2 + 3)) / 24),
         "diversity/answers": (3 / 4 + 1 / 4) / 2,
         "diversity/wrong_answers": (2 / 3 + 1 / 4) / 2,
@@ -41,9 +41,9 @@ def test_signs_of_known_groups():
 
 def test_signs_that_cannot_be_told_are_left_out():
     failed = group(rollout(None, False, (1,), status="error"))
-    assert vital_signs([failed]) == {"rollout/entropy": 0.0, "leak/reference": 0.0}
-    assert vital_signs([]) == {}
-    right = vital_signs([group(rollout("4", True, (1, 2)), rollout(None, True, (1, 2)))])
+    assert collapse_metrics([failed]) == {"rollout/entropy": 0.0, "leak/reference": 0.0}
+    assert collapse_metrics([]) == {}
+    right = collapse_metrics([group(rollout("4", True, (1, 2)), rollout(None, True, (1, 2)))])
     assert right["diversity/answers"] == 0.5 and "diversity/wrong_answers" not in right
 
 

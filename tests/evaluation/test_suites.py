@@ -14,10 +14,10 @@ from rosd_kit.evaluation.metrics import METRICS, compute
 from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.evaluation.suites import evaluate_suites
 from rosd_kit.faults import Faults
+from rosd_kit.files import finite
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
-from rosd_kit.run.folder import finite
 from rosd_kit.settings import EvaluationSettings, ModelSettings
 from rosd_kit.types import Completion, Problem, Verdict
 

@@ -22,7 +22,7 @@ import torch
 from rosd_kit.display import Display
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 from tests.run.conftest import TINY
 
 #: Memory may grow by so much a step; files and threads may not.
@@ -39,7 +39,7 @@ def soak(steps: int, folder: Path) -> list[dict[str, float]]:
     plugins = PluginManager([Path(__file__).with_name("watcher.py")], selection="builtin")
     changes = [*TINY, f"steps={steps}", "checkpoint.every=50", "samples.every=10", "optimizer.lr=1e-6"]
     recipe = load_recipe("rosd", changes, registry=plugins.registry)
-    execute(recipe, plugins=plugins, out=folder, name="soak", resume=None, display=Display())
+    run_recipe(recipe, plugins=plugins, out=folder, name="soak", resume=None, display=Display())
     return [json.loads(line) for line in (folder / "soak/watched.jsonl").read_text().splitlines()]
 
 

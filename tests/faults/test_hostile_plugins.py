@@ -45,7 +45,7 @@ def short():
 
 
 def prompt(text, told):
-    return rk.Prompt(head=(), sections=(rk.Section(text=text), rk.Section(text=told, keep=1)))
+    return rk.Prompt(head=(), sections=(rk.Section(text=text), rk.Section(text=told, cut_priority=1)))
 
 
 class Bad(rk.{base}):

@@ -17,7 +17,7 @@ from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.run.dry_run import _show
-from rosd_kit.run.folder import RunDir
+from rosd_kit.run.folder import RunFolder
 from rosd_kit.run.sample_records import sample_records
 from rosd_kit.settings import ModelSettings
 from rosd_kit.text.quotes import find_quote
@@ -136,7 +136,7 @@ def test_what_was_said_is_kept_to_the_letter(made, name):
 
 def test_samples_files_hold_one_record_a_line_whatever_was_said(made, student, tmp_path):
     batch, _ = made
-    folder = RunDir.create(tmp_path, "run", "rosd")
+    folder = RunFolder.create(tmp_path, "run", "rosd")
     folder.write_samples("step-000001", sample_records(1, batch, student.tokenizer.decode))
     with (folder.path / "samples/step-000001.jsonl").open(newline="\n", encoding="utf-8") as stream:
         records = [json.loads(line) for line in stream]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from rosd_kit.run.folder import RunDir
+from rosd_kit.run.folder import RunFolder
 from tests.faults.harness import CHANGES, Harness, started
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>])")
@@ -77,7 +77,7 @@ def test_two_interrupts_stop_at_once_and_nothing_saved_is_lost(harness, whole):
 
 def test_a_folder_that_another_run_holds_is_refused_and_stays_as_it_is(harness, whole):
     before = (harness.runs / whole / "metrics.jsonl").read_bytes()
-    held = RunDir(harness.runs / whole)
+    held = RunFolder(harness.runs / whole)
     try:
         resumed, begun = harness.do(harness.go_on(whole), harness.begin(whole))
     finally:

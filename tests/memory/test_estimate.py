@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rosd_kit.memory import estimate
+from rosd_kit.memory import estimate_memory
 from rosd_kit.memory.live import LiveMemory
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
@@ -27,8 +27,8 @@ def estimated(folder):
 
     def make(*changes):
         recipe = load_recipe("rosd", [f"model.path={folder}", "model.device=cpu", *changes], registry=registry)
-        parts = build_components(recipe, registry)
-        return recipe, parts, {line.what: line for line in estimate(recipe, parts).lines}
+        components = build_components(recipe, registry)
+        return recipe, components, {line.what: line for line in estimate_memory(recipe, components).lines}
 
     return make
 
@@ -49,9 +49,9 @@ KINDS = [
 
 @pytest.mark.parametrize("changes", KINDS, ids=" ".join)
 def test_what_is_held_is_what_was_said(estimated, changes):
-    recipe, parts, lines = estimated(*changes)
-    student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in parts))
-    parts.teacher.attach(student)
+    recipe, components, lines = estimated(*changes)
+    student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in components))
+    components.teacher.attach(student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=1)
     for parameter in optimizer.parameters:
         parameter.grad = torch.ones_like(parameter)
@@ -62,10 +62,10 @@ def test_what_is_held_is_what_was_said(estimated, changes):
     kept = [t for name, t in optimizer.state().items() if name != "counters" and not name.endswith((".step", "qmap1", "qmap2"))]
     slack = 0.4 if recipe.optimizer.name in ("muon", "adamw8bit") else 0.0  # embeddings or small tensors are kept otherwise
     assert lines["optimizer"].train == pytest.approx(sum(t.nbytes for t in kept), rel=slack, abs=1)
-    copied = sum(t.nbytes for t in parts.teacher.state_dict().values())
+    copied = sum(t.nbytes for t in components.teacher.state_dict().values())
     narrow = sum(t.numel() for t in student.state().values() if t.dtype == torch.bfloat16)
     copied += 2 * narrow if copied else 0
-    if any(part.wants_initial() for part in parts) and recipe.model.lora is None:
+    if any(part.wants_initial() for part in components) and recipe.model.lora is None:
         copied += sum(t.nbytes for t in student.state().values())
     assert lines["copies of weights"].train == copied
 
@@ -109,9 +109,9 @@ def test_checkpointing_needs_less_and_longer_texts_more(estimated):
 def test_layers_are_cut_up_under_fsdp_and_the_rest_is_whole(estimated, folder):
     registry = PluginManager().registry
     recipe = load_recipe("rosd", [f"model.path={folder}", "parallel.mode=fsdp"], registry=registry)
-    parts = build_components(recipe, registry)
+    components = build_components(recipe, registry)
     student = Student.load(recipe.model.model_copy(update={"device": "cpu"}), keep_initial=False)
     layers = sum(p.nbytes for name, p in student.model.named_parameters() if ".layers." in name)
     rest = sum(p.nbytes for p in student.model.parameters()) - layers + sum(b.nbytes for b in student.model.buffers())
-    found = {line.what: line for line in estimate(recipe, parts, processes=4).lines}
+    found = {line.what: line for line in estimate_memory(recipe, components, processes=4).lines}
     assert found["weights"].train == pytest.approx(layers / 4 + rest, abs=1)

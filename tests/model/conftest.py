@@ -10,7 +10,7 @@ import pytest
 from rosd_kit.display import Display
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 COIN = Path(__file__).with_name("coin.py")
 TINY = (
@@ -44,7 +44,7 @@ def train(recipe, plugins, tmp_path):
     """Take a step of rosd with a saved model; return its metrics and the run's folder."""
 
     def run(model, *changes, name="run"):
-        execute(recipe(model, *changes), plugins=plugins, out=tmp_path, name=name, resume=None, display=Display())
+        run_recipe(recipe(model, *changes), plugins=plugins, out=tmp_path, name=name, resume=None, display=Display())
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         return json.loads(lines[-1]), tmp_path / name
 

@@ -143,7 +143,7 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from rosd_kit.display import Display
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from tests.model.conftest import COIN, TINY
@@ -152,10 +152,10 @@ from tests.model.test_loading import on_hub
 plugins, display = PluginManager([COIN]), Display()
 on_hub(Path("hub"), "a" * 40)
 recipe = load_recipe("rosd", [*TINY, "model.path=somebody/model", "model.revision=main"], registry=plugins.registry)
-execute(recipe, plugins=plugins, out=Path("runs"), name="one", resume=None, display=display)
+run_recipe(recipe, plugins=plugins, out=Path("runs"), name="one", resume=None, display=display)
 on_hub(Path("hub"), "b" * 40, hidden_size=16)
 recipe = load_recipe("runs/one/recipe.yaml", ["steps=2"], registry=plugins.registry)
-execute(recipe, plugins=plugins, out=Path("runs"), name=None, resume=Path("runs/one"), display=display)
+run_recipe(recipe, plugins=plugins, out=Path("runs"), name=None, resume=Path("runs/one"), display=display)
 """
 
 

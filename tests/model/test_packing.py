@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, Qwen3RotaryEmbedding
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.packing import Group, Mode, Text, lay_out, plan
+from rosd_kit.model.packing import PrefixGroup, Mode, Text, lay_out, plan
 from rosd_kit.model.prefix_tree import grow, size
 from rosd_kit.model.split import split
 from tests.training.networks import gemma, lora, qwen
@@ -101,7 +101,7 @@ def test_a_family_too_large_for_a_group_goes_on_from_one_beginning(monkeypatch: 
     common = tuple(range(1, 21))
     texts = [Text((*common, 30), (n,) * n, "a") for n in (9, 2, 8, 3)] + [Text((7,), (8, 9), "b")]
     groups = plan(texts, budget=35, mode="shared")
-    assert groups == [Group([1, 3, 2], common), Group([0], common), Group([4])]
+    assert groups == [PrefixGroup([1, 3, 2], common), PrefixGroup([0], common), PrefixGroup([4])]
     student = qwen()
     parts = split(student)
     runs: list[int] = []

@@ -9,7 +9,7 @@ import pytest
 
 from rosd_kit.display import Display
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ from rosd_kit.run.loop import execute
 @pytest.mark.skipif(find_spec("gguf") is None, reason="gguf is not installed (the extra smol)")
 def test_two_steps_with_a_real_tokenizer_and_template(plugins, tmp_path):
     recipe = load_recipe("rosd", ["model.device=cpu"], "smol", registry=plugins.registry)
-    execute(recipe, plugins=plugins, out=tmp_path, name="smol", resume=None, display=Display())
+    run_recipe(recipe, plugins=plugins, out=tmp_path, name="smol", resume=None, display=Display())
     lines = [json.loads(line) for line in (tmp_path / "smol/metrics.jsonl").read_text().splitlines()]
     assert [line["train/applied"] for line in lines] == [1.0, 1.0]
     assert sum(line["train/samples"] for line in lines) > 0

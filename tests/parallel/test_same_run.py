@@ -18,14 +18,14 @@ CASES = {
     "another-problems-solution": ("op2sd", ["parallel.mode=ddp"]),
     "ema-teacher": ("sdpo", ["parallel.mode=fsdp", "model.gradient_checkpointing=selective"]),
     "adapters": ("rosd", ["parallel.mode=fsdp", "model.lora.rank=4", "teacher=adapter_off", "model.lora.dropout=0"]),
-    "two-experts-and-second-look": ("sdpo", ["parallel.mode=fsdp", "teacher=trust_region", "localizer=top_divergence"]),
+    "two-teacher_models-and-second-look": ("sdpo", ["parallel.mode=fsdp", "teacher=trust_region", "localizer=top_divergence"]),
     "checkpointed-activations": ("opsd", ["parallel.mode=fsdp", "model.gradient_checkpointing=true"]),
     "one-problem-for-two": ("opsd", ["parallel.mode=fsdp", "problems_per_step=1"]),
     "one-problem-for-two-ddp": ("opsd", ["parallel.mode=ddp", "problems_per_step=1"]),
     "advantages": ("grpo", ["parallel.mode=ddp"]),
     "sampled-reflections": ("rosd", ["parallel.mode=ddp", "reflector.temperature=1.0"]),
-    "lookahead-ddp": ("sdpo", ["parallel.mode=ddp", "sampling.lookahead=1", "steps=3"]),
-    "lookahead-fsdp": ("rosd", ["parallel.mode=fsdp", "sampling.lookahead=1", "steps=3"]),
+    "prefetch-ddp": ("sdpo", ["parallel.mode=ddp", "sampling.prefetch=1", "steps=3"]),
+    "prefetch-fsdp": ("rosd", ["parallel.mode=fsdp", "sampling.prefetch=1", "steps=3"]),
 }
 
 

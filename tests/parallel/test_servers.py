@@ -16,7 +16,7 @@ from tests.sglang_fake.fake import FakeServer
 pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
 
 CASES = {
-    "fsdp": ["parallel.mode=fsdp", "sampling.lookahead=1", "rollout.sync=disk", "rollout.check.every=1"],
+    "fsdp": ["parallel.mode=fsdp", "sampling.prefetch=1", "rollout.sync=disk", "rollout.check.every=1"],
     "ddp": ["parallel.mode=ddp", "rollout.sync=distributed", "rollout.check.every=1"],
 }
 SHORT = (*TINY, "sampling.max_new_tokens=24", "problems_per_step=3", "group_size=2", "rollout.timeout=60")

@@ -24,7 +24,7 @@ from rosd_kit.display import make_display
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 from rosd_kit.training.optimizer import Optimizer, StepOutcome
 from tests.run.harness import import_everything
 
@@ -55,7 +55,7 @@ def work(out: Path, jobs: list[dict[str, Any]]) -> None:
         manager = PluginManager(files=[WITNESS], selection="builtin")
         recipe = load_recipe(job["recipe"], job["changes"], registry=manager.registry)
         resume = Path(job["resume"]) if "resume" in job else None
-        execute(recipe, plugins=manager, out=out, name=job.get("name"), resume=resume, display=make_display(quiet=True))
+        run_recipe(recipe, plugins=manager, out=out, name=job.get("name"), resume=resume, display=make_display(quiet=True))
 
 
 def work_as_one_of_several(out: Path, jobs: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Real parts of shipped recipes on the embedded model, and an engine that says what a test wants it to say."""
+"""Real components of shipped recipes on the embedded model, and an engine that says what a test wants it to say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.settings import ModelSettings
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.types import Completion, GenerateRequest, Weights
+from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -29,7 +29,7 @@ class Scripted(RolloutEngine):
         super().__init__()
         self.tokenizer = tokenizer
         self.calls = calls
-        self.heard: list[tuple[list[GenerateRequest], Weights]] = []
+        self.heard: list[tuple[list[GenerateRequest], PolicyWeights]] = []
 
     def start(self, student, site=None) -> None: ...
 
@@ -69,13 +69,13 @@ def make_pipeline(student, plugins) -> Callable[..., Pipeline]:
 
     def make(recipe: str = "rosd", *changes: str, says: Sequence[Sequence[str]] | None = None) -> Pipeline:
         loaded = load_recipe(str(RECIPES / f"{recipe}.yaml"), ["profile=micro", *changes], registry=plugins.registry)
-        parts = build_components(loaded, plugins.registry)
+        components = build_components(loaded, plugins.registry)
         if says is not None:
-            parts = replace(parts, rollout=Scripted(student.tokenizer, *says))
-        parts.rollout.start(student)
+            components = replace(components, rollout=Scripted(student.tokenizer, *says))
+        components.rollout.start(student)
         return Pipeline(
-            parts=parts,
-            engine=parts.rollout,
+            components=components,
+            engine=components.rollout,
             encode=student.prompt_ids,
             sampling=loaded.sampling,
             group_size=loaded.group_size,

@@ -26,7 +26,7 @@ class Spoiling(Scripted):
 def step(make_pipeline, engine=None, *, says, recipe="rosd"):
     pipeline = make_pipeline(recipe, f"group_size={len(says[0])}", says=says)
     if engine is not None:
-        pipeline = replace(pipeline, engine=engine, parts=replace(pipeline.parts, rollout=engine))
+        pipeline = replace(pipeline, engine=engine, components=replace(pipeline.components, rollout=engine))
     return pipeline.step([PROBLEM], 0)
 
 
@@ -60,5 +60,5 @@ def test_a_group_of_one_and_the_same_response_teaches_nothing(make_pipeline, tex
 def test_without_any_difference_in_reward_a_policy_gradient_has_no_sample_or_no_advantage(make_pipeline):
     pipeline = make_pipeline("grpo", "group_size=4", "gate=all", says=[[WRONG] * 4])
     batch = pipeline.step([PROBLEM], 0)
-    objective = pipeline.parts.objectives[0].objective
+    objective = pipeline.components.objectives[0].objective
     assert all(objective.advantage(sample) == 0.0 for sample in batch.samples)

@@ -32,8 +32,8 @@ def pipeline_with(make_pipeline, student, kind, error):
     pipeline = make_pipeline("rosd", "group_size=2")
     engine = kind(student.tokenizer, [WRONG, RIGHT])
     engine.error = error
-    parts = replace(pipeline.parts, rollout=engine)
-    return replace(pipeline, parts=parts, engine=engine, group_size=2)
+    components = replace(pipeline.components, rollout=engine)
+    return replace(pipeline, components=components, engine=engine, group_size=2)
 
 
 @pytest.mark.parametrize("kind", [Failing, Streaming])

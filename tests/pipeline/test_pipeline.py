@@ -30,7 +30,7 @@ VALID = "<explanation> 17 + 8 = 25 . 25 - 5 = 20 . 20 + 9 = 29 </explanation>"
 
 
 def problems_of(pipeline, count=3, step=0):
-    return pipeline.parts.task.train_batch(step=step, count=count, seed=pipeline.seed)
+    return pipeline.components.task.train_batch(step=step, count=count, seed=pipeline.seed)
 
 
 def total(metrics, prefix):

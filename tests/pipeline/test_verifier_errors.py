@@ -24,7 +24,7 @@ class Failing(MicroVerifier):
 
 def stepped(make_pipeline, texts, reflections, recipe="rosd"):
     pipeline = make_pipeline(recipe, f"group_size={len(texts)}", says=[texts, reflections])
-    return replace(pipeline, parts=replace(pipeline.parts, verifier=Failing())).step([PROBLEM], 0)
+    return replace(pipeline, components=replace(pipeline.components, verifier=Failing())).step([PROBLEM], 0)
 
 
 def test_it_is_left_out_of_the_groups_training(make_pipeline):

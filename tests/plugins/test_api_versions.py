@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import rosd_kit
+from rosd_kit import version
 from rosd_kit.plugins import deprecations
 from rosd_kit.plugins.deprecations import Renamed
 from rosd_kit.plugins.manager import PluginManager
@@ -40,7 +41,7 @@ def rosd_kit_step(step):
 @pytest.fixture
 def version_2(monkeypatch):
     """The present API, had it been version 1 with other names before."""
-    monkeypatch.setattr(rosd_kit, "API_VERSION", 2, raising=False)
+    monkeypatch.setattr(version, "API_VERSION", 2)
     monkeypatch.setattr(deprecations, "OLDEST_API", 1)
     monkeypatch.setattr(deprecations, "NAMES", (Renamed(old="Marker", new="Localizer", since=2, until=4),))
     monkeypatch.setattr(deprecations, "HOOKS", (Renamed(old="rosd_kit_step", new="rosd_kit_step_end", since=2, until=4),))

@@ -7,7 +7,7 @@ import pytest
 from rosd_kit.display import make_display
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 
 def test_an_error_in_a_component_names_the_plugin_it_came_from(tmp_path, good):
@@ -17,7 +17,7 @@ def test_an_error_in_a_component_names_the_plugin_it_came_from(tmp_path, good):
     changes = ["localizer=everywhere", "steps=1", "problems_per_step=4", "evaluation.problems=0"]
     recipe = load_recipe("rosd", changes, registry=manager.registry)
     with pytest.raises(KeyError, match="boom") as caught:
-        execute(recipe, plugins=manager, out=tmp_path, name="run", resume=None, display=make_display(quiet=True))
+        run_recipe(recipe, plugins=manager, out=tmp_path, name="run", resume=None, display=make_display(quiet=True))
     told, note = caught.value.__notes__
     assert told.startswith("localizer 'everywhere' failed on ") and "KeyError: 'boom'" in told
     assert "localizer 'everywhere'" in note and str(file) in note

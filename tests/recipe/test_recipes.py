@@ -47,7 +47,7 @@ def test_a_resolved_recipe_resolves_to_itself(name, registry, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_core_file_names_a_method(name):
     method = name.split("/")[-1]
-    for core in ("loop.py", "pipeline.py"):
+    for core in ("run/loop.py", "pipeline/pipeline.py"):
         code = (ROOT / "rosd_kit" / core).read_text().lower().replace("rosd_kit", "").replace("rosd-kit", "")
         words = set(re.findall(r"[a-z0-9]+(?:[_-][a-z0-9]+)*", code))
         assert not words & {method, method.replace("_", "-"), f"is_{method}", f"{method}_step"}

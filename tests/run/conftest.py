@@ -15,7 +15,7 @@ from torch import Tensor
 from rosd_kit.display import Display
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 TINY = (
     "problems_per_step=2",
@@ -79,7 +79,7 @@ def run() -> Callable[..., Folder]:
     ) -> Folder:
         manager = PluginManager(plugins)
         recipe = load_recipe("rosd", [*TINY, *changes], "micro", registry=manager.registry)
-        execute(
+        run_recipe(
             recipe,
             plugins=manager,
             out=path.parent,

@@ -159,9 +159,9 @@ def kill_after(seconds: float) -> None:
 def import_everything() -> None:
     """Import what a run imports on its way; no gradient is taken, after which torch could not be forked."""
     registry = PluginManager().registry
-    parts = build_components(load_recipe("rosd", registry=registry), registry)
+    components = build_components(load_recipe("rosd", registry=registry), registry)
     student = Student.load(ModelSettings(path="micro-blank", device="cpu"), keep_initial=False)
-    parts.rollout.start(student)
+    components.rollout.start(student)
     for parameter in student.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     Optimizer(student.model, OptimizerSettings(), steps=1).step(0.0)

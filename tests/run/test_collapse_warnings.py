@@ -7,7 +7,7 @@ import pytest
 from rosd_kit.display import Display
 from rosd_kit.evaluation.intervals import bootstrap_mean
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.run.collapse_warnings import SignalWatch
+from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.settings import WatchSettings
 
 GOOD = {
@@ -35,7 +35,7 @@ class Listening(Display):
 
 
 def said(*steps, patience=3):
-    watch = SignalWatch(WatchSettings(patience=patience))
+    watch = CollapseWatch(WatchSettings(patience=patience))
     return [warning for metrics in steps for warning in watch.step(metrics)]
 
 
@@ -105,7 +105,7 @@ def test_null_turns_a_warning_off(name):
         "leak/reference": 1.0,
     }
     steps = [VITALS, *[VITALS | dead] * 9]
-    watches = SignalWatch(WatchSettings(patience=3)), SignalWatch(WatchSettings(patience=3, **{name: None}))
+    watches = CollapseWatch(WatchSettings(patience=3)), CollapseWatch(WatchSettings(patience=3, **{name: None}))
     every, some = ([warning for metrics in steps for warning in watch.step(metrics)] for watch in watches)
     assert len(every) == 5 and len(some) == 4 and set(some) < set(every)
 
@@ -120,7 +120,7 @@ def evaluation(suite: str, share: float, *, in_domain: bool) -> SuiteResult:
 
 
 def measured(before: float, after: float, *, in_domain: bool, **settings) -> list[str]:
-    watch = SignalWatch(WatchSettings(**settings))
+    watch = CollapseWatch(WatchSettings(**settings))
     rest = evaluation("rest", 0.5, in_domain=not in_domain)
     assert watch.evaluation([evaluation("s", before, in_domain=in_domain), rest]) == []
     return watch.evaluation([evaluation("s", after, in_domain=in_domain), rest])

@@ -11,25 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.errors import RunError
-from rosd_kit.run.folder import RunDir
+from rosd_kit.run.folder import RunFolder
 
 HOLD = """
 import sys
 from pathlib import Path
-from rosd_kit.run.folder import RunDir
-folder = RunDir(Path(sys.argv[1]))
+from rosd_kit.run.folder import RunFolder
+folder = RunFolder(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
 
 
-def note(folder: RunDir, **now) -> list[str]:
+def note(folder: RunFolder, **now) -> list[str]:
     return folder.write_environment(**{"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, **now})
 
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = RunDir.create(tmp_path, "run", "rosd")
+    folder = RunFolder.create(tmp_path, "run", "rosd")
     yield folder
     folder.close()
 
@@ -40,44 +40,44 @@ def test_a_second_process_is_refused_until_the_first_is_gone_even_when_killed(tm
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(RunError, match="another process is working in this folder"):
-            RunDir(path)
+            RunFolder(path)
         other.kill()
-    RunDir(path).close()
+    RunFolder(path).close()
 
 
 def test_the_same_process_is_refused_too(folder):
     with pytest.raises(RunError, match="another process is working"):
-        RunDir(folder.path)
+        RunFolder(folder.path)
     folder.close()
-    RunDir(folder.path).close()
+    RunFolder(folder.path).close()
 
 
 def test_a_lock_file_left_by_a_dead_process_means_nothing(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.lock").write_text("1")
-    RunDir.create(tmp_path, "run", "rosd").close()
+    RunFolder.create(tmp_path, "run", "rosd").close()
 
 
 def test_folders_without_a_name_are_numbered(tmp_path):
-    assert [RunDir.create(tmp_path, None, "rosd").path.name for _ in range(3)] == ["rosd-1", "rosd-2", "rosd-3"]
+    assert [RunFolder.create(tmp_path, None, "rosd").path.name for _ in range(3)] == ["rosd-1", "rosd-2", "rosd-3"]
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "x" * 101, "a\n"])
 def test_names_that_are_no_names_are_refused(tmp_path, name):
     with pytest.raises(RunError, match="--name"):
-        RunDir.create(tmp_path, name, "rosd")
+        RunFolder.create(tmp_path, name, "rosd")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot be made.*--out"):
-        RunDir.create(tmp_path / "file", "run", "rosd")
+        RunFolder.create(tmp_path / "file", "run", "rosd")
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
     with pytest.raises(RunError, match="holds no run"):
-        RunDir.open(tmp_path)
+        RunFolder.open(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,7 +89,7 @@ def test_not_a_number_becomes_null(folder):
 @given(cut=st.integers(0, 200), last=st.integers(0, 5))
 @settings(deadline=None, max_examples=40)
 def test_what_a_crash_cut_off_is_dropped_and_made_again(tmp_path_factory, cut, last):
-    folder = RunDir.create(tmp_path_factory.mktemp("runs"), "run", "rosd")
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs"), "run", "rosd")
     for step in range(1, 5):
         folder.append("metrics.jsonl", {"step": step, "text": "über\u2028\n"})
     file = folder.path / "metrics.jsonl"

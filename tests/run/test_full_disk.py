@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 import rosd_kit.run.folder
 from rosd_kit.cli import main
 from rosd_kit.errors import RunError
-from rosd_kit.run.folder import RunDir
+from rosd_kit.run.folder import RunFolder
 from rosd_kit.training import checkpoint
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 
@@ -61,7 +61,7 @@ def test_a_full_disk_stops_the_run_and_the_old_checkpoint_stays(
 
 
 def test_a_line_that_does_not_fit_is_an_error_that_names_the_file(tmp_path):
-    folder = RunDir.create(tmp_path, "run", "rosd")
+    folder = RunFolder.create(tmp_path, "run", "rosd")
     (folder.path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written: the disk is full"):
         folder.append("metrics.jsonl", {"step": 1})
@@ -79,7 +79,7 @@ def test_a_full_disk_is_known_by_whatever_library_tells_it(tmp_path, error):
     def write(folder):
         raise error
 
-    folder = RunDir.create(tmp_path, "run", "rosd")
+    folder = RunFolder.create(tmp_path, "run", "rosd")
     with pytest.raises(RunError, match="the disk is full"):
         folder.write_folder("model", write)
 
@@ -89,4 +89,4 @@ def test_an_error_that_is_not_about_writing_passes(tmp_path):
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        RunDir.create(tmp_path, "run", "rosd").write_folder("model", write)
+        RunFolder.create(tmp_path, "run", "rosd").write_folder("model", write)

@@ -10,7 +10,7 @@ import pytest
 from rosd_kit.display import make_display
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 
 TRACE = Path(__file__).parents[1] / "golden/trace.json"
 CHANGES = ["steps=20", "problems_per_step=6", "evaluation.problems=0"]
@@ -21,7 +21,7 @@ KEPT = ("train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/succe
 def test_the_first_steps_are_as_written_down(name, tmp_path, request):
     manager = PluginManager(selection="builtin")
     recipe = load_recipe(name, CHANGES, registry=manager.registry)
-    execute(recipe, plugins=manager, out=tmp_path, name="run", resume=None, display=make_display(quiet=True))
+    run_recipe(recipe, plugins=manager, out=tmp_path, name="run", resume=None, display=make_display(quiet=True))
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     found = [{key: record.get(key) for key in KEPT} for record in map(json.loads, lines)]
     kept = json.loads(TRACE.read_text()) if TRACE.exists() else {}

@@ -13,8 +13,8 @@ from rosd_kit.display import make_display
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
-from rosd_kit.run.trackers import trackers
+from rosd_kit.run import trackers
+from rosd_kit.run.loop import run_recipe
 
 SMALL = ("model.path=micro-blank", "gate=all", "demonstration=reference", "problems_per_step=2", "group_size=2",
          "sampling.max_new_tokens=8", "evaluation.problems=2", "evaluation.samples=1", "checkpoint.every=1", "reflector=none",
@@ -25,7 +25,7 @@ def train(folder, *changes, steps=2, resume=None):
     """Run a small recipe and return the folder of its run."""
     manager = PluginManager(selection="builtin")
     recipe = load_recipe("rosd", [*SMALL, f"steps={steps}", *changes], registry=manager.registry)
-    execute(recipe, plugins=manager, out=folder, name="run", resume=resume, display=make_display(quiet=True))
+    run_recipe(recipe, plugins=manager, out=folder, name="run", resume=resume, display=make_display(quiet=True))
     return folder / "run"
 
 

@@ -13,7 +13,7 @@ from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
-from rosd_kit.sglang import member, pool, server
+from rosd_kit.sglang import pool, replica, server
 from tests.sglang_fake.brains import MicroBrain
 from tests.sglang_fake.fake import FakeServer
 from tests.sglang_fake.launching import Launchable, soon
@@ -31,8 +31,8 @@ def one_thread() -> Iterator[None]:
 def short_pauses(monkeypatch) -> None:
     monkeypatch.setattr(pool, "_PAUSE", 0.002)
     monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(member, "_PULSE", 5.0)
-    monkeypatch.setattr(member, "_POLL", 0.05)
+    monkeypatch.setattr(replica, "_PULSE", 5.0)
+    monkeypatch.setattr(replica, "_POLL", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ DEFAULT = "default"
 
 Payload = dict[str, Any]
 #: What goes wrong with one answer: an HTTP status, one of the words of `_Handler.spoil`, or a change of the answer.
-Fault = int | str | Callable[["FakeServer", Payload], Payload]
+ServerFault = int | str | Callable[["FakeServer", Payload], Payload]
 
 
 class Brain(Protocol):
@@ -83,7 +83,7 @@ class FakeServer:
         self.crashes: list[str] = []
         self.closing = threading.Event()
         self.connections: set[socket.socket] = set()
-        self._script: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
+        self._script: defaultdict[str, deque[ServerFault | None]] = defaultdict(deque)
         self._address = (host, port)
         self._changing = threading.RLock()
         self._http: _Http | None = None
@@ -93,7 +93,7 @@ class FakeServer:
     def url(self) -> str:
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def script(self, what: str, *faults: Fault | None) -> None:
+    def script(self, what: str, *faults: ServerFault | None) -> None:
         """Spoil the next answers to `generate`, `score` or a route such as `/health`; None lets one pass."""
         self._script[what].extend(faults)
 
@@ -149,7 +149,7 @@ class FakeServer:
             raise Refused(400, f"{type(error).__name__}: {error}") from error
         return answer
 
-    def fault(self, route: str, payload: Payload) -> Fault | None:
+    def fault(self, route: str, payload: Payload) -> ServerFault | None:
         """Take what the script says of this answer."""
         with self._changing:
             planned = self._script[_kind(route, payload)]
@@ -373,7 +373,7 @@ def _done() -> Payload:
 # -- faults that change an answer
 
 
-def changed_meta(**fields: object) -> Fault:
+def changed_meta(**fields: object) -> ServerFault:
     """Return a fault that puts other facts into `meta_info`."""
 
     def change(fake: FakeServer, answer: Payload) -> Payload:

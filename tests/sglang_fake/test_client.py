@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client, is_loopback
-from rosd_kit.sglang.protocol import Fault, Refusal, read_answer, read_scores
+from rosd_kit.sglang.protocol import Refusal, ServerFault, read_answer, read_scores
 from rosd_kit.types import Sampling
 from tests.sglang_fake import fake
 
@@ -57,7 +57,7 @@ def ask(url: str, *, timeout: float = 5.0, score: bool = False, **options):
 def test_what_another_try_may_mend_is_a_fault_with_a_name(serve, fault, kind):
     server = serve()
     server.script("generate", fault)
-    with pytest.raises(Fault) as found:
+    with pytest.raises(ServerFault) as found:
         ask(server.url, timeout=0.3 if fault == "hang" else 5.0)
     assert found.value.kind == kind
     assert len(ask(server.url).token_ids) == 3, "the next answer is whole"
@@ -66,7 +66,7 @@ def test_what_another_try_may_mend_is_a_fault_with_a_name(serve, fault, kind):
 def test_nobody_there_is_a_fault(serve):
     server = serve()
     server.die()
-    with pytest.raises(Fault, match=rf"unreachable: {server.url}/generate: "):
+    with pytest.raises(ServerFault, match=rf"unreachable: {server.url}/generate: "):
         ask(server.url)
 
 
@@ -195,10 +195,10 @@ def test_whatever_a_server_answers_is_read_or_is_a_fault_or_a_refusal(path, valu
     for key in way:
         inner = inner[key]
     inner[last] = value
-    with suppress(Fault, Refusal):
+    with suppress(ServerFault, Refusal):
         answer = read_answer(payload["answer"], PROMPT)
         assert len(answer.token_ids) == len(answer.logprobs)
-    with suppress(Fault, Refusal):
+    with suppress(ServerFault, Refusal):
         assert len(read_scores(payload["answer"], PROMPT)) == len(PROMPT) - 1
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang import agreement
+from rosd_kit.sglang import logprob_check
 from rosd_kit.sglang.logprob_check import Agreement, Bound, trainer_logprobs
 from tests.sglang_fake import fake
 from tests.sglang_fake.asking import expected, ids, requests_for, train
@@ -140,7 +140,7 @@ def test_the_trainers_numbers_do_not_depend_on_the_pieces_they_are_computed_in(s
     prompts = [request.prompt_ids for request in requests_for(student, 2)]
     responses = [(7, 8, 9, 10, 11), (12, 13)]
     whole = trainer_logprobs(student.model, prompts, responses, temperature=0.7)
-    monkeypatch.setattr(agreement, "_CHUNK", 2)
+    monkeypatch.setattr(logprob_check, "_CHUNK", 2)
     pieces = trainer_logprobs(student.model, prompts, responses, temperature=0.7)
     with torch.no_grad():
         for prompt, response, one, other in zip(prompts, responses, whole, pieces, strict=True):

@@ -13,7 +13,7 @@ import torch
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
-from rosd_kit.sglang import member
+from rosd_kit.sglang import replica
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import free_port
@@ -118,7 +118,7 @@ def test_a_server_that_is_not_ready_in_time_is_reported_and_stopped(launch, laun
     async def healthy(self, *, timeout):
         return False
 
-    monkeypatch.setattr(member.Client, "healthy", healthy)
+    monkeypatch.setattr(replica.Client, "healthy", healthy)
     with pytest.raises(EngineError, match=r"no healthy SGLang server at .* after 1 s\. Raise rollout\.launch\.deadline"):
         launch(options={"deadline": 1})
     assert soon(lambda: not launchable.left(), seconds=2)
@@ -128,7 +128,7 @@ def test_a_server_that_is_not_ready_in_time_is_reported_and_stopped(launch, laun
 def test_killed_or_hung_in_the_middle_of_a_batch_it_is_started_again(
     launch, launchable, student, short_grace, monkeypatch, sent
 ):
-    monkeypatch.setattr(member, "_PULSE", 1.0)
+    monkeypatch.setattr(replica, "_PULSE", 1.0)
     told = []
     engine = launch(timeout=1.0, concurrency=2, told=told.append)
     answers = engine.stream(requests_for(student, 30))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.launchers import Task, make_launcher
+from rosd_kit.sweep.launchers import Command, make_launcher
 from rosd_kit.sweep.launchers.base import run_to_its_end
 from rosd_kit.sweep.store import Store
 from tests.sweep.conftest import SMALL
@@ -19,7 +19,8 @@ def codes(launcher, tmp_path, *commands):
     """Launch python commands and return their exit codes."""
     handles = [
         launcher.launch(
-            Task(command=(sys.executable, "-c", text), log=tmp_path / f"{place}.log", cwd=tmp_path, threads=1, gpu=False), place
+            Command(command=(sys.executable, "-c", text), log=tmp_path / f"{place}.log", cwd=tmp_path, threads=1, gpu=False),
+            place,
         )
         for place, text in enumerate(commands)
     ]
@@ -87,4 +88,4 @@ def test_slurm_tells_what_it_does_not_understand(tmp_path):
     pytest.importorskip("submitit", reason="needs the extra `slurm`")
     launcher = make_launcher("slurm", {"cluster": "nowhere"})
     with pytest.raises(RunError, match="--launcher-option"):
-        launcher.launch(Task(command=("true",), log=tmp_path / "log", cwd=tmp_path, threads=1, gpu=False), 0)
+        launcher.launch(Command(command=("true",), log=tmp_path / "log", cwd=tmp_path, threads=1, gpu=False), 0)

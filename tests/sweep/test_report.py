@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.estimate import estimate
 from rosd_kit.sweep.formats import FORMATS
 from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, read_results

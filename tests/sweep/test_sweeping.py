@@ -11,7 +11,7 @@ from rosd_kit.cli import main
 from rosd_kit.display import Display
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 from rosd_kit.sweep.report import IN_DOMAIN, read_results
 from rosd_kit.sweep.store import Store
 from tests.sweep.conftest import SMALL
@@ -68,7 +68,7 @@ def test_the_evaluation_before_training_is_made_once_and_changes_no_number(swept
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        execute(recipe, plugins=plugins, out=tmp_path, name="alone", resume=None, display=Display())
+        run_recipe(recipe, plugins=plugins, out=tmp_path, name="alone", resume=None, display=Display())
     finally:
         torch.set_num_threads(threads)
     assert records(tmp_path / "alone", "evaluations.jsonl") == trials[last].result["evaluations"]

@@ -10,7 +10,7 @@ from rosd_kit.sweep.estimate import time_steps
 
 def test_the_timed_run_is_short_and_tells_no_tracker(monkeypatch):
     asked = []
-    monkeypatch.setattr(loop, "execute", lambda recipe, **options: asked.append(recipe))
+    monkeypatch.setattr(loop, "run_recipe", lambda recipe, **options: asked.append(recipe))
     manager = PluginManager(selection="builtin")
     words = ["tracking.to=[wandb]", "steps=50", "evaluation.every=5", "samples.every=1"]
     time_steps(load_recipe("rosd", words, registry=manager.registry), manager)

@@ -24,7 +24,7 @@ from rosd_kit.components.supports import Sampled, StudentTopK
 from rosd_kit.components.tasks import Micro
 from rosd_kit.components.teachers import EMA, Live
 from rosd_kit.components.verifiers import MicroVerifier
-from rosd_kit.contracts import Component, Expert
+from rosd_kit.contracts import Component, TeacherModel
 from rosd_kit.types import Passed, Reflection, TokenWeights, Verdict, View
 
 MUTANTS: dict[tuple[str, str], Callable[[], Component]] = {}
@@ -360,7 +360,7 @@ class PointsBeyond(OracleReflector):
 class NothingCanBeCut(Tutor):
     def prompt(self, case):
         prompt = super().prompt(case)
-        return replace(prompt, sections=tuple(replace(section, keep=0) for section in prompt.sections))
+        return replace(prompt, sections=tuple(replace(section, cut_priority=None) for section in prompt.sections))
 
 
 @breaks("reflector", "says_when_it_wants_the_initial_weights")
@@ -430,7 +430,7 @@ class AlwaysSpeaks(KeyIdea):
 class Uncuttable(Solution):
     def prompts(self, case):
         return tuple(
-            replace(prompt, sections=tuple(replace(section, keep=0) for section in prompt.sections))
+            replace(prompt, sections=tuple(replace(section, cut_priority=None) for section in prompt.sections))
             for prompt in super().prompts(case)
         )
 
@@ -459,7 +459,7 @@ class SwitchesTooEarly(EMA):
     @contextmanager
     def scoring(self, student):
         with self._swapped(student.model):
-            yield (Expert(student.model),)
+            yield (TeacherModel(student.model),)
 
 
 @breaks("teacher", "state_makes_the_round_trip")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosd_kit.text.budget import MARK, assemble, fit
+from rosd_kit.text.budget import MARK, assemble, fit_prompt
 from rosd_kit.types import Prompt, Section
 
 HEADER = 3
@@ -14,7 +14,7 @@ def count(messages):
 
 
 def prompt(*sections, head=()):
-    return Prompt(head=tuple(head), sections=tuple(Section(text=text, keep=keep) for text, keep in sections))
+    return Prompt(head=tuple(head), sections=tuple(Section(text=text, cut_priority=keep or None) for text, keep in sections))
 
 
 def content(fitted):
@@ -23,43 +23,43 @@ def content(fitted):
 
 def test_a_prompt_that_fits_is_left_alone():
     whole = prompt(("problem ", 0), ("idea idea", 1))
-    fitted = fit(whole, count, 6)
+    fitted = fit_prompt(whole, count, 6)
     assert (fitted.messages, fitted.cut, fitted.fits) == (assemble(whole), 0, True)
 
 
 def test_privileged_text_is_shortened_from_its_end_and_marked():
-    fitted = fit(prompt(("the problem ", 0), ("one two three four", 1), (" answer now", 0)), count, HEADER + 7)
+    fitted = fit_prompt(prompt(("the problem ", 0), ("one two three four", 1), (" answer now", 0)), count, HEADER + 7)
     assert content(fitted) == f"the problem one two{MARK} answer now"
     assert (fitted.cut, fitted.fits) == (1, True)
 
 
 def test_what_is_kept_least_is_cut_first():
-    fitted = fit(prompt(("p ", 0), ("sol " * 6, 1), ("idea " * 3, 2), ("end", 0)), count, HEADER + 6)
+    fitted = fit_prompt(prompt(("p ", 0), ("sol " * 6, 1), ("idea " * 3, 2), ("end", 0)), count, HEADER + 6)
     assert "sol" in content(fitted) or content(fitted).count("idea") == 3
     assert content(fitted).count("idea") == 3
     assert content(fitted).startswith("p ") and content(fitted).endswith("end")
 
 
 def test_a_second_section_is_cut_when_the_first_is_not_enough():
-    fitted = fit(prompt(("p ", 0), ("sol " * 6, 1), ("idea " * 6, 2), ("end", 0)), count, HEADER + 5)
+    fitted = fit_prompt(prompt(("p ", 0), ("sol " * 6, 1), ("idea " * 6, 2), ("end", 0)), count, HEADER + 5)
     assert "sol" not in content(fitted)
     assert fitted.cut == 2 and fitted.fits
 
 
 def test_the_problem_is_never_cut_even_where_nothing_fits():
-    fitted = fit(prompt(("a long problem that stays ", 0), ("idea idea", 1)), count, HEADER + 2)
+    fitted = fit_prompt(prompt(("a long problem that stays ", 0), ("idea idea", 1)), count, HEADER + 2)
     assert content(fitted) == "a long problem that stays "
     assert not fitted.fits
 
 
 def test_earlier_messages_are_never_touched():
     head = ({"role": "system", "content": "rules rules rules"},)
-    fitted = fit(prompt(("p ", 0), ("idea " * 9, 1), head=head), count, HEADER + 6)
+    fitted = fit_prompt(prompt(("p ", 0), ("idea " * 9, 1), head=head), count, HEADER + 6)
     assert fitted.messages[0] == head[0] and fitted.fits
 
 
 def test_text_without_spaces_is_cut_by_characters():
-    fitted = fit(prompt(("問題", 0), ("答" * 20, 1)), lambda m: sum(len(x["content"]) for x in m), 12)
+    fitted = fit_prompt(prompt(("問題", 0), ("答" * 20, 1)), lambda m: sum(len(x["content"]) for x in m), 12)
     assert content(fitted) == "問題" + "答" * 6 + MARK
 
 
@@ -69,7 +69,7 @@ def test_text_without_spaces_is_cut_by_characters():
 )
 def test_uncut_sections_stay_in_order_and_a_met_budget_is_met(sections, budget):
     whole = prompt(*sections)
-    fitted = fit(whole, count, budget)
+    fitted = fit_prompt(whole, count, budget)
     if fitted.fits:
         assert count(fitted.messages) <= budget
     rest = content(fitted)
@@ -82,12 +82,12 @@ def test_uncut_sections_stay_in_order_and_a_met_budget_is_met(sections, budget):
 
 
 def test_a_prompt_that_keeps_nothing_of_what_may_be_cut_does_not_fit():
-    assert not fit(prompt(("p ", 0), ("idea idea", 1)), count, HEADER + 1).fits
-    assert fit(prompt(("p ", 0), ("sol sol sol", 1), ("idea", 2)), count, HEADER + 2).fits
+    assert not fit_prompt(prompt(("p ", 0), ("idea idea", 1)), count, HEADER + 1).fits
+    assert fit_prompt(prompt(("p ", 0), ("sol sol sol", 1), ("idea", 2)), count, HEADER + 2).fits
 
 
 @pytest.mark.parametrize("budget", range(6, 30))
 def test_as_much_as_possible_is_kept(budget):
-    fitted = fit(prompt(("p ", 0), (" ".join(f"w{i}" for i in range(30)), 1)), count, budget)
+    fitted = fit_prompt(prompt(("p ", 0), (" ".join(f"w{i}" for i in range(30)), 1)), count, budget)
     assert fitted.fits
     assert count(fitted.messages) == budget

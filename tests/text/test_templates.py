@@ -7,7 +7,13 @@ from rosd_kit.text.templates import check_template, fill
 
 def test_fields_become_sections_with_their_keep_and_the_rest_is_never_cut():
     sections = fill("Q: {problem} Idea: {idea}.", {"problem": "2+2", "idea": "add"}, {"idea": 1})
-    assert [(s.text, s.keep) for s in sections] == [("Q: ", 0), ("2+2", 0), (" Idea: ", 0), ("add", 1), (".", 0)]
+    assert [(s.text, s.cut_priority) for s in sections] == [
+        ("Q: ", None),
+        ("2+2", None),
+        (" Idea: ", None),
+        ("add", 1),
+        (".", None),
+    ]
 
 
 def test_empty_fields_leave_no_section():

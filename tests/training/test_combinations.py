@@ -15,7 +15,7 @@ from rosd_kit.components.divergences import COMPONENTS as DIVERGENCES
 from rosd_kit.components.divergences import JSD
 from rosd_kit.components.objectives import Distill
 from rosd_kit.components.supports import Full, Sampled, StudentTopK, TeacherTopK
-from rosd_kit.contracts import Correction, Divergence, Expert, LossParts, Support
+from rosd_kit.contracts import Correction, Divergence, LossParts, Support, TeacherModel
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.settings import BatchSettings
 from rosd_kit.training.step_loss import LossReport, backward_step
@@ -64,7 +64,7 @@ def engine(student: Any, teacher: Any, support: Support, divergence: Divergence,
     parts = LossParts(support=support, divergence=divergence, correction=correction)
     return backward_step(
         student=student,
-        experts=(Expert(teacher),),
+        teacher_models=(TeacherModel(teacher),),
         samples=samples(),
         objectives=(WeightedObjective(Distill(parts=parts)),),
         settings=BatchSettings(tokens=20),

@@ -15,8 +15,8 @@ import torch
 from rosd_kit.components.localizers import Full
 from rosd_kit.errors import RunError
 from rosd_kit.faults import Faults
+from rosd_kit.parallel import ranks as talking
 from rosd_kit.parallel.ranks import Ranks
-from rosd_kit.training import ranks as talking
 from rosd_kit.training.refine_weights import refined
 from rosd_kit.types import DistillSample, SampleScores, TeacherView
 

@@ -24,7 +24,7 @@ from rosd_kit.components.divergences import JSD, ReverseKL
 from rosd_kit.components.localizers import TopDivergence
 from rosd_kit.components.objectives import Distill, PolicyGradient, SupervisedFineTuning
 from rosd_kit.components.supports import Sampled, StudentTopK
-from rosd_kit.contracts import Expert, LossParts, TokenScores
+from rosd_kit.contracts import LossParts, TeacherModel, TokenScores
 from rosd_kit.errors import RunError
 from rosd_kit.model.packing import Text, lay_out
 from rosd_kit.model.split import check_split, split
@@ -98,7 +98,7 @@ def response_logits(model: nn.Module, prompt: Sequence[int], response: Sequence[
 
 def reference(
     student: nn.Module,
-    experts: Sequence[Expert],
+    teacher_models: Sequence[TeacherModel],
     data: Sequence[DistillSample],
     objectives: Sequence[WeightedObjective],
     temperature: float,
@@ -113,10 +113,10 @@ def reference(
         teachers: list[Tensor | None] = []
         for view in sample.teacher_views:
             mixed = torch.zeros(())
-            for expert in experts:
-                prompt = sample.prompt_ids if expert.plain else view.prompt_ids
-                with expert.active() as model:
-                    mixed = mixed + expert.share * response_logits(model, prompt, sample.response_ids)
+            for teacher_model in teacher_models:
+                prompt = sample.prompt_ids if teacher_model.plain else view.prompt_ids
+                with teacher_model.active() as model:
+                    mixed = mixed + teacher_model.share * response_logits(model, prompt, sample.response_ids)
             teachers.append(mixed.log_softmax(-1))
         for index, term in enumerate(objectives):
             weights = torch.tensor(term.objective.token_weights(sample), dtype=torch.float64)
@@ -148,7 +148,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def engine(model: nn.Module, experts: Sequence[Expert], tokens: int = 64, **changes: Any) -> LossReport:
+def engine(model: nn.Module, teacher_models: Sequence[TeacherModel], tokens: int = 64, **changes: Any) -> LossReport:
     values: dict[str, Any] = {
         "samples": samples(),
         "objectives": terms(),
@@ -156,7 +156,7 @@ def engine(model: nn.Module, experts: Sequence[Expert], tokens: int = 64, **chan
         "pad_id": 0,
         **changes,
     }
-    return backward_step(student=model, experts=experts, **values)
+    return backward_step(student=model, teacher_models=teacher_models, **values)
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12) -> None:
@@ -173,8 +173,8 @@ def test_equals_the_reference_however_it_is_cut(
     student = make()
     if layout == "shared" and not split(student).shares:
         pytest.skip("its attention does not allow it")
-    experts = (Expert(qwen(5), 0.75), Expert(qwen(6), 0.25, plain=True))
-    loss = reference(student, experts, samples(), terms(), temperature)
+    teacher_models = (TeacherModel(qwen(5), 0.75), TeacherModel(qwen(6), 0.25, plain=True))
+    loss = reference(student, teacher_models, samples(), terms(), temperature)
     loss.backward()
     expected = gradients(student)
     for tokens, rows, tile in [(1, 1, 1), (40, 3, 2), (64, 1000, 5), (10_000, 7, 100), (10_000, 1000, 1000)]:
@@ -183,7 +183,7 @@ def test_equals_the_reference_however_it_is_cut(
         )
         monkeypatch.setattr("rosd_kit.training.chunked_loss._tile_rows", lambda raw, rows=tile: rows)
         settings = BatchSettings(tokens=tokens, layout=layout)
-        report = engine(student, experts, settings=settings, temperature=temperature)
+        report = engine(student, teacher_models, settings=settings, temperature=temperature)
         atol = max(ROUNDING.get(make, 1e-12), 1e-7 if layout in ("auto", "shared") else 0.0)
         assert report.loss == pytest.approx(loss.item(), abs=ROUNDING.get(make, 1e-12))
         assert_same(gradients(student), expected, atol=atol)
@@ -196,10 +196,10 @@ def test_the_largest_vocabulary_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher = (qwen(seed, **sizes) for seed in (0, 5))
     parts = LossParts(support=StudentTopK(StudentTopK.Config(k=10)), divergence=JSD(), correction=NoCorrection())
     data, objectives = samples()[:2], [WeightedObjective(Distill(parts=parts))]
-    loss = reference(student, (Expert(teacher),), data, objectives, 1.0)
+    loss = reference(student, (TeacherModel(teacher),), data, objectives, 1.0)
     loss.backward()
     expected = gradients(student)
-    report = engine(student, (Expert(teacher),), samples=data, objectives=objectives)
+    report = engine(student, (TeacherModel(teacher),), samples=data, objectives=objectives)
     assert report.loss == pytest.approx(loss.item(), abs=1e-12) and report.loss > 0.01
     assert_same(gradients(student), expected)
 
@@ -228,7 +228,7 @@ def head_loss(device: str = "cpu") -> tuple[HeadLoss, Tensor, list[list[Tensor]]
     step = weigh(data, objectives)
     tokens = weighted_tokens(data, step.per_sample, step.advantages, objectives)
     settings = BatchSettings()
-    scorer = TeacherScorer([Expert(teacher)], settings=settings, pad_id=0, samples=data)
+    scorer = TeacherScorer([TeacherModel(teacher)], settings=settings, pad_id=0, samples=data)
     with torch.no_grad():
         taught = scorer.states(data, tokens)
     run = HeadLoss(
@@ -291,9 +291,9 @@ class Contrast(PolicyGradient):
 
 def test_an_objective_may_see_all_views_of_a_token_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of tokens with fewer views than others, or none, beside terms that are asked view by view."""
-    student, experts = qwen(), (Expert(qwen(5), 0.75), Expert(qwen(6), 0.25, plain=True))
+    student, teacher_models = qwen(), (TeacherModel(qwen(5), 0.75), TeacherModel(qwen(6), 0.25, plain=True))
     objectives = [WeightedObjective(Contrast(), 0.7), *terms()[:2]]
-    loss = reference(student, experts, samples(), objectives, 0.7)
+    loss = reference(student, teacher_models, samples(), objectives, 0.7)
     loss.backward()
     expected = gradients(student)
     for tokens, rows, tile in [(1, 1, 1), (64, 1000, 5), (10_000, 7, 3), (10_000, 1000, 1000)]:
@@ -301,10 +301,12 @@ def test_an_objective_may_see_all_views_of_a_token_at_once(monkeypatch: pytest.M
             "rosd_kit.training.chunked_loss.HeadLoss._chunk_rows", lambda self, hidden, teacher, rows=rows: rows
         )
         monkeypatch.setattr("rosd_kit.training.chunked_loss._tile_rows", lambda raw, rows=tile: rows)
-        report = engine(student, experts, tokens, objectives=objectives, temperature=0.7)
+        report = engine(student, teacher_models, tokens, objectives=objectives, temperature=0.7)
         assert report.loss == pytest.approx(loss.item(), abs=1e-12)
         assert_same(gradients(student), expected)
-    assert report.terms["contrast"] != pytest.approx(engine(student, experts, objectives=terms()).terms["policy_gradient"])
+    assert report.terms["contrast"] != pytest.approx(
+        engine(student, teacher_models, objectives=terms()).terms["policy_gradient"]
+    )
 
 
 def test_padding_under_a_sliding_window_is_harmless() -> None:
@@ -349,32 +351,32 @@ def test_logits_are_float32_from_a_narrow_model() -> None:
 
 def test_a_head_is_trained_over_a_frozen_backbone() -> None:
     """No gradient has a way below the head, and its own is whole."""
-    student, experts = qwen(tie_word_embeddings=False), (Expert(qwen(5)),)
+    student, teacher_models = qwen(tie_word_embeddings=False), (TeacherModel(qwen(5)),)
     student.model.requires_grad_(False)
-    loss = reference(student, experts, samples(), terms(), 1.0)
+    loss = reference(student, teacher_models, samples(), terms(), 1.0)
     loss.backward()
     expected = gradients(student)
     assert list(expected) == ["lm_head.weight"]
-    assert engine(student, experts).loss == pytest.approx(loss.item(), abs=1e-12)
+    assert engine(student, teacher_models).loss == pytest.approx(loss.item(), abs=1e-12)
     assert_same(gradients(student), expected)
 
 
 def test_sampled_support_equals_the_reference() -> None:
-    student, experts = qwen(), (Expert(qwen(5)),)
+    student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
     parts = LossParts(support=Sampled(), divergence=ReverseKL(), correction=Truncated())
     objectives = [WeightedObjective(Distill(parts=parts))]
-    loss = reference(student, experts, samples(), objectives, 1.0)
+    loss = reference(student, teacher_models, samples(), objectives, 1.0)
     loss.backward()
     expected = gradients(student)
-    assert engine(student, experts, objectives=objectives).loss == pytest.approx(loss.item(), abs=1e-12)
+    assert engine(student, teacher_models, objectives=objectives).loss == pytest.approx(loss.item(), abs=1e-12)
     assert_same(gradients(student), expected)
 
 
 def test_the_order_of_samples_does_not_matter() -> None:
-    student, experts = qwen(), (Expert(qwen(5)),)
-    first = engine(student, experts)
+    student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
+    first = engine(student, teacher_models)
     expected = gradients(student)
-    second = engine(student, experts, samples=samples()[::-1])
+    second = engine(student, teacher_models, samples=samples()[::-1])
     assert second.loss == pytest.approx(first.loss, abs=1e-12)
     for mine, other in zip(first.scores, second.scores[::-1], strict=True):
         assert vars(other) == {name: pytest.approx(values, abs=1e-12) for name, values in vars(mine).items()}
@@ -382,18 +384,18 @@ def test_the_order_of_samples_does_not_matter() -> None:
 
 
 def test_gradients_accumulate_on_what_is_there() -> None:
-    student, experts = qwen(), (Expert(qwen(5)),)
-    engine(student, experts)
+    student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
+    engine(student, teacher_models)
     once = gradients(student)
-    engine(student, experts)
-    engine(student, experts)
+    engine(student, teacher_models)
+    engine(student, teacher_models)
     assert_same(gradients(student), {name: 2 * value for name, value in once.items()})
 
 
 def test_the_report_counts_and_measures() -> None:
     student, data = qwen(), samples()
     weighted = [(i, t) for i, s in enumerate(data) for t, w in enumerate(Distill().token_weights(s)) if w]
-    report = engine(student, (Expert(qwen(5)),), samples=data, objectives=terms()[:1], temperature=0.7)
+    report = engine(student, (TeacherModel(qwen(5)),), samples=data, objectives=terms()[:1], temperature=0.7)
     entropies, gaps = [], []
     for index, token in weighted:
         with torch.no_grad():
@@ -417,7 +419,7 @@ def test_the_report_counts_and_measures() -> None:
 def test_the_scores_are_those_of_student_and_teacher_at_the_sampled_tokens() -> None:
     """Two views are averaged, and tokens without weight have none."""
     student, teacher, data = qwen(), qwen(5), samples()
-    report = engine(student, (Expert(teacher),), samples=data, objectives=terms()[:1], temperature=0.7)
+    report = engine(student, (TeacherModel(teacher),), samples=data, objectives=terms()[:1], temperature=0.7)
     gains = []
     for sample, scores in zip(data, report.scores, strict=True):
         with torch.no_grad():
@@ -438,10 +440,10 @@ def test_the_scores_are_those_of_student_and_teacher_at_the_sampled_tokens() -> 
 
 def test_weights_may_be_chosen_after_scoring() -> None:
     """A localizer keeps the largest divergences; the step is then that of these weights."""
-    student, experts = qwen(), (Expert(qwen(5)),)
+    student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
     data = [replace(sample, token_weights=(1.0,) * len(sample.response_ids)) for sample in samples()]
     localizer = TopDivergence(TopDivergence.Config(share=0.3))
-    scores = engine(student, experts, samples=data, objectives=terms()[:1], backward=False).scores
+    scores = engine(student, teacher_models, samples=data, objectives=terms()[:1], backward=False).scores
     chosen, faults = refined(data, localizer, scores, Ranks.alone("cpu"))
     assert not faults.found
     for sample, before, found in zip(chosen, data, scores, strict=True):
@@ -451,16 +453,16 @@ def test_weights_may_be_chosen_after_scoring() -> None:
             assert sample == before
         elif any(found.divergence):
             assert len(kept) == math.ceil(0.3 * len(sample.response_ids)) and min(kept) >= max(left, default=0.0)
-    report = engine(student, experts, samples=chosen, objectives=terms()[:1])
+    report = engine(student, teacher_models, samples=chosen, objectives=terms()[:1])
     wanted = {(i, t) for i, s in enumerate(chosen) for t, w in enumerate(Distill().token_weights(s)) if w}
     assert report.tokens == len(wanted) > 5
 
 
 def test_measuring_only_leaves_no_gradient() -> None:
-    student, experts = qwen(), (Expert(qwen(5)),)
-    measured = engine(student, experts, backward=False)
+    student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
+    measured = engine(student, teacher_models, backward=False)
     assert gradients(student) == {}
-    differentiated = engine(student, experts)
+    differentiated = engine(student, teacher_models)
     entropies = [scores.teacher_entropy for scores in measured.scores]
     assert any(any(row) for row in entropies)
     same = [replace(s, teacher_entropy=row) for s, row in zip(differentiated.scores, entropies, strict=True)]
@@ -470,7 +472,7 @@ def test_measuring_only_leaves_no_gradient() -> None:
 def test_measuring_tells_how_unsure_student_and_teacher_are() -> None:
     """The teacher's entropy is the mean over its views; tokens without weight have none."""
     student, teacher, data = qwen(), qwen(5), samples()
-    report = engine(student, (Expert(teacher),), samples=data, objectives=terms()[:1], backward=False)
+    report = engine(student, (TeacherModel(teacher),), samples=data, objectives=terms()[:1], backward=False)
     for sample, scores in zip(data, report.scores, strict=True):
         with torch.no_grad():
             prompts = [sample.prompt_ids, *(view.prompt_ids for view in sample.teacher_views)]
@@ -497,7 +499,7 @@ def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
     data = [
         DistillSample(**{**vars(s), "teacher_views": (TeacherView(prompt_ids=s.prompt_ids, source="same"),)}) for s in samples()
     ]
-    report = engine(student, (Expert(student),), samples=data, objectives=terms()[:1])
+    report = engine(student, (TeacherModel(student),), samples=data, objectives=terms()[:1])
     assert report.loss == pytest.approx(0.0, abs=1e-15)
     assert all(float(value.abs().max()) < 1e-13 for value in gradients(student).values())
     assert student.training and student.model.training
@@ -519,7 +521,7 @@ def test_the_teachers_prompt_too_runs_once_where_a_problem_takes_several_micro_b
         for i in range(4)
     ]
     objectives = [WeightedObjective(Distill(parts=PARTS))]
-    loss = reference(student, (Expert(teacher),), data, objectives, 1.0)
+    loss = reference(student, (TeacherModel(teacher),), data, objectives, 1.0)
     loss.backward()
     expected = gradients(student)
     runs: list[int] = []
@@ -527,7 +529,7 @@ def test_the_teachers_prompt_too_runs_once_where_a_problem_takes_several_micro_b
         lambda module, args, kwargs: runs.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     settings = BatchSettings(tokens=25, layout="shared")
-    report = engine(student, (Expert(teacher),), samples=data, objectives=objectives, settings=settings)
+    report = engine(student, (TeacherModel(teacher),), samples=data, objectives=objectives, settings=settings)
     assert runs == [31, 10, 10, 10, 10]
     assert report.loss == pytest.approx(loss.item(), abs=1e-12)
     assert_same(gradients(student), expected, atol=1e-7)
@@ -536,8 +538,8 @@ def test_the_teachers_prompt_too_runs_once_where_a_problem_takes_several_micro_b
 @pytest.mark.parametrize("layout", ["padded", "shared"])
 def test_lora_trains_only_the_adapters_against_the_base(layout: Any) -> None:
     student = lora()
-    base = Expert(student, guard=student.disable_adapter)
-    fixed = (Expert(qwen()),)
+    base = TeacherModel(student, guard=student.disable_adapter)
+    fixed = (TeacherModel(qwen()),)
     expected = reference(student, fixed, samples(), terms(), 1.0)
     expected.backward()
     wanted = gradients(student)
@@ -560,10 +562,10 @@ def test_a_teacher_may_borrow_the_students_tensors_while_a_beginning_is_open() -
         for parameter, data in zip(student.parameters(), own, strict=True):
             parameter.data = data
 
-    expected = reference(student, (Expert(other),), samples(), terms(), 1.0)
+    expected = reference(student, (TeacherModel(other),), samples(), terms(), 1.0)
     expected.backward()
     wanted = gradients(student)
-    report = engine(student, (Expert(student, guard=borrowed),), settings=BatchSettings(tokens=30, layout="shared"))
+    report = engine(student, (TeacherModel(student, guard=borrowed),), settings=BatchSettings(tokens=30, layout="shared"))
     assert report.loss == pytest.approx(expected.item(), abs=1e-12)
     assert_same(gradients(student), wanted, atol=1e-7)
 
@@ -572,7 +574,7 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
     student = qwen()
     with torch.no_grad():
         student.model.norm.weight.fill_(float("nan"))
-    report = engine(student, (Expert(qwen(5)),))
+    report = engine(student, (TeacherModel(qwen(5)),))
     assert report.loss != report.loss
 
 
@@ -580,12 +582,12 @@ def test_another_vocabulary_is_the_users_mistake() -> None:
     torch.manual_seed(0)
     other = Qwen3ForCausalLM(Qwen3Config(**{**SHAPE, "vocab_size": 70}, head_dim=8)).double()
     with pytest.raises(RunError, match="vocabulary has 70 entries, the student's 61"):
-        engine(qwen(), (Expert(other),))
+        engine(qwen(), (TeacherModel(other),))
 
 
 def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head never sees more rows than a chunk holds, nor any token without weight."""
-    student, experts = qwen(), (Expert(qwen(5)),)
+    student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
     seen: list[int] = []
     linear = nn.Linear.forward
 
@@ -595,7 +597,7 @@ def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
         return linear(self, hidden)
 
     monkeypatch.setattr(nn.Linear, "forward", counting)
-    report = engine(student, experts, tokens=10_000)
+    report = engine(student, teacher_models, tokens=10_000)
     monkeypatch.undo()
     assert seen == [1, report.tokens]
     parts = split(student)
@@ -603,8 +605,8 @@ def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_step_twice_is_the_same_to_the_bit() -> None:
-    student, experts = qwen().float(), (Expert(qwen(5).float(), guard=nullcontext),)
-    first, grads = engine(student, experts), gradients(student)
-    second, again = engine(student, experts), gradients(student)
+    student, teacher_models = qwen().float(), (TeacherModel(qwen(5).float(), guard=nullcontext),)
+    first, grads = engine(student, teacher_models), gradients(student)
+    second, again = engine(student, teacher_models), gradients(student)
     assert first == second
     assert all(torch.equal(grads[name], again[name]) for name in grads)

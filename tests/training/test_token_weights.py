@@ -6,12 +6,9 @@ import pytest
 import torch
 
 from rosd_kit.components.objectives import Distill, PolicyGradient
+from rosd_kit.model.tensors import take
 from rosd_kit.recipe.built import WeightedObjective
-from rosd_kit.training.token_weights import (
-    take,
-    weigh,
-    weighted_tokens,
-)
+from rosd_kit.training.token_weights import weigh, weighted_tokens
 from rosd_kit.types import DistillSample, TeacherView
 
 

@@ -20,9 +20,9 @@ def beta_opsd(**options: object) -> BetaTeacher:
     return BetaTeacher(BetaTeacher.Config(**options))
 
 
-def logits(expert: rk.Expert) -> torch.Tensor:
-    with expert.active() as model:
-        found: torch.Tensor = model(input_ids=PLAIN if expert.plain else TOLD).logits[0, -2:].double().clone()
+def logits(teacher_model: rk.TeacherModel) -> torch.Tensor:
+    with teacher_model.active() as model:
+        found: torch.Tensor = model(input_ids=PLAIN if teacher_model.plain else TOLD).logits[0, -2:].double().clone()
         return found
 
 
@@ -36,9 +36,9 @@ def trained() -> rk.Student:
 
 
 def target(teacher: rk.Teacher, student: rk.Student) -> torch.Tensor:
-    """Return the distribution that the engine makes of the experts."""
-    with teacher.scoring(student) as experts:
-        return sum((e.share * logits(e) for e in experts), torch.zeros(())).softmax(-1)
+    """Return the distribution that the engine makes of the teacher_models."""
+    with teacher.scoring(student) as teacher_models:
+        return sum((e.share * logits(e) for e in teacher_models), torch.zeros(())).softmax(-1)
 
 
 @parametrize_with_checks([BetaTeacher(), beta_opsd(beta=1.0), beta_opsd(beta=0.5), beta_opsd(informed="live")])
@@ -62,10 +62,10 @@ def test_the_target_is_the_geometric_mixture(beta, informed):
 
 def test_beta_one_costs_no_second_pass():
     student = trained()
-    with beta_opsd(beta=1.0).scoring(student) as experts:
-        assert [(expert.share, expert.plain) for expert in experts] == [(1.0, False)]
-    with beta_opsd(beta=4.0).scoring(student) as experts:
-        assert [(expert.share, expert.plain) for expert in experts] == [(0.25, False), (0.75, True)]
+    with beta_opsd(beta=1.0).scoring(student) as teacher_models:
+        assert [(teacher_model.share, teacher_model.plain) for teacher_model in teacher_models] == [(1.0, False)]
+    with beta_opsd(beta=4.0).scoring(student) as teacher_models:
+        assert [(teacher_model.share, teacher_model.plain) for teacher_model in teacher_models] == [(0.25, False), (0.75, True)]
 
 
 def test_it_is_the_optimum_of_the_regularised_reward():

@@ -48,7 +48,7 @@ Say why the solution is valid, and answer in exactly this form:
 <explanation>the line of reasoning that makes the solution right</explanation>"""
 
 _FIELDS = ("problem", "demonstration", "response", "answer")
-_KEEP = {"demonstration": 1, "response": 2}
+_CUT_PRIORITY = {"demonstration": 1, "response": 2}
 
 
 class Tutor(Reflector):
@@ -101,7 +101,7 @@ class Tutor(Reflector):
             "answer": case.problem.answer,
         }
         template = self.config.right_template if right else self.config.wrong_template
-        return Prompt(head=(), sections=fill(template, fields, _KEEP))
+        return Prompt(head=(), sections=fill(template, fields, _CUT_PRIORITY))
 
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
         asked = [i for i, case in enumerate(cases) if self.asks(case)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.errors import EngineError
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.types import Completion, GenerateRequest, Weights
+from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
@@ -27,7 +27,7 @@ class ReferenceEngine(RolloutEngine):
     def sync(self, student: Student, version: int) -> None:
         """Nothing to do: the data does not depend on the weights."""
 
-    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
         return [self._replay(request) for request in requests]
 
     def _replay(self, request: GenerateRequest) -> Completion:

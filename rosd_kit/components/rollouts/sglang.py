@@ -22,10 +22,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.errors import EngineError, RecipeError
-from rosd_kit.sglang.options import Check, Launch
-from rosd_kit.sglang.protocol import Fault
+from rosd_kit.sglang.options import Launch, ProbeSettings
+from rosd_kit.sglang.protocol import ServerFault
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.types import Completion, GenerateRequest, Weights
+from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
@@ -79,7 +79,7 @@ class SGLangEngine(RolloutEngine):
         """Name of the environment variable with the servers' API key."""
         any_version: bool = False
         """Go on with a version of SGLang that this client was not tried with."""
-        check: Check = Check()
+        check: ProbeSettings = ProbeSettings()
         """Comparison of engine and trainer."""
 
         @model_validator(mode="after")
@@ -150,7 +150,7 @@ class SGLangEngine(RolloutEngine):
             )
         return urls[self.site.rank :: count]
 
-    def _begin(self, builder: Builder, urls: Sequence[str], which: Weights) -> Pool:
+    def _begin(self, builder: Builder, urls: Sequence[str], which: PolicyWeights) -> Pool:
         """Return servers that are ready and hold these weights."""
 
         async def build() -> Pool:
@@ -169,16 +169,20 @@ class SGLangEngine(RolloutEngine):
             pass
         self._wake("kv_cache")
 
-    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
         found = dict(self.stream(requests, weights=weights))
         return [found[place] for place in range(len(requests))]
 
-    def stream(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> Iterator[tuple[int, Completion]]:
+    def stream(
+        self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
+    ) -> Iterator[tuple[int, Completion]]:
         self._refuse_unknown_ids(requests)
         with self._holding(weights) as pool:
             yield from self._stream(pool, requests, weights)
 
-    def _stream(self, pool: Pool, requests: Sequence[GenerateRequest], weights: Weights) -> Iterator[tuple[int, Completion]]:
+    def _stream(
+        self, pool: Pool, requests: Sequence[GenerateRequest], weights: PolicyWeights
+    ) -> Iterator[tuple[int, Completion]]:
         fitting = [place for place, request in enumerate(requests) if len(request.prompt_ids) < pool.context - 1]
         for place in sorted(set(range(len(requests))) - set(fitting)):
             yield place, self._completion(requests[place], None, weights)
@@ -224,7 +228,7 @@ class SGLangEngine(RolloutEngine):
 
     # -- weights
 
-    def _weight_set(self, which: Weights) -> WeightSet:
+    def _weight_set(self, which: PolicyWeights) -> WeightSet:
         from rosd_kit.model.export import full_weights
         from rosd_kit.sglang.weight_transfer import WeightSet
 
@@ -232,7 +236,7 @@ class SGLangEngine(RolloutEngine):
         return WeightSet(f"{self._name}-{label}", partial(full_weights, self.student, which))
 
     @contextmanager
-    def _holding(self, which: Weights) -> Iterator[Pool]:
+    def _holding(self, which: PolicyWeights) -> Iterator[Pool]:
         """Yield servers that hold these weights for as long as they are used; wait for requests that need others."""
         if which == "initial" and self._initial is not None:
             yield self._initial
@@ -251,10 +255,10 @@ class SGLangEngine(RolloutEngine):
                 self._users -= 1
                 self._changing.notify_all()
 
-    def _holds(self, which: Weights) -> bool:
+    def _holds(self, which: PolicyWeights) -> bool:
         return self._pool.weights is not None and self._pool.weights.label == self._weight_set(which).label
 
-    def _load(self, pool: Pool, which: Weights) -> None:
+    def _load(self, pool: Pool, which: PolicyWeights) -> None:
         self._loop.run(pool.load(self._weight_set(which)))
         self._wake("kv_cache")  # which the probe needs, and the new weights did not
         if self.config.check.probe:
@@ -278,7 +282,7 @@ class SGLangEngine(RolloutEngine):
             told.add(member)
             try:
                 await member.client.post("/resume_memory_occupation", {"tags": [what]})
-            except Fault as fault:
+            except ServerFault as fault:
                 if fault.kind == "unavailable":
                     told.discard(member)
                 raise
@@ -308,7 +312,7 @@ class SGLangEngine(RolloutEngine):
                         "Tokenizer and model do not belong together: correct model.path."
                     )
 
-    def _completion(self, request: GenerateRequest, answer: Answer | None, weights: Weights) -> Completion:
+    def _completion(self, request: GenerateRequest, answer: Answer | None, weights: PolicyWeights) -> Completion:
         ids = answer.token_ids if answer else ()
         text, spans = decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids

@@ -18,9 +18,9 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from rosd_kit.components.rollouts.caching import cache_word
-from rosd_kit.contracts import Expert, RolloutEngine, Site
+from rosd_kit.contracts import RolloutEngine, Site, TeacherModel
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.types import Completion, GenerateRequest, Weights
+from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -47,13 +47,13 @@ class TransformersEngine(RolloutEngine):
     def sync(self, student: Student, version: int) -> None:
         self.version = version
 
-    def generate(self, requests: Sequence[GenerateRequest], *, weights: Weights = "live") -> list[Completion]:
+    def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
         done: list[Completion | None] = [None] * len(requests)
         limit = getattr(self.student.model.config, "max_position_embeddings", 1 << 30)
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         fitting = [i for i in order if len(requests[i].prompt_ids) < limit]
         source = self.student.initial() if weights == "initial" else nullcontext(self.student.model)
-        with source as model, Expert(model).active(), torch.inference_mode():
+        with source as model, TeacherModel(model).active(), torch.inference_mode():
             for start in range(0, len(fitting), self.config.max_batch):
                 chunk = fitting[start : start + self.config.max_batch]
                 answers = _continue(model, self.student, [requests[i] for i in chunk], limit)
@@ -62,7 +62,7 @@ class TransformersEngine(RolloutEngine):
         return [c or self._completion(r, [], [], weights, overlong=True) for r, c in zip(requests, done, strict=True)]
 
     def _completion(
-        self, request: GenerateRequest, ids: list[int], logprobs: list[float], weights: Weights, *, overlong: bool = False
+        self, request: GenerateRequest, ids: list[int], logprobs: list[float], weights: PolicyWeights, *, overlong: bool = False
     ) -> Completion:
         text, spans = decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.contracts import Teacher, TeacherModel
 from rosd_kit.errors import RunError
 from rosd_kit.parallel.fsdp import local, piece
 
@@ -49,9 +49,9 @@ class EMA(Teacher):
         self._refresh(student.model)
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's network, which holds the average while it scores."""
-        yield (Expert(student.model, guard=lambda: self._swapped(student.model)),)
+        yield (TeacherModel(student.model, guard=lambda: self._swapped(student.model)),)
 
     def extra_bytes(self, trained: int, narrow: int) -> int:
         """Return the size of the average, and of its rounding where the weights are narrower."""

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.contracts import Teacher, TeacherModel
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
 
 
-def initial_expert(student: Student, share: float = 1.0) -> Expert:
-    """Return the student's initial weights as an expert that is switched on only while it scores."""
+def initial_teacher(student: Student, share: float = 1.0) -> TeacherModel:
+    """Return the student's initial weights as a teacher model that is switched on only while it scores."""
     with student.initial() as model:
-        return Expert(model, share, guard=student.initial)
+        return TeacherModel(model, share, guard=student.initial)
 
 
 class Frozen(Teacher):
@@ -31,6 +31,6 @@ class Frozen(Teacher):
         """Do nothing; the student keeps the weights."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the initial weights."""
-        yield (initial_expert(student),)
+        yield (initial_teacher(student),)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rosd_kit.components.teachers.frozen import initial_expert
-from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.components.teachers.frozen import initial_teacher
+from rosd_kit.contracts import Teacher, TeacherModel
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
@@ -39,7 +39,7 @@ class Interpolated(Teacher):
         """Do nothing; the student keeps the weights."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the initial weights on the teacher's prompt, and again on the student's."""
         share = self.config.share
-        yield (initial_expert(student, share), replace(initial_expert(student, 1 - share), plain=True))
+        yield (initial_teacher(student, share), replace(initial_teacher(student, 1 - share), plain=True))

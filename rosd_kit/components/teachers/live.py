@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.contracts import Teacher, TeacherModel
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
@@ -21,6 +21,6 @@ class Live(Teacher):
         """Do nothing; there is nothing to keep."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's own network."""
-        yield (Expert(student.model),)
+        yield (TeacherModel(student.model),)

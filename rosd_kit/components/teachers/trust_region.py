@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rosd_kit.components.teachers.frozen import initial_expert
-from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.components.teachers.frozen import initial_teacher
+from rosd_kit.contracts import Teacher, TeacherModel
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
@@ -37,7 +37,7 @@ class TrustRegion(Teacher):
         """Do nothing; the student keeps the weights."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[Expert, ...]]:
+    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the initial weights and the live student with their shares."""
         alpha = self.config.alpha
-        yield (initial_expert(student, 1 - alpha), Expert(student.model, alpha))
+        yield (initial_teacher(student, 1 - alpha), TeacherModel(student.model, alpha))

@@ -24,7 +24,7 @@ _SHOWN = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class ProgramTest:
     """One test: what to run besides the program, what to give it, and what must come of it (None: that it ends well)."""
 
     job: Mapping[str, Any]
@@ -76,7 +76,7 @@ class Code(Verifier):
         with ThreadPoolExecutor(self.config.workers, "rosd-kit-code") as threads:
             return list(threads.map(lambda text: self._judged(read_program(text), trials), texts))
 
-    def _judged(self, program: str | None, trials: Sequence[Trial]) -> Verdict:
+    def _judged(self, program: str | None, trials: Sequence[ProgramTest]) -> Verdict:
         if program is None:
             feedback = "No program was found in a block ```python ... ```."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)
@@ -96,7 +96,7 @@ def read_program(text: str) -> str | None:
     return blocks[-1][0].string[blocks[-1][0].end() + 1 : blocks[-1][1].start()] if blocks else None
 
 
-def read_trials(answer: str) -> list[Trial]:
+def read_trials(answer: str) -> list[ProgramTest]:
     """Return the tests of an answer; raises `ValueError`, `KeyError` or `TypeError` where it holds none."""
     try:
         found = json.loads(answer)
@@ -104,7 +104,7 @@ def read_trials(answer: str) -> list[Trial]:
         if not answer.strip():
             raise
         _compiled(answer)
-        return [Trial(job={"kind": "tests", "tests": answer})]
+        return [ProgramTest(job={"kind": "tests", "tests": answer})]
     name = found.get("fn_name") if isinstance(found, dict) else None
     pairs = zip(found["inputs"], found["outputs"], strict=True) if isinstance(found, dict) else _listed(found)
     trials = [_trial(name, given, expected) for given, expected in pairs]
@@ -124,17 +124,17 @@ def _listed(found: Any) -> list[tuple[Any, Any]]:
     return [(one["input"], one["output"]) for one in found]
 
 
-def _trial(name: str | None, given: Any, expected: Any) -> Trial:
+def _trial(name: str | None, given: Any, expected: Any) -> ProgramTest:
     if name is None:
         texts = ["\n".join(map(str, one)) if isinstance(one, list) else str(one) for one in (given, expected)]
-        return Trial(job={"kind": "input"}, given=texts[0], expected=texts[1])
+        return ProgramTest(job={"kind": "input"}, given=texts[0], expected=texts[1])
     written = isinstance(given, str)  # as lines of JSON, one an argument, and the value likewise
     arguments = [json.loads(line) for line in given.splitlines()] if written else list(given)
     expected = json.loads(expected) if written else expected
-    return Trial(job={"kind": "call", "name": name, "arguments": arguments}, expected={"value": expected})
+    return ProgramTest(job={"kind": "call", "name": name, "arguments": arguments}, expected={"value": expected})
 
 
-def _fault(ran: Ran, trial: Trial, deadline: float) -> str:
+def _fault(ran: Ran, trial: ProgramTest, deadline: float) -> str:
     """Return what is wrong, without what the test is; nothing where all is right."""
     if ran.status == "timeout":
         return f"did not end within {deadline:g} s"
@@ -179,7 +179,7 @@ def _cause(errors: str) -> str:
     return f"{lines[-1][:200] if lines else 'it ended early'}{f', line {places[-1]}' if places else ''}"
 
 
-def _shown(trial: Trial, ran: Ran) -> str:
+def _shown(trial: ProgramTest, ran: Ran) -> str:
     if trial.job["kind"] == "tests":
         return f"\nTests:\n{trial.job['tests'][:_SHOWN]}"
     call = trial.job["kind"] == "call"

@@ -29,7 +29,7 @@ class Example(rk.Context):
         *head, last = case.problem.messages
         sections = (
             rk.Section(text=self.config.before),
-            rk.Section(text=case.views[0].text, keep=1),
+            rk.Section(text=case.views[0].text, cut_priority=1),
             rk.Section(text=self.config.after),
             rk.Section(text=last["content"]),
         )

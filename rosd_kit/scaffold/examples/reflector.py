@@ -48,7 +48,7 @@ class Example(rk.Reflector):
         *head, last = case.problem.messages
         sections = (
             rk.Section(text=f"{last['content']} Solution : "),
-            rk.Section(text=case.rollout.completion.text, keep=1),
+            rk.Section(text=case.rollout.completion.text, cut_priority=1),
             rk.Section(text=f" {self.config.question}"),
         )
         return rk.Prompt(head=tuple(head), sections=sections)

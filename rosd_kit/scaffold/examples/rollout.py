@@ -34,7 +34,7 @@ class Example(rk.RolloutEngine):
     def sync(self, student: Student, version: int) -> None:
         self.version = version
 
-    def generate(self, requests: Sequence[rk.GenerateRequest], *, weights: rk.Weights = "live") -> list[rk.Completion]:
+    def generate(self, requests: Sequence[rk.GenerateRequest], *, weights: rk.PolicyWeights = "live") -> list[rk.Completion]:
         if weights == "live":
             return [self._one(self.student.model, request, self.version) for request in requests]
         with self.student.initial() as model:
@@ -47,7 +47,7 @@ class Example(rk.RolloutEngine):
         room = min(request.sampling.max_new_tokens, window - len(request.prompt_ids))
         generator = torch.Generator().manual_seed(request.seed)
         following, cache = torch.tensor([request.prompt_ids], device=self.student.device), None
-        with rk.Expert(model).active():
+        with rk.TeacherModel(model).active():
             while len(ids) < room and not (ids and ids[-1] in self.student.end_ids):
                 out = model(input_ids=following, past_key_values=cache, use_cache=True)
                 cache = out.past_key_values

@@ -35,8 +35,8 @@ class Example(rk.Teacher):
         self._steps = 0
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[rk.Expert, ...]]:
-        yield (rk.Expert(self._copy),)
+    def scoring(self, student: Student) -> Iterator[tuple[rk.TeacherModel, ...]]:
+        yield (rk.TeacherModel(self._copy),)
 
     def after_step(self, student: Student) -> None:
         self._steps += 1

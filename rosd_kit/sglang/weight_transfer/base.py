@@ -37,7 +37,8 @@ class Carrier(ABC):
         An update must not flush the server's cache: SGLang ends itself if it cannot, and any request keeps it from that, even
         the token that it makes to answer a question about its health. The cache is dropped afterwards (`Client.forget`).
 
-        Raises `Fault` or `Refusal` where the server does not take them; it may then hold a mixture and must be given them anew.
+        Raises `ServerFault` or `Refusal` where the server does not take them; it may then hold a mixture and must
+        be given them anew.
         """
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed import distributed_c10d
 
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import Fault, ServerFacts
+from rosd_kit.sglang.protocol import ServerFacts, ServerFault
 from rosd_kit.sglang.weight_transfer.base import Bucket, Carrier, WeightSet, bracketed, buckets, marked_last
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ async def _both(work: Any, request: Any) -> tuple[Any, Any]:
             theirs.cancel()
             ours.add_done_callback(lambda future: future.cancelled() or future.exception())
             error = future.exception()
-            raise Fault("unavailable", str(error)) if isinstance(error, RuntimeError) else error
+            raise ServerFault("unavailable", str(error)) if isinstance(error, RuntimeError) else error
     return ours.result(), theirs.result()
 
 

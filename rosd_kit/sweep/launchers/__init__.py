@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rosd_kit.errors import RunError, did_you_mean
-from rosd_kit.sweep.launchers.base import Handle, Launcher, Task
+from rosd_kit.sweep.launchers.base import Command, Handle, Launcher
 
-__all__ = ["LAUNCHERS", "Handle", "Launcher", "Task", "make_launcher"]
+__all__ = ["LAUNCHERS", "Command", "Handle", "Launcher", "make_launcher"]
 LAUNCHERS = ("processes", "ray", "slurm")
 
 

@@ -14,7 +14,7 @@ from rosd_kit.errors import RunError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Command:
     """A command to run in a folder: what it prints goes to `log`; it wants so many threads, and a GPU where there are any."""
 
     command: tuple[str, ...]
@@ -38,7 +38,7 @@ class Launcher(ABC):
     jobs: int = 1
 
     @abstractmethod
-    def launch(self, task: Task, slot: int) -> Handle:
+    def launch(self, task: Command, slot: int) -> Handle:
         """Start a command in one of `jobs` places and return at once."""
 
     def close(self) -> None:  # noqa: B027 (most launchers hold nothing)
@@ -56,7 +56,7 @@ def environment(threads: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))}
 
 
-def start(task: Task, extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(task: Command, extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own, so that a terminal's interrupt reaches its sweeper alone."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
@@ -73,7 +73,7 @@ def start(task: Task, extra: Mapping[str, str] | None = None) -> subprocess.Pope
 
 def run_to_its_end(command: Sequence[str], log: str, cwd: str, threads: int) -> int:
     """Run a command where a cluster has put this call, and return its exit code; an interrupt is handed on to it."""
-    process = start(Task(command=tuple(command), log=Path(log), cwd=Path(cwd), threads=threads, gpu=False))
+    process = start(Command(command=tuple(command), log=Path(log), cwd=Path(cwd), threads=threads, gpu=False))
     try:
         return process.wait()
     except KeyboardInterrupt:

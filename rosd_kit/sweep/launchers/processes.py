@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from rosd_kit.sweep.launchers.base import Handle, Launcher, Task, refuse_options, start
+from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, refuse_options, start
 
 
 class Processes(Launcher):
@@ -17,7 +17,7 @@ class Processes(Launcher):
         self._gpus = gpus()
         self.jobs = max(1, len(self._gpus))
 
-    def launch(self, task: Task, slot: int) -> Handle:
+    def launch(self, task: Command, slot: int) -> Handle:
         extra = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if task.gpu and self._gpus else {}
         return _Started(start(task, extra))
 

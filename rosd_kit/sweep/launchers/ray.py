@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.launchers.base import Handle, Launcher, Task, refuse_options, run_to_its_end
+from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, refuse_options, run_to_its_end
 
 
 class Ray(Launcher):
@@ -31,7 +31,7 @@ class Ray(Launcher):
         self._gpus = int(total.get("GPU", 0))
         self.jobs = max(1, self._gpus or int(total.get("CPU", 1)))
 
-    def launch(self, task: Task, slot: int) -> Handle:
+    def launch(self, task: Command, slot: int) -> Handle:
         remote = self._ray.remote(run_to_its_end).options(
             num_cpus=task.threads, num_gpus=int(task.gpu and self._gpus > 0), max_retries=0
         )

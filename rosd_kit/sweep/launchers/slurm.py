@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.launchers.base import Handle, Launcher, Task, run_to_its_end
+from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, run_to_its_end
 
 _JOBS = 16
 
@@ -28,7 +28,7 @@ class Slurm(Launcher):
         self._options = {name: _number(text) for name, text in options.items() if name != "cluster"}
         self.jobs = _JOBS
 
-    def launch(self, task: Task, slot: int) -> Handle:
+    def launch(self, task: Command, slot: int) -> Handle:
         try:
             executor = self._submitit.AutoExecutor(folder=str(task.log.parent / "slurm"), cluster=self._cluster)
             executor.update_parameters(name="rosd-kit", cpus_per_task=task.threads)

@@ -14,7 +14,7 @@ from rosd_kit.contracts import Component
 from rosd_kit.plugins.registry import fault_of, summary_of
 from rosd_kit.testing.check import EVERY, Bench, another, check, demand, does_not_apply, with_parts
 from rosd_kit.testing.difference import difference
-from rosd_kit.testing.exercise import Trial, trial_of
+from rosd_kit.testing.exercise import Exercise, exercise_of
 
 #: Values that an option may be given by mistake.
 _JUNK: tuple[Any, ...] = (
@@ -158,13 +158,13 @@ def check_results_can_be_pickled(component: Component, bench: Bench) -> None:
         demand(not (found := difference(made, back)), f"the result comes back changed: {found}")
 
 
-def _trial(component: Component) -> Trial:
-    if (trial := trial_of(component)) is None:
+def _trial(component: Component) -> Exercise:
+    if (trial := exercise_of(component)) is None:
         raise does_not_apply(f"{component.kind} components have laws of their own for this")
     return trial
 
 
-def _seeded(seed: int, trial: Trial, component: Any, inputs: Any) -> Any:
+def _seeded(seed: int, trial: Exercise, component: Any, inputs: Any) -> Any:
     """Return what a component does under these global random states, which are put back afterwards."""
     import numpy as np
 

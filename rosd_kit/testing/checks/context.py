@@ -8,7 +8,7 @@ from rosd_kit.contracts import Context
 from rosd_kit.testing.builders import fake_case, fake_problem, fake_reflection
 from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.examples import TRUTH, cases
-from rosd_kit.text.budget import assemble, fit
+from rosd_kit.text.budget import assemble, fit_prompt
 from rosd_kit.types import Prompt
 
 
@@ -19,7 +19,10 @@ def check_prompts_are_prompts(context: Context, bench: Bench) -> None:
         prompts = context.prompts(case)
         demand(isinstance(prompts, tuple) and all(isinstance(p, Prompt) for p in prompts), f"{name}: {prompts!r:.80}")
         for section in (section for prompt in prompts for section in prompt.sections):
-            demand(isinstance(section.text, str) and section.keep >= 0, f"{name}: section {section!r:.80}")
+            demand(
+                isinstance(section.text, str) and isinstance(section.cut_priority, int | None),
+                f"{name}: section {section!r:.80}",
+            )
 
 
 @check("context")
@@ -31,7 +34,7 @@ def check_keeps_the_problem(context: Context, bench: Bench) -> None:
         "braces in the problem": fake_case(problem=problem, reflection=fake_reflection()),
     }.items():
         for prompt in context.prompts(case):
-            uncut = replace(prompt, sections=tuple(section for section in prompt.sections if section.keep == 0))
+            uncut = replace(prompt, sections=tuple(section for section in prompt.sections if section.cut_priority is None))
             told = [message["content"] for message in assemble(uncut)]
             for message in case.problem.messages:
                 demand(
@@ -60,5 +63,5 @@ def check_privileged_text_can_be_cut(context: Context, bench: Bench) -> None:
     if not prompts:
         raise does_not_apply("it writes no prompt")
     for prompt in prompts:
-        fitted = fit(prompt, lambda messages: sum(len(m["content"].split()) for m in messages), 300)
+        fitted = fit_prompt(prompt, lambda messages: sum(len(m["content"].split()) for m in messages), 300)
         demand(fitted.fits, "a prompt with 3000 privileged words cannot be cut to 300; give their section a keep > 0")

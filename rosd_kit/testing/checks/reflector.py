@@ -11,7 +11,7 @@ from rosd_kit.testing.builders import fake_case, fake_completion, fake_generate
 from rosd_kit.testing.check import Bench, check, demand, does_not_apply
 from rosd_kit.testing.examples import TRUTH, cases
 from rosd_kit.testing.texts import adversarial_texts
-from rosd_kit.text.budget import assemble, fit
+from rosd_kit.text.budget import assemble, fit_prompt
 from rosd_kit.types import Completion, Prompt, Reflection
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
@@ -104,8 +104,8 @@ def check_keeps_a_budget(reflector: Reflector, bench: Bench) -> None:
             f"a prompt budget of {budget}, an answer budget of {sampling.max_new_tokens}",
         )
     for prompt in asked.prompts:
-        words = sum(len(section.text.split()) for section in prompt.sections if section.keep == 0)
-        fitted = fit(prompt, lambda messages: sum(len(m["content"].split()) for m in messages), words + _BUDGET)
+        words = sum(len(section.text.split()) for section in prompt.sections if section.cut_priority is None)
+        fitted = fit_prompt(prompt, lambda messages: sum(len(m["content"].split()) for m in messages), words + _BUDGET)
         demand(fitted.fits, f"a prompt of {words} words that must stay and 10000 more cannot be cut to {words + _BUDGET}")
         demand(words < 2000, f"{words} words of a prompt can never be cut; give the section of the long text a keep > 0")
 

@@ -7,7 +7,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from rosd_kit.contracts import Expert, Teacher
+from rosd_kit.contracts import Teacher, TeacherModel
 from rosd_kit.model.student import Student
 from rosd_kit.testing.check import Bench, another, check, demand, does_not_apply
 from rosd_kit.testing.student import tiny_student
@@ -30,13 +30,13 @@ def _attached(teacher: Teacher) -> tuple[Teacher, Student]:
 
 def _logits(teacher: Teacher, student: Student) -> Tensor:
     """Return the teacher's logits over the response, as the engine sums them."""
-    with teacher.scoring(student) as experts:
-        return sum((expert.share * _one(expert) for expert in experts), torch.zeros(()))
+    with teacher.scoring(student) as teacher_models:
+        return sum((teacher_model.share * _one(teacher_model) for teacher_model in teacher_models), torch.zeros(()))
 
 
-def _one(expert: Expert) -> Tensor:
-    ids = _STUDENT_IDS if expert.plain else _TEACHER_IDS
-    with expert.active() as model:
+def _one(teacher_model: TeacherModel) -> Tensor:
+    ids = _STUDENT_IDS if teacher_model.plain else _TEACHER_IDS
+    with teacher_model.active() as model:
         found: Tensor = model(input_ids=ids).logits[0, -_RESPONSE - 1 : -1].clone()
         return found
 
@@ -60,16 +60,16 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @check("teacher")
 def check_scores(teacher: Teacher, bench: Bench) -> None:
-    """`scoring` yields at least one `Expert` with a finite share; their logits are finite and carry no gradient."""
+    """`scoring` yields at least one `TeacherModel` with a finite share; their logits are finite and carry no gradient."""
     teacher, student = _attached(teacher)
-    with teacher.scoring(student) as experts:
-        demand(len(experts) > 0, "scoring yields no expert")
-        for expert in experts:
-            demand(isinstance(expert, Expert), f"{expert!r} is no Expert")
-            demand(abs(expert.share) < float("inf"), f"an expert's share is {expert.share}")
-            logits = _one(expert)
-            demand(torch.isfinite(logits).all(), "an expert's logits are not finite")
-            demand(not logits.requires_grad, "an expert's logits carry a gradient")
+    with teacher.scoring(student) as teacher_models:
+        demand(len(teacher_models) > 0, "scoring yields no teacher_model")
+        for teacher_model in teacher_models:
+            demand(isinstance(teacher_model, TeacherModel), f"{teacher_model!r} is no TeacherModel")
+            demand(abs(teacher_model.share) < float("inf"), f"a teacher model's share is {teacher_model.share}")
+            logits = _one(teacher_model)
+            demand(torch.isfinite(logits).all(), "a teacher model's logits are not finite")
+            demand(not logits.requires_grad, "a teacher model's logits carry a gradient")
 
 
 @check("teacher")
@@ -92,22 +92,22 @@ def check_leaves_the_student_alone(teacher: Teacher, bench: Bench) -> None:
 
 @check("teacher")
 def check_the_student_trains_while_it_scores(teacher: Teacher, bench: Bench) -> None:
-    """While `scoring` is open the student itself computes as ever, with gradient, before and after each use of an expert.
+    """While `scoring` is open the student itself computes as ever, with gradient, before and after each use of a teacher model.
 
-    What the teacher switches in shared modules belongs into `Expert.guard`.
+    What the teacher switches in shared modules belongs into `TeacherModel.guard`.
     """
     teacher, student = _attached(teacher)
     _trained(student, 1)
     teacher.after_step(student)
     _trained(student, 2)
     expected = student.model(input_ids=_STUDENT_IDS).logits.detach()
-    with teacher.scoring(student) as experts:
-        for expert in experts:
+    with teacher.scoring(student) as teacher_models:
+        for teacher_model in teacher_models:
             own = student.model(input_ids=_STUDENT_IDS).logits
             demand(torch.equal(own.detach(), expected), "the student computes something else while scoring is open")
-            _one(expert)
+            _one(teacher_model)
             own = student.model(input_ids=_STUDENT_IDS).logits
-            demand(torch.equal(own.detach(), expected), "the student computes something else after an expert was used")
+            demand(torch.equal(own.detach(), expected), "the student computes something else after a teacher model was used")
             own.sum().backward()
     trained = [p for p in student.model.parameters() if p.requires_grad]
     demand(trained and all(p.grad is not None for p in trained), "the student's weights get no gradient while scoring is open")

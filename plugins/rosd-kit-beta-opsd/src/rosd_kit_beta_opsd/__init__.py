@@ -41,12 +41,12 @@ class BetaTeacher(rk.Teacher):
         """Do nothing; the student keeps the weights."""
 
     @contextmanager
-    def scoring(self, student: rk.Student) -> Iterator[tuple[rk.Expert, ...]]:
+    def scoring(self, student: rk.Student) -> Iterator[tuple[rk.TeacherModel, ...]]:
         """Yield the informed side with share 1/beta and, unless beta is 1, the reference with the rest."""
         share = 1.0 / self.config.beta
         frozen = self.config.informed == "frozen"
-        told = rk.initial_expert(student, share) if frozen else rk.Expert(student.model, share)
-        reference = replace(rk.initial_expert(student, 1.0 - share), plain=True)
+        told = rk.initial_teacher(student, share) if frozen else rk.TeacherModel(student.model, share)
+        reference = replace(rk.initial_teacher(student, 1.0 - share), plain=True)
         yield (told,) if share == 1.0 else (told, reference)
 
 

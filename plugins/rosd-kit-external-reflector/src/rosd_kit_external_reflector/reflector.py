@@ -120,7 +120,7 @@ class External(rk.Reflector):
         )
 
     def _reflect(self, endpoint: Endpoint, case: rk.Case, until: float) -> rk.Reflection:
-        fitted = rk.fit(self._tutor.prompt(case), _characters, self.config.max_prompt_chars)
+        fitted = rk.fit_prompt(self._tutor.prompt(case), _characters, self.config.max_prompt_chars)
         if not fitted.fits:
             return rk.Reflection(status="overlong")
         options = {

@@ -1,4 +1,4 @@
-"""Parts that fail where no plugin of `faults/test_hostile_plugins.py` is asked: a task's oracle, an objective's weights."""
+"""Components that fail where `faults/test_hostile_plugins.py` does not look: a task's oracle, an objective's weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def raises():
 @pytest.mark.parametrize("bad", [raises, lambda: "an error", lambda: FirstError(status="error", start=5, end=10_000)])
 def test_an_oracle_that_fails_at_a_response_knows_nothing_of_it(make_pipeline, bad):
     pipeline = make_pipeline("rosd", "gate=all")
-    problems = pipeline.parts.task.train_batch(step=0, count=4, seed=0)
+    problems = pipeline.components.task.train_batch(step=0, count=4, seed=0)
     whole = pipeline.step(problems, 0)
-    failing(pipeline.parts.task, "first_error", bad, every=2)
+    failing(pipeline.components.task, "first_error", bad, every=2)
     step = pipeline.step(problems, 0)
     asked = len(whole.traces)
     assert step.metrics["fault/task"] == asked // 2 >= 1
@@ -39,9 +39,9 @@ def test_an_oracle_that_fails_at_a_response_knows_nothing_of_it(make_pipeline, b
 @pytest.mark.parametrize("bad", [raises, lambda: (1.0,), lambda: [float("nan")] * 3, lambda: None])
 def test_an_objective_that_fails_at_a_sample_costs_it(make_pipeline, bad):
     pipeline = make_pipeline("rosd", "gate=all")
-    problems = pipeline.parts.task.train_batch(step=0, count=4, seed=0)
+    problems = pipeline.components.task.train_batch(step=0, count=4, seed=0)
     whole = len(pipeline.step(problems, 0).samples)
-    (term,) = pipeline.parts.objectives
+    (term,) = pipeline.components.objectives
     failing(term.objective, "token_weights", bad, every=3)
     step = pipeline.step(problems, 0)
     assert step.metrics["fault/objective"] >= 1

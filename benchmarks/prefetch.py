@@ -1,7 +1,7 @@
 """Steps of ROSD on the embedded model with and without sampling ahead, in turns; what overlaps and what it gains.
 
-    python benchmarks/lookahead.py                                   # in process; writes results/lookahead.jsonl
-    python benchmarks/lookahead.py --python .sglang/bin/python       # and by an SGLang server, which shares the cores
+    python benchmarks/prefetch.py                                   # in process; writes results/prefetch.jsonl
+    python benchmarks/prefetch.py --python .sglang/bin/python       # and by an SGLang server, which shares the cores
 
 A figure is the median of `time/step` over the steps of all turns but the first two of each run: with sampling ahead the first
 batch is fresh, and both runs warm up. Ratios of one engine's two rows mean something, seconds of two engines side by side less.
@@ -23,14 +23,14 @@ from rosd_kit.display import Display
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from rosd_kit.run.loop import execute
+from rosd_kit.run.loop import run_recipe
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Server
 
-RESULTS = Path(__file__).parent / "results/lookahead.jsonl"
-PARTS = ("time/step", "time/generate", "time/reflect", "time/train", "time/ahead", "rollout/staleness", "train/ratio_mean")
+RESULTS = Path(__file__).parent / "results/prefetch.jsonl"
+PARTS = ("time/step", "time/generate", "time/reflect", "time/train", "time/prefetch", "rollout/staleness", "train/ratio_mean")
 SKIPPED = 2
 
 
@@ -38,7 +38,7 @@ def steps_of(folder: Path, name: str, changes: list[str]) -> list[dict[str, floa
     """Make a run and return the metrics of its steps."""
     manager = PluginManager(selection="builtin")
     recipe = load_recipe("rosd", changes, registry=manager.registry)
-    execute(recipe, plugins=manager, out=folder, name=name, resume=None, display=Display())
+    run_recipe(recipe, plugins=manager, out=folder, name=name, resume=None, display=Display())
     return [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()][SKIPPED:]
 
 
@@ -70,13 +70,13 @@ def measure(python: str | None, *, steps: int, turns: int) -> list[dict[str, obj
         for turn in range(turns):
             for engine, changes in chosen.items():
                 for ahead in (0, 1):
-                    changed = [*common, *changes, f"sampling.lookahead={ahead}"]
+                    changed = [*common, *changes, f"sampling.prefetch={ahead}"]
                     made = steps_of(Path(temporary), f"{engine}-{ahead}-{turn}", changed)
                     found.setdefault((engine, ahead), []).extend(made)
     return [
         {
             "engine": engine,
-            "lookahead": ahead,
+            "prefetch": ahead,
             "steps": len(lines),
             **{part: round(statistics.median(line[part] for line in lines), 5) for part in PARTS if part in lines[0]},
             "least": min(line["time/step"] for line in lines),
@@ -91,7 +91,7 @@ def shown(records: list[dict[str, object]]) -> str:
     """Return the records as a Markdown table."""
     titles = [
         "engine",
-        "lookahead",
+        "prefetch",
         "step, s (least .. greatest)",
         "generate",
         "reflect",
@@ -99,13 +99,13 @@ def shown(records: list[dict[str, object]]) -> str:
         "waited for the next",
         "gain",
     ]
-    plain = {record["engine"]: record["time/step"] for record in records if not record["lookahead"]}
+    plain = {record["engine"]: record["time/step"] for record in records if not record["prefetch"]}
     rows = []
     for r in records:
         seconds = f"{r['time/step']:.3f} ({r['least']:.3f} .. {r['greatest']:.3f})"
-        parts = [f"{r.get(part, 0.0):.3f}" for part in ("time/generate", "time/reflect", "time/train", "time/ahead")]
-        gain = f"{plain[r['engine']] / r['time/step']:.2f} x" if r["lookahead"] else ""
-        rows.append([str(r["engine"]), str(r["lookahead"]), seconds, *parts, gain])
+        parts = [f"{r.get(part, 0.0):.3f}" for part in ("time/generate", "time/reflect", "time/train", "time/prefetch")]
+        gain = f"{plain[r['engine']] / r['time/step']:.2f} x" if r["prefetch"] else ""
+        rows.append([str(r["engine"]), str(r["prefetch"]), seconds, *parts, gain])
     return table(titles, rows)
 
 

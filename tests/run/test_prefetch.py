@@ -12,12 +12,12 @@ from rosd_kit.components.rollouts import TransformersEngine
 from rosd_kit.components.tasks import Micro
 from rosd_kit.errors import RecipeError
 from rosd_kit.model.student import Student
-from rosd_kit.pipeline.prefetch import Ahead
+from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.settings import ModelSettings
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from rosd_kit.types import Completion, Group, Rollout, StepBatch, Verdict
 
-AHEAD = ("sampling.lookahead=1", "optimizer.lr=1e-3", "steps=4")
+AHEAD = ("sampling.prefetch=1", "optimizer.lr=1e-3", "steps=4")
 
 
 def batch_of(step: int) -> StepBatch:
@@ -36,7 +36,7 @@ def problems(step: int):
 
 
 def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
-    ahead, resumed = Ahead(batch_of, enabled=True), Ahead(batch_of, enabled=True)
+    ahead, resumed = Prefetcher(batch_of, enabled=True), Prefetcher(batch_of, enabled=True)
     ahead.begin(3)
     assert ahead.wait() >= 0
     resumed.load_state(json.loads(json.dumps(ahead.state())), problems)
@@ -47,14 +47,14 @@ def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
 
 
 def test_what_was_sampled_for_another_step_is_not_used():
-    ahead = Ahead(batch_of, enabled=True)
+    ahead = Prefetcher(batch_of, enabled=True)
     ahead.begin(3)
     ahead.wait()
     assert ahead.take(4) is None
 
 
 def test_switched_off_nothing_is_begun():
-    ahead = Ahead(batch_of, enabled=False)
+    ahead = Prefetcher(batch_of, enabled=False)
     ahead.begin(1)
     ahead.wait()
     assert ahead.take(1) is None
@@ -64,7 +64,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_by_who_waits():
     def fail(step):
         raise ValueError(f"step {step}")
 
-    ahead = Ahead(fail, enabled=True)
+    ahead = Prefetcher(fail, enabled=True)
     ahead.begin(2)
     with pytest.raises(ValueError, match="step 2"):
         ahead.wait()
@@ -97,13 +97,13 @@ def test_sampling_goes_on_during_the_update_and_with_the_weights_before_it(run, 
     assert overlaps[0] and [line["rollout/staleness"] for line in lines] == [0.0, 1.0, 1.0, 1.0]
     assert lines[0]["train/engine_mismatch"] < 1e-5  # fresh: trainer and sampler have the same weights
     assert lines[1]["train/engine_mismatch"] > 1e-3
-    assert all(line["time/ahead"] >= 0 for line in lines)
+    assert all(line["time/prefetch"] >= 0 for line in lines)
 
 
 def test_the_second_step_samples_what_the_first_weights_say(run, tmp_path):
     """With a learning rate that changes nothing a run that looks ahead is the run that does not."""
     still = ("optimizer.lr=1e-30", "optimizer.weight_decay=0", "steps=3")
-    ahead, plain = run(tmp_path / "ahead", *still, "sampling.lookahead=1"), run(tmp_path / "plain", *still)
+    ahead, plain = run(tmp_path / "ahead", *still, "sampling.prefetch=1"), run(tmp_path / "plain", *still)
     assert ahead.sampled() == plain.sampled() and len(ahead.sampled()) == 3
     moved = run(tmp_path / "moved", *AHEAD, "steps=2"), run(tmp_path / "old", "steps=2", "optimizer.lr=1e-30")
     assert moved[0].sampled() == moved[1].sampled()  # the second batch too is that of the untrained weights
@@ -130,13 +130,13 @@ def test_a_run_that_looks_ahead_goes_on_bit_for_bit(run, same, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("correction=none", "sampling.lookahead: 1 needs a correction for older rollouts. Provided by: correction truncated"),
-        ("rollout=reference", "sampling.lookahead: 1 needs an engine that samples while the student trains. Provided by: "),
+        ("correction=none", "sampling.prefetch: 1 needs a correction for older rollouts. Provided by: correction truncated"),
+        ("rollout=reference", "sampling.prefetch: 1 needs an engine that samples while the student trains. Provided by: "),
     ],
 )
 def test_what_cannot_be_corrected_or_overlapped_is_refused(run, tmp_path, change, message):
     with pytest.raises(RecipeError, match=message):
-        run(tmp_path / "run", "sampling.lookahead=1", change)
+        run(tmp_path / "run", "sampling.prefetch=1", change)
 
 
 def test_a_server_that_shares_the_trainers_memory_does_not_overlap():
