@@ -16,9 +16,11 @@ from rosd_kit.contracts import Demonstration as Demonstration
 from rosd_kit.contracts import Divergence as Divergence
 from rosd_kit.contracts import Gate as Gate
 from rosd_kit.contracts import Generate as Generate
+from rosd_kit.contracts import Generator as Generator
 from rosd_kit.contracts import Localizer as Localizer
 from rosd_kit.contracts import LossParts as LossParts
 from rosd_kit.contracts import Objective as Objective
+from rosd_kit.contracts import Policy as Policy
 from rosd_kit.contracts import Projection as Projection
 from rosd_kit.contracts import Reflector as Reflector
 from rosd_kit.contracts import RolloutEngine as RolloutEngine

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pydantic
 import torch
@@ -27,6 +27,7 @@ from rosd_kit.types import (
     GateDecision,
     GenerateRequest,
     Group,
+    Message,
     PolicyWeights,
     Problem,
     Prompt,
@@ -38,9 +39,6 @@ from rosd_kit.types import (
     Verdict,
     View,
 )
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
 
 
 class Config(pydantic.BaseModel):
@@ -90,6 +88,92 @@ class Component(ABC):
     def wants_initial(self) -> bool:
         """Return whether this component needs the initial weights kept beside the live ones."""
         return False
+
+
+class LoadOptions(Protocol):
+    """How the policy's weights were loaded, for engines that load them again."""
+
+    @property
+    def dtype(self) -> str:
+        """`float32` or `bfloat16`."""
+
+    @property
+    def gguf(self) -> str | None:
+        """The GGUF file that was read, if any."""
+
+    @property
+    def pickle_weights(self) -> bool:
+        """Whether pickled weights may be read."""
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether Python code that comes with the model may run."""
+
+
+class Policy(Protocol):
+    """The model being trained, as components see it: they read and run it, and leave its weights alone.
+
+    `model` is a causal language model of transformers, wrapped by peft under LoRA.
+    """
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+
+    @property
+    def settings(self) -> LoadOptions:
+        """How it was loaded."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from; None for random weights."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the weights that were loaded; training does not change it."""
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up batches."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids that the model knows."""
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The ids that end a response."""
+
+    def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Encode a chat, generation header included. Raises `RunError` when the chat template refuses it."""
+
+    def initial(self) -> AbstractContextManager[nn.Module]:
+        """Yield a module that computes with the weights the run began with."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained tensors by name."""
+
+    def full_weights(self, which: PolicyWeights) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor under transformers' own name: adapters merged, shards gathered. All ranks call it at once."""
+
+    def export(self, folder: Path) -> None:
+        """Write model and tokenizer so that plain transformers loads them."""
+
+
+class Generator(Protocol):
+    """Continues prompts: a rollout engine, or a wrapper around one."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether completions are handed out while others are still being generated."""
+
+    def stream(
+        self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
+    ) -> Iterator[tuple[int, Completion]]:
+        """Continue every prompt; yield (index of the request, completion) in the order in which they finish."""
 
 
 class Task(Component):
@@ -169,7 +253,7 @@ class RolloutEngine(Component):
     replays: ClassVar[bool] = False
 
     @abstractmethod
-    def start(self, student: Student, site: Site | None = None) -> None:
+    def start(self, student: Policy, site: Site | None = None) -> None:
         """Called once, before anything else."""
 
     @abstractmethod
@@ -187,7 +271,7 @@ class RolloutEngine(Component):
         yield from enumerate(self.generate(requests, weights=weights))
 
     @abstractmethod
-    def sync(self, student: Student, version: int) -> None:
+    def sync(self, student: Policy, version: int) -> None:
         """Called after every optimizer step: from now on generate with these weights, labelled `version`."""
 
     def rest(self) -> None:
@@ -314,17 +398,17 @@ class Teacher(Component):
     kind = "teacher"
 
     @abstractmethod
-    def attach(self, student: Student) -> None:
+    def attach(self, student: Policy) -> None:
         """Called once, when the student holds its initial weights (also before a resume loads others)."""
 
     @abstractmethod
-    def scoring(self, student: Student) -> AbstractContextManager[tuple[TeacherModel, ...]]:
+    def scoring(self, student: Policy) -> AbstractContextManager[tuple[TeacherModel, ...]]:
         """Yield the networks to score with; the teacher's logits are the share-weighted sum of theirs.
 
         The student trains while this is open, so it must not change the student: that belongs into `TeacherModel.guard`.
         """
 
-    def after_step(self, student: Student) -> None:
+    def after_step(self, student: Policy) -> None:
         """Called after every optimizer step."""
         return None
 

@@ -25,7 +25,7 @@ from rosd_kit.model.split import split
 from rosd_kit.parallel.fsdp import gathered, piece, shard
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ModelSettings
-from rosd_kit.types import Message
+from rosd_kit.types import Message, PolicyWeights
 
 
 class Student:
@@ -170,6 +170,12 @@ class Student:
             with torch.no_grad(), student.gathered():
                 for mine, theirs in zip(self.state().values(), student.state().values(), strict=True):
                     mine.copy_(theirs)
+
+    def full_weights(self, which: PolicyWeights) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor under transformers' own name: adapters merged, shards gathered. All ranks call it at once."""
+        from rosd_kit.model.export import full_weights
+
+        return full_weights(self, which)
 
     def export(self, folder: Path) -> None:
         """Write model and tokenizer so that plain transformers loads them; adapters are merged into the weights."""

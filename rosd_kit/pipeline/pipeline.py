@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
-from rosd_kit.contracts import RolloutEngine
+from rosd_kit.contracts import Generator
 from rosd_kit.evaluation.collapse_metrics import collapse_metrics
 from rosd_kit.faults import (
     check_decision,
@@ -77,7 +77,7 @@ class Pipeline:
     """
 
     components: BuiltComponents
-    engine: RolloutEngine
+    engine: Generator
     encode: Encode
     sampling: SamplingSettings
     group_size: int

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rosd_kit.contracts import RolloutEngine
+from rosd_kit.contracts import Generator
 from rosd_kit.pipeline.counters import Counters
 from rosd_kit.seeds import stable_seed
 from rosd_kit.text.budget import fit_prompt
@@ -19,7 +19,7 @@ Encode = Callable[[Sequence[Message]], tuple[int, ...]]
 class Requester:
     """An engine, and how messages become prompt ids."""
 
-    engine: RolloutEngine
+    engine: Generator
     encode: Encode
 
     def stream(

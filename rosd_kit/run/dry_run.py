@@ -26,7 +26,7 @@ _TRIES = 5
 class _Listening:
     """Passes requests on to an engine and remembers what it was asked and what it gave back, call by call."""
 
-    streams = False
+    streams: bool = False
 
     def __init__(self, engine: RolloutEngine) -> None:
         self.engine = engine
@@ -56,7 +56,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     heard = _Listening(components.rollout)
     pipeline = Pipeline(
         components=components,
-        engine=heard,  # type: ignore[arg-type]
+        engine=heard,
         encode=student.prompt_ids,
         sampling=recipe.sampling,
         group_size=recipe.group_size,

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosd_kit.contracts import Site
+from rosd_kit.contracts import Policy, Site
 from rosd_kit.errors import RecipeError
-from rosd_kit.model.student import Student
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.pool import Pool
@@ -28,7 +27,7 @@ class Builder:
     `site` is that of the engine.
     """
 
-    student: Student
+    student: Policy
     config: Any
     site: Site
     folder: Path

@@ -6,15 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-from rosd_kit.contracts import Site
+from rosd_kit.contracts import Policy, Site
 from rosd_kit.errors import EngineError, RecipeError
-from rosd_kit.model.student import Student
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Argument, Command, free_port, has_sglang
 
 
 def launch_commands(
-    student: Student, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
+    student: Policy, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
 ) -> list[Command]:
     """Return one command a server of the process at a site; each process has servers of its own.
 
@@ -49,7 +48,7 @@ def launch_commands(
     ]
 
 
-def _visible(launch: Launch, number: int, student: Student, *, colocated: bool) -> dict[str, str]:
+def _visible(launch: Launch, number: int, student: Policy, *, colocated: bool) -> dict[str, str]:
     """Return which devices a server sees: those named for it, or the one that it shares with its process of several."""
     if launch.devices:
         return {"CUDA_VISIBLE_DEVICES": launch.devices[number]}
@@ -60,7 +59,7 @@ def _visible(launch: Launch, number: int, student: Student, *, colocated: bool) 
     return {"CUDA_VISIBLE_DEVICES": seen[index] if seen else str(index)}
 
 
-def _model_path(student: Student, folder: Path) -> str:
+def _model_path(student: Policy, folder: Path) -> str:
     """Return where a server finds the architecture; the weights are brought to it in any case."""
     if student.folder is not None and student.settings.gguf is None and not student.settings.pickle_weights:
         return str(student.folder)
@@ -68,7 +67,7 @@ def _model_path(student: Student, folder: Path) -> str:
     return str(folder / "sglang-model")
 
 
-def _defaults(student: Student, *, colocated: bool) -> tuple[dict[str, Argument], dict[str, str]]:
+def _defaults(student: Policy, *, colocated: bool) -> tuple[dict[str, Argument], dict[str, str]]:
     """Return arguments and environment of a server for this student; a recipe's own come on top."""
     arguments: dict[str, Argument] = {"dtype": student.settings.dtype, "skip_server_warmup": True}
     if colocated:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from rosd_kit.contracts import TeacherModel
+from rosd_kit.contracts import Policy, TeacherModel
 from rosd_kit.errors import EngineError
-from rosd_kit.model.student import Student
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.event_loop import LoopThread
 from rosd_kit.sglang.logprob_check import (
@@ -32,7 +31,7 @@ Ids = Sequence[int]
 class Checker:
     """Scores the same ids on both sides. Raises `EngineError` where they lie further apart than rounding explains."""
 
-    student: Student
+    student: Policy
     options: ProbeSettings
     loop: LoopThread
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, Qwen3RotaryEmbedding
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.packing import PrefixGroup, Mode, Text, lay_out, plan
+from rosd_kit.model.packing import Mode, PrefixGroup, Text, lay_out, plan
 from rosd_kit.model.prefix_tree import grow, size
 from rosd_kit.model.split import split
 from tests.training.networks import gemma, lora, qwen

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from rosd_kit.contracts import RolloutEngine, Site
+from rosd_kit.contracts import Policy, RolloutEngine, Site
 from rosd_kit.errors import EngineError
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
 
 
 class ReferenceEngine(RolloutEngine):
@@ -21,10 +17,10 @@ class ReferenceEngine(RolloutEngine):
     needs = frozenset({"solution"})
     replays = True
 
-    def start(self, student: Student, site: Site | None = None) -> None:
+    def start(self, student: Policy, site: Site | None = None) -> None:
         self.student = student
 
-    def sync(self, student: Student, version: int) -> None:
+    def sync(self, student: Policy, version: int) -> None:
         """Nothing to do: the data does not depend on the weights."""
 
     def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:

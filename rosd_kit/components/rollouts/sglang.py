@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from rosd_kit.contracts import RolloutEngine, Site
+from rosd_kit.contracts import Policy, RolloutEngine, Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang.options import Launch, ProbeSettings
 from rosd_kit.sglang.protocol import ServerFault
@@ -28,7 +28,6 @@ from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
     from rosd_kit.sglang.client import Client
     from rosd_kit.sglang.factory import Builder
     from rosd_kit.sglang.pool import Pool
@@ -97,7 +96,7 @@ class SGLangEngine(RolloutEngine):
     def wants_initial(self) -> bool:
         return bool(self.config.initial_url)
 
-    def start(self, student: Student, site: Site | None = None) -> None:
+    def start(self, student: Policy, site: Site | None = None) -> None:
         from rosd_kit.sglang.event_loop import LoopThread
         from rosd_kit.sglang.factory import Builder
         from rosd_kit.sglang.probe import Checker
@@ -162,7 +161,7 @@ class SGLangEngine(RolloutEngine):
         self._load(pool, which)
         return pool
 
-    def sync(self, student: Student, version: int) -> None:
+    def sync(self, student: Policy, version: int) -> None:
         self.version = version
         self._wake("weights")
         with self._holding("live"):
@@ -229,11 +228,10 @@ class SGLangEngine(RolloutEngine):
     # -- weights
 
     def _weight_set(self, which: PolicyWeights) -> WeightSet:
-        from rosd_kit.model.export import full_weights
         from rosd_kit.sglang.weight_transfer import WeightSet
 
         label = "initial" if which == "initial" else str(self.version)
-        return WeightSet(f"{self._name}-{label}", partial(full_weights, self.student, which))
+        return WeightSet(f"{self._name}-{label}", partial(self.student.full_weights, which))
 
     @contextmanager
     def _holding(self, which: PolicyWeights) -> Iterator[Pool]:

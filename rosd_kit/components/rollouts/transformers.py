@@ -18,14 +18,12 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from rosd_kit.components.rollouts.caching import cache_word
-from rosd_kit.contracts import RolloutEngine, Site, TeacherModel
+from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
-
-    from rosd_kit.model.student import Student
 
 
 class TransformersEngine(RolloutEngine):
@@ -40,11 +38,11 @@ class TransformersEngine(RolloutEngine):
         max_batch: PositiveInt = 256
         """Most sequences that are continued at once."""
 
-    def start(self, student: Student, site: Site | None = None) -> None:
+    def start(self, student: Policy, site: Site | None = None) -> None:
         self.student = student
         self.version = 0
 
-    def sync(self, student: Student, version: int) -> None:
+    def sync(self, student: Policy, version: int) -> None:
         self.version = version
 
     def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
@@ -78,7 +76,7 @@ class TransformersEngine(RolloutEngine):
 
 
 def _continue(
-    model: nn.Module, student: Student, requests: Sequence[GenerateRequest], limit: int
+    model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int
 ) -> list[tuple[list[int], list[float]]]:
     """Continue every request until its end token or its budget; return ids and log-probs, in order."""
     device = student.device
@@ -136,7 +134,7 @@ class _Live:
         return logits
 
 
-def _prefill(model: nn.Module, student: Student, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Live, Tensor]:
+def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Live, Tensor]:
     """Run each different prompt once, left-padded, and spread cache and logits over the requests that share it."""
     from transformers import DynamicCache
 

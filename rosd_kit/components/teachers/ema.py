@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from rosd_kit.contracts import Teacher, TeacherModel
+from rosd_kit.contracts import Policy, Teacher, TeacherModel
 from rosd_kit.errors import RunError
 from rosd_kit.parallel.fsdp import local, piece
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
 
 
 class EMA(Teacher):
@@ -35,13 +31,13 @@ class EMA(Teacher):
         rate: float = Field(default=0.05, ge=0.0, le=1.0)
         """Share of the student that enters the teacher at each step; 0 is `frozen`, 1 is `live`."""
 
-    def attach(self, student: Student) -> None:
+    def attach(self, student: Policy) -> None:
         """Start the average at the student's present weights, at least in float32."""
         self._average = {name: _widened(p) for name, p in _trainable(student.model)}
         self._refresh(student.model)
 
     @torch.no_grad()
-    def after_step(self, student: Student) -> None:
+    def after_step(self, student: Policy) -> None:
         """Move the average towards the student."""
         for name, parameter in _trainable(student.model):
             average = self._average[name]
@@ -49,7 +45,7 @@ class EMA(Teacher):
         self._refresh(student.model)
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
+    def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's network, which holds the average while it scores."""
         yield (TeacherModel(student.model, guard=lambda: self._swapped(student.model)),)
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from rosd_kit.contracts import Teacher, TeacherModel
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
+from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
-def initial_teacher(student: Student, share: float = 1.0) -> TeacherModel:
+def initial_teacher(student: Policy, share: float = 1.0) -> TeacherModel:
     """Return the student's initial weights as a teacher model that is switched on only while it scores."""
     with student.initial() as model:
         return TeacherModel(model, share, guard=student.initial)
@@ -27,10 +23,10 @@ class Frozen(Teacher):
         """Return True: the initial weights must be kept."""
         return True
 
-    def attach(self, student: Student) -> None:
+    def attach(self, student: Policy) -> None:
         """Do nothing; the student keeps the weights."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
+    def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the initial weights."""
         yield (initial_teacher(student),)

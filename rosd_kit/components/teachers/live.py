@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from rosd_kit.contracts import Teacher, TeacherModel
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
+from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
 class Live(Teacher):
@@ -17,10 +13,10 @@ class Live(Teacher):
 
     name = "live"
 
-    def attach(self, student: Student) -> None:
+    def attach(self, student: Policy) -> None:
         """Do nothing; there is nothing to keep."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
+    def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's own network."""
         yield (TeacherModel(student.model),)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from rosd_kit.components.teachers.frozen import initial_teacher
-from rosd_kit.contracts import Teacher, TeacherModel
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
+from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
 class TrustRegion(Teacher):
@@ -33,11 +29,11 @@ class TrustRegion(Teacher):
         """Return True: the initial weights must be kept."""
         return True
 
-    def attach(self, student: Student) -> None:
+    def attach(self, student: Policy) -> None:
         """Do nothing; the student keeps the weights."""
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[TeacherModel, ...]]:
+    def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the initial weights and the live student with their shares."""
         alpha = self.config.alpha
         yield (initial_teacher(student, 1 - alpha), TeacherModel(student.model, alpha))

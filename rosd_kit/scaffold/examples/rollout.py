@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import rosd_kit as rk
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
 
 #: The version of the plugin API that this was written for.
 rosd_kit_api = 1
@@ -27,11 +24,11 @@ class Example(rk.RolloutEngine):
         window: int | None = None
         """Most tokens of prompt and response together; null: as many as the model has positions for."""
 
-    def start(self, student: Student, site: rk.Site | None = None) -> None:
+    def start(self, student: rk.Policy, site: rk.Site | None = None) -> None:
         self.student = student
         self.version = 0
 
-    def sync(self, student: Student, version: int) -> None:
+    def sync(self, student: rk.Policy, version: int) -> None:
         self.version = version
 
     def generate(self, requests: Sequence[rk.GenerateRequest], *, weights: rk.PolicyWeights = "live") -> list[rk.Completion]:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
 
 import rosd_kit as rk
-
-if TYPE_CHECKING:
-    from rosd_kit.model.student import Student
 
 #: The version of the plugin API that this was written for.
 rosd_kit_api = 1
@@ -30,15 +26,15 @@ class Example(rk.Teacher):
         every: int = Field(default=10, ge=1)
         """Steps between two copies."""
 
-    def attach(self, student: Student) -> None:
+    def attach(self, student: rk.Policy) -> None:
         self._copy = copy.deepcopy(student.model).requires_grad_(False)
         self._steps = 0
 
     @contextmanager
-    def scoring(self, student: Student) -> Iterator[tuple[rk.TeacherModel, ...]]:
+    def scoring(self, student: rk.Policy) -> Iterator[tuple[rk.TeacherModel, ...]]:
         yield (rk.TeacherModel(self._copy),)
 
-    def after_step(self, student: Student) -> None:
+    def after_step(self, student: rk.Policy) -> None:
         self._steps += 1
         if self._steps % self.config.every == 0:
             self._take(dict(student.model.named_parameters()))
