@@ -17,6 +17,7 @@ from rosd_kit.contracts import Divergence as Divergence
 from rosd_kit.contracts import Gate as Gate
 from rosd_kit.contracts import Generate as Generate
 from rosd_kit.contracts import Generator as Generator
+from rosd_kit.contracts import LoadOptions as LoadOptions
 from rosd_kit.contracts import Localizer as Localizer
 from rosd_kit.contracts import LossParts as LossParts
 from rosd_kit.contracts import Objective as Objective

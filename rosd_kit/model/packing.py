@@ -72,7 +72,7 @@ class Layout:
 
 
 def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True, parted: bool = False) -> list[PrefixGroup]:
-    """PrefixGroup texts so that no group's layout takes more than `budget` tokens.
+    """Group texts so that no group's layout takes more than `budget` tokens.
 
     Sorted by length, longest first, so that little is padded and too small a memory shows at once. Families stay together
     under `shared`; one that is too large alone is cut into several groups, all of its own, neighbours in the tree together,

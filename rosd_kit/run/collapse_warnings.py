@@ -82,12 +82,12 @@ class CollapseWatch:
             "weights",
             passed > 0 and self._sum("train/weighted_tokens") == 0,
             f"no token had a weight for {n} ({reasons or 'the objective wants none'}). "
-            "Symptom localizer.missing, context and demonstration.",
+            "Check localizer.missing, context and demonstration.",
         )
         yield (
             "still",
             self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
-            f"the weights have not changed for {n}. Symptom optimizer.lr and whether updates are skipped.",
+            f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
         )
 
     def _collapse(self) -> Iterator[Symptom]:

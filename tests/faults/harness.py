@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.run.conftest import TINY
 
-FORKS = Path(__file__).parents[1] / "runs/harness.py"
+FORKS = Path(__file__).parents[1] / "run/harness.py"
 CHANGES = (*TINY, "steps=3", "checkpoint.keep=1", "optimizer.lr=1e-3")
 
 

@@ -74,10 +74,16 @@ def pipeline(student, registry, rows, reflections, tmp_path):
     changes = ["profile=none", task, "verifier=exact", "rollout=transformers", *sizes]
     recipe = load_recipe("rosd", changes, registry=registry)
     said = [text for row in rows for text in (f"{row['text']} so Answer : wrong", f"{row['text']} Answer : {row['answer']}")]
-    parts = replace(build_components(recipe, registry), rollout=Scripted(student.tokenizer, said, reflections))
-    return Pipeline(
-        parts=parts, engine=parts.rollout, encode=student.prompt_ids, sampling=recipe.sampling, group_size=2, seed=0
-    ), parts.task.train_batch(step=0, count=len(rows), seed=0)  # fmt: skip
+    components = replace(build_components(recipe, registry), rollout=Scripted(student.tokenizer, said, reflections))
+    pipeline = Pipeline(
+        components=components,
+        engine=components.rollout,
+        encode=student.prompt_ids,
+        sampling=recipe.sampling,
+        group_size=2,
+        seed=0,
+    )
+    return pipeline, components.task.train_batch(step=0, count=len(rows), seed=0)
 
 
 @pytest.fixture(scope="module")

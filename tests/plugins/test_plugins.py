@@ -25,7 +25,7 @@ BROKEN = {
     "not a list": (GOOD.replace("[Everywhere]", "None"), "must return a list of classes"),
     "raises": (GOOD.replace("return [Everywhere]", "raise ValueError('boom')"), "ValueError: boom"),
     "exits later": (GOOD.replace("return [Everywhere]", "raise SystemExit(3)"), "SystemExit"),
-    "newer api": (GOOD + "\nrosd_kit_api = 999", "rosd_kit_api 999, and this is 1; upgrade rosd-kit"),
+    "newer api": (GOOD + "\nrosd_kit_api = 999", "rosd_kit_api 999, and this is 2; upgrade rosd-kit"),
     "older api": (GOOD + "\nrosd_kit_api = 0", "install a newer version of the plugin"),
     "odd api": (GOOD + "\nrosd_kit_api = '1'", "must be a whole number"),
 }

@@ -117,7 +117,7 @@ def test_a_run_that_looks_ahead_goes_on_bit_for_bit(run, same, tmp_path):
         for file in (folder / "checkpoints" / name).iterdir():
             file.unlink()
         (folder / "checkpoints" / name).rmdir()
-    assert load_checkpoint(list_checkpoints(folder / "checkpoints")[-1]).state["ahead"]["step"] == 2
+    assert load_checkpoint(list_checkpoints(folder / "checkpoints")[-1]).state["prefetched"]["step"] == 2
     parts = run(folder, *AHEAD, resume=True)
     assert same(parts.weights(), whole.weights())
     assert parts.sampled() == whole.sampled() and len(whole.sampled()) == 4

@@ -46,7 +46,7 @@ def pipeline_of(student, plugins):
     def make(engine, *changes) -> Pipeline:
         recipe = load_recipe(str(RECIPE), [*CHANGES, *changes], registry=plugins.registry)
         return Pipeline(
-            parts=build_components(recipe, plugins.registry),
+            components=build_components(recipe, plugins.registry),
             engine=engine,
             encode=student.prompt_ids,
             sampling=recipe.sampling,
@@ -72,7 +72,7 @@ def test_the_samples_are_those_of_a_batch(serve, engine_at, student, pipeline_of
     engine.sync(student, 1)
     early, in_turn = pipeline_of(engine, change), pipeline_of(AtOnce(engine), change)
     assert early._diagnoses_early and not in_turn._diagnoses_early
-    problems = early.parts.task.train_batch(step=0, count=3, seed=0)
+    problems = early.components.task.train_batch(step=0, count=3, seed=0)
     found, expected = early.step(problems, 0), in_turn.step(problems, 0)
     assert len(found.samples) > 0 and len({sample.problem_id for sample in found.samples}) > 1
     assert (found.samples, found.groups, found.traces) == (expected.samples, expected.groups, expected.traces)
@@ -95,7 +95,7 @@ def test_reflections_begin_before_the_last_rollout_is_finished(serve, engine_at,
     live.script("generate", hold_back)
     frozen.script("generate", reflected)
     pipeline = pipeline_of(engine)
-    problems = pipeline.parts.task.train_batch(step=0, count=3, seed=0)
+    problems = pipeline.components.task.train_batch(step=0, count=3, seed=0)
     batch = pipeline.step(problems, 0)
     assert in_time == [True]
     assert [group.problem.id for group in batch.groups] == [problem.id for problem in problems], "in order nevertheless"
@@ -114,15 +114,15 @@ def test_an_error_while_others_reflect_ends_the_step(serve, engine_at, student, 
 
     seen = []
 
-    def verify_group(problem, texts, verify=pipeline.parts.verifier.verify_group):
+    def verify_group(problem, texts, verify=pipeline.components.verifier.verify_group):
         seen.append(problem)
         if len(seen) == 2:
             raise Broken
         return verify(problem, texts)
 
-    pipeline.parts.verifier.verify_group = verify_group
+    pipeline.components.verifier.verify_group = verify_group
     with pytest.raises(Broken) as error:
-        pipeline.step(pipeline.parts.task.train_batch(step=0, count=3, seed=0), 0)
+        pipeline.step(pipeline.components.task.train_batch(step=0, count=3, seed=0), 0)
     waiting = [thread for thread in threading.enumerate() if thread.name.startswith("rosd-kit-reflect")]
     assert waiting
     engine.close()

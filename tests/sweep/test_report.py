@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rosd_kit.errors import RunError
+from rosd_kit.sweep.estimate import estimate_time
 from rosd_kit.sweep.formats import FORMATS
 from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, read_results
@@ -135,5 +136,5 @@ def test_the_estimate_rests_on_finished_trials(plan, tmp_path):
     made = plan(*WORDS)
     finish(tmp_path, made, scores, leave=4)
     with Store(tmp_path) as store:
-        said = estimate(made, store.rows(), manager=None, jobs=2)
+        said = estimate_time(made, store.rows(), manager=None, jobs=2)
     assert said == "4 trials left: about 2:00 with 2 at once. This rests on the finished trials of 3 of 3 combinations."

@@ -7,7 +7,7 @@ import torch
 import rosd_kit as rk
 
 #: The version of the plugin API that this was written for.
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 #: Stands for log 0: its exponential is exactly 0, and no gradient becomes a NaN.
 _LOG_ZERO = -1e9

@@ -9,7 +9,7 @@ from pydantic import Field
 import rosd_kit as rk
 
 #: The version of the plugin API that this was written for.
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 class Example(rk.Task):

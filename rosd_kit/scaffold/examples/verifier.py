@@ -7,7 +7,7 @@ import re
 import rosd_kit as rk
 
 #: The version of the plugin API that this was written for.
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 class Example(rk.Verifier):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 import rosd_kit as rk
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 class BetaTeacher(rk.Teacher):

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat
 
 import rosd_kit as rk
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 class Parting(rk.Localizer):

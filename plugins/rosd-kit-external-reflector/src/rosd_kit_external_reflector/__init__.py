@@ -8,7 +8,7 @@ from __future__ import annotations
 import rosd_kit as rk
 from rosd_kit_external_reflector.reflector import External
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 @rk.hookimpl

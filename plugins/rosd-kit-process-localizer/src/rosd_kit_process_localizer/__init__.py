@@ -9,7 +9,7 @@ import rosd_kit as rk
 from rosd_kit_process_localizer.panel import Panel
 from rosd_kit_process_localizer.vote import Vote
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 @rk.hookimpl

@@ -10,7 +10,7 @@ import rosd_kit as rk
 from rosd_kit_rlcsd.hints import RightAndWrong
 from rosd_kit_rlcsd.objective import RLCSD
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 @rk.hookimpl

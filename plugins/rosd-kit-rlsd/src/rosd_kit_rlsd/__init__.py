@@ -11,7 +11,7 @@ from torch import Tensor
 
 import rosd_kit as rk
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 class RLSD(rk.PolicyGradient):

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat
 
 import rosd_kit as rk
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 _TERM = r"^[a-z][a-z0-9_]*$"
 
 

@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 
 import rosd_kit as rk
 
-rosd_kit_api = 1
+rosd_kit_api = 2
 
 
 class LongestWrong(rk.Gate):
