@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rosd_kit.files import read_json_lines
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,4 @@ def short_run(tmp_path: Path) -> Callable[..., ShortRun]:
 
 
 def _records(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return list(read_json_lines(file))

@@ -1,15 +1,38 @@
-"""Why something could not be written, whoever says so. Knows nothing of what is written."""
+"""Reads and writes files: JSON lines, and why a write failed. Knows nothing of what the files mean."""
 
 from __future__ import annotations
 
 import errno
+import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from rosd_kit.errors import RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _RUST = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
+
+
+def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"] = "raise") -> Iterator[Any]:
+    """Yield the value of each line of a file of JSON lines; blank lines are left out.
+
+    `damaged` says what happens to a line that is not JSON: `raise` raises `RunError` with its number; `drop_end` does the same
+    but leaves out a last line without a newline, which a crash cut off; `skip` leaves out every such line.
+    """
+    with file.open(encoding="utf-8-sig", errors="surrogatepass") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip() or (damaged == "drop_end" and not line.endswith("\n")):
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                if damaged == "skip":
+                    continue
+                raise RunError(f"{file}: line {number} is not JSON: {error}. Mend or delete that line.") from error
+            yield value
 
 
 def write_failure(error: Exception) -> str | None:

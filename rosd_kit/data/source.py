@@ -12,6 +12,7 @@ from pydantic import Field
 
 from rosd_kit.contracts import Config
 from rosd_kit.errors import RunError, did_you_mean
+from rosd_kit.files import read_json_lines
 
 Row = Mapping[str, Any]
 
@@ -99,12 +100,14 @@ def _brief(value: Any) -> str:
 
 
 def _read_file(file: Path) -> list[Row]:
-    readers = {".jsonl": _json_lines, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet}
+    readers = {".jsonl": read_json_lines, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet}
     reader = readers.get(file.suffix.lower())
     if reader is None:
         raise RunError(f"task.path: {file} is none of {', '.join(SUFFIXES)}.")
     try:
         rows = list(reader(file))
+    except RunError as error:
+        raise RunError(f"task.path: {error}") from error
     except UnicodeDecodeError as error:
         raise RunError(f"task.path: {file} is not UTF-8: {error}") from error
     except (ValueError, OSError, csv.Error) as error:
@@ -115,23 +118,13 @@ def _read_file(file: Path) -> list[Row]:
     return rows
 
 
-def _json_lines(file: Path) -> Iterator[Row]:
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f"line {number}: {error}") from error
-
-
 def _json(file: Path) -> Iterator[Row]:
     """Yield the rows of a list; many files of this name are JSON lines, which begin with a brace."""
     with file.open(encoding="utf-8-sig") as text:
         first = next((line for line in text if line.strip()), "").lstrip()
         text.seek(0)
         if first.startswith("{") and _is_json(first):
-            yield from _json_lines(file)
+            yield from read_json_lines(file)
             return
         found = json.load(text)
     if not isinstance(found, list):

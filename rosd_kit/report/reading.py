@@ -16,6 +16,7 @@ import yaml
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
+from rosd_kit.files import read_json_lines
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.settings import WatchSettings
 
@@ -92,9 +93,8 @@ def records(file: Path) -> list[Record]:
     """Return the records of a file of JSON lines with a step; a line that is cut off or none of ours is left out."""
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8", errors="surrogatepass").split("\n")
-    found = [_record(line) for line in lines if line.strip()]
-    return [record for record in found if record is not None]
+    values = read_json_lines(file, damaged="skip")
+    return [value for value in values if isinstance(value, dict) and isinstance(value.get("step"), int)]
 
 
 def _step(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
@@ -102,14 +102,6 @@ def _step(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
     if record.get("train/applied") == 0:
         told.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")
     return told
-
-
-def _record(line: str) -> Record | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 
 
 def _environment(file: Path) -> Record:

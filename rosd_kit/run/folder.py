@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import finite, write_failure
+from rosd_kit.files import finite, read_json_lines, write_failure
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
@@ -92,8 +92,7 @@ class RunFolder:
     def read(self, name: str) -> list[dict[str, Any]]:
         """Return the records of a file of JSON lines; a line that was cut off by a crash is left out."""
         file = self.path / name
-        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        return list(read_json_lines(file, damaged="drop_end")) if file.is_file() else []
 
     def truncate(self, name: str, last_step: int) -> None:
         """Drop the records of steps after `last_step`: they will be made again."""

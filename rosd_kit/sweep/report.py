@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.files import read_json_lines
 from rosd_kit.sweep.statistics import Estimate, estimate, holm
 from rosd_kit.sweep.store import Row, Store
 from rosd_kit.sweep.worker import TRIALS
@@ -79,8 +80,8 @@ class Results:
         curves = []
         for trial in cell.trials:
             file = self.folder / TRIALS / trial / "metrics.jsonl"
-            lines = file.read_text().splitlines() if file.is_file() else []
-            curves.append([json.loads(line).get(metric) for line in lines])
+            records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
+            curves.append([record.get(metric) for record in records])
         whole = [curve for curve in curves if curve and None not in curve]
         shortest = min(map(len, whole), default=0)
         return np.array([curve[:shortest] for curve in whole], dtype=np.float64)

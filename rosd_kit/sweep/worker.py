@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rosd_kit.errors import RosdError
+from rosd_kit.files import read_json_lines
 from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.store import Row, Store
 
@@ -115,11 +116,10 @@ def _result(path: Path, *, resumed: bool) -> dict[str, Any]:
     """Return the evaluations by step, and what they were made with."""
     from rosd_kit.sweep.trial_id import source_digest
 
-    lines = (path / "evaluations.jsonl").read_text().splitlines()
     environment = json.loads((path / "environment.json").read_text())
     made_with = {name: environment[name] for name in ("python", "versions", "model", "device", "threads")}
     return {
-        "evaluations": [json.loads(line) for line in lines],
+        "evaluations": list(read_json_lines(path / "evaluations.jsonl")),
         "resumed": resumed,
         "made_with": {**made_with, "source": source_digest()},
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rosd_kit.files import read_json_lines
 from rosd_kit.types import Problem
 
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -18,7 +18,7 @@ def rows(name: str) -> list[dict[str, Any]]:
     file = DATA / f"{name}.jsonl"
     if not file.is_file():
         pytest.skip(f"{file.name} is not here")
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return list(read_json_lines(file))
 
 
 def asking(answer: str) -> Problem:

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from rosd_kit.files import read_json_lines
 from tests.run.conftest import TINY
 
 FORKS = Path(__file__).parents[1] / "run/harness.py"
@@ -68,7 +69,7 @@ class Harness:
             assert ids[0] == ids[1], file.name
 
     def lines(self, name: str, file: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.runs / name / file).read_text().splitlines()]
+        return list(read_json_lines(self.runs / name / file))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ something grew.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from itertools import combinations
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 
 from rosd_kit.display import Display
+from rosd_kit.files import read_json_lines
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.loop import run_recipe
@@ -40,7 +40,7 @@ def soak(steps: int, folder: Path) -> list[dict[str, float]]:
     changes = [*TINY, f"steps={steps}", "checkpoint.every=50", "samples.every=10", "optimizer.lr=1e-6"]
     recipe = load_recipe("rosd", changes, registry=plugins.registry)
     run_recipe(recipe, plugins=plugins, out=folder, name="soak", resume=None, display=Display())
-    return [json.loads(line) for line in (folder / "soak/watched.jsonl").read_text().splitlines()]
+    return list(read_json_lines(folder / "soak/watched.jsonl"))
 
 
 def main() -> None:

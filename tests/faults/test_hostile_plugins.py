@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from rosd_kit.cli import main
+from rosd_kit.files import read_json_lines
 from tests.run.conftest import TINY
 
 #: Slot to what a plugin needs around its misbehaviour: base class, name of the method, its arguments, a healthy answer.
@@ -99,7 +98,7 @@ def train(tmp_path, capsys):
 def test_a_part_that_fails_at_some_samples_costs_those_samples(train, slot, bad):
     code, told, folder = train(slot, bad, every=3)
     assert code == 0, f"{code!r}\n{told}"
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert [line["step"] for line in steps] == [1, 2]
     assert sum(line.get(f"fault/{slot}", 0) for line in steps) >= 1
     assert sum(line["train/samples"] for line in steps) >= 1
@@ -123,7 +122,7 @@ def test_a_reflector_that_fails_at_some_cases_costs_only_their_reflections(train
     """It is asked about the halves of what it fails at; whom it says nothing about, the recipe's fallback has."""
     code, told, folder = train("reflector", bad, every=2)
     assert code == 0, told
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert [line.get("fault/reflector", 0) for line in steps] == [0, 1]
     assert steps[1]["reflect/fault"] == 1 < steps[1]["train/samples"]
     assert "reflector 'bad' failed on" in told
@@ -144,6 +143,6 @@ def test_weights_that_are_refined_wrongly_cost_their_sample(train, bad, monkeypa
     monkeypatch.setitem(MORE, "localizer", REFINE.format(bad=bad))
     code, told, folder = train("localizer", "None", every=10_000)
     assert code == 0, told
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert all(line["fault/refine"] == line["train/samples"] // 2 >= 1 for line in steps[:1])
     assert [line for line in told.splitlines() if "localizer 'bad' failed on" in line and "a rollout of problem" in line]

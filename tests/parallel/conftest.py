@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rosd_kit.files import read_json_lines
+
 ROOT = Path(__file__).parents[2]
 TINY = (
     "steps=2",
@@ -52,7 +54,7 @@ class Finished:
         self.path = path
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.path / name).read_text().splitlines()]
+        return list(read_json_lines(self.path / name))
 
     def numbers(self) -> list[dict[str, float]]:
         """Return the metrics that do not depend on how fast things went or who held what."""

@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rosd_kit.cli import main
+from rosd_kit.files import read_json_lines
 
 SMALL = ("evaluation.problems=2", "evaluation.samples=2", "sampling.max_new_tokens=24")
 RUN = (*SMALL, "evaluation.every=0", "problems_per_step=4", "group_size=4", "--quiet")
@@ -46,7 +47,7 @@ def event(out: str) -> dict:
 def test_a_runs_newest_checkpoint_is_measured_with_the_runs_own_recipe(measure, trained):
     code, out, _ = measure(str(trained), "--json")
     told = event(out)
-    last = [json.loads(line) for line in (trained / "evaluations.jsonl").read_text().splitlines()][-1]
+    last = list(read_json_lines(trained / "evaluations.jsonl"))[-1]
     assert code == 0
     assert (told["event"], told["model"], told["step"]) == ("evaluation", str(trained), 2)
     assert told["results"] == last["results"]

@@ -11,6 +11,7 @@ import pytest
 
 from rosd_kit.display import make_display
 from rosd_kit.errors import RecipeError
+from rosd_kit.files import read_json_lines
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run import trackers
@@ -30,7 +31,7 @@ def train(folder, *changes, steps=2, resume=None):
 
 
 def metrics_of(run) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return list(read_json_lines(run / "metrics.jsonl"))
 
 
 def means_of(run) -> dict[tuple[int, str], float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from rosd_kit.cli import main
+from rosd_kit.files import read_json_lines
 from tests.leaves import numbers_in
 from tests.sglang.conftest import ROOT
 
@@ -47,7 +47,7 @@ def run(out: Path, *changes: str) -> Path:
 
 
 def read(folder: Path, name: str) -> list[dict]:
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    return list(read_json_lines(folder / name))
 
 
 def test_a_run_trains_as_it_does_with_transformers(server, tmp_path):

@@ -9,6 +9,7 @@ import torch
 
 from rosd_kit.cli import main
 from rosd_kit.display import Display
+from rosd_kit.files import read_json_lines
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.loop import run_recipe
@@ -27,7 +28,7 @@ def sweep(*words, out):
 
 
 def records(folder, name):
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    return list(read_json_lines(folder / name))
 
 
 def numbers(folder):
