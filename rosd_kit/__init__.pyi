@@ -40,6 +40,7 @@ from rosd_kit.errors import RunError as RunError
 from rosd_kit.errors import did_you_mean as did_you_mean
 from rosd_kit.model.student import Student as Student
 from rosd_kit.plugins.hookspecs import hookimpl as hookimpl
+from rosd_kit.plugins.run_view import RunView as RunView
 from rosd_kit.text.budget import fit_prompt as fit_prompt
 from rosd_kit.text.quotes import find_quote as find_quote
 from rosd_kit.text.sentences import sentence_start as sentence_start

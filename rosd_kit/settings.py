@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 
 from rosd_kit.contracts import Config
 
@@ -198,3 +206,38 @@ class TrackingSettings(Config):
     """Experiment trackers. `tensorboard` writes into the run's folder; so does `mlflow` unless MLFLOW_TRACKING_URI is set."""
     project: str = Field(default="rosd-kit", min_length=1)
     """Project (wandb, trackio) or experiment (mlflow) that the run belongs to."""
+
+
+class CoreSettings(Config):
+    """The fields of a recipe that are no slots."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """Name of the method; runs and reports are called after it. The recipe's file name unless given."""
+    seed: int = 0
+    """Determines the problems, the samples and every random choice."""
+    steps: PositiveInt
+    """Optimizer steps of the whole run."""
+    problems_per_step: PositiveInt
+    """Problems in a step."""
+    group_size: PositiveInt
+    """Rollouts for each problem."""
+    model: ModelSettings = ModelSettings()
+    """The student."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How training rollouts are drawn, and the token budgets."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """AdamW and its schedule."""
+    batch: BatchSettings = BatchSettings()
+    """How a step is cut into pieces that fit the memory."""
+    parallel: ParallelSettings = ParallelSettings()
+    """Several processes."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """Held-out evaluation."""
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    """What is kept for resuming."""
+    samples: SamplesSettings = SamplesSettings()
+    """What is written of the rollouts."""
+    watch: WatchSettings = WatchSettings()
+    """When to warn that the student collapses."""
+    tracking: TrackingSettings = TrackingSettings()
+    """Where the run is logged besides its own folder."""

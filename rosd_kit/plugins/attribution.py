@@ -1,13 +1,27 @@
-"""Whose code raised: an unexpected error gets a note that names the component and the plugin it came from."""
+"""Names the component and plugin whose code raised an unexpected error, as a note on the error."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rosd_kit.contracts import Component
+from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.plugins.registry import Registry
 
 
+@contextmanager
+def culprit_named(plugins: PluginManager) -> Iterator[None]:
+    """Add a note to an error that is raised inside; see `add_culprit`."""
+    try:
+        yield
+    except Exception as error:
+        add_culprit(error, plugins.registry)
+        raise
+
+
 def add_culprit(error: BaseException, registry: Registry) -> None:
-    """Add a note naming the innermost component whose method the error passed through; nothing when there is none."""
+    """Add a note that names the innermost component whose method the error passed through, if there is one."""
     culprit: Component | None = None
     trace = error.__traceback__
     while trace is not None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import typer
 
     from rosd_kit.contracts import Component
-    from rosd_kit.evaluation.suites import SuiteResult
-    from rosd_kit.run.loop import Run
+    from rosd_kit.evaluation.results import SuiteResult
+    from rosd_kit.plugins.run_view import RunView
     from rosd_kit.types import StepBatch
 
 PROJECT = "rosd_kit"
@@ -36,20 +36,20 @@ def rosd_kit_commands(app: typer.Typer) -> None:
 
 
 @hookspec
-def rosd_kit_run_start(run: Run) -> None:
+def rosd_kit_run_start(run: RunView) -> None:
     """Observe that a run is about to take its first step (or the first after a resume)."""
 
 
 @hookspec
-def rosd_kit_step_end(run: Run, step: int, metrics: Mapping[str, float], samples: StepBatch) -> None:
+def rosd_kit_step_end(run: RunView, step: int, metrics: Mapping[str, float], samples: StepBatch) -> None:
     """Observe one finished step: its number, its metrics, and everything that was sampled, diagnosed and weighted."""
 
 
 @hookspec
-def rosd_kit_evaluation(run: Run, step: int, results: Sequence[SuiteResult]) -> None:
+def rosd_kit_evaluation(run: RunView, step: int, results: Sequence[SuiteResult]) -> None:
     """Observe an evaluation: how many steps came before it, and the result of every suite."""
 
 
 @hookspec
-def rosd_kit_run_end(run: Run) -> None:
+def rosd_kit_run_end(run: RunView) -> None:
     """Observe the end of a run, also of one that failed."""

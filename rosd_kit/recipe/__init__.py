@@ -7,11 +7,12 @@ Read in this order: `sources` (files), `layers` (merging), `references`, `checks
 from __future__ import annotations
 
 from rosd_kit.recipe.build import build_component, build_components
-from rosd_kit.recipe.model import ComponentChoice, CoreSettings, ObjectiveChoice, Recipe
+from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.render import explained, to_values, to_yaml
 from rosd_kit.recipe.resolve import Resolution, load_recipe, resolve_recipe
 from rosd_kit.recipe.schema import recipe_schema
 from rosd_kit.recipe.sources import SHIPPED, shipped_names
+from rosd_kit.settings import CoreSettings
 
 __all__ = [
     "SHIPPED",

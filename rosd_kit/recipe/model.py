@@ -7,56 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, SerializeAsAny, StringConstraints
+from pydantic import Field, SerializeAsAny
 
 from rosd_kit.contracts import SLOTS, Config
-from rosd_kit.settings import (
-    BatchSettings,
-    CheckpointSettings,
-    EvaluationSettings,
-    ModelSettings,
-    OptimizerSettings,
-    ParallelSettings,
-    SamplesSettings,
-    SamplingSettings,
-    TrackingSettings,
-    WatchSettings,
-)
-
-
-class CoreSettings(Config):
-    """The fields of a recipe that are no slots."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    """Name of the method; runs and reports are called after it. The recipe's file name unless given."""
-    seed: int = 0
-    """Determines the problems, the samples and every random choice."""
-    steps: PositiveInt
-    """Optimizer steps of the whole run."""
-    problems_per_step: PositiveInt
-    """Problems in a step."""
-    group_size: PositiveInt
-    """Rollouts for each problem."""
-    model: ModelSettings = ModelSettings()
-    """The student."""
-    sampling: SamplingSettings = SamplingSettings()
-    """How training rollouts are drawn, and the token budgets."""
-    optimizer: OptimizerSettings = OptimizerSettings()
-    """AdamW and its schedule."""
-    batch: BatchSettings = BatchSettings()
-    """How a step is cut into pieces that fit the memory."""
-    parallel: ParallelSettings = ParallelSettings()
-    """Several processes."""
-    evaluation: EvaluationSettings = EvaluationSettings()
-    """Held-out evaluation."""
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    """What is kept for resuming."""
-    samples: SamplesSettings = SamplesSettings()
-    """What is written of the rollouts."""
-    watch: WatchSettings = WatchSettings()
-    """When to warn that the student collapses."""
-    tracking: TrackingSettings = TrackingSettings()
-    """Where the run is logged besides its own folder."""
+from rosd_kit.settings import CoreSettings
 
 
 class ComponentChoice(Config):

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from rosd_kit.contracts import SLOTS
-from rosd_kit.recipe.model import ComponentChoice, CoreSettings, ObjectiveChoice, Recipe
+from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.resolve import NO_PROFILE
+from rosd_kit.settings import CoreSettings
 
 _COMMENT_COLUMN = 46
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")

@@ -14,11 +14,12 @@ from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain
-from rosd_kit.recipe.model import ComponentChoice, CoreSettings, ObjectiveChoice, Recipe
+from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.sources import find, label, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
 from rosd_kit.recipe.validation import check_capabilities, validated
+from rosd_kit.settings import CoreSettings
 
 DEFAULT_PROFILE = "micro"
 NO_PROFILE = "none"

@@ -1,4 +1,4 @@
-"""Interrupts that end a run at a good moment: the first finishes the step and saves, the second stops at once."""
+"""The first interrupt finishes the present piece of work and saves; the second stops at once."""
 
 from __future__ import annotations
 
@@ -7,24 +7,39 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from rosd_kit.parallel.ranks import Ranks
+
+
+class Interrupts:
+    """Whether a run is to stop. `stopping` is what all ranks have agreed on; `requested` what this one was told."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self.requested = False
+        self.stopping = False
+
+    def agree(self) -> None:
+        """Agree with the other ranks whether to stop; all of them call this at the same point."""
+        self.stopping = self._ranks.any(self.requested or self.stopping)
+
 
 @contextmanager
-def interruptible(tell: Callable[[], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Call `tell` at the first of these signals, raise `KeyboardInterrupt` at the second.
+def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Call `on_first` at the first of these signals and raise `KeyboardInterrupt` at the second.
 
-    Outside the main thread nothing is changed: whoever runs there handles signals.
+    Changes nothing outside the main thread, which alone may handle signals.
     """
-    told = False
+    interrupted = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if told:
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        told = True
-        tell()
+        interrupted = True
+        on_first()
 
     try:
-        earlier = {number: signal.signal(number, stop) for number in signals}
+        earlier = {number: signal.signal(number, handle) for number in signals}
     except ValueError:  # not in the main thread
         yield
         return

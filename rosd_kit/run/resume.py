@@ -1,21 +1,25 @@
-"""What may differ when a run goes on: how long it is and what it writes, nothing that its numbers depend on."""
+"""Saves a run and resumes it bit for bit; refuses a resume whose recipe would give other numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rosd_kit.errors import RunError
+from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.parallel.fsdp import collect
 from rosd_kit.recipe import Recipe, to_values
+from rosd_kit.run.state import Run
+from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 
 FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "tracking", "parallel")
 """Fields of a recipe that a resumed run may change."""
 
 
 def check_same(saved: Recipe, recipe: Recipe) -> None:
-    """Raise `RunError` naming each field of `recipe` that would make it another run than the saved one.
+    """Raise `RunError` naming each field in which `recipe` differs from the saved one and must not.
 
-    Of a part's options those that its `Config.free_on_resume` names may change too.
+    A component's options may change where its `Config.free_on_resume` names them.
     """
     free = {f"{kind}.{option}" for kind, choice in recipe.choices() for option in choice.options.free_on_resume}
     before, now = dict(_fixed(saved, free)), dict(_fixed(recipe, free))
@@ -40,3 +44,53 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{path}.{index}", item)
     else:
         yield path, value
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint of the present step, once."""
+    if run.saved == run.step:
+        return
+    run.saved = run.step
+    run.reporter.display.phase("save")
+    tensors = {
+        "student": collect(run.student.state(), run.ranks),
+        "optimizer": collect(run.optimizer.state(), run.ranks),
+        "teacher": collect(run.components.teacher.state_dict(), run.ranks),
+    }
+    if run.ranks.is_main:
+        state = {"warnings": run.reporter.warnings, "prefetched": run.prefetcher.state()}
+        save_checkpoint(run.folder.checkpoints, run.step, tensors, state, keep=run.recipe.checkpoint.keep)
+
+
+def restore(run: Run) -> None:
+    """Put a run back to its newest checkpoint, or to its start when there is none, and drop later records."""
+    newest = run.ranks.from_main(next(reversed(list_checkpoints(run.folder.checkpoints)), None))
+    if newest is not None:
+        checkpoint = load_checkpoint(newest)
+        run.student.load_state(checkpoint.parts["student"])
+        run.optimizer.load_state(checkpoint.parts["optimizer"])
+        run.components.teacher.load_state_dict(checkpoint.parts["teacher"])
+        restore_random(checkpoint)
+        run.step = run.saved = checkpoint.step
+        run.reporter.warnings[:] = checkpoint.state["warnings"]
+        prefetched = checkpoint.state.get("prefetched", checkpoint.state.get("ahead"))  # its name before API 2
+        run.prefetcher.load_state(prefetched, run.problems)
+        run.sync_engine()
+    if run.step > run.recipe.steps:
+        raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        run.folder.truncate(name, run.step)
+    _watch_again(run)
+
+
+def _watch_again(run: Run) -> None:
+    """Show the watch what happened so far; warn of what it did not warn of then, because `watch` was set otherwise."""
+    watch = run.reporter.watch
+    for record in run.folder.read("metrics.jsonl"):
+        run.reporter.warn_new(watch.step(_numbers(record)))
+    for record in run.folder.read("evaluations.jsonl"):
+        run.reporter.warn_new(watch.evaluation([SuiteResult.from_json(result) for result in record["results"]]))
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if value is not None}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
     from rosd_kit.evaluation.results import SuiteResult
-    from rosd_kit.run.loop import Run
+    from rosd_kit.plugins.run_view import RunView
 
 #: Keeps what the trackers called the run, so that a resumed one goes on there.
 _IDS = "tracking.json"
@@ -39,7 +39,7 @@ class Trackers:
     open: dict[str, GeneralTracker] = field(default_factory=dict)
 
     @hookimpl
-    def rosd_kit_run_start(self, run: Run) -> None:
+    def rosd_kit_run_start(self, run: RunView) -> None:
         """Open every tracker that the recipe names and hand it the recipe."""
         self.open = {}
         faults: dict[str, BaseException] = {}
@@ -93,14 +93,14 @@ def missing(name: str) -> str | None:
     return f"{name} is not installed. Run: pip install 'rosd-kit[{name}]'"
 
 
-def _opened(name: str, run: Run) -> GeneralTracker:
+def _opened(name: str, run: RunView) -> GeneralTracker:
     """Return a started tracker; the id under which it knows the run is kept in the run's folder."""
     from accelerate import tracking
 
     if fault := missing(name):
         raise ModuleNotFoundError(fault)
-    project, folder = run.recipe.tracking.project, run.folder.path.resolve()
-    file = run.folder.path / _IDS
+    project, folder = run.recipe.tracking.project, run.path.resolve()
+    file = run.path / _IDS
     ids = json.loads(file.read_text()) if file.is_file() else {}
     known = ids.setdefault(name, uuid.uuid4().hex[:12] if name != "mlflow" else None)
     tracker: GeneralTracker
@@ -116,7 +116,7 @@ def _opened(name: str, run: Run) -> GeneralTracker:
     tracker.start()
     if name == "mlflow":
         ids[name] = tracker.tracker.info.run_id
-    run.folder.write_text(_IDS, json.dumps(ids))
+    file.write_text(json.dumps(ids))
     return tracker
 
 
@@ -128,9 +128,8 @@ def _place_mlflow(folder: Any) -> None:
         mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
 
 
-def _settings(run: Run) -> Iterator[tuple[str, bool | int | float | str]]:
+def _settings(run: RunView) -> Iterator[tuple[str, bool | int | float | str]]:
     """Yield the resolved recipe as dotted names and plain values, as trackers take it."""
-    from rosd_kit.recipe import to_values
 
     def leaves(path: str, value: Any) -> Iterator[tuple[str, bool | int | float | str]]:
         if isinstance(value, Mapping) and value:
@@ -139,7 +138,7 @@ def _settings(run: Run) -> Iterator[tuple[str, bool | int | float | str]]:
         else:
             yield path, value if isinstance(value, bool | int | float | str) else str(value)
 
-    yield from leaves("", to_values(run.recipe))
+    yield from leaves("", run.values)
 
 
 def _figures(result: SuiteResult) -> Iterator[tuple[str, float]]:

@@ -20,7 +20,9 @@ from rosd_kit.recipe import to_values
 from rosd_kit.sweep.trial_id import code_of, digest, source_digest
 
 if TYPE_CHECKING:
-    from rosd_kit.run.loop import Run
+    from rosd_kit.model.student import Student
+    from rosd_kit.plugins.registry import Registry
+    from rosd_kit.recipe import Recipe
 
 Results = tuple[SuiteResult, ...]
 _SLOTS = ("task", "verifier", "rollout")
@@ -32,10 +34,10 @@ class SharedBaseline:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def __call__(self, run: Run, measure: Callable[[], Results]) -> Results:
+    def __call__(self, recipe: Recipe, student: Student, registry: Registry, measure: Callable[[], Results]) -> Results:
         """Return what `measure` found in the first run that asked for the same."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{_key(run)}.json"
+        file = self._folder / f"{_key(recipe, student, registry)}.json"
         with _alone(file.with_suffix(".lock")):
             if file.is_file():
                 return tuple(SuiteResult.from_json(value) for value in json.loads(file.read_text()))
@@ -49,18 +51,18 @@ class SharedBaseline:
             return results
 
 
-def _key(run: Run) -> str:
-    values = to_values(run.recipe)
+def _key(recipe: Recipe, student: Student, registry: Registry) -> str:
+    values = to_values(recipe)
     settings = {field: values[field] for field in (*_SLOTS, "model", "evaluation")}
     settings["evaluation"] = {field: value for field, value in values["evaluation"].items() if field != "every"}
     return digest(
         {
             **settings,
-            "max_new_tokens": run.recipe.sampling.max_new_tokens,
-            "weights": run.student.fingerprint,
-            "device": str(run.student.device),
+            "max_new_tokens": recipe.sampling.max_new_tokens,
+            "weights": student.fingerprint,
+            "device": str(student.device),
             "source": source_digest(),
-            "code": code_of(run.recipe, run.plugins.registry, _SLOTS),
+            "code": code_of(recipe, registry, _SLOTS),
         }
     )
 

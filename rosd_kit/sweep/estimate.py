@@ -83,8 +83,6 @@ def time_steps(recipe: Recipe, manager: PluginManager) -> Stopwatch:
     )
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as out:
-        run_recipe(
-            short, plugins=manager, out=Path(out), name="timed", resume=None, display=watch, baseline=lambda run, measure: ()
-        )
+        run_recipe(short, plugins=manager, out=Path(out), name="timed", resume=None, display=watch, baseline=lambda *unused: ())
     watch.phase("over")
     return watch

@@ -16,7 +16,7 @@ def rosd_kit_step_end(run, step):
     global began
     if step % EVERY:
         return
-    process, folder = psutil.Process(), run.folder.path
+    process, folder = psutil.Process(), run.path
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, step + 1)), "metrics.jsonl is not whole"
     now = time.perf_counter()

@@ -8,5 +8,5 @@ import rosd_kit as rk
 
 @rk.hookimpl
 def rosd_kit_step_end(run, step):
-    with Path(os.environ["WITNESS"], f"rank-{run.ranks.rank}").open("a") as stream:
-        stream.write(f"{run.folder.path.name} {step}\n")
+    with Path(os.environ["WITNESS"], f"rank-{os.environ['RANK']}").open("a") as stream:
+        stream.write(f"{run.path.name} {step}\n")

@@ -116,17 +116,22 @@ def surround(job: dict[str, Any]) -> None:
 
 def at_the_end_of_steps(interrupts: dict[str, int], fill: dict[str, Any]) -> None:
     """Interrupt this process, or fill the disk, when a step has been trained and nothing of it is written."""
-    update = rosd_kit.run.loop._update
+    loop: Any = rosd_kit.run.loop
+    train_step, update, steps = loop.train_step, loop.update, [0]
 
-    def updated(run: Any, batch: Any) -> Any:
-        found = update(run, batch)
-        for _ in range(interrupts.get(str(run.step + 1), 0)):
+    def counted(run: Any) -> None:
+        steps[0] = run.step + 1
+        train_step(run)
+
+    def updated(*samples: Any, **options: Any) -> Any:
+        found = update(*samples, **options)
+        for _ in range(interrupts.get(str(steps[0]), 0)):
             os.kill(os.getpid(), signal.SIGINT)
-        if fill["step"] == run.step + 1:
+        if fill["step"] == steps[0]:
             fill_disk(Path(fill["file"]), fill["leave"])
         return found
 
-    rosd_kit.run.loop._update = updated
+    loop.train_step, loop.update = counted, updated
 
 
 def fill_disk(file: Path, leave: int) -> None:
@@ -140,14 +145,15 @@ def fill_disk(file: Path, leave: int) -> None:
 
 def kill_in_step(step: int) -> None:
     """Kill the process between the end of a step and its checkpoint."""
-    save = rosd_kit.run.loop._save
+    loop: Any = rosd_kit.run.loop
+    save = loop.save
 
     def killing(run: Any) -> None:
         if run.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
         save(run)
 
-    rosd_kit.run.loop._save = killing
+    loop.save = killing
 
 
 def kill_after(seconds: float) -> None:

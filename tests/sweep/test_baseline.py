@@ -57,8 +57,8 @@ def ask(tmp_path):
 
     def asked(*words, weights="w", plugins=builtin):
         recipe = load_recipe("rosd", words, registry=plugins.registry)
-        run = SimpleNamespace(recipe=recipe, student=SimpleNamespace(fingerprint=weights, device="cpu"), plugins=plugins)
-        assert SharedBaseline(tmp_path / "evaluations")(run, measure) == RESULTS
+        student = SimpleNamespace(fingerprint=weights, device="cpu")
+        assert SharedBaseline(tmp_path / "evaluations")(recipe, student, plugins.registry, measure) == RESULTS
         return len(made)
 
     return asked

@@ -1,0 +1,141 @@
+"""Builds a run: its folder, components, student, engine and optimizer, and the record of what it is made with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+
+from rosd_kit.contracts import Site
+from rosd_kit.display import Display
+from rosd_kit.errors import RunError
+from rosd_kit.model.loading import pinned
+from rosd_kit.model.split import check_split
+from rosd_kit.model.student import Student
+from rosd_kit.parallel.ranks import Ranks
+from rosd_kit.pipeline.pipeline import Pipeline
+from rosd_kit.pipeline.prefetch import Prefetcher
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import Recipe, build_components
+from rosd_kit.recipe.built import BuiltComponents
+from rosd_kit.run.collapse_warnings import CollapseWatch
+from rosd_kit.run.folder import RunFolder
+from rosd_kit.run.interrupts import Interrupts
+from rosd_kit.run.reporter import Reporter
+from rosd_kit.run.state import Run, train_problems
+from rosd_kit.seeds import stable_seed
+from rosd_kit.training.optimizer import Optimizer
+
+
+def open_folder(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Path | None) -> RunFolder:
+    """Return the run's folder; the main rank creates or locks it and tells the others which one it is.
+
+    Without `exactly`, a number is appended to `name`. Raises `RunError` when the folder cannot be had.
+    """
+    folder = None
+    try:
+        if ranks.is_main:
+            folder = RunFolder.open(resume) if resume else RunFolder.create(out, name if exactly else None, name)
+    finally:
+        path = ranks.from_main(folder.path if folder is not None else None)
+    if path is None:
+        raise RunError("the main process could not take the run's folder; its own message says why.")
+    return folder or RunFolder.watch(path)
+
+
+def prepare(recipe: Recipe, ranks: Ranks, folder: RunFolder, plugins: PluginManager, display: Display) -> Run:
+    """Build the components, load the student, start the engine and connect them.
+
+    What can be wrong is tried in the order of its cost: data, then model and optimizer, then servers.
+    """
+    set_seed(stable_seed(recipe.seed, "run") % 2**32)
+    components = build_components(recipe, plugins.registry)
+    display.phase("loading")
+    components.task.train_batch(step=0, count=1, seed=recipe.seed)
+    components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
+    recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
+    student = _load_student(recipe, components, ranks)
+    components.teacher.attach(student)
+    optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
+    with student.sampler.gathered():
+        components.rollout.start(student.sampler, _site(ranks, folder, display))
+    pipeline = _pipeline(recipe, components, student, ranks, display)
+    return Run(
+        recipe=recipe,
+        ranks=ranks,
+        folder=folder,
+        student=student,
+        components=components,
+        optimizer=optimizer,
+        pipeline=pipeline,
+        prefetcher=_prefetcher(recipe, components, pipeline, ranks),
+        reporter=Reporter(display=display, plugins=plugins, watch=CollapseWatch(recipe.watch, recipe.steps)),
+        interrupts=Interrupts(ranks),
+    )
+
+
+def _load_student(recipe: Recipe, components: BuiltComponents, ranks: Ranks) -> Student:
+    student = Student.load(
+        recipe.model,
+        keep_initial=any(component.wants_initial() for component in components),
+        keep_sampler=recipe.sampling.prefetch > 0,
+        seed=recipe.seed,
+        ranks=ranks,
+    )
+    check_split(student.model, recipe.batch.layout)
+    return student
+
+
+def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ranks: Ranks, display: Display) -> Pipeline:
+    return Pipeline(
+        components=components,
+        engine=components.rollout,
+        encode=student.prompt_ids,
+        sampling=recipe.sampling,
+        group_size=recipe.group_size,
+        seed=recipe.seed,
+        on_phase=display.phase,
+        ranks=ranks if ranks.count > 1 else None,
+    )
+
+
+def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline, ranks: Ranks) -> Prefetcher:
+    """Return a prefetcher with a silent pipeline of its own, which talks to the other ranks in a separate process group."""
+    silent = replace(pipeline, on_phase=lambda phase: None, ranks=ranks.apart() if ranks.count > 1 else None)
+    return Prefetcher(
+        lambda step: silent.step(train_problems(recipe, components, step), step), enabled=recipe.sampling.prefetch > 0
+    )
+
+
+def _site(ranks: Ranks, folder: RunFolder, display: Display) -> Site:
+    """Return where this rank's engine keeps its files: the run's folder, or a subfolder per further rank."""
+    path = folder.path if ranks.is_main else folder.path / f"rank-{ranks.rank}"
+    return Site(path, display.waiting, ranks.rank, ranks.count, ranks.local, ranks.neighbours)
+
+
+def record_environment(run: Run) -> None:
+    """Write down what the run is made with; warn of what has changed since it began."""
+    reporter = run.reporter
+    changed = run.folder.write_environment(
+        plugins=[f"{report} {report.fingerprint}".rstrip() for report in reporter.plugins.reports],
+        model=run.student.fingerprint,
+        device=str(run.student.device),
+        threads=torch.get_num_threads(),
+    )
+    if changed:
+        reporter.warn(f"changed since the run began, so it may not go on bit for bit: {'; '.join(changed)}")
+    reporter.warn_new(run.student.chat.notes())
+
+
+def describe(run: Run) -> dict[str, str]:
+    """Return the facts that a display shows at the start."""
+    recipe, student = run.recipe, run.student
+    size = sum(p.numel() for p in student.model.parameters())
+    processes = f" in {run.ranks.count} processes ({run.ranks.mode})" if run.ranks.count > 1 else ""
+    return {
+        "model": f"{recipe.model.path}, {size / 1e6:.2f}M parameters on {student.device}{processes}",
+        "components": ", ".join(f"{kind}={choice.name}" for kind, choice in recipe.choices()),
+        "each step": f"{recipe.problems_per_step} problems x {recipe.group_size} rollouts, lr {recipe.optimizer.lr:g}",
+    }

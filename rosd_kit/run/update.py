@@ -1,0 +1,81 @@
+"""One optimizer step on a step's samples: score them, take the gradient, apply it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from rosd_kit.faults import Faults
+from rosd_kit.model.student import Student
+from rosd_kit.parallel.ranks import Ranks
+from rosd_kit.recipe import Recipe
+from rosd_kit.recipe.built import BuiltComponents
+from rosd_kit.run.sample_records import Trained
+from rosd_kit.run.step_metrics import reported
+from rosd_kit.training.optimizer import Optimizer, StepOutcome
+from rosd_kit.training.refine_weights import refined
+from rosd_kit.training.step_loss import LossReport, backward_step
+from rosd_kit.types import DistillSample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What an update did: its metrics, the samples as they were trained on, and which localizers failed to refine them."""
+
+    metrics: dict[str, float]
+    trained: Trained = field(default_factory=Trained)
+    faults: tuple[str, ...] = ()
+
+
+def update(
+    samples: Sequence[DistillSample],
+    *,
+    recipe: Recipe,
+    student: Student,
+    components: BuiltComponents,
+    optimizer: Optimizer,
+    ranks: Ranks,
+) -> Update:
+    """Take one optimizer step. A step without samples, or with a gradient that is not finite, changes no weight."""
+    began = time.perf_counter()
+    if not samples:
+        return Update(metrics={"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0})
+    student.model.train()
+    faults = Faults()
+    with components.teacher.scoring(student) as teacher_models:
+        score = partial(
+            backward_step,
+            student=student.model,
+            teacher_models=teacher_models,
+            objectives=components.objectives,
+            settings=recipe.batch,
+            pad_id=student.pad_id,
+            temperature=recipe.sampling.temperature,
+            ranks=ranks,
+        )
+        if components.localizer.refines:
+            first = score(samples=samples, backward=False)
+            samples, faults = refined(samples, components.localizer, first.scores, ranks)
+        report = score(samples=samples)
+    student.model.eval()
+    outcome = optimizer.step(report.loss)
+    return Update(
+        metrics=_metrics(report, outcome, faults, samples) | {"time/train": time.perf_counter() - began},
+        trained=Trained(samples=samples, scores=report.scores),
+        faults=faults.told(),
+    )
+
+
+def _metrics(report: LossReport, outcome: StepOutcome, faults: Faults, samples: Sequence[DistillSample]) -> dict[str, float]:
+    return {
+        **reported(report),
+        **({"fault/refine": float(len(faults.found))} if faults.found else {}),
+        "train/grad_norm": outcome.grad_norm,
+        "train/lr": outcome.lr,
+        "train/applied": float(outcome.applied),
+        "train/skipped": float(not outcome.applied),
+        "train/weight_change": outcome.change,
+        "tokens/train": float(sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)),
+    }
