@@ -1,18 +1,22 @@
-"""Reads and writes files: JSON lines, and why a write failed. Knows nothing of what the files mean."""
+"""Reads, writes and locks files. Knows nothing of what is in them."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
-from rosd_kit.errors import RunError
+from rosd_kit.errors import RosdError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _RUST = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 
 
@@ -35,18 +39,53 @@ def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"]
             yield value
 
 
-def write_failure(error: Exception) -> str | None:
-    """Return in plain words why a write failed, or None for an error that is none of the system's.
+def write_atomically(file: Path, parts: Iterable[str], *, sync: bool = False) -> None:
+    """Write a text file, whole or not at all: beside its final name first, then renamed.
 
-    safetensors and tokenizers, written in Rust, raise exceptions of their own that only name the system's error.
+    With `sync` its content is on the disk before it gets its name, so that not even a power failure leaves half a file.
     """
-    if isinstance(error, OSError):
-        number = error.errno
-    elif told := _RUST.search(str(error)):
-        number = int(told.group(1) or told.group(2))
-    else:
-        return None
-    return "the disk is full" if number in _FULL else str(error)
+    aside = file.with_name(f".{file.name}.{os.getpid()}.writing")  # two processes may write the same file
+    try:
+        with aside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
+            stream.writelines(parts)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+        aside.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def explain_write_errors(subject: str, remedy: str, kind: type[RosdError] = RunError) -> Iterator[None]:
+    """Raise `kind` with "SUBJECT cannot be written: why. REMEDY" when a write in the block fails; other errors pass through."""
+    try:
+        yield
+    except Exception as error:
+        if (why := _write_failure(error)) is None:
+            raise
+        raise kind(f"{subject} cannot be written: {why}. {remedy}") from error
+
+
+def lock_file(file: Path, *, wait: bool = False, required: bool = False) -> IO[str]:
+    """Lock a file, made if need be, until the result is closed or this process ends, however it ends.
+
+    Raises `BlockingIOError` at once when another process holds it, unless `wait` is set. Where the file system has no locks it
+    returns without one, or raises `OSError` if the lock is `required`.
+
+    Not `filelock`: where `flock` is missing, it raises, or writes a marker file that a killed process leaves behind, depending
+    on its version and the error; and it waits by polling.
+    """
+    stream = file.open("a")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if required or error.errno not in _NO_LOCKS:
+            stream.close()
+            raise
+    return stream
 
 
 def finite(value: Any) -> Any:
@@ -56,3 +95,17 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _write_failure(error: Exception) -> str | None:
+    """Return why a write failed, or None for an error that did not come from the system.
+
+    safetensors and tokenizers are written in Rust: their exceptions carry the system's error only as text.
+    """
+    if isinstance(error, OSError):
+        number = error.errno
+    elif match := _RUST.search(str(error)):
+        number = int(match[1] or match[2])
+    else:
+        return None
+    return "the disk is full" if number in _FULL else str(error)

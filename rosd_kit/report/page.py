@@ -18,8 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rosd_kit.errors import RunError
-from rosd_kit.files import finite, write_failure
+from rosd_kit.files import explain_write_errors, finite, write_atomically
 from rosd_kit.report.packing import detail, overview, row
 from rosd_kit.report.reading import RunRecords, records, sample_files
 
@@ -33,16 +32,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """
     run = RunRecords.read(folder)
     file = out or folder / "report.html"
-    aside = file.with_name(f".{file.name}.writing")
-    try:
-        with aside.open("w", encoding="utf-8") as stream:
-            for piece in _pieces(run):
-                stream.write(piece)
-        aside.replace(file)
-    except OSError as error:
-        raise RunError(
-            f"report: {str(file)!r} cannot be written: {write_failure(error) or error.strerror}. Choose another --out."
-        ) from error
+    with explain_write_errors(f"report: {str(file)!r}", "Choose another --out."):
+        write_atomically(file, _pieces(run))
     return file
 
 

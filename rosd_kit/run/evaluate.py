@@ -12,7 +12,7 @@ from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.suites import SuiteResult, compare, evaluate_suites
 from rosd_kit.faults import Faults
-from rosd_kit.files import finite
+from rosd_kit.files import explain_write_errors, finite
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
@@ -83,10 +83,8 @@ def _measure(
 
 
 def _write(file: Path, told: Mapping[str, Any]) -> None:
-    try:
+    with explain_write_errors(f"eval --out: {str(file)!r}", "Choose another file."):
         file.write_text(json.dumps(finite(told), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"eval --out: {str(file)!r} cannot be written: {error.strerror}. Choose another file.") from error
 
 
 def is_run(folder: Path) -> bool:

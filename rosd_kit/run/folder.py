@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
 import json
 import platform
@@ -16,12 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import finite, read_json_lines, write_failure
+from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_lines, write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
 _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunFolder:
@@ -136,38 +133,23 @@ class RunFolder:
     def _write(self, file: Path, text: str) -> None:
         def replace(file: Path) -> None:
             file.parent.mkdir(exist_ok=True)
-            aside = file.with_name(f".{file.name}.writing")
-            aside.write_text(text, encoding="utf-8", errors="surrogatepass")
-            aside.replace(file)
+            write_atomically(file, [text])
 
         self._guard(file, replace)
 
     def _guard(self, file: Path, write: Callable[[Path], None]) -> None:
-        try:
+        with explain_write_errors(f"{file}:", f"Earlier checkpoints are untouched; make room, then use --resume {self.path}"):
             write(file)
-        except Exception as error:
-            if (why := write_failure(error)) is None:
-                raise
-            raise RunError(
-                f"{file}: cannot be written: {why}. Earlier checkpoints are untouched; make room, then use --resume {self.path}"
-            ) from error
 
     def _acquire(self) -> IO[str]:
         """Take the folder for this process; the system lets go of it when the process ends, however it ends."""
-        try:
-            lock = (self.path / ".lock").open("a")
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be written: {error}. Choose another folder with --out.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return lock
-            lock.close()
-            raise RunError(
-                f"{self.path}: another process is working in this folder. Wait until it ends, or choose another --name."
-            ) from error
-        return lock
+        with explain_write_errors(f"{self.path}:", "Choose another folder with --out."):
+            try:
+                return lock_file(self.path / ".lock")
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.path}: another process is working in this folder. Wait until it ends, or choose another --name."
+                ) from error
 
 
 class _Watched(RunFolder):

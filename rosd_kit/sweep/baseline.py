@@ -7,15 +7,13 @@ process that held it.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.files import lock_file, write_atomically
 from rosd_kit.recipe import to_values
 from rosd_kit.sweep.trial_id import code_of, digest, source_digest
 
@@ -38,16 +36,11 @@ class SharedBaseline:
         """Return what `measure` found in the first run that asked for the same."""
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"{_key(recipe, student, registry)}.json"
-        with _alone(file.with_suffix(".lock")):
+        with lock_file(file.with_suffix(".lock"), wait=True):  # without locks two may measure the same, which does no harm
             if file.is_file():
                 return tuple(SuiteResult.from_json(value) for value in json.loads(file.read_text()))
             results = measure()
-            aside = file.with_suffix(f".{os.getpid()}.writing")
-            with aside.open("w") as stream:
-                json.dump([result.to_json() for result in results], stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            aside.replace(file)
+            write_atomically(file, [json.dumps([result.to_json() for result in results])], sync=True)
             return results
 
 
@@ -65,11 +58,3 @@ def _key(recipe: Recipe, student: Student, registry: Registry) -> str:
             "code": code_of(recipe, registry, _SLOTS),
         }
     )
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("a") as file:
-        with suppress(OSError):  # a file system without locks: the same may be measured twice, which does no harm
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

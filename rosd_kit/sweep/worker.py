@@ -6,7 +6,6 @@ it works it renews its lease; when it finds that somebody else took the trial it
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rosd_kit.errors import RosdError
-from rosd_kit.files import read_json_lines
+from rosd_kit.files import lock_file, read_json_lines
 from rosd_kit.sweep.lease import Owner
 from rosd_kit.sweep.store import Row, Store
 
@@ -129,13 +128,10 @@ def _is_busy(path: Path) -> bool:
     """Return whether a process that lost the trial still works in its folder."""
     if not (path / ".lock").is_file():
         return False
-    with (path / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+    try:
+        lock_file(path / ".lock").close()
+    except BlockingIOError:
+        return True
     return False
 
 

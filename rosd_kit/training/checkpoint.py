@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import write_failure
+from rosd_kit.files import explain_write_errors
 
 _FINISHED = re.compile(r"step-\d+")
 
@@ -49,23 +49,20 @@ def save_checkpoint(folder: Path, step: int, parts: StateTensors, state: Mapping
     """
     final = folder / f"step-{step:06d}"
     aside = folder / f".writing-{step:06d}"
+    remedy = "Earlier checkpoints are untouched. Make room, then continue with rosd-kit run --resume."
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*-*"):
-            shutil.rmtree(left)
-        _write(aside, parts, {**state, "step": step, "random": _random_states()})
-        if final.exists():
-            final.rename(folder / f".replaced-{step:06d}")
-        aside.rename(final)
-        _sync(folder)
-    except Exception as error:
+        with explain_write_errors(f"{final}:", remedy):
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".*-*"):
+                shutil.rmtree(left)
+            _write(aside, parts, {**state, "step": step, "random": _random_states()})
+            if final.exists():
+                final.rename(folder / f".replaced-{step:06d}")
+            aside.rename(final)
+            _sync(folder)
+    except Exception:
         shutil.rmtree(aside, ignore_errors=True)
-        if (why := write_failure(error)) is None:
-            raise
-        raise RunError(
-            f"{final}: cannot be written: {why}. Earlier checkpoints are untouched. "
-            "Make room, then continue with rosd-kit run --resume."
-        ) from error
+        raise
     for old in list_checkpoints(folder)[:-keep]:
         _remove(old)
     return final

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from rosd_kit.errors import EngineError
-from rosd_kit.files import write_failure
+from rosd_kit.files import explain_write_errors
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import ServerFacts
 from rosd_kit.sglang.weight_transfer.base import Carrier, WeightSet, buckets
@@ -45,16 +45,9 @@ class DiskCarrier(Carrier):
     def _written(self, weights: WeightSet) -> Path:
         final = self._folder / f"weights-{weights.label}"
         if not final.is_dir():
-            try:
+            subject, remedy = f"rollout.sync_dir: {self._folder}", "Name a folder with room for two sets of weights."
+            with explain_write_errors(subject, remedy, EngineError):
                 self._write(weights, final)
-            except Exception as error:
-                why = write_failure(error)
-                if why is None:
-                    raise
-                raise EngineError(
-                    f"rollout.sync_dir: cannot write the weights to {self._folder}: {why}. "
-                    "Name a folder with room for two sets of weights."
-                ) from error
         return final
 
     def _write(self, weights: WeightSet, final: Path) -> None:

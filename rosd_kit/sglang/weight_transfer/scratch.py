@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
+
+from rosd_kit.files import lock_file
 
 #: What all such folders' names begin with.
 PREFIX = "rosd-kit-"
@@ -23,14 +24,14 @@ class Scratch:
     def __init__(self, path: Path) -> None:
         assert path.name.startswith(PREFIX)
         self.path = path
-        self._lock: int | None = None
+        self._lock: IO[str] | None = None
 
     def open(self) -> Path:
         """Make and lock the folder, once; return it."""
         if self._lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (self.path / _LOCK).touch(mode=0o600)  # the folder may lie where other users could take its lock
+            self._lock = lock_file(self.path / _LOCK, required=True)
             for neighbour in self.path.parent.glob(f"{PREFIX}*/{_LOCK}"):
                 _remove_if_abandoned(neighbour)
         return self.path
@@ -39,15 +40,10 @@ class Scratch:
         """Remove the folder."""
         if self._lock is not None:
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
 
 def _remove_if_abandoned(lock: Path) -> None:
-    with suppress(OSError):
-        held = os.open(lock, os.O_RDWR)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
-        finally:
-            os.close(held)
+    with suppress(OSError), lock_file(lock, required=True):
+        shutil.rmtree(lock.parent, ignore_errors=True)
