@@ -1,5 +1,9 @@
 """The public names of rosd-kit: the one list, read by type checkers and by `__init__.py`."""
 
+from rosd_kit.api import EvaluationResult as EvaluationResult
+from rosd_kit.api import RunResult as RunResult
+from rosd_kit.api import evaluate as evaluate
+from rosd_kit.api import train as train
 from rosd_kit.components.localizers.weights import everywhere as everywhere
 from rosd_kit.components.localizers.weights import from_character as from_character
 from rosd_kit.components.localizers.weights import nowhere as nowhere

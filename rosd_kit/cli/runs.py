@@ -82,9 +82,12 @@ def evaluate(
 
 def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:
     """Return the run's own recipe and the changes to it; the loop refuses those that would make it another run."""
+    from rosd_kit.run.given import GivenComponents
+
     changes = [change for change in [recipe, *(overrides or ())] if change is not None]
     if profile is not None or any("=" not in change for change in changes):
         raise RunError("run --resume: the run keeps its own recipe and profile. Give only changes, such as steps=200")
     if not (folder / "recipe.yaml").is_file():
         raise RunError(f"run --resume: {str(folder)!r} holds no recipe.yaml. Give a run's folder, such as runs/rosd-1")
+    GivenComponents().check_resumed(folder)
     return str(folder / "recipe.yaml"), changes

@@ -128,6 +128,11 @@ class PluginManager:
             self._pluggy.unregister(name=name)
         self._add(name, distribution, "-", point.load, file=_file_of_entry(point))
 
+    def load_object(self, name: str, plugin: Any) -> None:
+        """Add a plugin that is there already: a module, or an object with hook implementations."""
+        assert "registry" not in self.__dict__, "plugins are loaded before components are asked for"
+        self._add(name, "python", "-", lambda: plugin)
+
     @cached_property
     def registry(self) -> Registry:
         """Return all components; the first call imports them and settles which plugins are broken."""

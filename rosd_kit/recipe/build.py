@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rosd_kit.contracts import SLOTS, Component, LossParts
@@ -12,16 +14,22 @@ from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.validation import validated
 
 
-def build_components(recipe: Recipe, registry: Registry) -> BuiltComponents:
-    """Return one new component for each slot, and the loss terms with the parts that they may call."""
+def build_components(
+    recipe: Recipe, registry: Registry, given: Mapping[str, Component] = MappingProxyType({})
+) -> BuiltComponents:
+    """Return one component per slot, new ones except for slots in `given`, and the loss terms with what they may call."""
     built: dict[str, Any] = {
-        kind: build_component(kind, choice, registry) for kind, choice in recipe.choices() if kind != "objective"
+        kind: given[kind] if kind in given else build_component(kind, choice, registry)
+        for kind, choice in recipe.choices()
+        if kind != "objective"
     }
     loss_parts = LossParts(support=built["support"], divergence=built["divergence"], correction=built["correction"])
     terms = []
     for term in recipe.objective:
-        objective: Any = registry.get("objective", term.name)
-        terms.append(WeightedObjective(objective(term.options, loss_parts), term.weight))
+        cls: Any = registry.get("objective", term.name)
+        objective: Any = given.get("objective") or cls(term.options, loss_parts)
+        objective.parts = loss_parts  # a given one was made without them
+        terms.append(WeightedObjective(objective, term.weight))
     return BuiltComponents(**built, objectives=tuple(terms))
 
 

@@ -16,7 +16,7 @@ from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.references import replace_references
-from rosd_kit.recipe.sources import find, label, read_chain, read_overrides
+from rosd_kit.recipe.sources import chain_of, find, label, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
 from rosd_kit.recipe.validation import check_capabilities, validated
 from rosd_kit.settings import CoreSettings
@@ -34,20 +34,23 @@ class Resolution:
     provenance: Mapping[str, str]
 
 
-def load_recipe(what: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry) -> Recipe:
-    """Return the recipe of a file or a shipped name; see `resolve_recipe`."""
+def load_recipe(
+    what: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+) -> Recipe:
+    """Return the recipe of a file, a shipped name or a mapping; see `resolve_recipe`."""
     return resolve_recipe(what, overrides, profile, registry=registry).recipe
 
 
 def resolve_recipe(
-    what: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+    what: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
 ) -> Resolution:
     """Return the recipe with the origin of its values.
 
+    `what` is a file, a shipped name, or a mapping of fields as a file would hold them.
     `overrides` are `field=value` texts; `profile` (a name, a path, or `none`) wins over the recipe's own. Raises
     `RecipeError` for every mistake that can be found without loading a model.
     """
-    chain = read_chain(find(str(what)))
+    chain = chain_of(what) if isinstance(what, Mapping) else read_chain(find(str(what)))
     command = read_overrides(overrides)
     chosen, base = _choose_profile(chain, [content for _, content in command], profile)
     chain[-1][1].setdefault("name", chain[-1][0].stem)

@@ -86,6 +86,15 @@ def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, An
     return chain[::-1]
 
 
+def chain_of(fields: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a recipe that is given as a mapping, and every file that it extends, like `read_chain`."""
+    content = parse(yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True), "the recipe")
+    extends = content.pop("extends", None)
+    if extends is not None and not isinstance(extends, str):
+        raise RecipeError(f"extends: {extends!r} in the recipe must be one file or name")
+    return [*(read_chain(find(extends)) if extends else ()), (Path.cwd() / "recipe", content)]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a file's mapping; raises `RecipeError` for anything but small, plain YAML."""
     where = label(path)

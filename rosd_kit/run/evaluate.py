@@ -10,7 +10,8 @@ from typing import Any
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
-from rosd_kit.evaluation.suites import SuiteResult, compare, evaluate_suites
+from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
+from rosd_kit.evaluation.suites import evaluate_suites
 from rosd_kit.faults import Faults
 from rosd_kit.files import explain_write_errors, finite
 from rosd_kit.model.student import Student
@@ -27,8 +28,10 @@ def evaluate_model(
     display: Display,
     against: str | None = None,
     out: Path | None = None,
-) -> tuple[SuiteResult, ...]:
-    """Evaluate a run's folder, a model's folder or a hub name, and show the result; `recipe.model.path` is not used.
+) -> tuple[tuple[SuiteResult, ...], tuple[Comparison, ...]]:
+    """Evaluate a run's folder, a model's folder or a hub name, show the results and return them with the comparisons.
+
+    `recipe.model.path` is not used.
 
     Of a run, its newest checkpoint is measured, finished or not; its exported model where no checkpoint was kept. With
     `against`, that one is measured too, on the same problems with the same seeds, and the two are compared. With `out`, all
@@ -39,6 +42,7 @@ def evaluate_model(
         raise RunError(
             f"eval --out: {str(out)!r} cannot be written: there is no folder {str(out.parent)!r}. Choose another file."
         )
+    comparisons: tuple[Comparison, ...] = ()
     try:
         step, results = _measure(recipe, plugins, subject, display)
         told: dict[str, Any] = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
@@ -53,7 +57,7 @@ def evaluate_model(
             _write(out, told)
     finally:
         display.close()
-    return results
+    return results, comparisons
 
 
 def _measure(

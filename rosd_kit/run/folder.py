@@ -102,7 +102,15 @@ class RunFolder:
         lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
 
-    def write_environment(self, *, plugins: Iterable[str], model: str, device: str, threads: int) -> list[str]:
+    def write_environment(
+        self,
+        *,
+        plugins: Iterable[str],
+        model: str,
+        device: str,
+        threads: int,
+        given_components: Mapping[str, str],
+    ) -> list[str]:
         """Write what this run is made with and return what has changed since it began.
 
         A run that goes on keeps what it began with and adds the present under `resumed`.
@@ -117,6 +125,7 @@ class RunFolder:
             "model": model,
             "device": device,
             "threads": threads,
+            **({"given_components": dict(given_components)} if given_components else {}),
         }
         began = self._environment()
         whole = {**began, "resumed": [*began.get("resumed", ()), facts]} if began else facts

@@ -26,20 +26,20 @@ from functools import partial
 from pathlib import Path
 
 from rosd_kit.display import Display, RunSummary
-from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.evaluation.suites import evaluate_suites
 from rosd_kit.faults import Faults
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, load_recipe, to_yaml
+from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible
 from rosd_kit.run.resume import check_same, restore, save
 from rosd_kit.run.sample_records import sample_records
 from rosd_kit.run.setup import describe, open_folder, prepare, record_environment
 from rosd_kit.run.state import Baseline, Run
 from rosd_kit.run.step_metrics import speeds, staleness, worst
-from rosd_kit.run.summary import next_steps, summarise
+from rosd_kit.run.summary import RunOutcome, next_steps, read_evaluations, summarise
 from rosd_kit.run.update import Update, update
 from rosd_kit.types import StepBatch
 
@@ -53,10 +53,12 @@ def run_recipe(
     resume: Path | None,
     display: Display,
     baseline: Baseline | None = None,
-) -> RunSummary | None:
-    """Run a recipe to its last step and return the summary; None on ranks other than the main one, or when it was stopped.
+    given: GivenComponents = GivenComponents(),  # noqa: B008 (frozen)
+) -> RunOutcome:
+    """Run a recipe to its last step, or until it is interrupted.
 
     With `resume`, continue in that folder from its newest checkpoint. `baseline` may supply the evaluation before training.
+    `given` holds components that a Python caller hands over as objects.
     Raises `RosdError` for everything that a user can mend; what was saved until then stays.
     """
     began = time.monotonic()
@@ -69,17 +71,18 @@ def run_recipe(
         with culprit_named(plugins):
             if resume:
                 check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
-            run = prepare(recipe, ranks, folder, plugins, display)
+            run = prepare(recipe, ranks, folder, plugins, display, given)
             cleanup.callback(_notify, run, "rosd_kit_run_end")
             cleanup.callback(run.components.rollout.close)
             cleanup.callback(run.prefetcher.close)
             if resume:
                 restore(run)
             folder.write_text("recipe.yaml", to_yaml(run.recipe))
-            record_environment(run)
+            record_environment(run, given)
             with interruptible(partial(_interrupt, run), _signals(ranks)):
                 train(run, baseline)
-            return finish(run, seconds=time.monotonic() - began)
+            summary = finish(run, seconds=time.monotonic() - began)
+            return RunOutcome(path=folder.path, finished=run.finished, summary=summary)
 
 
 def train(run: Run, baseline: Baseline | None = None) -> None:
@@ -201,16 +204,15 @@ def finish(run: Run, *, seconds: float) -> RunSummary | None:
     run.folder.write_folder("model", run.student.exporter(writes=run.ranks.is_main))
     if not run.ranks.is_main:
         return None
-    evaluations = {record["step"]: record["results"] for record in run.folder.read("evaluations.jsonl")}
-    before, after = ([SuiteResult.from_json(result) for result in evaluations.get(step, ())] for step in (0, run.recipe.steps))
+    evaluations = read_evaluations(run.folder.path)
     summary = summarise(
         name=run.recipe.name,
         folder=run.folder.path,
         steps=run.recipe.steps,
         seconds=seconds,
         records=run.folder.read("metrics.jsonl"),
-        before=before,
-        after=after,
+        before=evaluations.get(0, ()),
+        after=evaluations.get(run.recipe.steps, ()),
         warnings=run.reporter.warnings,
         next_steps=next_steps(run.folder.path, run.recipe, knows_truth="oracle" in run.components.task.provides),
     )

@@ -22,6 +22,7 @@ from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.run.folder import RunFolder
+from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.run.state import Run, train_problems
@@ -45,13 +46,20 @@ def open_folder(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Pa
     return folder or RunFolder.watch(path)
 
 
-def prepare(recipe: Recipe, ranks: Ranks, folder: RunFolder, plugins: PluginManager, display: Display) -> Run:
+def prepare(
+    recipe: Recipe,
+    ranks: Ranks,
+    folder: RunFolder,
+    plugins: PluginManager,
+    display: Display,
+    given: GivenComponents,
+) -> Run:
     """Build the components, load the student, start the engine and connect them.
 
     What can be wrong is tried in the order of its cost: data, then model and optimizer, then servers.
     """
     set_seed(stable_seed(recipe.seed, "run") % 2**32)
-    components = build_components(recipe, plugins.registry)
+    components = build_components(recipe, plugins.registry, given.by_slot)
     display.phase("loading")
     components.task.train_batch(step=0, count=1, seed=recipe.seed)
     components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
@@ -115,7 +123,7 @@ def _site(ranks: Ranks, folder: RunFolder, display: Display) -> Site:
     return Site(path, display.waiting, ranks.rank, ranks.count, ranks.local, ranks.neighbours)
 
 
-def record_environment(run: Run) -> None:
+def record_environment(run: Run, given: GivenComponents) -> None:
     """Write down what the run is made with; warn of what has changed since it began."""
     reporter = run.reporter
     changed = run.folder.write_environment(
@@ -123,6 +131,7 @@ def record_environment(run: Run) -> None:
         model=run.student.fingerprint,
         device=str(run.student.device),
         threads=torch.get_num_threads(),
+        given_components=given.classes,
     )
     if changed:
         reporter.warn(f"changed since the run began, so it may not go on bit for bit: {'; '.join(changed)}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rosd_kit.display.base import RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult, compare
+from rosd_kit.files import read_json_lines
 from rosd_kit.recipe import Recipe
 
 
@@ -21,6 +23,22 @@ def oracle_totals(records: Sequence[Mapping[str, object]]) -> dict[str, float]:
             if name.startswith("oracle/") and isinstance(value, (int, float)):
                 totals[name] += value  # type: ignore[assignment]
     return dict(totals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended: where its folder is, whether every step was taken, and the summary (on the main rank, when finished)."""
+
+    path: Path
+    finished: bool
+    summary: RunSummary | None = None
+
+
+def read_evaluations(folder: Path) -> dict[int, tuple[SuiteResult, ...]]:
+    """Return the evaluations of a run by step."""
+    file = folder / "evaluations.jsonl"
+    records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
+    return {record["step"]: tuple(map(SuiteResult.from_json, record["results"])) for record in records}
 
 
 def summarise(

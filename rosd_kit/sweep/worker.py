@@ -98,7 +98,7 @@ def _run(folder: Path, row: Row) -> dict[str, Any] | None:
     asked = path.parent / f".{row.id}.yaml"
     asked.write_text(row.recipe)
     plugins = PluginManager([Path(file) for file in row.plugins])
-    summary = run_recipe(
+    outcome = run_recipe(
         load_recipe(asked, registry=plugins.registry),
         plugins=plugins,
         out=path.parent,
@@ -108,7 +108,9 @@ def _run(folder: Path, row: Row) -> dict[str, Any] | None:
         baseline=SharedBaseline(folder / EVALUATIONS),
     )
     asked.unlink(missing_ok=True)
-    return None if summary is None else _result(path, resumed=begun) | {"warnings": list(summary.warnings)}
+    if outcome.summary is None:
+        return None
+    return _result(path, resumed=begun) | {"warnings": list(outcome.summary.warnings)}
 
 
 def _result(path: Path, *, resumed: bool) -> dict[str, Any]:

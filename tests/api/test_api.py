@@ -1,0 +1,161 @@
+"""Training and evaluating from Python: the same folder and the same numbers as the command line, components as objects."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType
+
+import pytest
+
+import rosd_kit as rk
+from rosd_kit.cli import main
+from rosd_kit.display import Display
+
+TINY = {
+    "steps": 2,
+    "problems_per_step": 2,
+    "group_size": 2,
+    "gate": "all",
+    "demonstration": "reference",
+    "reflector": "oracle",
+    "localizer": "full",
+    "evaluation.problems": 2,
+    "evaluation.samples": 1,
+}
+
+
+class AfterKeyword(rk.Localizer):
+    """Distil from the first occurrence of a keyword onward."""
+
+    name = "after_keyword"
+
+    class Config(rk.Config):
+        keyword: str = "Answer"
+        """Where the weights begin."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.asked = 0
+
+    def locate(self, case):
+        self.asked += 1
+        start = max(0, case.rollout.completion.text.find(self.config.keyword))
+        return rk.from_character(case.rollout.completion, start, "keyword")
+
+
+def train(tmp_path, *, recipe="rosd", name="run", changes=None, **options):
+    changes = {field: value for field, value in TINY.items() if field not in options.get("components", ())} | (changes or {})
+    return rk.train(recipe, overrides=changes, out=tmp_path, name=name, display=Display(), **options)
+
+
+def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path):
+    result = train(tmp_path)
+    words = [f"{field}={value}" for field, value in TINY.items()]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "rosd", *words, "--out", str(tmp_path), "--name", "command", "--quiet"])
+    assert not ended.value.code
+    weights = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("run", "command")]
+    assert weights[0] == weights[1]
+    recipes = [(tmp_path / name / "recipe.yaml").read_text() for name in ("run", "command")]
+    assert recipes[0] == recipes[1]
+    assert (result.path, result.steps, result.finished) == (tmp_path / "run", 2, True)
+    assert [record["step"] for record in result.metrics] == [1, 2]
+    assert {c.suite for c in result.comparisons} == {r.suite for r in result.before} == {r.suite for r in result.after}
+
+
+def test_a_recipe_may_be_a_mapping_or_resolved(tmp_path):
+    named = train(tmp_path, name="named")
+    mapping = train(tmp_path, recipe={"extends": "rosd", "name": "rosd"}, name="mapping")
+    registry = rk.plugins.manager.PluginManager(selection="builtin").registry
+    loaded = rk.recipe.load_recipe("rosd", [f"{field}={value}" for field, value in TINY.items()], registry=registry)
+    resolved = rk.train(loaded, out=tmp_path, name="resolved", display=Display())
+    assert named.metrics[1]["train/loss"] == mapping.metrics[1]["train/loss"] == resolved.metrics[1]["train/loss"]
+
+
+def test_a_component_object_does_the_work_and_is_recorded(tmp_path):
+    localizer = AfterKeyword(AfterKeyword.Config(keyword="Step"))
+    result = train(tmp_path, components={"localizer": localizer})
+    assert localizer.asked > 0
+    recipe = (result.path / "recipe.yaml").read_text()
+    assert "localizer:\n  name: after_keyword\n  keyword: Step\n" in recipe
+    environment = json.loads((result.path / "environment.json").read_text())
+    assert environment["given_components"] == {"localizer": f"{__name__}.AfterKeyword"}
+
+
+def test_a_run_with_objects_resumes_only_with_them(tmp_path, capsys):
+    first = AfterKeyword()
+    path = train(tmp_path, components={"localizer": first}, changes={"steps": 1}).path
+    with pytest.raises(rk.RunError, match=r"given objects for localizer \(.*AfterKeyword\).*rosd_kit.train\(resume="):
+        rk.train(resume=path, overrides={"steps": 2}, display=Display())
+    with pytest.raises(SystemExit):
+        main(["run", "--resume", str(path), "steps=2"])
+    assert "given objects for localizer" in capsys.readouterr().err
+    again = AfterKeyword()
+    resumed = rk.train(resume=path, overrides={"steps": 2}, components={"localizer": again}, display=Display())
+    assert (resumed.steps, resumed.finished) == (2, True) and again.asked > 0
+    whole = train(tmp_path, name="whole", components={"localizer": AfterKeyword()})
+    assert resumed.metrics[1]["train/loss"] == whole.metrics[1]["train/loss"]
+
+
+def test_an_objective_object_gets_the_loss_parts(tmp_path):
+    from rosd_kit.components.objectives.distill import Distill
+
+    given = train(tmp_path, name="given", components={"objective": Distill()})
+    assert given.metrics[0]["train/loss"] == train(tmp_path).metrics[0]["train/loss"]
+
+
+def test_plugins_may_be_files_modules_and_classes(tmp_path):
+    file = tmp_path / "a_plugin.py"
+    file.write_text(
+        "import rosd_kit as rk\nclass Everything(rk.Localizer):\n    '''All.'''\n    name = 'everything'\n"
+        "    def locate(self, case):\n        return rk.everywhere(case.rollout.completion, 'all')\n"
+        "@rk.hookimpl\ndef rosd_kit_components():\n    return [Everything]\n"
+    )
+    module, steps = ModuleType("watching"), []
+
+    @rk.hookimpl
+    def rosd_kit_step_end(run, step):
+        steps.append((run.step, step, run.path))
+
+    module.rosd_kit_step_end = rosd_kit_step_end
+    result = train(tmp_path, plugins=[file, module, AfterKeyword], changes={"localizer": "everything"})
+    assert result.metrics[0]["localize/all"] > 0
+    assert steps == [(1, 1, result.path), (2, 2, result.path)]
+    assert train(tmp_path, name="cls", plugins=[AfterKeyword], changes={"localizer": "after_keyword"}).finished
+
+
+def test_evaluate_measures_a_run_and_compares_it(tmp_path):
+    result = train(tmp_path)
+    measured = rk.evaluate(result.path, display=Display())
+    assert [r.mean for r in measured.results] == [r.mean for r in result.after]
+    compared = rk.evaluate(result.path, against="micro", display=Display())
+    assert {c.suite for c in compared.comparisons} == {r.suite for r in result.after}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give either a recipe"),
+        ({"recipe": "rosd", "resume": "runs/x"}, "give either a recipe"),
+        (
+            {"recipe": "rosd", "components": {"localiser": AfterKeyword()}},
+            "'localiser' is not a slot. Did you mean 'localizer'",
+        ),
+        ({"recipe": "rosd", "components": {"localizer": AfterKeyword}}, "must be an instance of rosd_kit.Localizer"),
+        ({"recipe": "rosd", "overrides": "steps=2"}, "Give a list"),
+        ({"recipe": "rosd", "plugins": ["nowhere.py"]}, "no file 'nowhere.py'"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(rk.RosdError) as raised:
+        rk.train(options.pop("recipe", None), **options)
+    assert message in str(raised.value)
+
+
+def test_importing_the_package_loads_neither_torch_nor_transformers():
+    import subprocess
+
+    code = "import sys, rosd_kit; dir(rosd_kit); print(sorted({'torch', 'transformers', 'evaluate'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
