@@ -32,7 +32,7 @@ def load_plugins(context: typer.Context, files: Sequence[Path] | None, *, warn: 
     manager: PluginManager = context.obj
     for file in files or ():
         manager.load_file(file)
-    assert manager.registry is not None
+    manager.load_components()
     if warn:
         for report in manager.broken:
             print(f"warning: plugin {report} is left out: {report.reason}", file=sys.stderr)

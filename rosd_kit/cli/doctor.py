@@ -80,7 +80,6 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     print(f"{recipe.name} with {recipe.model.path}: {'; '.join(missing_for(recipe)) or 'ready'}")
     kind, size, said = _device(recipe)
     processes = recipe.parallel.processes or 1
-    assert manager.registry is not None
     components = build_components(recipe, manager.registry)
     found = estimate_memory(recipe, components, device=kind, processes=processes, device_bytes=size)
     lines = Table(box=None, pad_edge=False, header_style="bold")

@@ -155,6 +155,10 @@ class PluginManager:
         registry.broken.update({str(report): report.reason for report in (*self.broken, *self.denied)})
         return registry
 
+    def load_components(self) -> None:
+        """Import every plugin's components, once; from then on `broken`, `slow` and `reports` are complete."""
+        _ = self.registry
+
     @property
     def slow(self) -> tuple[PluginReport, ...]:
         """Return the plugins that took long to import, the slowest first."""
