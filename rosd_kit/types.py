@@ -1,7 +1,7 @@
-"""The frozen values that one stage of a training step hands to the next.
+"""The frozen values that one stage of a training step passes to the next.
 
-Nothing here computes. Every stage returns a new value; none changes the one it was given. This module
-knows neither models nor tokenizers nor which methods exist.
+Nothing here computes. Every stage returns a new value and changes none. This module knows neither models nor tokenizers nor
+methods.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # pydantic, which keeps batches in checkpoints, reads typing.TypedDict from 3.12 on
 
 FinishReason = Literal["stop", "length", "overlong", "abort"]
+"""Why a completion ended: an end token, the length limit, a prompt over its budget, or the engine gave up."""
 PolicyWeights = Literal["live", "initial"]
+"""Which of the policy's weights: those being trained, or those the run began with."""
+VerdictStatus = Literal["ok", "unparsable", "error"]
+ReflectionStatus = Literal[
+    "ok", "no_idea", "no_quote", "unparsable", "truncated", "overlong", "abort", "no_truth", "skipped", "fault"
+]
+FirstErrorStatus = Literal["none", "error", "incomplete", "unparsable"]
+TraceStatus = Literal["ok", "no_weight", "no_privileged_text", "fault"]
 
 
 class Message(TypedDict):
@@ -25,7 +33,7 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One task instance: what is asked, what is right, and (where the data has one) how to get there."""
+    """One task instance: the question, the right answer and, where the data has one, a worked solution."""
 
     id: str
     messages: tuple[Message, ...]
@@ -37,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to draw tokens. `temperature == 0` is greedy; `max_new_tokens` counts the end token."""
+    """How to sample tokens. `temperature == 0` is greedy; `max_new_tokens` includes the end token."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -59,12 +67,11 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What an engine sampled.
+    """What an engine sampled for one prompt.
 
-    `token_ids` are the very ids that were drawn (the end token included when there was one) and are
-    never re-tokenised. `logprobs[t]` is log p(token_ids[t]) in nats under softmax(logits / temperature),
-    not renormalised for top-p. `token_spans[t]` is the half-open character range of token t in `text`;
-    special tokens are empty ranges, because `text` leaves them out.
+    `token_ids` are the ids as sampled, end token included, and are never re-tokenised. `logprobs[t]` is log p(token_ids[t]) in
+    nats under softmax(logits / temperature), not renormalised for top-p. `token_spans[t]` is the half-open character range of
+    token t in `text`; special tokens have empty ranges, because `text` omits them.
     """
 
     prompt_ids: tuple[int, ...]
@@ -78,22 +85,22 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A verifier's judgement. `score` is in [0, 1]; `status` is `ok`, `unparsable` or `error`.
+    """A verifier's judgement of one completion. `score` is in [0, 1].
 
-    `error` means that the verifier itself failed: the rollout is counted and takes no further part, neither right nor wrong.
-    `answer` is the final answer that was read, in a form in which equal answers are equal; None where there is none.
+    Status `error` means that the verifier itself failed: the rollout is counted as neither right nor wrong and dropped.
+    `answer` is the final answer in a normal form, so that equal answers compare equal; None where there is none.
     """
 
     score: float
     success: bool
     feedback: str = ""
-    status: str = "ok"
+    status: VerdictStatus = "ok"
     answer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """One verified completion; `index` is its place in its group."""
+    """One verified completion; `index` is its position in its group."""
 
     index: int
     completion: Completion
@@ -110,9 +117,9 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Passed:
-    """A rollout that a gate lets through, with its sequence weight and the objective terms it feeds.
+    """A rollout that a gate lets through, with its sequence weight.
 
-    `route` is the name of the one objective term this rollout goes to, or `"*"` for all of them.
+    `route` names the one objective term that the rollout trains, or is `"*"` for all of them.
     """
 
     index: int
@@ -122,7 +129,7 @@ class Passed:
 
 @dataclass(frozen=True, kw_only=True)
 class GateDecision:
-    """What a gate decided about a group. `outcome` becomes the metric `gate/<outcome>`."""
+    """What a gate decided about a group. `outcome` is any word; it is counted as the metric `gate/<outcome>`."""
 
     outcome: str
     passed: tuple[Passed, ...] = ()
@@ -130,7 +137,7 @@ class GateDecision:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One piece of privileged text for a rollout; `source` says where it came from, for the record and for objectives."""
+    """One privileged text for a rollout; `source` says where it comes from, for the record and for objectives."""
 
     text: str
     source: str
@@ -165,30 +172,30 @@ class Prompt:
 class Reflection:
     """A reflector's finding about one rollout.
 
-    `idea` guides the teacher; `quote` is the text of the first error as the reflector wrote it, `quote_start` an
-    exact character position where the reflector knows it. `status` is `ok` or why a part is missing: `no_idea`,
-    `no_quote`, `unparsable`, `truncated`, `overlong`, `abort` (of the reflection), `no_truth` (of an oracle), `skipped`.
-    A reflector that asks more than once may put all its findings into `alternatives`, this one among them.
+    `idea` guides the teacher. `quote` is the text of the first error as the reflector wrote it, `quote_start` its character
+    position where the reflector knows it exactly. `status` is `ok` or says what is missing and why: the reflection had no idea
+    or no quote, could not be parsed, was `truncated`, `overlong` or aborted; an oracle had no truth; the rollout was skipped;
+    the reflector failed (`fault`). A reflector that samples several reflections may list them all in `alternatives`.
     """
 
     idea: str | None = None
     quote: str | None = None
     quote_start: int | None = None
-    status: str = "ok"
+    status: ReflectionStatus = "ok"
     raw: str = ""
     alternatives: tuple[Reflection, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstError:
-    """The truth about a response. `status` is `none`, `error`, `incomplete` or `unparsable`.
+    """The true first error of a response.
 
-    `step` counts from 0; `start`/`end` is the half-open character range of the wrong claim (empty, at the end of the
-    text, when the response stops too early); `sentence_start` is where the sentence around it begins; `replacement` is
-    the right claim; `idea` is what a perfect reflector would say.
+    `step` counts from 0. `start` and `end` are the half-open character range of the wrong claim; for a response that stops too
+    early (`incomplete`) the range is empty, at the end of the text. `sentence_start` is where the sentence around it begins,
+    `replacement` the right claim, and `idea` what a perfect reflector would say.
     """
 
-    status: str
+    status: FirstErrorStatus
     step: int = -1
     start: int = -1
     end: int = -1
@@ -210,7 +217,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWeights:
-    """A localizer's answer: one weight in [0, 1] for each response token, and an outcome for the metrics."""
+    """A localizer's answer: one weight in [0, 1] per response token.
+
+    `outcome` is any word; it is counted as the metric `localize/<outcome>`.
+    """
 
     weights: tuple[float, ...]
     outcome: str
@@ -219,7 +229,7 @@ class TokenWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherView:
-    """One tokenised teacher prompt; several views of one rollout are possible."""
+    """One tokenised teacher prompt. A rollout may have several."""
 
     prompt_ids: tuple[int, ...]
     source: str
@@ -227,7 +237,7 @@ class TeacherView:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSample:
-    """One rollout, ready to train on. All sequences over the response have the length of `response_ids`."""
+    """One rollout, ready to train on. Every sequence over the response is as long as `response_ids`."""
 
     problem_id: str
     prompt_ids: tuple[int, ...]
@@ -244,12 +254,12 @@ class DistillSample:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleScores:
-    """How a sample's response was scored: one number a response token, 0 where no term has a weight.
+    """How a sample's response was scored: one number per response token, 0 where no term has a weight.
 
-    `divergence` is the loss of the first term with a teacher, in nats, before weights; `student` and `teacher` are the
-    log-probs of the sampled tokens, the student's at the sampling temperature, the teacher's (mean over its views) at 1.
-    The entropies are those of the distributions at temperature 1, in nats; the teacher's (mean over its views) is measured
-    for localizers that refine, and 0 while the gradient is taken. Entropies that are not given are 0.
+    `divergence` is the loss of the first term with a teacher, in nats, before weights. `student` and `teacher` are log-probs of
+    the sampled tokens: the student's at the sampling temperature, the teacher's (mean over its views) at temperature 1.
+    Entropies are at temperature 1, in nats; the teacher's (mean over its views) is measured only for localizers that refine,
+    and is 0 while the gradient is taken. Entropies that are not given are 0.
     """
 
     divergence: tuple[float, ...]
@@ -266,18 +276,18 @@ class SampleScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What happened to one gated rollout, for the samples file, observers and reports; `sample` is what it is trained as."""
+    """What happened to one gated rollout, for records, observers and reports; `sample` is what it is trained as, if it is."""
 
     case: Case
     weights: TokenWeights | None
     teacher_views: tuple[TeacherView, ...]
-    status: str
+    status: TraceStatus
     sample: DistillSample | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """The pipeline's whole product for one step. `faults` says, a line each, which parts failed at some of the samples."""
+    """Everything the pipeline made in one step. `faults` says which components failed on some samples, one line each."""
 
     samples: tuple[DistillSample, ...]
     groups: tuple[Group, ...]

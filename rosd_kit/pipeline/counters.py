@@ -1,4 +1,4 @@
-"""The counts of one step, and what went wrong in it."""
+"""The counts of one step, and the failures of its components."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ T = TypeVar("T")
 
 @dataclass
 class Counters:
-    """Counts by metric name, and the faults of parts."""
+    """Counts by metric name, and which components failed on which samples."""
 
     counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     faults: Faults = field(default_factory=Faults)
 
     def add(self, name: str, amount: float = 1.0) -> None:
-        """Count something."""
+        """Add to the count of a metric."""
         self.counts[name] += amount
 
-    def timed(self, phase: str, tokens: int, seconds: float) -> None:
-        """Note how long a phase took and how many tokens it made."""
+    def add_phase(self, phase: str, tokens: int, seconds: float) -> None:
+        """Add the duration of a phase and the tokens it generated."""
         self.counts[f"time/{phase}"] += seconds
         self.counts[f"tokens/{phase}"] += tokens
 
-    def attempt(self, part: Component, subject: str, call: Callable[[], T], check: Callable[[T], None]) -> T | None:
-        """Return what a part answers about a sample, held to `check`; None where it failed, which is counted."""
-        answer = self.faults.attempt(part, subject, call, check)
+    def attempt(self, component: Component, subject: str, call: Callable[[], T], check: Callable[[T], None]) -> T | None:
+        """Return a component's answer about a sample if it passes `check`; else count the failure and return None."""
+        answer = self.faults.attempt(component, subject, call, check)
         if answer is None:
-            self.add(f"fault/{part.kind}")
+            self.add(f"fault/{component.kind}")
         return answer
 
     @classmethod
-    def of_all(cls, tallies: Sequence[Counters]) -> Counters:
-        """Return what several processes counted at the same time: counts are added up, of durations the longest is taken."""
+    def of_ranks(cls, of_each: Sequence[Counters]) -> Counters:
+        """Combine what ranks counted side by side: sums of counts, the longest of each duration."""
         whole = cls()
-        for counters in tallies:
+        for counters in of_each:
             for name, amount in counters.counts.items():
                 longest = name.startswith("time/")
                 whole.counts[name] = max(whole.counts[name], amount) if longest else whole.counts[name] + amount
@@ -48,7 +48,7 @@ class Counters:
         return whole
 
     def merge(self, other: Counters) -> None:
-        """Add what was counted elsewhere."""
+        """Add all counts and failures of `other`."""
         for name, amount in other.counts.items():
             self.counts[name] += amount
         self.faults.add(other.faults)

@@ -1,6 +1,6 @@
-"""What a reflector and a localizer found, held against the true first error of a wrong rollout.
+"""Judges reflector and localizer against the true first error of a wrong rollout.
 
-Pure functions from one rollout to counts; they know neither which parts are judged nor where the truth comes from.
+Pure functions from one rollout to counts. They know neither which components are judged nor where the truth comes from.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from rosd_kit.types import Case, FirstError, Reflection
 
 
 def judged_truth(case: Case) -> FirstError | None:
-    """Return the true first error where there is one to find: a wrong rollout of a task that knows."""
+    """Return the true first error of a wrong rollout whose task knows it, else None."""
     truth = case.truth
     return truth if truth is not None and truth.status != "none" and not case.rollout.verdict.success else None
 
 
 def judge_start(text: str, truth: FirstError, start: int | None) -> str:
-    """Return how well a signal that begins at `start` finds the first error.
+    """Judge a signal that begins at character `start`.
 
     `exact_start`: at the first character of the wrong claim or of its sentence, so that both boundaries of `error_quote` can
-    be exact. `within_step`: elsewhere in that sentence or in one beside it. `missed`: anything else, also no start at all.
+    be exact. `within_step`: elsewhere in that sentence or in an adjacent one. `missed`: anything else, or no start at all.
     """
     if start is None:
         return "missed"
     if start in (truth.start, truth.sentence_start):
         return "exact_start"
-    said, true = sentence_start(text, start), sentence_start(text, truth.start)
-    return "within_step" if said == true or _before(text, said) == true or _before(text, true) == said else "missed"
+    found, true = sentence_start(text, start), sentence_start(text, truth.start)
+    close = found == true or _sentence_before(text, found) == true or _sentence_before(text, true) == found
+    return "within_step" if close else "missed"
 
 
 def judge_reflection(text: str, truth: FirstError, reflection: Reflection) -> dict[str, float]:
-    """Return what was asked of a reflector and got right: the quoted first error, the right claim at the idea's start.
+    """Count what a reflector was asked for and got right: the quote of the first error, the right claim first in its idea.
 
-    Nothing was asked of a skipped rollout, and no quote of one that stopped too early.
+    A skipped rollout asks for nothing, and one that stopped too early for no quote.
     """
     if reflection.status == "skipped":
         return {}
@@ -46,6 +47,6 @@ def judge_reflection(text: str, truth: FirstError, reflection: Reflection) -> di
     }
 
 
-def _before(text: str, sentence: int) -> int:
-    """Return where the sentence before the one that begins at `sentence` begins; the first has itself before it."""
+def _sentence_before(text: str, sentence: int) -> int:
+    """Return where the previous sentence begins; for the first sentence, its own start."""
     return sentence_start(text, max(0, sentence - 1))

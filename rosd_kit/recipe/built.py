@@ -1,4 +1,4 @@
-"""The components of a recipe, built: one attribute a slot."""
+"""The components of a recipe, built: one attribute per slot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WeightedObjective:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltComponents:
-    """Everything that a recipe's slots were filled with."""
+    """What a recipe's slots were filled with."""
 
     task: Task
     verifier: Verifier
@@ -48,6 +48,11 @@ class BuiltComponents:
     divergence: Divergence
     correction: Correction
     objectives: tuple[WeightedObjective, ...]
+
+    @property
+    def distills(self) -> bool:
+        """Whether any loss term needs the teacher: otherwise nothing is reflected on, localized or put into teacher prompts."""
+        return any(term.objective.asks_teacher for term in self.objectives)
 
     def __iter__(self) -> Iterator[Component]:
         """Yield every component once, objectives included."""

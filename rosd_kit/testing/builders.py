@@ -22,10 +22,12 @@ from rosd_kit.types import (
     Problem,
     Prompt,
     Reflection,
+    ReflectionStatus,
     Rollout,
     Sampling,
     TeacherView,
     Verdict,
+    VerdictStatus,
     View,
 )
 
@@ -91,7 +93,7 @@ def fake_rollout(
     right: bool = False,
     score: float | None = None,
     feedback: str = "",
-    status: str = "ok",
+    status: VerdictStatus = "ok",
     index: int = 0,
     finish_reason: FinishReason = "stop",
 ) -> Rollout:
@@ -117,7 +119,7 @@ def fake_reflection(
     idea: str | None = "25 + 4 is 29 , because 5 + 4 is 9 .",
     quote: str | None = QUOTE,
     quote_start: int | None = None,
-    status: str = "ok",
+    status: ReflectionStatus = "ok",
     raw: str = "",
 ) -> Reflection:
     """Return a reflection that quotes the error of `RESPONSE`."""

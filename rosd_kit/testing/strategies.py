@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rosd_kit.testing.builders import fake_case, fake_group, fake_problem, fake_reflection, fake_rollout
-from rosd_kit.types import Case, FirstError, Group, Problem, Reflection, Rollout
+from rosd_kit.types import Case, FirstError, Group, Problem, Reflection, ReflectionStatus, Rollout
 
 #: Words, numbers, signs, scripts and marks that texts are made of; several are more than one byte or one code point.
 _WORDS = st.sampled_from(
@@ -76,7 +76,8 @@ def groups(draw: st.DrawFn, min_size: int = 1, max_size: int = 6) -> Group:
 @st.composite
 def reflections(draw: st.DrawFn, of: str = "") -> Reflection:
     """Return reflections: quotes that are a part of the text `of`, that are not, and none; whole and failed ones."""
-    status = draw(st.sampled_from(["ok", "no_idea", "no_quote", "unparsable", "truncated", "overlong", "skipped"]))
+    statuses: tuple[ReflectionStatus, ...] = ("ok", "no_idea", "no_quote", "unparsable", "truncated", "overlong", "skipped")
+    status = draw(st.sampled_from(statuses))
     start = draw(st.integers(0, max(0, len(of) - 1)))
     part = of[start : draw(st.integers(start, len(of)))]
     quote = draw(st.sampled_from([part, None]) | texts(4))

@@ -71,7 +71,7 @@ def test_the_samples_are_those_of_a_batch(serve, engine_at, student, pipeline_of
     train(student, 0.2)
     engine.sync(student, 1)
     early, in_turn = pipeline_of(engine, change), pipeline_of(AtOnce(engine), change)
-    assert early._diagnoses_early and not in_turn._diagnoses_early
+    assert early.overlaps and not in_turn.overlaps
     problems = early.components.task.train_batch(step=0, count=3, seed=0)
     found, expected = early.step(problems, 0), in_turn.step(problems, 0)
     assert len(found.samples) > 0 and len({sample.problem_id for sample in found.samples}) > 1

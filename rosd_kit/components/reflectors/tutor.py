@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 from rosd_kit.contracts import Generate, Reflector
 from rosd_kit.text.tags import read_tag, strip_thinking
 from rosd_kit.text.templates import check_template, fill
-from rosd_kit.types import Case, Completion, Problem, Prompt, Reflection, Sampling
+from rosd_kit.types import Case, Completion, Problem, Prompt, Reflection, ReflectionStatus, Sampling
 
 WRONG = """You are a tutor. Below are a problem, a correct solution and a student's incorrect solution.
 
@@ -144,6 +144,7 @@ def read_reflection(answer: Completion, *, right: bool) -> Reflection:
     text = strip_thinking(answer.text)
     idea, quote = read_tag(text, "explanation"), read_tag(text, "error_quote")
     complete = idea.text is not None and (right or quote.text is not None)
+    status: ReflectionStatus
     if complete:
         status = "ok"
     elif answer.finish_reason == "length":
