@@ -12,10 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rosd_kit import renames
+
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
 _MODULES = {name.name: str(node.module) for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names}
 
 __all__ = sorted(_MODULES)
+
+renames.install()
 
 
 def __getattr__(name: str) -> Any:
@@ -23,11 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         globals()[name] = getattr(import_module(_MODULES[name]), name)
         return globals()[name]
-    from rosd_kit.plugins.deprecations import renamed_name
-
-    if (new := renamed_name(name)) is not None:
-        return __getattr__(new)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return renames.renamed_name(__name__, name)
 
 
 def __dir__() -> list[str]:

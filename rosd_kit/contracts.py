@@ -46,9 +46,11 @@ class Config(pydantic.BaseModel):
 
     Give each field a `pydantic.Field(description=...)`: it is printed by `rosd-kit components` and ends up in the JSON Schema.
     `free_on_resume` names the options that a resumed run may change, because they say where and how, not what.
+    `renamed_options` maps former names of options to their present ones: recipes with a former name load, with a warning.
     """
 
     free_on_resume: ClassVar[frozenset[str]] = frozenset()
+    renamed_options: ClassVar[Mapping[str, str]] = {}
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

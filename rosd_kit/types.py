@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic, which keeps batches in checkpoints, reads typing.TypedDict from 3.12 on
 
+from rosd_kit.renames import accepts_old_fields
+
 FinishReason = Literal["stop", "length", "overlong", "abort"]
 """Why a completion ended: an end token, the length limit, a prompt over its budget, or the engine gave up."""
 PolicyWeights = Literal["live", "initial"]
@@ -143,6 +145,7 @@ class View:
     source: str
 
 
+@accepts_old_fields("rosd_kit.Section")
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """A part of one message's text that may be shortened to fit a token budget.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pluggy
 
-from rosd_kit import version
+from rosd_kit import renames, version
 from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugins import deprecations, hookspecs
 
@@ -68,7 +68,7 @@ def _check_version(written_for: Any) -> tuple[str, ...]:
     current = version.API_VERSION
     if not isinstance(written_for, int) or isinstance(written_for, bool):
         raise PluginError(f"rosd_kit_api is {written_for!r}; it must be a whole number, such as {current}")
-    if not deprecations.OLDEST_API <= written_for <= current:
+    if not renames.OLDEST_API <= written_for <= current:
         remedy = "upgrade rosd-kit" if written_for > current else "install a newer version of the plugin"
         raise PluginError(f"it was written for rosd_kit_api {written_for}, and this is {current}; {remedy}")
     return deprecations.version_note(written_for, current)

@@ -16,6 +16,7 @@ from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.references import replace_references
+from rosd_kit.recipe.renamed_options import current_options, refuse_both
 from rosd_kit.recipe.sources import chain_of, find, label, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
 from rosd_kit.recipe.validation import check_capabilities, validated
@@ -65,6 +66,7 @@ def resolve_recipe(
         merged = overlay_layer(merged, content, label(path), path.parent, registry)
     for _, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):  # a preset lies beneath the rest
         merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry)
+    refuse_both([field for field, _ in command], merged, registry)
     return _validate(_preset(merged, preset, registry), registry)
 
 
@@ -99,20 +101,22 @@ def _refuse(content: Mapping[str, Any], key: str, where: str, why: str) -> None:
 
 def _presets(content: Any, source: str, registry: Registry) -> Tree:
     """Return a profile's `components` section as a tree of slot, component, option; misspelt words are errors."""
-    tree: Tree = {}
+    current: dict[str, dict[str, Any]] = {}
     for kind, by_name in _mapping(content, "components", source).items():
         registry.names(kind)  # refuses a misspelt slot, also one without components
+        current[kind] = {}
         for name, options in _mapping(by_name, f"components.{kind}", source).items():
-            known = registry.get(kind, name).Config.model_fields
-            path = f"components.{kind}.{name}"
-            for option in _mapping(options, path, source):
+            config = registry.get(kind, name).Config
+            known, path = config.model_fields, f"components.{kind}.{name}"
+            options = current_options(_mapping(options, path, source), path, config.renamed_options, source)
+            current[kind][name] = options
+            for option in options:
                 if option not in known:
                     raise RecipeError(
                         f"{path}.{option}: unknown option (from {source}).{did_you_mean(option, known)} "
                         f"Known: {', '.join(known)}. See: rosd-kit components {kind} {name}"
                     )
-    tree["components"] = as_tree({"components": content}, source)["components"]
-    return tree
+    return as_tree({"components": current}, source)
 
 
 def _mapping(content: Any, path: str, source: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Tree, as_tree, overlay
+from rosd_kit.recipe.renamed_options import with_current_names
 from rosd_kit.recipe.sources import find, label, read_chain, shipped_names
 
 #: What a preset may say. How to train, with what and where is the business of recipes and profiles.
@@ -27,17 +28,17 @@ def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Pa
     """
     name = _named(content.get("task"))
     if name is None or name in registry.names("task"):
-        return overlay(below, as_tree(content, source))
+        return _overlay(below, content, source, registry)
     if not name.endswith((".yaml", ".yml")) and name not in shipped_names("tasks"):
         raise unknown_task(name, registry)
     tree: Tree = {}
     for path, preset in read_chain(find(name, base=base, folder="tasks"), folder="tasks"):
         _check(preset, label(path), registry)
-        tree = overlay(tree, as_tree(preset, f"task {name}"))
+        tree = _overlay(tree, preset, f"task {name}", registry)
     task = content["task"]
     own = {key: value for key, value in task.items() if key != "name"} if isinstance(task, Mapping) else {}
     kept = {key: node for key, node in below.items() if key not in {"task", "verifier"} & tree.keys()}
-    return overlay(overlay(kept, tree), as_tree({**content, "task": own}, source))
+    return _overlay(overlay(kept, tree), {**content, "task": own}, source, registry)
 
 
 def unknown_task(name: str, registry: Registry) -> RecipeError:
@@ -49,6 +50,10 @@ def unknown_task(name: str, registry: Registry) -> RecipeError:
         near = "" if did_you_mean(name, registry.names("task")) else did_you_mean(name, presets)
         return RecipeError(f"{error}\nTask presets: {', '.join(presets)}, or the path of a .yaml file.{near}")
     raise AssertionError(f"{name!r} is a component")
+
+
+def _overlay(below: Tree, content: Mapping[str, Any], source: str, registry: Registry) -> Tree:
+    return overlay(below, with_current_names(as_tree(content, source), below, source, registry))
 
 
 def _named(task: Any) -> str | None:
