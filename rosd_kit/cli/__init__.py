@@ -6,7 +6,10 @@ Only typer is imported here; a command imports what it needs when it runs, so th
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 
@@ -18,6 +21,7 @@ from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.cli.sweep import sweep
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.renames import RenamedWarning
 
 
 def build_app(manager: PluginManager) -> typer.Typer:
@@ -45,9 +49,39 @@ def build_app(manager: PluginManager) -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when all went well, 2 for a user's mistake, which is told on stderr."""
-    try:
-        manager = PluginManager()
-        build_app(manager)(args=None if argv is None else list(argv), obj=manager, prog_name="rosd-kit")
-    except RosdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with _renames_shown():
+        try:
+            manager = PluginManager()
+            build_app(manager)(args=None if argv is None else list(argv), obj=manager, prog_name="rosd-kit")
+        except RosdError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+@contextmanager
+def _renames_shown() -> Iterator[None]:
+    """Print each use of an old name once, in one line; Python itself shows such warnings to developers only."""
+    with warnings.catch_warnings():
+        show, printed = warnings.showwarning, set[str]()
+        if not sys.warnoptions:
+            warnings.simplefilter("default", RenamedWarning)
+
+        def shown(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, RenamedWarning):
+                show(message, category, filename, lineno, file, line)
+                return
+            of_code = str(message).startswith("rosd_kit.")  # a message on a recipe names the file itself
+            text = f"{filename}:{lineno}: {message}" if of_code else str(message)
+            if text not in printed:
+                print(f"warning: {text}", file=sys.stderr)
+            printed.add(text)
+
+        warnings.showwarning = shown
+        yield

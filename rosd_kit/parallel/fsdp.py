@@ -43,7 +43,7 @@ def shard(model: nn.Module, backbone: nn.Module, ranks: Ranks) -> None:
     for unit in _units(model):
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)  # gloo has no other
-        if hasattr(unit, "set_reduce_scatter_unused_params"):  # teacher_models that no token of this process went to
+        if hasattr(unit, "set_reduce_scatter_unused_params"):  # experts that no token of this process went to
             unit.set_reduce_scatter_unused_params(True, recurse=False)
     with torch.no_grad():  # FSDP settles who belongs to whom in the first run
         backbone(input_ids=torch.zeros(1, 1, dtype=torch.long, device=ranks.device), use_cache=False)

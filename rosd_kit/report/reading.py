@@ -17,6 +17,7 @@ import yaml
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.files import read_json_lines
+from rosd_kit.renames import with_current_metrics
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.settings import WatchSettings
 
@@ -94,7 +95,7 @@ def records(file: Path) -> list[Record]:
     if not file.is_file():
         return []
     values = read_json_lines(file, damaged="skip")
-    return [value for value in values if isinstance(value, dict) and isinstance(value.get("step"), int)]
+    return [with_current_metrics(value) for value in values if isinstance(value, dict) and isinstance(value.get("step"), int)]
 
 
 def _step(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_lines, write_atomically
+from rosd_kit.renames import with_current_metrics
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
@@ -87,9 +88,10 @@ class RunFolder:
         self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
 
     def read(self, name: str) -> list[dict[str, Any]]:
-        """Return the records of a file of JSON lines; a line that was cut off by a crash is left out."""
+        """Return the records of a file of JSON lines, metrics by their current names; a line cut off by a crash is left out."""
         file = self.path / name
-        return list(read_json_lines(file, damaged="drop_end")) if file.is_file() else []
+        records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
+        return [with_current_metrics(record) for record in records]
 
     def truncate(self, name: str, last_step: int) -> None:
         """Drop the records of steps after `last_step`: they will be made again."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.files import read_json_lines
+from rosd_kit.renames import with_current_metrics
 from rosd_kit.sweep.statistics import Estimate, estimate, holm
 from rosd_kit.sweep.store import Row, Store
 from rosd_kit.sweep.worker import TRIALS
@@ -81,7 +82,7 @@ class Results:
         for trial in cell.trials:
             file = self.folder / TRIALS / trial / "metrics.jsonl"
             records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
-            curves.append([record.get(metric) for record in records])
+            curves.append([with_current_metrics(record).get(metric) for record in records])
         whole = [curve for curve in curves if curve and None not in curve]
         shortest = min(map(len, whole), default=0)
         return np.array([curve[:shortest] for curve in whole], dtype=np.float64)

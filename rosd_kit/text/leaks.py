@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _THING = r"(?:solution|answer|explanation|demonstration|reasoning|key idea|feedback|hint)s?"
-_GIVEN = r"(?:reference|provided|given|correct|sample|example|ground[- ]truth|teacher_model|gold)"
+_GIVEN = r"(?:reference|provided|given|correct|sample|example|ground[- ]truth|expert|gold)"
 LEAK = re.compile(
     rf"\b(?:according to|based on|following|consistent with|as (?:shown|stated|given|described|explained) (?:in|by)|matches)\s+"
     rf"(?:the|this|that)\s+(?:{_GIVEN}\s+)*{_THING}\b"
