@@ -26,6 +26,8 @@ from rosd_kit.plugins import hookspecs  # noqa: E402
 from rosd_kit.plugins.manager import PluginManager  # noqa: E402
 from rosd_kit.plugins.registry import Registry, summary_of  # noqa: E402
 from rosd_kit.plugins.validation import HOOKS  # noqa: E402
+from rosd_kit.renames import FIELDS, METHODS, METRICS, MODULES, NAMES, OPTIONS, Renamed  # noqa: E402
+from rosd_kit.renames import HOOKS as RENAMED_HOOKS  # noqa: E402
 from rosd_kit.testing import SUITES  # noqa: E402
 from rosd_kit.testing.check import EVERY, checks_of  # noqa: E402
 
@@ -52,6 +54,7 @@ def all_pages() -> dict[Path, str]:
         **pages,
         Path("plugins/hooks.md"): hooks_page(),
         Path("api.md"): api_page(),
+        Path("moved.md"): moved_page(registry),
     }
 
 
@@ -184,6 +187,38 @@ def api_page() -> str:
         lines += [f"## {title}\n", *map(documented, mine)]
     lines += [_rst(f".. autoclass:: {name}") for name in PROSE["returned"]]
     return "\n".join(lines)
+
+
+def moved_page(registry: Registry) -> str:
+    """List everything that can still be used under an old name; tables without an entry are left out."""
+    public = {f"rosd_kit.{name}" for name in rosd_kit.__all__}
+    of_components = [
+        (f"`{kind}.{old}` of `{name}`", f"`{kind}.{new}`", "", "")
+        for kind in SLOTS
+        for name in registry.names(kind)
+        for old, new in registry.get(kind, name).Config.renamed_options.items()
+    ]
+    tables: Mapping[str, Mapping[str, Renamed]] = {
+        "Public names": {old: entry for old, entry in NAMES.items() if entry.new in public},
+        "Fields": FIELDS,
+        "Hooks": RENAMED_HOOKS,
+        "Methods of slots": {f"{slot} {old}": entry for slot, them in METHODS.items() for old, entry in them.items()},
+        "Options of recipes": OPTIONS,
+        "Metrics": METRICS,
+        "Modules": MODULES,
+        "Names in modules": {old: entry for old, entry in NAMES.items() if entry.new not in public},
+    }
+    lines = [NOTE, PROSE["moved"]["all"]]
+    for title, entries in tables.items():
+        rows = [(f"`{old}`", f"`{it.new}`{_values(it)}", str(it.since), str(it.until)) for old, it in entries.items()]
+        rows += of_components if entries is OPTIONS else []
+        if rows:
+            lines += [f"## {title}\n", PROSE["moved"].get(title, ""), table(("old", "new", "since API", "until API"), rows)]
+    return "\n".join(line for line in lines if line)
+
+
+def _values(renamed: Renamed) -> str:
+    return "".join(f", `{new}` for `{old}`" for old, new in renamed.values.items())
 
 
 def documented(name: str) -> str:

@@ -356,4 +356,5 @@ def _last(dotted: str) -> str:
 
 def _is_internal(filename: str) -> bool:
     """Return whether a frame of this file only passes a use of an old name on."""
-    return filename.startswith((f"{Path(__file__).parent}/", "<frozen importlib")) or filename.endswith("/dataclasses.py")
+    ours_or_import = filename.startswith((f"{Path(__file__).parent}/", "<frozen importlib"))
+    return ours_or_import or filename.endswith(("/importlib/__init__.py", "/dataclasses.py"))
