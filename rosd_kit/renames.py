@@ -30,7 +30,11 @@ OLDEST_API = 1
 
 
 class RenamedWarning(DeprecationWarning):
-    """Code, a recipe or an override uses an old name that still works; the text says what to write instead."""
+    """Something is used under an old name that still works; the text says what to write instead."""
+
+
+class RenamedOptionWarning(RenamedWarning):
+    """The old name is in a recipe, a profile or an override; the text says in which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +221,12 @@ NAMES: dict[str, Renamed] = _renamed(
     },
 )
 
-#: Fields of classes that `accepts_old_fields` marks, by the name that authors know the class by.
+#: Fields of classes that `accepts_old_fields` marks, and of the `run` that observers get.
 FIELDS: dict[str, Renamed] = {
     "rosd_kit.Section.keep": Renamed(
         old="rosd_kit.Section.keep", new="rosd_kit.Section.cut_priority", since=2, until=4, values={0: None}
     ),
-    **_renamed(2, 4, {"run.loop.Run.ahead": "run.loop.Run.prefetcher", "run.loop.Run.parts": "run.loop.Run.components"}),
+    **_renamed(2, 4, {"folder": "path", "student": "policy"}, prefix="run."),
 }
 
 #: Options of recipes by their dotted paths. Those of components are listed by their class, in `Config.renamed_options`.
@@ -237,14 +241,14 @@ HOOKS: dict[str, Renamed] = {}
 METHODS: dict[str, dict[str, Renamed]] = {}
 
 
-def warn(text: object) -> None:
+def warn(text: object, category: type[RenamedWarning] = RenamedWarning) -> None:
     """Warn at the line outside this package that made the call leading here."""
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     module = frame.f_globals.get("__name__", "<unknown>")
-    warnings.warn_explicit(str(text), RenamedWarning, frame.f_code.co_filename, frame.f_lineno, module, registry)
+    warnings.warn_explicit(str(text), category, frame.f_code.co_filename, frame.f_lineno, module, registry)
 
 
 def with_current_metrics(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,17 +87,23 @@ def test_a_section_is_made_and_read_with_the_old_field():
         Section(text="a", kept=1)
 
 
-def test_a_run_is_read_with_the_old_fields():
-    from rosd_kit.run.loop import Run
+def test_observers_read_a_run_with_the_old_fields(tmp_path):
+    from rosd_kit.plugins.run_view import RunView
+    from rosd_kit.recipe import CoreSettings
 
-    run = object.__new__(Run)
-    run.components, run.prefetcher = "components", "prefetcher"
-    with pytest.warns(RenamedWarning, match="rosd_kit.run.loop.Run.components"):
-        assert (run.parts, run.ahead) == ("components", "prefetcher")
+    recipe = CoreSettings(name="a", steps=1, problems_per_step=1, group_size=1)
+    old = {"folder": "old folder", "student": "old student", "saved": 3}
+    run = RunView(recipe=recipe, values={}, path=tmp_path, step=3, policy=None, api_1=old)
+    with pytest.warns(RenamedWarning, match=r"run\.folder is called run\.path since plugin API 2"):
+        assert run.folder == "old folder"
+    with pytest.warns(RenamedWarning, match=r"run\.student is called run\.policy since plugin API 2"):
+        assert run.student == "old student"
+    with pytest.warns(RenamedWarning, match=r"run\.saved: observers only read"):
+        assert run.saved == 3
 
 
 def test_every_field_in_the_table_belongs_to_a_class_that_accepts_old_fields():
-    for entry in FIELDS.values():
+    for entry in (entry for old, entry in FIELDS.items() if not old.startswith("run.")):  # those are of the observers' view
         home, _, name = entry.old.rpartition(".")
         module, _, cls = home.rpartition(".")
         owner = getattr(importlib.import_module(module), cls)

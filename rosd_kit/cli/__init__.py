@@ -21,7 +21,7 @@ from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.cli.sweep import sweep
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.renames import RenamedWarning
+from rosd_kit.renames import RenamedOptionWarning, RenamedWarning
 
 
 def build_app(manager: PluginManager) -> typer.Typer:
@@ -77,8 +77,8 @@ def _renames_shown() -> Iterator[None]:
             if not issubclass(category, RenamedWarning):
                 show(message, category, filename, lineno, file, line)
                 return
-            of_code = str(message).startswith("rosd_kit.")  # a message on a recipe names the file itself
-            text = f"{filename}:{lineno}: {message}" if of_code else str(message)
+            in_recipe = issubclass(category, RenamedOptionWarning)
+            text = str(message) if in_recipe else f"{filename}:{lineno}: {message}"
             if text not in printed:
                 print(f"warning: {text}", file=sys.stderr)
             printed.add(text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rosd_kit import renames
 from rosd_kit.contracts import Policy
 from rosd_kit.settings import CoreSettings
 
@@ -36,6 +36,5 @@ class RunView:
         old = self.__dict__.get("api_1", {})
         if name not in old:
             raise AttributeError(f"a run's view has no {name!r}; it has recipe, values, path, step, policy, ranks, warnings")
-        instead = {"folder": "run.path", "student": "run.policy"}.get(name, "nothing: observers only read")
-        warnings.warn(f"run.{name}: write {instead}; it works until plugin API 4", DeprecationWarning, stacklevel=2)
+        renames.warn(renames.FIELDS.get(f"run.{name}", f"run.{name}: observers only read; it works until plugin API 4"))
         return old[name]

@@ -14,7 +14,7 @@ from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Leaf, Node, Tree, plain
-from rosd_kit.renames import Renamed
+from rosd_kit.renames import Renamed, RenamedOptionWarning
 
 
 def with_current_names(layer: Tree, below: Tree, source: str, registry: Registry) -> Tree:
@@ -90,7 +90,7 @@ def _check(both: bool, old: str, new: str, source: str, renamed: Renamed | None 
     """Warn of an old name in a layer; raises `RecipeError` where the new one is given too."""
     if both:
         raise _both(old, new, source)
-    renames.warn(f"{source}: {renamed or f'{old} is called {new}; write {new}.'}")
+    renames.warn(f"{source}: {renamed or f'{old} is called {new}; write {new}.'}", RenamedOptionWarning)
 
 
 def _both(old: str, new: str, source: str) -> RecipeError:

@@ -45,7 +45,7 @@ def load(registry, tmp_path, monkeypatch):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             recipe = load_recipe("mine.yaml", overrides, "profile.yaml" if profile is not None else None, registry=registry)
-        return recipe, [str(warning.message) for warning in caught if warning.category is RenamedWarning]
+        return recipe, [str(warning.message) for warning in caught if issubclass(warning.category, RenamedWarning)]
 
     return load
 
