@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+
+import rosd_kit
+from rosd_kit.renames import MODULES
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the workers share the cores
@@ -26,6 +30,16 @@ def pytest_configure() -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Use all cores for the whole suite; a few files are done before workers have started."""
     return None if config.args_source is not pytest.Config.ArgsSource.ARGS else 0
+
+
+@pytest.fixture
+def forget_old_modules():
+    """Forget after the test what it imported by old names: `rosd_kit.train` is a function where nothing did."""
+    yield
+    for name in [name for name in sys.modules if name in MODULES]:
+        module = sys.modules.pop(name)
+        if vars(rosd_kit).get(name.removeprefix("rosd_kit.")) is module:
+            delattr(rosd_kit, name.removeprefix("rosd_kit."))
 
 
 @pytest.fixture

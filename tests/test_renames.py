@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,7 +17,10 @@ from rosd_kit import renames
 from rosd_kit.renames import FIELDS, MODULES, NAMES, RenamedWarning, with_current_metrics
 from rosd_kit.types import Section
 
-pytestmark = pytest.mark.filterwarnings("ignore::rosd_kit.renames.RenamedWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::rosd_kit.renames.RenamedWarning"),
+    pytest.mark.usefixtures("forget_old_modules"),
+]
 
 CASES = Path("/work/shared/cases")
 
@@ -67,12 +70,17 @@ def test_importing_the_package_imports_neither_old_modules_nor_torch():
 
 def test_the_old_package_train_can_be_called_as_the_function_train(monkeypatch):
     """Importing from the old package makes it the attribute `rosd_kit.train`, over the function of that name."""
-    api = ModuleType("rosd_kit.api")
-    api.train = lambda recipe, *, steps: (recipe, steps)
-    monkeypatch.setitem(sys.modules, "rosd_kit.api", api)
+    monkeypatch.setattr("rosd_kit.api.train", lambda recipe, *, steps: (recipe, steps))
     importlib.import_module("rosd_kit.train.student")
     assert rosd_kit.train is sys.modules["rosd_kit.train"]
     assert rosd_kit.train("rosd", steps=3) == ("rosd", 3)
+
+
+def test_the_function_train_is_found_where_nothing_imported_the_old_package():
+    assert inspect.isfunction(rosd_kit.train)
+    with pytest.warns(RenamedWarning):
+        from rosd_kit.train.student import Student
+    assert Student is rosd_kit.Student and callable(rosd_kit.train)
 
 
 def test_a_section_is_made_and_read_with_the_old_field():

@@ -118,7 +118,7 @@ def rosd_kit_components():
 """
 
 
-def test_a_plugin_written_for_api_1_loads_and_works_and_every_old_name_in_it_is_reported(install):
+def test_a_plugin_written_for_api_1_loads_and_works_and_every_old_name_in_it_is_reported(install, forget_old_modules):
     install("old_names", WRITTEN_FOR_1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -142,7 +142,7 @@ def test_a_plugin_written_for_api_1_loads_and_works_and_every_old_name_in_it_is_
     assert {w.filename for w in caught if w.category is renames.RenamedWarning} == {module.__file__}
 
 
-def test_the_command_line_shows_each_use_of_an_old_name_once(tmp_path, capsys):
+def test_the_command_line_shows_each_use_of_an_old_name_once(tmp_path, capsys, forget_old_modules):
     file = tmp_path / "old_file.py"
     file.write_text(WRITTEN_FOR_1)
     with pytest.raises(SystemExit) as ended:
