@@ -168,7 +168,7 @@ MODULES: dict[str, Renamed] = _renamed(
     },
 )
 
-#: Names in modules, by the name of the old module and their own.
+#: Names in modules, by the name of the old module and their own: the public ones, and others with the same meaning as before.
 NAMES: dict[str, Renamed] = _renamed(
     2,
     4,
@@ -179,6 +179,7 @@ NAMES: dict[str, Renamed] = _renamed(
         "initial_expert": "initial_teacher",
         "ahead.Ahead": "pipeline.prefetch.Prefetcher",
         "asking.Asker": "pipeline.requests.Requester",
+        "asking.PromptWriter": "pipeline.requests.ReflectionRequests",
         "compat.OLDEST_API": "renames.OLDEST_API",
         "compat.Renamed": "renames.Renamed",
         "components.contexts.building.KEEP": "components.contexts.building.CUT_PRIORITY",
@@ -191,8 +192,6 @@ NAMES: dict[str, Renamed] = _renamed(
         "memory.estimate.Estimate": "memory.estimate.MemoryEstimate",
         "memory.estimate.estimate": "memory.estimate.estimate_memory",
         "parts.Parts": "recipe.built.BuiltComponents",
-        "pipeline.Diagnosis": "pipeline.pipeline.Diagnosis",
-        "pipeline.OnPhase": "pipeline.pipeline.OnPhase",
         "pipeline.Pipeline": "pipeline.pipeline.Pipeline",
         "plugins.PluginManager": "plugins.manager.PluginManager",
         "plugins.PluginReport": "plugins.manager.PluginReport",
