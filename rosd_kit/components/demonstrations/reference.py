@@ -1,4 +1,4 @@
-"""The dataset's own solution."""
+"""Demonstrates with the dataset's own solution."""
 
 from __future__ import annotations
 
