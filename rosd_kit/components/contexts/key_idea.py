@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
 from rosd_kit.components.contexts.solution import SOLUTION
+from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
 from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt

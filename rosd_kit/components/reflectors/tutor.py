@@ -62,7 +62,7 @@ class Tutor(Reflector):
         """Options of `tutor`."""
 
         weights: Literal["frozen", "live"] = "frozen"
-        """Whose weights write reflections. `frozen`: the run's initial weights (the paper); `live`: the student's current ones."""
+        """Whose weights reflect. `frozen`: the run's initial weights (the paper); `live`: the student's current weights."""
         temperature: NonNegativeFloat = 0.0
         """Sampling temperature; 0 is greedy (the paper)."""
         top_p: float = Field(default=1.0, gt=0.0, le=1.0)

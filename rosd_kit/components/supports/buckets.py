@@ -49,7 +49,7 @@ def bucketed(
 
 
 class _WithTail(torch.autograd.Function):
-    """Appends the log mass of all other entries to the chosen ones; keeps one vocabulary-sized tensor where autograd keeps five."""
+    """Appends the log mass of all other entries; keeps one tensor over the vocabulary where autograd keeps five."""
 
     @staticmethod
     def forward(ctx: Any, logp: Tensor, indices: Tensor) -> Tensor:
