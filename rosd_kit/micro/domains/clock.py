@@ -1,4 +1,4 @@
-"""A twelve-hour clock. Its facts contradict plain addition, so careless training on sums can spoil it."""
+"""A twelve-hour clock. Its facts contradict plain addition, so training on sums may harm it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.micro.domains.base import Domain, Fact, Instance
 
 
 class Clock(Domain):
-    """`The clock shows 9 . Wait 5 hours .`"""
+    """A twelve-hour clock: `The clock shows 9 . Wait 5 hours .`"""
 
     name = "clock"
 
@@ -18,8 +18,8 @@ class Clock(Domain):
         return Instance(start=(rng.randint(1, 12),), moves=waits)
 
     def question(self, instance: Instance) -> str:
-        told = " ".join(f"Wait {hours} hours ." for (hours,) in instance.moves)
-        return f"The clock shows {instance.start[0]} . {told} What does it show ?"
+        moves = " ".join(f"Wait {hours} hours ." for (hours,) in instance.moves)
+        return f"The clock shows {instance.start[0]} . {moves} What does it show ?"
 
     def facts(self) -> list[Fact]:
         return [(shown, hours) for shown in range(1, 13) for hours in range(2, 10)]

@@ -1,4 +1,4 @@
-"""Pouring colours together by an arbitrary table: pure knowledge, nothing to compute."""
+"""Mixing colours by an arbitrary table: pure knowledge, nothing to compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _table() -> dict[tuple[str, str], str]:
 
 
 class Colours(Domain):
-    """`The jar is red . Pour blue . Pour gold .`"""
+    """Mixing colours in a jar: `The jar is red . Pour blue . Pour gold .`"""
 
     name = "colours"
 
@@ -25,8 +25,8 @@ class Colours(Domain):
         return Instance(start=(rng.choice(COLOURS),), moves=tuple((rng.choice(COLOURS),) for _ in range(moves)))
 
     def question(self, instance: Instance) -> str:
-        told = " ".join(f"Pour {colour} ." for (colour,) in instance.moves)
-        return f"The jar is {instance.start[0]} . {told} What is the colour ?"
+        moves = " ".join(f"Pour {colour} ." for (colour,) in instance.moves)
+        return f"The jar is {instance.start[0]} . {moves} What is the colour ?"
 
     def facts(self) -> list[Fact]:
         return list(_table())
