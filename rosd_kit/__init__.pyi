@@ -75,3 +75,8 @@ from rosd_kit.types import Verdict as Verdict
 from rosd_kit.types import View as View
 from rosd_kit.version import API_VERSION as API_VERSION
 from rosd_kit.version import __version__ as __version__
+from rosd_kit.display.base import Display as Display
+from rosd_kit.evaluation.intervals import Interval as Interval
+from rosd_kit.evaluation.results import Comparison as Comparison
+from rosd_kit.evaluation.results import SuiteResult as SuiteResult
+from rosd_kit.recipe.model import Recipe as Recipe

@@ -32,12 +32,16 @@ class LiveDisplay(Display):
         self.live = Live(console=console, get_renderable=self.panel, refresh_per_second=4, transient=True)
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
-        self.title, self.steps, self.done, self.current = title, max(1, steps), done, done
-        self.began = time.monotonic()
+        self.begin(title, steps, done)
         self.console.print(Text(harmless(title), style="bold"))
         for name, fact in facts.items():
             self.console.print(Text(f"  {name}: {harmless(fact)}", style="dim"))
         self.live.start()
+
+    def begin(self, title: str, steps: int, done: int) -> None:
+        """Start counting at `done` of `steps` steps."""
+        self.title, self.steps, self.done, self.current = title, max(1, steps), done, done
+        self.began = time.monotonic()
 
     def phase(self, name: str) -> None:
         self.now = name
