@@ -1,4 +1,4 @@
-"""Displays: what a run shows while it goes on."""
+"""Displays: how a run reports its progress, on a terminal, in a log or to another program."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Display", "NotebookDisplay", "RunSummary", "make_display"]
 
 
 def make_display(*, quiet: bool = False, json: bool = False, live: bool = True, console: Console | None = None) -> Display:
-    """Return the display for these flags: live on a terminal and in a notebook, plain lines elsewhere or without `live`.
+    """Return the display for these options: live on a terminal or in a notebook, plain elsewhere or with `live=False`.
 
-    Raises `RosdError` for `quiet` with `json`.
+    Raises `RosdError` for `quiet` together with `json`.
     """
     console = console or Console()
     if quiet and json:

@@ -1,4 +1,4 @@
-"""The live display in a notebook: one output that is replaced while the run continues."""
+"""The live display in a notebook: one output that is updated during the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rosd_kit.display.plain import print_summary
 from rosd_kit.evaluation.results import SuiteResult
 
 _WIDTH = 100
-#: Seconds between two updates of the output, which the browser has to draw.
+#: Minimum seconds between updates of the phase, since the browser has to draw each.
 _INTERVAL = 0.5
 
 
@@ -29,7 +29,7 @@ class NotebookDisplay(LiveDisplay):
         self._log: list[str] = []
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
-        self.begin(title, steps, done)
+        self.start_progress(title, steps, done)
         self._draw()
 
     def phase(self, name: str) -> None:
@@ -38,7 +38,7 @@ class NotebookDisplay(LiveDisplay):
             self._draw()
 
     def waiting(self, text: str) -> None:
-        self._say(text)
+        self._append_line(text)
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         super().step(step, metrics)
@@ -49,16 +49,16 @@ class NotebookDisplay(LiveDisplay):
         self._draw()
 
     def warning(self, text: str) -> None:
-        self._say(f"warning: {text}")
+        self._append_line(f"warning: {text}")
 
     def finish(self, summary: RunSummary) -> None:
         print_summary(self.console, summary)
-        self._show(self._exported())
+        self._show(self._export_html())
 
     def close(self) -> None:
-        """Leave the last output as it is."""
+        """Leave the last output in place."""
 
-    def _say(self, text: str) -> None:
+    def _append_line(self, text: str) -> None:
         self._log.append(text)
         self._draw()
 
@@ -67,9 +67,9 @@ class NotebookDisplay(LiveDisplay):
         for line in self._log:
             self.console.print(line, markup=False, highlight=False)
         self.console.print(self.panel())
-        self._show(self._exported())
+        self._show(self._export_html())
 
-    def _exported(self) -> str:
+    def _export_html(self) -> str:
         code = '<pre style="line-height:1.2;font-family:monospace">{code}</pre>'
         return self.console.export_html(inline_styles=True, code_format=code)
 

@@ -1,4 +1,4 @@
-"""In a notebook a run shows one output that is replaced, without widgets."""
+"""A run in a notebook updates one output, without widgets."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, to_values
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import read_sweep
-from tests.sweep.made import finish
+from tests.sweep.made_up_results import finish
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted((ROOT / "plugins").glob("rosd-kit-*"))
