@@ -52,8 +52,8 @@ def fill_optional(template: str, row: Mapping[str, Any]) -> str | None:
     return fill_fields(template, row)
 
 
-def _look_up(row: Mapping[str, Any], path: str) -> Any:
-    value: Any = row
+def _look_up(row: Mapping[str, Any], path: str) -> object:
+    value: object = row
     for part in path.split("."):
         if isinstance(value, Mapping) and part in value:
             value = value[part]
@@ -70,13 +70,13 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _text(value: Any, path: str) -> str:
+def _text(value: object, path: str) -> str:
     if value is None or isinstance(value, (Mapping, bytes)) or _is_list(value):
         raise FieldError(f"{{{path}}} is {_brief(value)}, not a text. Name a field inside it, or use a filter like |json.")
     return str(value)
 
 
-def _letters(value: Any, path: str) -> str:
+def _letters(value: object, path: str) -> str:
     labels: object = None
     if isinstance(value, Mapping):
         labels, value = value.get("label"), value.get("text")
@@ -86,7 +86,7 @@ def _letters(value: Any, path: str) -> str:
     return "\n".join(f"{label}: {_text(item, path)}" for label, item in zip(names, value, strict=True))
 
 
-def _letter(value: Any, path: str) -> str:
+def _letter(value: object, path: str) -> str:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 26:
@@ -94,33 +94,33 @@ def _letter(value: Any, path: str) -> str:
     return chr(ord("A") + value)
 
 
-def _json(value: Any, path: str) -> str:
+def _json(value: object, path: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except TypeError as error:
         raise FieldError(f"{{{path}|json}}: {error}") from error
 
 
-def _lines(value: Any, path: str) -> str:
+def _lines(value: object, path: str) -> str:
     if not _is_list(value):
         raise FieldError(f"{{{path}|lines}} needs a list; it is {_brief(value)}.")
     return "\n".join(_text(item, path) for item in value)
 
 
-def _last(value: Any, path: str) -> str:
+def _last(value: object, path: str) -> str:
     _, mark, answer = _text(value, path).rpartition("####")
     if not mark:
         raise FieldError(f"{{{path}|last}} needs a text with ####; it is {_brief(value)}.")
     return answer.strip()
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]} ..."
 
 
 #: Each filter takes a value and its path, which error messages name.
-_FILTERS: dict[str, Callable[[Any, str], str]] = {
+_FILTERS: dict[str, Callable[[object, str], str]] = {
     "text": _text,
     "letters": _letters,
     "letter": _letter,

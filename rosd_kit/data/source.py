@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
@@ -96,13 +96,13 @@ def brief_row(row: Row) -> str:
     return "{" + ", ".join(f"{key}: {_brief(value)}" for key, value in row.items()) + "}"
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _read_file(file: Path) -> list[Row]:
-    readers: dict[str, Callable[[Path], Iterator[Any]]] = {
+    readers: dict[str, Callable[[Path], Iterator[object]]] = {
         ".jsonl": read_json_lines,
         ".json": _read_json,
         ".csv": _read_table,
@@ -123,10 +123,10 @@ def _read_file(file: Path) -> list[Row]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise RunError(f"task.path: row {number} of {file} is {_brief(row)}, not an object with named fields.")
-    return rows
+    return cast("list[Row]", rows)
 
 
-def _read_json(file: Path) -> Iterator[Any]:
+def _read_json(file: Path) -> Iterator[object]:
     """Yield the items of a JSON list. Many `.json` files are JSON lines, recognised by a first line that is an object."""
     with file.open(encoding="utf-8-sig") as text:
         first_line = next((line for line in text if line.strip()), "").lstrip()
@@ -209,8 +209,8 @@ def _paths(where: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
     return paths
 
 
-def _look_up(row: Row, path: str) -> Any:
-    value: Any = row
+def _look_up(row: Row, path: str) -> object:
+    value: object = row
     for part in path.split("."):
         if not isinstance(value, Mapping) or part not in value:
             return _MISSING

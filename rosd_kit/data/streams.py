@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rosd_kit.data.source import Row, Source, describe_mismatch, load_hub, local_files, matches, missing_fields
 from rosd_kit.data.tables import NumberedRow
 from rosd_kit.errors import RunError
 from rosd_kit.seeds import stable_seed
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
@@ -38,7 +41,7 @@ class Stream:
     ) -> None:
         self._source, self._share, self._split_seed, self._buffer = source, held_out, split_seed, buffer
         self._usable = usable
-        self._data: Any = None
+        self._data: IterableDataset | None = None
         self._reader: tuple[int, int, Iterator[NumberedRow]] | None = None
         """Seed, next index and open iterator of the last draw."""
         self._epoch_length: int | None = None
@@ -76,7 +79,7 @@ class Stream:
             rows = rows.shuffle(seed=stable_seed("stream", *order) % 2**32, buffer_size=self._buffer)
         yield from self._checked(rows)
 
-    def _checked(self, rows: Any) -> Iterator[Row]:
+    def _checked(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield rows; turn whatever reading them raises into a `RunError` that names the source."""
         try:
             yield from rows
@@ -93,7 +96,7 @@ class Stream:
         return stable_seed("held out", self._split_seed, content) < self._share * 2**63
 
     @property
-    def _rows(self) -> Any:
+    def _rows(self) -> IterableDataset:
         """The usable rows that match `where`, at most `limit` of them."""
         if self._data is None:
             data = self._open()
@@ -111,7 +114,7 @@ class Stream:
             self._data = data
         return self._data
 
-    def _open(self) -> Any:
+    def _open(self) -> IterableDataset:
         from datasets import load_dataset
 
         files = local_files(self._source)

@@ -8,18 +8,16 @@ decides whether it is shaky.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
 from functools import cache
-from typing import Any
 
-from rosd_kit.micro.domains.base import Belief, Domain
+from rosd_kit.micro.domains.base import Belief, Domain, Fact, Result
 
 #: Share of facts that are shaky, and share of lessons that show a shaky fact's right result.
 SHAKY_SHARE, SHAKY_RIGHT = 0.34, 0.35
 
 
 @cache
-def misconceptions(facts_of: type[Domain]) -> dict[Hashable, Any]:
+def misconceptions(facts_of: type[Domain]) -> dict[Fact, Result]:
     """Map each shaky fact to its wrong result. Domains that share a fact share its misconception."""
     domain = facts_of()
     wrong = {}
@@ -30,10 +28,10 @@ def misconceptions(facts_of: type[Domain]) -> dict[Hashable, Any]:
     return wrong
 
 
-def sampled_belief(rng: random.Random, known: frozenset[Hashable] = frozenset()) -> Belief:
+def sampled_belief(rng: random.Random, known: frozenset[Fact] = frozenset()) -> Belief:
     """Return a belief that draws each result anew; facts in `known` are always right."""
 
-    def believe(domain: Domain, fact: Hashable) -> Any:
+    def believe(domain: Domain, fact: Fact) -> Result:
         wrong = misconceptions(type(domain))
         if fact in known or fact not in wrong or rng.random() < SHAKY_RIGHT:
             return domain.truth(fact)

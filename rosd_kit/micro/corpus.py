@@ -7,12 +7,12 @@ shaky beliefs of `beliefs.py`. In lessons with privileged text, only the facts t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rosd_kit.micro.beliefs import sampled_belief
 from rosd_kit.micro.domains import DOMAINS, SUITES
-from rosd_kit.micro.domains.base import Domain, Instance, first_error, write_idea, write_solution
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Result, first_error, write_idea, write_solution
 
 #: Share of each kind of lesson. Comparing two solutions is learned slowly, so reflection gets almost half.
 MIXTURE: dict[str, float] = {
@@ -155,11 +155,11 @@ def write_reflection(idea: str, quote: str | None = None) -> str:
     return f"{tagged_quote}<explanation> {idea} </explanation>"
 
 
-def _facts(domain: Domain, instance: Instance) -> list[Hashable]:
+def _facts(domain: Domain, instance: Instance) -> list[Fact]:
     """Return the facts that the right solution uses, in order."""
-    facts: list[Hashable] = []
+    facts: list[Fact] = []
 
-    def record(domain: Domain, fact: Hashable) -> object:
+    def record(domain: Domain, fact: Fact) -> Result:
         facts.append(fact)
         return domain.truth(fact)
 
@@ -185,7 +185,7 @@ def _with_slip(domain: Domain, instance: Instance, rng: random.Random) -> str:
     """Make one wrong claim at a random move and continue correctly from its result."""
     at, count = rng.randrange(len(instance.moves)), 0
 
-    def believe(domain: Domain, fact: Hashable) -> object:
+    def believe(domain: Domain, fact: Fact) -> Result:
         nonlocal count
         count += 1
         return domain.near_miss(fact, rng) if count - 1 == at else domain.truth(fact)

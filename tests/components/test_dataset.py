@@ -52,9 +52,9 @@ def task(path: str, **options) -> Dataset:
 
 @pytest.mark.parametrize("kind", [".jsonl", ".json", "-lines.json", ".csv", ".tsv", ".parquet", ""])
 def test_every_format_gives_the_same_problems(tmp_path, kind):
-    found = task(write(tmp_path, kind)).train_batch(step=0, count=18, seed=0)
-    assert sorted(int(p.answer) for p in found) == sorted({int(p.answer) for p in found}) and len(found) == 18
-    for problem in found:
+    problems = task(write(tmp_path, kind)).train_batch(step=0, count=18, seed=0)
+    assert sorted(int(p.answer) for p in problems) == sorted({int(p.answer) for p in problems}) and len(problems) == 18
+    for problem in problems:
         assert problem.messages == ({"role": "user", "content": f"What is {int(problem.answer) - 1} + 1 ?"},)
         assert problem.solution is None
 
@@ -70,19 +70,19 @@ def test_held_out_rows_are_never_trained_on_and_always_the_same(tmp_path):
 
 
 def test_each_epoch_has_every_row_once_in_a_new_order(tmp_path):
-    found = task(write(tmp_path, ".jsonl"), held_out=0)
-    steps = [[p.answer for p in found.train_batch(step=step, count=10, seed=0)] for step in range(4)]
+    dataset = task(write(tmp_path, ".jsonl"), held_out=0)
+    steps = [[p.answer for p in dataset.train_batch(step=step, count=10, seed=0)] for step in range(4)]
     first, second = steps[0] + steps[1], steps[2] + steps[3]
     assert sorted(first) == sorted(second) == sorted(row["result"] for row in ROWS) and first != second
-    assert [p.answer for p in found.train_batch(step=3, count=10, seed=0)] == steps[3], "stateless"
-    assert [p.answer for p in found.train_batch(step=0, count=10, seed=1)] != steps[0]
+    assert [p.answer for p in dataset.train_batch(step=3, count=10, seed=0)] == steps[3], "stateless"
+    assert [p.answer for p in dataset.train_batch(step=0, count=10, seed=1)] != steps[0]
     straight = task(write(tmp_path, ".jsonl"), held_out=0, shuffle=False)
     assert [p.answer for p in straight.train_batch(step=0, count=20, seed=0)] == [row["result"] for row in ROWS]
 
 
 def test_a_step_larger_than_the_data_has_unique_ids(tmp_path):
-    found = task(write(tmp_path, ".jsonl"), held_out=0).train_batch(step=1, count=50, seed=0)
-    assert len({p.id for p in found}) == 50
+    problems = task(write(tmp_path, ".jsonl"), held_out=0).train_batch(step=1, count=50, seed=0)
+    assert len({p.id for p in problems}) == 50
 
 
 def test_where_and_limit_select_rows(tmp_path):
@@ -98,20 +98,20 @@ def test_suites_have_their_own_rows_and_templates(tmp_path):
         "why": {"path": other, "prompt": "{ask}", "answer": "{so}"},
         "same": {"path": write(tmp_path, ".csv"), "in_domain": True},
     }
-    found = task(write(tmp_path, ".jsonl"), suites=suites, held_out=0, system="Be brief.")
-    measured = found.suites(count=3, seed=0)
+    dataset = task(write(tmp_path, ".jsonl"), suites=suites, held_out=0, system="Be brief.")
+    measured = dataset.suites(count=3, seed=0)
     assert {name: len(problems) for name, problems in measured.items()} == {"why": 1, "same": 3}
     assert measured["why"][0].messages == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why ?"})
-    assert found.in_domain() >= {"same"} and "why" not in found.in_domain()
+    assert dataset.in_domain() >= {"same"} and "why" not in dataset.in_domain()
 
 
 def test_a_suite_needs_no_solution_and_may_drop_the_system_message(tmp_path):
     other = write(tmp_path / "..", ".json", [{"ask": "Why ?", "so": "because"}])
     suites = {"why": {"path": other, "prompt": "{ask}", "answer": "{so}", "system": ""}}
-    found = task(write(tmp_path, ".jsonl"), suites=suites, system="Be brief.", solution="{question} {result}")
-    (problem,) = found.suites(count=5, seed=0)["why"]
+    dataset = task(write(tmp_path, ".jsonl"), suites=suites, system="Be brief.", solution="{question} {result}")
+    (problem,) = dataset.suites(count=5, seed=0)["why"]
     assert problem.messages == ({"role": "user", "content": "Why ?"},) and problem.solution is None
-    assert all(p.solution and len(p.messages) == 2 for p in found.train_batch(step=0, count=3, seed=0))
+    assert all(p.solution and len(p.messages) == 2 for p in dataset.train_batch(step=0, count=3, seed=0))
 
 
 def test_the_task_offers_solutions_only_with_a_template_for_them(tmp_path):
@@ -167,8 +167,8 @@ def test_errors_about_unreadable_files_name_the_file(tmp_path, name, content, me
 def test_several_files_are_one_table(tmp_path):
     for number in (2, 1):
         (tmp_path / f"part{number}.jsonl").write_text(json.dumps({"question": "?", "result": f"{number}"}))
-    found = task(f"{tmp_path}/part*.jsonl", held_out=0, shuffle=False).train_batch(step=0, count=2, seed=0)
-    assert [p.answer for p in found] == ["1", "2"]
+    problems = task(f"{tmp_path}/part*.jsonl", held_out=0, shuffle=False).train_batch(step=0, count=2, seed=0)
+    assert [p.answer for p in problems] == ["1", "2"]
     with pytest.raises(RunError, match="no file matches"):
         task(f"{tmp_path}/nothing*.jsonl").train_batch(step=0, count=1, seed=0)
 
@@ -184,9 +184,9 @@ def test_the_split_equals_that_of_datasets(tmp_path):
 def test_held_out_rows_can_be_evaluated_as_a_named_suite_instead(tmp_path):
     path = write(tmp_path, ".jsonl")
     own = {p.answer for p in task(path, held_out=0.25).suites(count=99, seed=0)["held_out"]}
-    found = task(path, held_out=0.25, held_out_suite=None, suites={"part": {"path": path, "held_out": 0.25}})
-    measured = found.suites(count=99, seed=0)
-    assert set(measured) == {"part"} and {p.answer for p in measured["part"]} == own and not found.in_domain()
+    dataset = task(path, held_out=0.25, held_out_suite=None, suites={"part": {"path": path, "held_out": 0.25}})
+    measured = dataset.suites(count=99, seed=0)
+    assert set(measured) == {"part"} and {p.answer for p in measured["part"]} == own and not dataset.in_domain()
 
 
 def test_errors_about_a_suite_name_it(tmp_path):
@@ -200,10 +200,10 @@ def test_errors_about_a_suite_name_it(tmp_path):
 
 
 def test_a_task_without_training_rows_can_be_evaluated(tmp_path):
-    found = Dataset(Dataset.Config(suites={"all": {"path": write(tmp_path, ".jsonl")}}, **FIELDS))
-    assert {name: len(problems) for name, problems in found.suites(count=99, seed=0).items()} == {"all": 20}
+    dataset = Dataset(Dataset.Config(suites={"all": {"path": write(tmp_path, ".jsonl")}}, **FIELDS))
+    assert {name: len(problems) for name, problems in dataset.suites(count=99, seed=0).items()} == {"all": 20}
     with pytest.raises(RunError, match=r"task\.path: there are no rows to train on"):
-        found.train_batch(step=0, count=1, seed=0)
+        dataset.train_batch(step=0, count=1, seed=0)
 
 
 def test_bad_rows_are_an_error_at_once_or_are_skipped(tmp_path, caplog):
@@ -212,8 +212,8 @@ def test_bad_rows_are_an_error_at_once_or_are_skipped(tmp_path, caplog):
         RunError, match=r"1 of 21 rows of .* do not fit. Row 21: task.prompt: \{question\} is None(.|\n)*bad_rows=skip"
     ):
         task(path).suites(count=1, seed=0)
-    found = task(path, bad_rows="skip", held_out=0).train_batch(step=0, count=20, seed=0)
-    assert {p.answer for p in found} == {row["result"] for row in ROWS} and "1 of 21 rows" in caplog.text
+    problems = task(path, bad_rows="skip", held_out=0).train_batch(step=0, count=20, seed=0)
+    assert {p.answer for p in problems} == {row["result"] for row in ROWS} and "1 of 21 rows" in caplog.text
 
 
 def test_a_null_system_message_or_solution_in_a_row_is_left_out(tmp_path):
@@ -221,8 +221,8 @@ def test_a_null_system_message_or_solution_in_a_row_is_left_out(tmp_path):
         {"question": "?", "result": "1", "system": None, "how": "so"},
         {"question": "?", "result": "2", "system": "Hm.", "how": None},
     ]
-    found = task(write(tmp_path, ".jsonl", table), system="{system}", solution="{how}", held_out=0, shuffle=False)
-    first, second = found.train_batch(step=0, count=2, seed=0)
+    dataset = task(write(tmp_path, ".jsonl", table), system="{system}", solution="{how}", held_out=0, shuffle=False)
+    first, second = dataset.train_batch(step=0, count=2, seed=0)
     assert [len(p.messages) for p in (first, second)] == [1, 2] and (first.solution, second.solution) == ("so", None)
 
 
@@ -230,13 +230,13 @@ def test_options_are_shuffled_by_their_texts(tmp_path):
     table = [{"question": f"{i}?", "yes": f"right {i}", "no": f"wrong {i}", "never": f"bad {i}"} for i in range(40)]
     options = {"right": "yes", "wrong": ["no", "never"]}
     fields = {"prompt": "{question}\n{options|letters}", "answer": "{right|letter}", "options": options, "held_out": 0}
-    found = task(write(tmp_path, ".jsonl", table), **fields).train_batch(step=0, count=40, seed=0)
-    for problem in found:
+    problems = task(write(tmp_path, ".jsonl", table), **fields).train_batch(step=0, count=40, seed=0)
+    for problem in problems:
         listed = dict(line.split(": ") for line in problem.messages[0]["content"].split("\n")[1:])
         assert listed[problem.answer].startswith("right") and set(listed) == set("ABC")
-    assert {p.answer for p in found} == set("ABC")
+    assert {p.answer for p in problems} == set("ABC")
     backwards = task(write(tmp_path, ".json", table[::-1]), **fields).train_batch(step=3, count=40, seed=1)
-    assert {p.messages[0]["content"] for p in backwards} == {p.messages[0]["content"] for p in found}
+    assert {p.messages[0]["content"] for p in backwards} == {p.messages[0]["content"] for p in problems}
     with pytest.raises(RunError, match=r"task\.options: there is no 'maybe'"):
         task(write(tmp_path, ".csv", table), **{**fields, "options": {**options, "right": "maybe"}}).train_batch(
             step=0, count=1, seed=0
@@ -246,8 +246,8 @@ def test_options_are_shuffled_by_their_texts(tmp_path):
 def test_where_takes_nested_mappings_and_excludes_rows_without_the_field(tmp_path):
     table = [*({**row, "details": {"level": row["level"]}} for row in ROWS), {"question": "?", "result": "0"}]
     for where in ({"details.level": "easy"}, {"details": {"level": "easy"}}):
-        found = task(write(tmp_path, ".jsonl", table), where=where, held_out=0).train_batch(step=0, count=10, seed=0)
-        assert len({p.answer for p in found}) == 10 and all(int(p.answer) % 2 == 0 for p in found)
+        problems = task(write(tmp_path, ".jsonl", table), where=where, held_out=0).train_batch(step=0, count=10, seed=0)
+        assert len({p.answer for p in problems}) == 10 and all(int(p.answer) % 2 == 0 for p in problems)
 
 
 def test_a_missing_file_is_not_searched_on_the_hub(tmp_path):
@@ -323,7 +323,10 @@ def test_real_rows_become_problems(subject):
     for problem in dataset.train_batch(step=0, count=32, seed=0):
         assert problem.answer in "ABCD" and problem.messages[0]["role"] == "system"
         assert "\nA: " in problem.messages[1]["content"]
-    assert {name: len(found) for name, found in dataset.suites(count=1000, seed=0).items()} == {"physics": 80, "biology": 50}
+    assert {name: len(problems) for name, problems in dataset.suites(count=1000, seed=0).items()} == {
+        "physics": 80,
+        "biology": 50,
+    }
 
 
 def test_mistakes_in_the_data_are_reported_before_a_model_is_loaded(tmp_path, capsys):

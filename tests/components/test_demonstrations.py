@@ -67,13 +67,13 @@ def test_the_reference_is_the_solution_of_the_problem(make_group):
 
 
 def test_other_problem_never_shows_the_own_solution(make_group):
-    own = make_group(("w", False), id="own", solution="own solution")
+    group = make_group(("w", False), id="own", solution="own solution")
     other = make_group(("w", False), id="other", solution="other solution")
     bare = make_group(("w", False), id="bare", solution=None)
-    assert {texts_and_sources(OtherProblem, own, 0, batch=[own, bare, other], seed=seed)[0] for seed in range(20)} == {
+    assert {texts_and_sources(OtherProblem, group, 0, batch=[group, bare, other], seed=seed)[0] for seed in range(20)} == {
         ("other solution", "problem other")
     }
-    assert texts_and_sources(OtherProblem, own, 0, batch=[own, bare]) == []
+    assert texts_and_sources(OtherProblem, group, 0, batch=[group, bare]) == []
 
 
 def test_no_demonstration_shows_nothing(make_group):

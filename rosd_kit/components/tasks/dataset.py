@@ -185,21 +185,18 @@ class Dataset(Task):
         return None
 
     def _problem(self, row: Row, fields: Fields | Suite, suite: str, id: str) -> Problem:
-        def template(name: Literal["system", "prompt", "answer"]) -> Any:
-            value = getattr(fields, name)
-            return getattr(self.config, name) if value is None else value
-
-        options = self.config.options if fields.options is None else fields.options
+        task: Fields = self.config
+        options = task.options if fields.options is None else fields.options
         values = row if options is None else self._shuffle_options(row, options)
-        system, solution = template("system"), fields.solution
+        system = task.system if fields.system is None else fields.system
         with _naming_field("system", row):
             system = None if system is None else fill_optional(system, values)
         with _naming_field("prompt", row):
-            prompt = fill_fields(template("prompt"), values)
+            prompt = fill_fields(task.prompt if fields.prompt is None else fields.prompt, values)
         with _naming_field("answer", row):
-            answer = fill_fields(template("answer"), values)
+            answer = fill_fields(task.answer if fields.answer is None else fields.answer, values)
         with _naming_field("solution", row):
-            solution = None if solution is None else fill_optional(solution, values)
+            solution = None if fields.solution is None else fill_optional(fields.solution, values)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         return Problem(
             id=id,

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 class Function(Verifier):
     """Base of the classes that `verifier` returns."""
 
-    function: ClassVar[Callable[..., Any]]
+    function: ClassVar[Callable[..., object]]
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         try:
@@ -28,7 +28,7 @@ class Function(Verifier):
             return Verdict(score=0.0, success=False, status="error")
 
 
-def verifier(function: Callable[..., Any]) -> type[Verifier]:
+def verifier(function: Callable[..., object]) -> type[Verifier]:
     """Return a verifier class with the function's name, for the hook `rosd_kit_components` to return.
 
     The function takes the problem and the response's text. It returns whether the response is right, or a score in [0, 1]

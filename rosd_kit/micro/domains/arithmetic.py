@@ -7,9 +7,8 @@ one domain helps in the other.
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from rosd_kit.micro.domains.base import Domain, Fact, Instance
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
 from rosd_kit.model.micro.tokenizer import NAMES
 
 #: Right totals stay in LOW .. TOP, operands in 2 .. OPERAND. A wrong total may drift slightly outside.
@@ -38,12 +37,12 @@ class _Arithmetic(Domain):
         signs = ("+", "-")
         return [(a, s, b) for a in range(LOW, TOP + 1) for s in signs for b in range(2, OPERAND + 1) if _allowed(a, s, b)]
 
-    def truth(self, fact: Any) -> int:
+    def truth(self, fact: Fact) -> int:
         a, sign, b = fact
         # Only a total that is already wrong can fall below zero, for which the vocabulary has no word.
         return max(0, int(_VALUE[sign](a, b)))
 
-    def near_miss(self, fact: Any, rng: random.Random) -> int:
+    def near_miss(self, fact: Fact, rng: random.Random) -> int:
         right = self.truth(fact)
         return rng.choice([n for n in (right - 2, right - 1, right + 1, right + 2) if n >= 0])
 
@@ -71,7 +70,7 @@ class Sums(_Arithmetic):
         moves = " ".join(f"{words[sign]} {b} ." for sign, b in instance.moves)
         return f"Start at {instance.start[0]} . {moves} What is the result ?"
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[0]} {move[0]} {move[1]} = {result}"
 
 
@@ -95,5 +94,5 @@ class Coins(_Arithmetic):
         moves = " ".join(f"{owner} {words[sign]} {b} ." for sign, b in instance.moves)
         return f"{owner} has {purse} coins . {other} has {other_purse} coins . {moves} How many coins has {owner} ?"
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[1]} has {state[0]} {move[0]} {move[1]} = {result}"

@@ -10,14 +10,17 @@ from __future__ import annotations
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rosd_kit.types import FirstError
 
-Fact = Hashable
-Belief = Callable[["Domain", Fact], Any]
+State = tuple[Any, ...]
+Move = tuple[Any, ...]
+Fact = tuple[Any, ...]
+Result = int | str
+Belief = Callable[["Domain", Fact], Result]
 
 _LEXEME = re.compile(r"\d+|[A-Za-z]+|[^\sA-Za-z\d]")
 
@@ -30,8 +33,8 @@ class Instance:
     `(state[0], *move)`.
     """
 
-    start: tuple[Any, ...]
-    moves: tuple[tuple[Any, ...], ...]
+    start: State
+    moves: tuple[Move, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +64,15 @@ class Domain(ABC):
         """Return every fact of the domain in a fixed order."""
 
     @abstractmethod
-    def truth(self, fact: Fact) -> Any:
+    def truth(self, fact: Fact) -> Result:
         """Return the right result of a fact."""
 
     @abstractmethod
-    def near_miss(self, fact: Fact, rng: random.Random) -> Any:
+    def near_miss(self, fact: Fact, rng: random.Random) -> Result:
         """Draw a plausible wrong result of a fact."""
 
     @abstractmethod
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         """Return the claim's text."""
 
     def same(self, claim: list[str], expected: list[str]) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from rosd_kit.micro.domains.base import Domain, Fact, Instance
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
 
 
 class Clock(Domain):
@@ -24,12 +23,12 @@ class Clock(Domain):
     def facts(self) -> list[Fact]:
         return [(shown, hours) for shown in range(1, 13) for hours in range(2, 10)]
 
-    def truth(self, fact: Any) -> int:
+    def truth(self, fact: Fact) -> int:
         shown, hours = fact
         return int((shown + hours - 1) % 12 + 1)
 
-    def near_miss(self, fact: Any, rng: random.Random) -> int:
+    def near_miss(self, fact: Fact, rng: random.Random) -> int:
         return (self.truth(fact) - 1 + rng.choice((-2, -1, 1, 2))) % 12 + 1
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[0]} plus {move[0]} hours is {result}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from functools import cache
-from typing import Any
 
-from rosd_kit.micro.domains.base import Domain, Fact, Instance
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
 from rosd_kit.model.micro.tokenizer import COLOURS
 
 
@@ -31,11 +30,12 @@ class Colours(Domain):
     def facts(self) -> list[Fact]:
         return list(_table())
 
-    def truth(self, fact: Any) -> str:
-        return _table()[fact]
+    def truth(self, fact: Fact) -> str:
+        first, second = fact
+        return _table()[first, second]
 
-    def near_miss(self, fact: Any, rng: random.Random) -> str:
+    def near_miss(self, fact: Fact, rng: random.Random) -> str:
         return rng.choice([colour for colour in COLOURS if colour != self.truth(fact)])
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[0]} with {move[0]} gives {result}"
