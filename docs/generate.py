@@ -28,8 +28,8 @@ from rosd_kit.plugins.registry import Registry, summary_of  # noqa: E402
 from rosd_kit.plugins.validation import HOOKS  # noqa: E402
 from rosd_kit.renames import FIELDS, METHODS, METRICS, MODULES, NAMES, OPTIONS, Renamed  # noqa: E402
 from rosd_kit.renames import HOOKS as RENAMED_HOOKS  # noqa: E402
-from rosd_kit.testing import SUITES  # noqa: E402
-from rosd_kit.testing.check import EVERY, checks_of  # noqa: E402
+from rosd_kit.testing import SUITES, checks_of  # noqa: E402
+from rosd_kit.testing.check import EVERY  # noqa: E402
 
 PROSE: Mapping[str, Any] = yaml.safe_load((DOCS / "prose.yaml").read_text())
 

@@ -1,4 +1,4 @@
-"""The conformance kit: what a plugin's author tests a component with.
+"""The conformance kit: tests that plugin authors run on their components.
 
     from rosd_kit.testing import LocalizerSuite
 
@@ -7,7 +7,7 @@
         def component(self):
             return AfterKeyword(AfterKeyword.Config(keyword="Answer"))
 
-It needs neither a GPU nor the network, and pytest only for the suites; `rosd-kit plugins check` runs the same laws.
+It needs neither a GPU nor the network, and pytest only for the suites. `rosd-kit plugins check` runs the same laws.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from rosd_kit.testing.builders import (
     fake_rollout,
     fake_sample,
 )
-from rosd_kit.testing.check import Bench, Check, CheckFailed, checks_of
+from rosd_kit.testing.check import Bench, Check, CheckFailed
+from rosd_kit.testing.checks import checks_of
 from rosd_kit.testing.numbers import fake_scores
 from rosd_kit.testing.student import tiny_student
 from rosd_kit.testing.suites import (

@@ -1,4 +1,4 @@
-"""Components to try, made from their classes alone: options that must be given take the example that the author wrote."""
+"""Builds components from their classes for the checks; a required option takes the example that its author gave."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ from rosd_kit.testing.check import BENCH, Bench
 
 
 def build(cls: type[Component], options: Mapping[str, Any] | None = None, registry: Registry | None = None) -> Component:
-    """Return a component with these options, the defaults, and of the rest the first of each field's `examples`.
+    """Return a component with these options and otherwise the defaults; required options take their first `examples` entry.
 
-    The `registry` is for components that are made of others.
+    Components that are made of other components need the `registry`.
 
-    Raises `PluginError` for an option that must be given and has no example, and for one that is not allowed.
+    Raises `PluginError` for an unknown or invalid option, and for a required one that has neither a value nor an example.
     """
-    given, known = dict(options or {}), cls.Config.model_fields
-    if strangers := sorted(given.keys() - known):
-        near = did_you_mean(strangers[0], known)
-        raise PluginError(
-            f"{cls.kind} {cls.name!r} has no option {strangers[0]!r}.{near} Options: {', '.join(known) or 'none'}"
-        )
-    for name, field in known.items():
-        if name not in given and field.is_required():
-            given[name] = _example(cls, name, field)
+    values, fields = dict(options or {}), cls.Config.model_fields
+    if unknown := sorted(values.keys() - fields):
+        hint = did_you_mean(unknown[0], fields)
+        raise PluginError(f"{cls.kind} {cls.name!r} has no option {unknown[0]!r}.{hint} Options: {', '.join(fields) or 'none'}")
+    for name, field in fields.items():
+        if name not in values and field.is_required():
+            values[name] = _example(cls, name, field)
     try:
-        config = cls.Config.model_validate(given)
+        config = cls.Config.model_validate(values)
     except pydantic.ValidationError as error:
         raise PluginError(f"{cls.kind} {cls.name!r} cannot be built: {' '.join(str(error).split())}") from error
     if registry is None or cls.kind == "objective":
@@ -42,7 +40,7 @@ def build(cls: type[Component], options: Mapping[str, Any] | None = None, regist
 
 
 def bench_for(cls: type[Component], registry: Registry) -> Bench:
-    """Return what to try a component with: a problem of the task that provides what it needs, where there is one."""
+    """Return a bench with a problem of the task that provides what the component needs, or else the general bench."""
     for need in sorted(cls.needs - {"solution", "group", "oracle"}):
         for provider in registry.providers(need):
             kind, name = provider.split()
@@ -56,7 +54,7 @@ def bench_for(cls: type[Component], registry: Registry) -> Bench:
 def _example(cls: type[Component], name: str, field: FieldInfo) -> Any:
     if not field.examples:
         raise PluginError(
-            f"{cls.kind} {cls.name!r}: option {name!r} must be given. Write {cls.name}.{name}=... behind the command, or give "
-            f"the field an example, which recipes' editors show too: pydantic.Field(examples=[...])"
+            f"{cls.kind} {cls.name!r}: option {name!r} is required. Append {cls.name}.{name}=... to the command, or give "
+            f"the field an example, which recipe editors show too: pydantic.Field(examples=[...])"
         )
     return field.examples[0]

@@ -1,6 +1,6 @@
-"""Made-up values of every stage, for tests: each builder takes what matters to a test and fills in the rest.
+"""Builds fake values of every stage for tests: pass what matters to the test, the builder fills in the rest.
 
-They hold no model: a response's tokens are its words with the white space before them, and an end token.
+No model is involved: a response's tokens are its words, each with the white space before it, and an end token.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rosd_kit.types import (
     View,
 )
 
-#: What a rollout says unless a test says something else: its second step is wrong.
+#: The default response of a rollout; its second step is wrong.
 RESPONSE = "Step 1 : 17 + 8 = 25 . Step 2 : 25 + 4 = 30 . Answer : 30 ."
 QUOTE = "25 + 4 = 30"
 SOLUTION = "Step 1 : 17 + 8 = 25 . Step 2 : 25 + 4 = 29 . Answer : 29 ."
@@ -49,7 +49,7 @@ def fake_problem(
     suite: str = "",
     meta: Mapping[str, Any] | None = None,
 ) -> Problem:
-    """Return a problem with one user message, and a system message where `system` is given."""
+    """Return a problem with one user message, after a system message if `system` is given."""
     head: list[Message] = [{"role": "system", "content": system}] if system else []
     messages: tuple[Message, ...] = (*head, {"role": "user", "content": question})
     return Problem(id=id, messages=messages, answer=answer, solution=solution, suite=suite, meta=dict(meta or {}))
@@ -63,16 +63,16 @@ def fake_completion(
     logprob: float = -0.5,
     weight_version: int = 0,
 ) -> Completion:
-    """Return a completion of this text, or of these pieces of text as its tokens.
+    """Return a completion with this text; pass a sequence of strings to choose the tokens.
 
-    `stop` adds an end token, whose range of characters is empty. `overlong` has no tokens, whatever the text.
+    `stop` adds an end token with an empty character range. `overlong` has no tokens, whatever the text.
     """
-    pieces = re.findall(r"\s*\S+|\s+$", text) if isinstance(text, str) else list(text)
+    tokens = re.findall(r"\s*\S+|\s+$", text) if isinstance(text, str) else list(text)
     if finish_reason == "overlong":
-        pieces = []
-    ends = list(accumulate(map(len, pieces)))
-    spans = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
-    ids = [2 + place for place in range(len(pieces))]
+        tokens = []
+    ends = list(accumulate(map(len, tokens)))
+    spans = [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
+    ids = [_END + 1 + index for index in range(len(tokens))]
     if finish_reason == "stop":
         spans.append((ends[-1], ends[-1]) if ends else (0, 0))
         ids.append(_END)
@@ -80,7 +80,7 @@ def fake_completion(
         prompt_ids=tuple(prompt_ids),
         token_ids=tuple(ids),
         logprobs=(logprob,) * len(ids),
-        text="".join(pieces),
+        text="".join(tokens),
         token_spans=tuple(spans),
         finish_reason=finish_reason,
         weight_version=weight_version,
@@ -97,19 +97,21 @@ def fake_rollout(
     index: int = 0,
     finish_reason: FinishReason = "stop",
 ) -> Rollout:
-    """Return a judged completion; `score` is 1 for a right one and 0 for a wrong one unless given."""
-    judged = Verdict(score=float(right) if score is None else score, success=right, feedback=feedback, status=status)
-    return Rollout(index=index, completion=fake_completion(text, finish_reason=finish_reason), verdict=judged)
+    """Return a completion with its verdict; `score` defaults to 1 if `right`, else to 0."""
+    verdict = Verdict(score=float(right) if score is None else score, success=right, feedback=feedback, status=status)
+    return Rollout(index=index, completion=fake_completion(text, finish_reason=finish_reason), verdict=verdict)
 
 
 def fake_group(
     *members: tuple[str | Sequence[str], bool] | Rollout, problem: Problem | None = None, right: Sequence[bool] = (False, True)
 ) -> Group:
-    """Return a group of these rollouts, or of these (text, right) pairs; without any, of one text for each of `right`."""
-    told = members or tuple((SOLUTION if is_right else f"{RESPONSE} {place}", is_right) for place, is_right in enumerate(right))
+    """Return a group of these rollouts or (text, right) pairs; without any, of one rollout for each item of `right`."""
+    members = members or tuple(
+        (SOLUTION if is_right else f"{RESPONSE} {index}", is_right) for index, is_right in enumerate(right)
+    )
     rollouts = tuple(
-        member if isinstance(member, Rollout) else fake_rollout(member[0], right=member[1], index=place)
-        for place, member in enumerate(told)
+        member if isinstance(member, Rollout) else fake_rollout(member[0], right=member[1], index=index)
+        for index, member in enumerate(members)
     )
     return Group(problem=problem or fake_problem(), rollouts=rollouts)
 
@@ -122,7 +124,7 @@ def fake_reflection(
     status: ReflectionStatus = "ok",
     raw: str = "",
 ) -> Reflection:
-    """Return a reflection that quotes the error of `RESPONSE`."""
+    """Return a reflection that quotes the error in `RESPONSE`."""
     return Reflection(idea=idea, quote=quote, quote_start=quote_start, status=status, raw=raw)
 
 
@@ -138,10 +140,10 @@ def fake_case(
     feedback: str = "",
     finish_reason: FinishReason = "stop",
 ) -> Case:
-    """Return what is known of one rollout: of `rollout`, or of one with this text and verdict."""
-    told = rollout or fake_rollout(text, right=right, feedback=feedback, finish_reason=finish_reason)
-    shown = tuple(View(text=v, source=f"sibling {i}") if isinstance(v, str) else v for i, v in enumerate(views, 1))
-    return Case(problem=problem or fake_problem(), rollout=told, views=shown, truth=truth, reflection=reflection)
+    """Return the case of `rollout`, or of a new rollout with this text and verdict."""
+    rollout = rollout or fake_rollout(text, right=right, feedback=feedback, finish_reason=finish_reason)
+    all_views = tuple(View(text=v, source=f"sibling {i}") if isinstance(v, str) else v for i, v in enumerate(views, 1))
+    return Case(problem=problem or fake_problem(), rollout=rollout, views=all_views, truth=truth, reflection=reflection)
 
 
 def fake_sample(
@@ -157,7 +159,7 @@ def fake_sample(
     route: str = "*",
     problem_id: str = "p",
 ) -> DistillSample:
-    """Return a sample of `length` response tokens; `teacher_views` are the views, or how many there are."""
+    """Return a sample with `length` response tokens; `teacher_views` are the views, or their number."""
     views = (
         tuple(TeacherView(prompt_ids=(9, 8, 7, 6 + i), source=f"view {i}") for i in range(teacher_views))
         if isinstance(teacher_views, int)
@@ -179,10 +181,10 @@ def fake_sample(
 
 
 class fake_generate:
-    """A `Generate` that says what it is told to, and remembers what it was asked.
+    """A `Generate` that returns scripted answers and records its calls.
 
-    `answers` are said in turn, again from the first when they are used up; a function is given the prompt. `prompts`,
-    `samplings`, `budgets` and `weights` hold what each prompt came with.
+    It cycles through `answers`; a function among them is called with the prompt. `prompts`, `samplings`, `budgets` and
+    `weights` record each prompt and the arguments it came with.
     """
 
     def __init__(self, *answers: str | Completion | Callable[[Prompt], str | Completion]) -> None:
@@ -195,13 +197,13 @@ class fake_generate:
     def __call__(
         self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: PolicyWeights
     ) -> list[Completion]:
-        said = []
+        completions = []
         for prompt in prompts:
             answer = self.answers[len(self.prompts) % len(self.answers)]
             answer = answer if isinstance(answer, str | Completion) else answer(prompt)
-            said.append(fake_completion(answer) if isinstance(answer, str) else answer)
+            completions.append(fake_completion(answer) if isinstance(answer, str) else answer)
             self.prompts.append(prompt)
             self.samplings.append(sampling)
             self.budgets.append(max_prompt_tokens)
             self.weights.append(weights)
-        return said
+        return completions

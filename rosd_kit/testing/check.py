@@ -1,32 +1,35 @@
-"""What a check is: one law, a function that tries a component against it, and how it says what it found.
+"""Defines what a check is: one law of one slot, with the function that tries a component against it.
 
-It knows neither pytest nor the laws themselves; those are in `checks/`, one file a slot.
+It knows neither pytest nor the laws; those are in `checks/`, one file per slot.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 from unittest import SkipTest
 
 from rosd_kit.contracts import Component, LossParts, Objective
 from rosd_kit.testing.builders import fake_problem
 from rosd_kit.types import Case, Problem
 
-#: The name of the laws that hold in every slot.
+C = TypeVar("C", bound=Component)
+
+#: The kind of the laws that hold in every slot.
 EVERY = "every"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What a component is tried with, where the general examples do not suit it.
+    """The inputs that a component is tried with, for components that the general examples do not suit.
 
-    `problem` is what verifiers, gates and contexts are tried on: give one with the `meta` that yours reads. `cases` are
-    tried besides the awkward ones that the kit has of its own.
+    `problem` is the problem given to verifiers, gates and contexts: pass one with the `meta` that yours reads. `cases` are
+    tried in addition to the kit's own awkward cases.
     """
 
     problem: Problem = field(default_factory=fake_problem)
@@ -37,14 +40,14 @@ BENCH = Bench()
 
 
 class CheckFailed(AssertionError):
-    """A component broke a law; the message says where, a note says which."""
+    """A component broke a law. The message says where, a note says which law."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One law of one slot, called with a component.
+    """One law of one slot; call it with a component.
 
-    It raises `CheckFailed` where the component breaks it, and `SkipTest` where it says nothing of the component.
+    Raises `CheckFailed` if the component breaks the law, and `SkipTest` if the law does not apply to the component.
     """
 
     kind: str
@@ -73,59 +76,61 @@ class Check:
         return self.name
 
 
-_CHECKS: dict[str, list[Check]] = {}
+#: Slot (or `EVERY`) to its checks, in the order in which they are defined.
+CHECKS: dict[str, list[Check]] = {}
 
 
-def check(kind: str) -> Callable[[Callable[[Any, Bench], None]], Check]:
+def check(kind: str) -> Callable[[Callable[[C, Bench], None]], Check]:
     """Make a function a check of a slot, or of `EVERY` slot."""
 
-    def register(function: Callable[[Any, Bench], None]) -> Check:
-        made = Check(kind, function)
-        _CHECKS.setdefault(kind, []).append(made)
-        return made
+    def register(function: Callable[[C, Bench], None]) -> Check:
+        registered = Check(kind, function)
+        CHECKS.setdefault(kind, []).append(registered)
+        return registered
 
     return register
 
 
-def checks_of(kind: str) -> tuple[Check, ...]:
-    """Return the checks that components of a slot must pass, those of every slot first."""
-    from rosd_kit.testing import checks  # they register themselves
-
-    assert checks is not None
-    return (*_CHECKS[EVERY], *_CHECKS.get(kind, ()))
+def require(condition: object, message: str) -> None:
+    """Raise `CheckFailed` with this message unless the condition is true."""
+    if not condition:
+        raise CheckFailed(message)
 
 
-def demand(holds: object, found: str) -> None:
-    """Raise `CheckFailed` with what was found unless the condition holds."""
-    if not holds:
-        raise CheckFailed(found)
+@contextmanager
+def must_not_raise(where: str) -> Iterator[None]:
+    """Turn an exception of a component into a `CheckFailed` that names the exception and its line, for laws that forbid any."""
+    try:
+        yield
+    except CheckFailed:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        line = f"line {frame.lineno} of {frame.filename}"
+        raise CheckFailed(f"{where}: it raised {type(error).__name__}: {error} ({line})") from error
 
 
 def does_not_apply(reason: str) -> SkipTest:
-    """Return what to raise where a law says nothing of a component; pytest shows it as skipped."""
+    """Return the exception to raise when a law does not apply to a component; pytest reports it as skipped."""
     return SkipTest(reason)
 
 
-def another(component: Component) -> Any:
+def rebuilt(component: C) -> C:
     """Return a new component with the same options, as a resumed run builds it."""
     if isinstance(component, Objective):
-        return type(component)(component.config, component.parts)
-    if vars(type(component)).get("build") is not None:  # made of others, which a copy brings along
+        return cast(C, type(component)(component.config, component.parts))
+    if vars(type(component)).get("build") is not None:  # made of other components, which a copy includes
         return copy.deepcopy(component)
     return type(component)(component.config)
 
 
-def with_parts(component: Component) -> Any:
-    """Return an objective with parts that it may call, where it has none; every other component as it is."""
+def with_loss_parts(component: C) -> C:
+    """Give an objective without parts the parts that it may call; return any other component as it is."""
     if isinstance(component, Objective) and component.parts is None:
         from rosd_kit.components.corrections.none import NoCorrection
         from rosd_kit.components.divergences.jsd import JSD
         from rosd_kit.components.supports.full import Full
 
-        return type(component)(component.config, LossParts(support=Full(), divergence=JSD(), correction=NoCorrection()))
+        parts = LossParts(support=Full(), divergence=JSD(), correction=NoCorrection())
+        return cast(C, type(component)(component.config, parts))
     return component
-
-
-def bound(made: Check, bench: Bench) -> Callable[[Component], None]:
-    """Return a check that is called with a component alone."""
-    return partial(made, bench=bench)

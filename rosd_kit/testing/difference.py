@@ -1,18 +1,18 @@
-"""Equality of what stages hand on, tensors included, that says where two values differ."""
+"""Compares the values that stages exchange, tensors included, and says where they differ."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 
 def difference(one: Any, other: Any, path: str = "") -> str:
-    """Return where and how two values differ, or an empty string when they are equal; a NaN equals a NaN."""
-    here = path or "it"
+    """Return where and how two values differ, or an empty string if they are equal. A NaN equals a NaN."""
+    here = path or "the value"
     if type(one) is not type(other):
         return f"{here}: {_short(one)} is not {_short(other)}"
     if isinstance(one, torch.Tensor):
@@ -34,8 +34,9 @@ def difference(one: Any, other: Any, path: str = "") -> str:
     return "" if one == other else f"{here}: {_short(one)} is not {_short(other)}"
 
 
-def _first(pairs: list[tuple[Any, Any, Any]], path_of: Any) -> str:
-    return next((found for key, a, b in pairs if (found := difference(a, b, path_of(key)))), "")
+def _first(pairs: list[tuple[Any, Any, Any]], path_of: Callable[[Any], str]) -> str:
+    """Return the first difference of these (key, one, other) triples."""
+    return next((text for key, a, b in pairs if (text := difference(a, b, path_of(key)))), "")
 
 
 def _short(value: Any) -> str:

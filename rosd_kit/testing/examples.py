@@ -1,6 +1,8 @@
-"""The cases and groups that components are tried with: ordinary ones, and those that break hasty code."""
+"""The cases and groups that components are tried with: ordinary ones, and edge cases that break careless code."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rosd_kit.testing.builders import (
     QUOTE,
@@ -20,8 +22,9 @@ TRUTH = FirstError(
     status="error", step=1, start=_START, end=_START + len(QUOTE), sentence_start=RESPONSE.index("Step 2"),
     replacement="25 + 4 = 29", idea="25 + 4 is 29",
 )  # fmt: skip
-#: Several code points or bytes a character, no space between words, right to left; tokens that share a character.
+#: Characters of several bytes or code points, words without spaces, right-to-left text.
 UNICODE = "Ⅷ étape : ½ × 日本語 = 👩‍🔬 ‮שלום‬ ﬁn ."
+#: Tokens that share a character.
 _SHARED = Completion(
     prompt_ids=(9,), token_ids=(2, 3, 4, 5, 1), logprobs=(-0.5,) * 5, text="a👩‍🔬b",
     token_spans=((0, 1), (1, 3), (2, 4), (4, 5), (5, 5)), finish_reason="stop",
@@ -29,12 +32,12 @@ _SHARED = Completion(
 
 
 def cases(bench: Bench) -> dict[str, Case]:
-    """Return the cases that everything which looks at one must survive, by a name that says what is special."""
+    """Return the cases that reflectors, localizers and contexts must handle, keyed by what is special about each."""
     problem = bench.problem
-    reflection = fake_reflection()
+    quoting = fake_reflection()
 
-    def wrong(text: str = RESPONSE, *, said: Reflection | None = reflection, **more: object) -> Case:
-        return fake_case(text, problem=problem, reflection=said, feedback="The answer is wrong.", **more)  # type: ignore[arg-type]
+    def wrong(text: str = RESPONSE, *, reflection: Reflection | None = quoting, **more: Any) -> Case:
+        return fake_case(text, problem=problem, reflection=reflection, feedback="The answer is wrong.", **more)
 
     end = len(RESPONSE)
     return {
@@ -42,14 +45,14 @@ def cases(bench: Bench) -> dict[str, Case]:
         "a right response": fake_case(
             SOLUTION, problem=problem, right=True, reflection=fake_reflection(quote=None), truth=FirstError(status="none")
         ),
-        "no reflection": wrong(said=None),
-        "a reflection that failed": wrong(said=Reflection(status="unparsable", raw="garbage")),
-        "a quote that is not in the response": wrong(said=fake_reflection(quote="no such words")),
-        "an empty quote": wrong(said=fake_reflection(quote="")),
-        "a quote of white space": wrong(said=fake_reflection(quote=" \n")),
-        "a quote that occurs twice": wrong("x = 2 . Then x = 2 .", said=fake_reflection(quote="x = 2")),
-        "a quote of special characters": wrong("(.*[ ?", said=fake_reflection(quote="(.*[")),
-        "a position at the response's end": wrong(said=fake_reflection(quote=None, quote_start=end)),
+        "no reflection": wrong(reflection=None),
+        "a reflection that failed": wrong(reflection=Reflection(status="unparsable", raw="garbage")),
+        "a quote that is not in the response": wrong(reflection=fake_reflection(quote="no such words")),
+        "an empty quote": wrong(reflection=fake_reflection(quote="")),
+        "a quote of white space": wrong(reflection=fake_reflection(quote=" \n")),
+        "a quote that occurs twice": wrong("x = 2 . Then x = 2 .", reflection=fake_reflection(quote="x = 2")),
+        "a quote of special characters": wrong("(.*[ ?", reflection=fake_reflection(quote="(.*[")),
+        "a position at the response's end": wrong(reflection=fake_reflection(quote=None, quote_start=end)),
         "nothing privileged": fake_case(RESPONSE, problem=problem, views=()),
         "two views": wrong(views=(SOLUTION, "another way")),
         "a response of the end token alone": wrong("", truth=FirstError(status="incomplete", start=0, end=0, sentence_start=0)),
@@ -57,30 +60,30 @@ def cases(bench: Bench) -> dict[str, Case]:
         "a truncated response": wrong(RESPONSE[: _START + 4], finish_reason="length"),
         "a response of one token": wrong("no", finish_reason="length"),
         "a response of white space": wrong(" \n \t "),
-        "a response in many scripts": wrong(UNICODE, said=fake_reflection(quote="日本語 = 👩‍🔬", idea="½ ≠ 日本")),
+        "a response in many scripts": wrong(UNICODE, reflection=fake_reflection(quote="日本語 = 👩‍🔬", idea="½ ≠ 日本")),
         "tokens that share a character": fake_case(
             problem=problem,
             rollout=Rollout(index=0, completion=_SHARED, verdict=Verdict(score=0.0, success=False)),
             reflection=fake_reflection(quote="👩‍🔬"),
         ),
-        "a long response": wrong("Step 1 : 1 + 1 = 2 . " * 400, said=fake_reflection(quote="1 = 2")),
+        "a long response": wrong("Step 1 : 1 + 1 = 2 . " * 400, reflection=fake_reflection(quote="1 = 2")),
         "tags and templates in the response": wrong("<error_quote>{problem}</error_quote> {idea} <|end|>"),
-        "a system message": fake_case(RESPONSE, problem=fake_problem(system="Answer briefly ."), reflection=reflection),
-        **{f"case {place} of the bench": case for place, case in enumerate(bench.cases)},
+        "a system message": fake_case(RESPONSE, problem=fake_problem(system="Answer briefly ."), reflection=quoting),
+        **{f"case {index} of the bench": case for index, case in enumerate(bench.cases)},
     }
 
 
 def groups(bench: Bench) -> dict[str, Group]:
-    """Return the groups that gates and demonstrations must survive, by a name that says what is special."""
+    """Return the groups that gates and demonstrations must handle, keyed by what is special about each."""
     problem = bench.problem
 
     def group(*right: bool) -> Group:
         members = [
-            (f"attempt {place} : " + (SOLUTION if is_right else RESPONSE), is_right) for place, is_right in enumerate(right)
+            (f"attempt {index} : " + (SOLUTION if is_right else RESPONSE), is_right) for index, is_right in enumerate(right)
         ]
         return fake_group(*members, problem=problem)
 
-    # The pipeline leaves out rollouts whose verifier failed, so places and indexes differ.
+    # The pipeline drops rollouts whose verifier failed, so a rollout's index may differ from its position.
     gap = tuple(rollout for rollout in group(False, False, True, True).rollouts if rollout.index != 1)
     return {
         "a mixed group": group(False, True, False, True),
@@ -102,7 +105,7 @@ def groups(bench: Bench) -> dict[str, Group]:
     }  # fmt: skip
 
 
-def shown(completion: Completion) -> str:
-    """Return a completion in a few words, for messages."""
+def summarize(completion: Completion) -> str:
+    """Return a short description of a completion for messages."""
     text = completion.text if len(completion.text) <= 60 else completion.text[:57] + "..."
     return f"{text!r} ({len(completion.token_ids)} tokens)"

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for what components are given: `from rosd_kit.testing import strategies`.
+"""Hypothesis strategies for the inputs of components: `from rosd_kit.testing import strategies`.
 
-Needs hypothesis: pip install "rosd-kit[testing]". The conformance checks do without.
+They need hypothesis (pip install "rosd-kit[testing]"); the conformance checks do not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from rosd_kit.testing.builders import fake_case, fake_group, fake_problem, fake_reflection, fake_rollout
 from rosd_kit.types import Case, FirstError, Group, Problem, Reflection, ReflectionStatus, Rollout
 
-#: Words, numbers, signs, scripts and marks that texts are made of; several are more than one byte or one code point.
+#: The words of texts: many scripts and symbols, some of several bytes or code points.
 _WORDS = st.sampled_from(
     [
         "Step",
@@ -39,12 +39,12 @@ _WORDS = st.sampled_from(
 
 
 def texts(max_words: int = 30) -> st.SearchStrategy[str]:
-    """Return texts of up to `max_words` words of many kinds, the empty one included."""
+    """Return texts of up to `max_words` words of many kinds, including the empty text."""
     return st.lists(_WORDS, max_size=max_words).map(" ".join)
 
 
 def problems() -> st.SearchStrategy[Problem]:
-    """Return problems, with and without a solution and a system message."""
+    """Return problems with and without a solution and a system message."""
     return st.builds(
         fake_problem,
         id=st.integers(0, 10**6).map(str),
@@ -56,7 +56,7 @@ def problems() -> st.SearchStrategy[Problem]:
 
 
 def rollouts(right: st.SearchStrategy[bool] | None = None) -> st.SearchStrategy[Rollout]:
-    """Return judged rollouts, finished and truncated."""
+    """Return rollouts with a verdict, finished and truncated."""
     return st.builds(
         fake_rollout,
         text=texts(),
@@ -68,27 +68,27 @@ def rollouts(right: st.SearchStrategy[bool] | None = None) -> st.SearchStrategy[
 
 @st.composite
 def groups(draw: st.DrawFn, min_size: int = 1, max_size: int = 6) -> Group:
-    """Return a problem with `min_size` to `max_size` rollouts of it, right and wrong."""
+    """Return groups of `min_size` to `max_size` rollouts, right and wrong."""
     members = draw(st.lists(st.tuples(texts(), st.booleans()), min_size=min_size, max_size=max_size))
     return fake_group(*members, problem=draw(problems()))
 
 
 @st.composite
 def reflections(draw: st.DrawFn, of: str = "") -> Reflection:
-    """Return reflections: quotes that are a part of the text `of`, that are not, and none; whole and failed ones."""
+    """Return reflections, complete and failed; a quote is a substring of the text `of`, other text, or None."""
     statuses: tuple[ReflectionStatus, ...] = ("ok", "no_idea", "no_quote", "unparsable", "truncated", "overlong", "skipped")
     status = draw(st.sampled_from(statuses))
     start = draw(st.integers(0, max(0, len(of) - 1)))
-    part = of[start : draw(st.integers(start, len(of)))]
-    quote = draw(st.sampled_from([part, None]) | texts(4))
+    substring = of[start : draw(st.integers(start, len(of)))]
+    quote = draw(st.sampled_from([substring, None]) | texts(4))
     idea = draw(st.none() | texts(8))
-    known = draw(st.none() | st.integers(0, len(of)))
-    return fake_reflection(idea=idea, quote=quote, quote_start=known, status=status)
+    quote_start = draw(st.none() | st.integers(0, len(of)))
+    return fake_reflection(idea=idea, quote=quote, quote_start=quote_start, status=status)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Return cases: any rollout, 0 to 2 views, with or without reflection and truth."""
+    """Return cases: any rollout, 0 to 2 views, with or without a reflection and the truth."""
     rollout = draw(rollouts())
     text = rollout.completion.text
     start = draw(st.integers(0, len(text)))
@@ -107,7 +107,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def log_probs(draw: st.DrawFn, tokens: int | None = None, size: int | None = None) -> Tensor:
-    """Return log-probs `[tokens, size]` in float64, from flat distributions to certain ones with probabilities of 0."""
+    """Return float64 logprobs `[tokens, size]`, from uniform distributions to one-hot ones with probabilities of 0."""
     shape = (tokens or draw(st.integers(1, 5)), size or draw(st.integers(2, 9)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     logits = torch.randn(shape, generator=generator, dtype=torch.float64) * draw(st.sampled_from([0.0, 0.1, 1.0, 10.0, 1e3]))
@@ -119,6 +119,6 @@ def log_probs(draw: st.DrawFn, tokens: int | None = None, size: int | None = Non
 
 @st.composite
 def log_prob_pairs(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
-    """Return two log-prob tensors of one shape, a student's and a teacher's."""
-    first = draw(log_probs())
-    return first, draw(log_probs(tokens=first.shape[0], size=first.shape[1]))
+    """Return (student, teacher) logprobs of the same shape."""
+    student = draw(log_probs())
+    return student, draw(log_probs(tokens=student.shape[0], size=student.shape[1]))

@@ -1,4 +1,4 @@
-"""A tiny real student: the architecture and tokenizer of the embedded laboratory, with random weights."""
+"""Builds a tiny real student: the laboratory's architecture and tokenizer with random weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rosd_kit.settings import LoraSettings, ModelSettings
 
 
 def tiny_student(*, keep_initial: bool = True, lora: bool = False, seed: int = 0) -> Student:
-    """Return a student of 0.7 million random parameters on the CPU, each time one of its own.
+    """Return a new student on the CPU with 0.7 million random parameters, which the caller may change.
 
-    Its tokenizer knows the laboratory's words, 0 to 99 and little else. `lora` needs peft.
+    Its tokenizer knows the laboratory's words, the numbers 0 to 99 and little else. `lora` needs peft.
     """
     return copy.deepcopy(_loaded(keep_initial, lora, seed))
 

@@ -1,16 +1,21 @@
-"""One class a slot: derive from it, give it the fixture `component`, and pytest finds a test for each law."""
+"""One test class per slot: derive from it and define the fixture `component`; pytest then finds one test per law."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rosd_kit.contracts import SLOTS, Component
-from rosd_kit.testing.check import BENCH, Bench, Check, CheckFailed, bound, checks_of
+from rosd_kit.testing.check import BENCH, Bench, Check, CheckFailed
+from rosd_kit.testing.checks import checks_of
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Suite:
-    """The tests of one slot. `bench` holds what they are tried with, where the general examples do not suit."""
+    """The tests of one slot. Set `bench` if the general examples do not suit your component."""
 
     kind: ClassVar[str]
     bench: ClassVar[Bench] = BENCH
@@ -19,32 +24,35 @@ class Suite:
         super().__init_subclass__(**more)
         if kind:
             cls.kind = kind
-            for made in checks_of(kind):
-                setattr(cls, f"test_{made.name}", _test(made))
+            for check in checks_of(kind):
+                setattr(cls, f"test_{check.name}", _test(check))
 
 
-def _test(made: Check) -> Callable[..., None]:
+def _test(check: Check) -> Callable[..., None]:
     def test(self: Suite, component: Component) -> None:
         if component.kind != self.kind:
             raise CheckFailed(f"{type(self).__name__} tests {self.kind} components; {component.name!r} is a {component.kind}")
-        made(component, self.bench)
+        check(component, self.bench)
 
-    test.__doc__ = made.law
-    test.__name__ = f"test_{made.name}"
+    test.__doc__ = check.law
+    test.__name__ = f"test_{check.name}"
     return test
 
 
-def parametrize_with_checks(components: Sequence[Component], *, bench: Bench = BENCH) -> Any:
-    """Return a decorator that runs a test with every component and each of its checks: `check(component)`."""
+def parametrize_with_checks(components: Sequence[Component], *, bench: Bench = BENCH) -> pytest.MarkDecorator:
+    """Return a decorator that runs a test once per component and law, with the arguments `component` and `check`.
+
+    The test calls `check(component)`. Raises `TypeError` if an item is not a component.
+    """
     import pytest
 
     for component in components:
         if not isinstance(component, Component) or component.kind not in SLOTS:
-            raise TypeError(f"parametrize_with_checks takes components, such as Full(); it was given {component!r}")
+            raise TypeError(f"parametrize_with_checks takes components, for example Full(); it was given {component!r}")
     pairs = [
-        pytest.param(component, bound(made, bench), id=f"{component.kind}-{component.name}-{made.name}")
+        pytest.param(component, partial(check, bench=bench), id=f"{component.kind}-{component.name}-{check.name}")
         for component in components
-        for made in checks_of(component.kind)
+        for check in checks_of(component.kind)
     ]
     return pytest.mark.parametrize(("component", "check"), pairs)
 

@@ -1,4 +1,4 @@
-"""Texts that models say when they say something else than was hoped for: what verifiers and reflectors must read calmly."""
+"""Adversarial model outputs that verifiers and reflectors must read without failing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rosd_kit.types import Problem
 
 
 def adversarial_texts(problem: Problem) -> dict[str, str]:
-    """Return texts by what is special about them; several hold the right answer in a misleading place."""
+    """Return texts keyed by what is special about each; several have the right answer in a misleading place."""
     answer = problem.answer
     return {
         "nothing": "",

@@ -1,4 +1,4 @@
-"""Components that are each wrong in one way, by the law of the kit that must notice it: (slot, law) to a mutant."""
+"""Mutants: components that each have one defect, keyed by (slot, law), the law that must catch it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MUTANTS: dict[tuple[str, str], Callable[[], Component]] = {}
 
 
 def breaks(kind: str, law: str, **options: object):
-    """Make a class the mutant that breaks a law."""
+    """Register a class as the mutant that must fail this law; `options` are its own."""
 
     def add(cls: type[Component]) -> type[Component]:
         assert (kind, law) not in MUTANTS, law
@@ -42,10 +42,8 @@ def breaks(kind: str, law: str, **options: object):
 
 
 def weights(case, value, outcome="full", **more):
+    """Return the same weight for every token of a case."""
     return TokenWeights(weights=(value,) * len(case.rollout.completion.token_ids), outcome=outcome, **more)
-
-
-# --- every slot
 
 
 @breaks("every", "can_be_registered")
@@ -65,13 +63,13 @@ class Undocumented(Full):
 
 
 @breaks("every", "options_are_frozen_and_complete")
-class TakesAnything(Full):
+class AcceptsUnknownOptions(Full):
     class Config(Full.Config):
         model_config = ConfigDict(extra="ignore")
 
 
 @breaks("every", "options_refuse_nonsense_politely")
-class RudeValidator(Full):
+class RaisesKeyError(Full):
     class Config(Full.Config):
         word: str = "a"
         """A word."""
@@ -83,7 +81,7 @@ class RudeValidator(Full):
 
 
 @breaks("every", "options_survive_the_recipe_file", word="a")
-class ChangesOnReading(Full):
+class ChangesWhenReadBack(Full):
     class Config(Full.Config):
         word: str
         """A word."""
@@ -102,22 +100,22 @@ class HoldsAFunction(Full):
 
 
 @breaks("every", "is_a_function_of_its_inputs")
-class Moody(Full):
+class Random(Full):
     def locate(self, case):
         return weights(case, random.random())
 
 
 @breaks("every", "remembers_nothing")
-class Tires(Full):
-    used = 0
+class CountsCalls(Full):
+    calls = 0
 
     def locate(self, case):
-        self.used += 1
-        return weights(case, 1.0 / self.used)
+        self.calls += 1
+        return weights(case, 1.0 / self.calls)
 
 
 @breaks("every", "inputs_are_left_alone")
-class Scribbles(Full):
+class ChangesTheProblem(Full):
     def locate(self, case):
         case.problem.meta["seen"] = True
         return weights(case, 1.0)
@@ -129,9 +127,6 @@ class ReturnsAFunction(Full):
         return TokenWeights(weights=weights(case, 1.0).weights, outcome=lambda: "full")
 
 
-# --- task
-
-
 @breaks("task", "as_many_as_asked")
 class OneTooFew(Micro):
     def train_batch(self, *, step, count, seed):
@@ -141,8 +136,8 @@ class OneTooFew(Micro):
 @breaks("task", "problems_are_whole")
 class EndsWithTheAnswer(Micro):
     def train_batch(self, *, step, count, seed):
-        said = {"role": "assistant", "content": "29"}
-        return [replace(p, messages=(*p.messages, said)) for p in super().train_batch(step=step, count=count, seed=seed)]
+        answer = {"role": "assistant", "content": "29"}
+        return [replace(p, messages=(*p.messages, answer)) for p in super().train_batch(step=step, count=count, seed=seed)]
 
 
 @breaks("task", "ids_are_unique")
@@ -152,28 +147,28 @@ class OneId(Micro):
 
 
 @breaks("task", "steps_need_no_cursor")
-class HasACursor(Micro):
-    at = 0
+class CountsSteps(Micro):
+    steps = 0
 
     def train_batch(self, *, step, count, seed):
-        self.at += 1
-        return super().train_batch(step=self.at, count=count, seed=seed)
+        self.steps += 1
+        return super().train_batch(step=self.steps, count=count, seed=seed)
 
 
 @breaks("task", "steps_and_seeds_differ")
-class SameAgain(Micro):
+class IgnoresTheStep(Micro):
     def train_batch(self, *, step, count, seed):
         return super().train_batch(step=0, count=count, seed=seed)
 
 
 @breaks("task", "held_out")
-class MeasuresWhatItTrains(Micro):
+class EvaluatesOnTrainingProblems(Micro):
     def suites(self, *, count, seed):
         return {"sums": self.train_batch(step=0, count=count, seed=seed)}
 
 
 @breaks("task", "in_domain_names_suites")
-class Misspelt(Micro):
+class MisspelledSuite(Micro):
     def in_domain(self):
         return frozenset({"summs"})
 
@@ -184,51 +179,45 @@ class NoSolutions(Micro):
         return [replace(p, solution=None) for p in super().train_batch(step=step, count=count, seed=seed)]
 
 
-# --- verifier
-
-
 @breaks("verifier", "judges_every_text")
 class Fragile(MicroVerifier):
     def verify(self, problem, text):
-        said = float(text.rsplit(":", 1)[1])
-        return Verdict(score=float(said == 29), success=said == 29)
+        answer = float(text.rsplit(":", 1)[1])
+        return Verdict(score=float(answer == 29), success=answer == 29)
 
 
 @breaks("verifier", "nothing_is_not_right")
-class Generous(MicroVerifier):
+class AlwaysRight(MicroVerifier):
     def verify(self, problem, text):
         return Verdict(score=1.0, success=True)
 
 
 @breaks("verifier", "one_verdict_a_text")
-class FirstOnly(MicroVerifier):
+class VerifiesTheFirst(MicroVerifier):
     def verify_group(self, problem, texts):
         return [self.verify(problem, texts[0])] * len(texts)
 
 
 @breaks("verifier", "feedback_is_given")
-class Silent(MicroVerifier):
+class WithoutFeedback(MicroVerifier):
     def verify(self, problem, text):
         return replace(super().verify(problem, text), feedback="")
 
 
-# --- rollout
-
-
 @breaks("rollout", "ids_in_are_ids_out")
-class Unordered(TransformersEngine):
+class ReversesTheOrder(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return super().generate(requests, weights=weights)[::-1]
 
 
 @breaks("rollout", "text_is_that_of_the_ids")
-class Strips(TransformersEngine):
+class AddsASpace(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return [replace(c, text=f" {c.text}") for c in super().generate(requests, weights=weights)]
 
 
 @breaks("rollout", "stops")
-class DropsTheEnd(TransformersEngine):
+class DropsTheEndToken(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return [self._cut(c) for c in super().generate(requests, weights=weights)]
 
@@ -239,10 +228,10 @@ class DropsTheEnd(TransformersEngine):
 
 
 @breaks("rollout", "logprobs_are_the_models")
-class IgnoresTemperature(TransformersEngine):
+class DoublesTheTemperature(TransformersEngine):
     def generate(self, requests, *, weights="live"):
-        cooler = [replace(r, sampling=replace(r.sampling, temperature=2 * r.sampling.temperature)) for r in requests]
-        return super().generate(cooler, weights=weights)
+        warmer = [replace(r, sampling=replace(r.sampling, temperature=2 * r.sampling.temperature)) for r in requests]
+        return super().generate(warmer, weights=weights)
 
 
 @breaks("rollout", "greedy_is_the_likeliest")
@@ -265,7 +254,7 @@ class CutsPrompts(TransformersEngine):
 
 
 @breaks("rollout", "follows_the_weights")
-class ForgetsTheLabel(TransformersEngine):
+class ForgetsToSync(TransformersEngine):
     def sync(self, student, version):
         pass
 
@@ -284,34 +273,28 @@ class LeavesEvalMode(TransformersEngine):
         return super().generate(requests, weights=weights)
 
 
-# --- gate
-
-
 @breaks("gate", "passes_rollouts_of_the_group")
-class CountsPlaces(AllRollouts):
+class PassesPositions(AllRollouts):
     def decide(self, group):
-        decided = super().decide(group)
-        return replace(decided, passed=tuple(Passed(index=place) for place in range(len(group.rollouts))))
+        decision = super().decide(group)
+        return replace(decision, passed=tuple(Passed(index=position) for position in range(len(group.rollouts))))
 
 
 @breaks("gate", "weights_and_routes")
-class NegativeForFailures(AllRollouts):
+class NegativeWeights(AllRollouts):
     def decide(self, group):
-        decided = super().decide(group)
-        return replace(decided, passed=tuple(replace(p, weight=-1.0) for p in decided.passed))
+        decision = super().decide(group)
+        return replace(decision, passed=tuple(replace(p, weight=-1.0) for p in decision.passed))
 
 
 @breaks("gate", "outcome_is_a_word")
-class TellsTheProblem(AllRollouts):
+class OutcomeWithTheId(AllRollouts):
     def decide(self, group):
         return replace(super().decide(group), outcome=f"passed {group.problem.id}")
 
 
-# --- demonstration
-
-
 @breaks("demonstration", "views_are_texts")
-class ShowsNone(Reference):
+class TextIsNone(Reference):
     def views(self, group, rollout, batch, rng):
         return (View(text=group.problem.solution, source="reference"),)
 
@@ -327,27 +310,24 @@ class SeesSecretly(OtherProblem):
     sees_batch = False
 
 
-# --- reflector
-
-
 @breaks("reflector", "one_reflection_a_case")
-class LosesOrder(Tutor):
+class SortsByStatus(Tutor):
     def reflect(self, cases, generate):
-        return sorted(super().reflect(cases, generate), key=lambda found: found.status)
+        return sorted(super().reflect(cases, generate), key=lambda reflection: reflection.status)
 
 
 @breaks("reflector", "reads_garbage")
-class NoReader(Tutor):
+class RaisesOnGarbage(Tutor):
     def reflect(self, cases, generate):
-        found = super().reflect(cases, generate)
-        assert all("<explanation>" in one.raw for one in found if one.raw), "no explanation"
-        return found
+        reflections = super().reflect(cases, generate)
+        assert all("<explanation>" in reflection.raw for reflection in reflections if reflection.raw), "no explanation"
+        return reflections
 
 
 @breaks("reflector", "says_when_generation_failed")
-class AlwaysFine(Tutor):
+class AlwaysOk(Tutor):
     def reflect(self, cases, generate):
-        return [replace(found, status="ok") for found in super().reflect(cases, generate)]
+        return [replace(reflection, status="ok") for reflection in super().reflect(cases, generate)]
 
 
 @breaks("reflector", "position_is_in_the_response")
@@ -364,29 +344,26 @@ class NothingCanBeCut(Tutor):
 
 
 @breaks("reflector", "says_when_it_wants_the_initial_weights")
-class WantsSecretly(Tutor):
+class KeepsSilentAboutInitialWeights(Tutor):
     def wants_initial(self):
         return False
 
 
-# --- localizer
-
-
 @breaks("localizer", "one_weight_a_token")
-class OneAWord(Full):
+class OneWeightPerWord(Full):
     def locate(self, case):
         return TokenWeights(weights=(1.0,) * len(case.rollout.completion.text.split()), outcome="full")
 
 
 @breaks("localizer", "weights_are_shares")
-class Doubles(ErrorQuote):
+class WeightsOfTwo(ErrorQuote):
     def locate(self, case):
-        found = super().locate(case)
-        return replace(found, weights=tuple(2 * weight for weight in found.weights))
+        located = super().locate(case)
+        return replace(located, weights=tuple(2 * weight for weight in located.weights))
 
 
 @breaks("localizer", "outcome_is_a_word")
-class TellsTheQuote(Full):
+class OutcomeWithTheQuote(Full):
     def locate(self, case):
         return weights(case, 1.0, outcome=f"quote {case.reflection.quote if case.reflection else None}")
 
@@ -404,9 +381,6 @@ class DividesByTheSum(TopDivergence):
         return (torch.tensor(scores.divergence) / total).tolist()
 
 
-# --- context
-
-
 @breaks("context", "prompts_are_prompts")
 class ReturnsAList(Solution):
     def prompts(self, case):
@@ -414,20 +388,19 @@ class ReturnsAList(Solution):
 
 
 @breaks("context", "keeps_the_problem")
-class FormatsTwice(Solution):
+class DropsTheHead(Solution):
     def prompts(self, case):
         return tuple(replace(prompt, head=()) for prompt in super().prompts(case))
 
 
 @breaks("context", "silent_without_privilege")
-class AlwaysSpeaks(KeyIdea):
+class AlwaysPrompts(KeyIdea):
     def prompts(self, case):
-        found = super().prompts(case)
-        return found or super().prompts(replace(case, views=(View(text="Think .", source="habit"),)))
+        return super().prompts(case) or super().prompts(replace(case, views=(View(text="Think .", source="habit"),)))
 
 
 @breaks("context", "privileged_text_can_be_cut")
-class Uncuttable(Solution):
+class NeverCut(Solution):
     def prompts(self, case):
         return tuple(
             replace(prompt, sections=tuple(replace(section, cut_priority=None) for section in prompt.sections))
@@ -435,11 +408,8 @@ class Uncuttable(Solution):
         )
 
 
-# --- teacher
-
-
 @breaks("teacher", "scores")
-class NobodyThere(Live):
+class NoTeacherModel(Live):
     @contextmanager
     def scoring(self, student):
         yield ()
@@ -455,7 +425,7 @@ class PullsTheStudentBack(EMA):
 
 
 @breaks("teacher", "the_student_trains_while_it_scores")
-class SwitchesTooEarly(EMA):
+class SwapsWhileScoringIsOpen(EMA):
     @contextmanager
     def scoring(self, student):
         with self._swapped(student.model):
@@ -472,33 +442,30 @@ class ForgetsItsState(EMA):
 
 
 @breaks("teacher", "state_is_its_own")
-class KeepsTheGiversTensors(EMA):
+class KeepsTheLoadedTensors(EMA):
     def load_state_dict(self, state):
         super().load_state_dict(state)
         self._average = dict(state)
         self._scored = dict(state)
 
 
-# --- support
-
-
 @breaks("support", "one_row_a_token")
 class Flattens(WholeVocabulary):
     def project(self, student, teacher, sampled):
-        found = super().project(student, teacher, sampled)
-        return replace(found, student=found.student.flatten(), teacher=found.teacher.flatten())
+        projection = super().project(student, teacher, sampled)
+        return replace(projection, student=projection.student.flatten(), teacher=projection.teacher.flatten())
 
 
 @breaks("support", "rows_are_distributions")
 class ForgetsTheTail(StudentTopK):
     def project(self, student, teacher, sampled):
         index = student.topk(min(2, student.shape[-1])).indices
-        found = super().project(student, teacher, sampled)
-        return replace(found, student=student.gather(1, index), teacher=teacher.gather(1, index))
+        projection = super().project(student, teacher, sampled)
+        return replace(projection, student=student.gather(1, index), teacher=teacher.gather(1, index))
 
 
 @breaks("support", "sampled_is_the_sampled_token")
-class TakesTheLikeliest(Sampled):
+class TakesTheMostLikely(Sampled):
     def project(self, student, teacher, sampled):
         return super().project(student, teacher, student.argmax(-1))
 
@@ -528,11 +495,8 @@ class SharpensTheTeacher(WholeVocabulary):
 class OneVocabularyForAll(WholeVocabulary):
     def project(self, student, teacher, sampled):
         best = student.detach().sum(0).topk(min(2, student.shape[1])).indices
-        found = super().project(student, teacher, sampled)
-        return replace(found, student=student[:, best].log_softmax(-1), teacher=teacher[:, best].log_softmax(-1))
-
-
-# --- divergence
+        projection = super().project(student, teacher, sampled)
+        return replace(projection, student=student[:, best].log_softmax(-1), teacher=teacher[:, best].log_softmax(-1))
 
 
 @breaks("divergence", "one_number_a_token")
@@ -542,7 +506,7 @@ class KeepsADimension(JSD):
 
 
 @breaks("divergence", "finite")
-class Naive(ReverseKL):
+class NaiveSum(ReverseKL):
     def per_token(self, student, teacher):
         return (student.exp() * (student - teacher.detach())).sum(-1)
 
@@ -554,7 +518,7 @@ class CrossEntropy(ForwardKL):
 
 
 @breaks("divergence", "not_negative")
-class OneSided(JSD):
+class ShiftedDown(JSD):
     def per_token(self, student, teacher):
         return super().per_token(student, teacher) - 0.1
 
@@ -568,24 +532,21 @@ class MovesTheTeacher(ForwardKL):
 @breaks("divergence", "falls_along_its_gradient")
 class WrongSign(ForwardKL):
     def per_token(self, student, teacher):
-        right = super().per_token(student, teacher)
-        return 2 * right.detach() - right
+        value = super().per_token(student, teacher)
+        return 2 * value.detach() - value
 
 
 @breaks("divergence", "tokens_are_independent")
 class Averages(JSD):
     def per_token(self, student, teacher):
-        found = super().per_token(student, teacher)
-        return found.mean().expand_as(found)
+        value = super().per_token(student, teacher)
+        return value.mean().expand_as(value)
 
 
 @breaks("divergence", "sampled_estimate")
-class EstimatesBothWays(ReverseKL):
+class EstimateMovesTheTeacher(ReverseKL):
     def sampled(self, student, teacher):
         return (student - teacher).square()
-
-
-# --- correction
 
 
 @breaks("correction", "one_weight_a_token")
@@ -595,13 +556,13 @@ class NoCap(Truncated):
 
 
 @breaks("correction", "carries_no_gradient")
-class Attached(Truncated):
+class NotDetached(Truncated):
     def weigh(self, behaviour, current):
         return (current - behaviour).exp().clamp_max(2.0)
 
 
 @breaks("correction", "equal_policies_weigh_one")
-class Halves(NoCorrection):
+class HalfWeights(NoCorrection):
     def weigh(self, behaviour, current):
         return super().weigh(behaviour, current) / 2
 
@@ -609,27 +570,24 @@ class Halves(NoCorrection):
 @breaks("correction", "tokens_are_independent")
 class Normalises(Truncated):
     def weigh(self, behaviour, current):
-        found = super().weigh(behaviour, current)
-        return found / found.mean()
-
-
-# --- objective
+        weights = super().weigh(behaviour, current)
+        return weights / weights.mean()
 
 
 @breaks("objective", "one_weight_a_token")
-class Centred(SupervisedFineTuning):
+class NegativeTokenWeights(SupervisedFineTuning):
     def token_weights(self, sample):
         return [weight * (1.0 if sample.success else -1.0) for weight in sample.token_weights]
 
 
 @breaks("objective", "obeys_the_gate")
-class TakesAll(SupervisedFineTuning):
+class IgnoresTheRoute(SupervisedFineTuning):
     def takes(self, sample):
         return True
 
 
 @breaks("objective", "needs_a_teachers_prompt")
-class WeighsAnyway(Distill):
+class WeighsWithoutATeacherView(Distill):
     def token_weights(self, sample):
         return [sample.weight if self.takes(sample) else 0.0] * len(sample.response_ids)
 
@@ -656,5 +614,5 @@ class MovesTheTeacherToo(Distill):
 @breaks("objective", "tokens_are_independent")
 class MeanOfTheChunk(SupervisedFineTuning):
     def per_token(self, scores):
-        found = super().per_token(scores)
-        return found.mean().expand_as(found)
+        losses = super().per_token(scores)
+        return losses.mean().expand_as(losses)

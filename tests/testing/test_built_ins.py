@@ -1,4 +1,4 @@
-"""Every built-in component keeps the laws that plugins must keep."""
+"""Every built-in component keeps the laws of the conformance kit."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ CALLS = '[{"Action": "search", "Action_Input": "{\\"query\\": \\"rain\\"}"}]'
 
 
 def bench_of(kind: str, name: str) -> Bench:
-    """Return a problem that a verifier of one kind of problem can read."""
+    """Return the bench of a component: verifiers for one kind of problem need such a problem."""
     if (kind, name) == ("verifier", "reasoning_gym"):
         return Bench(problem=ReasoningGym(CONFIGS["reasoning_gym"]).train_batch(step=0, count=1, seed=0)[0])
     answers = {"tool_use": CALLS, "code": '{"inputs": ["1"], "outputs": ["2"]}'}
     return Bench(problem=fake_problem(answer=answers[name])) if name in answers else Bench()
 
 
-def pairs():
+def components_and_laws():
     for kind in SLOTS:
         for name in REGISTRY.names(kind):
-            for made in checks_of(kind):
-                marks = [pytest.mark.slow] if name == "math" else []  # each law starts processes of its own
-                yield pytest.param(kind, name, made, id=f"{kind}-{name}-{made.name}", marks=marks)
+            for check in checks_of(kind):
+                marks = [pytest.mark.slow] if name == "math" else []  # every law starts new processes
+                yield pytest.param(kind, name, check, id=f"{kind}-{name}-{check.name}", marks=marks)
 
 
-@pytest.mark.parametrize(("kind", "name", "check"), list(pairs()))
+@pytest.mark.parametrize(("kind", "name", "check"), list(components_and_laws()))
 def test_a_built_in_keeps_the_laws(kind, name, check):
     if name == "sglang" and check.kind == "rollout":
-        pytest.skip("asks a server: tests/sglang")
+        pytest.skip("needs a server: tests/sglang")
     if name == "math":
         pytest.importorskip("math_verify", reason="math-verify is not installed")
     if name == "reasoning_gym":

@@ -1,5 +1,8 @@
-"""The laws, one file a slot; importing them makes them known."""
+"""The laws, one file per slot. Importing a file registers its checks."""
 
+from __future__ import annotations
+
+from rosd_kit.testing.check import CHECKS, EVERY, Check
 from rosd_kit.testing.checks import (
     common,
     context,
@@ -18,6 +21,7 @@ from rosd_kit.testing.checks import (
 )
 
 __all__ = [
+    "checks_of",
     "common",
     "context",
     "correction",
@@ -33,3 +37,8 @@ __all__ = [
     "teacher",
     "verifier",
 ]
+
+
+def checks_of(kind: str) -> tuple[Check, ...]:
+    """Return the checks that components of a slot must pass, those of every slot first."""
+    return (*CHECKS[EVERY], *CHECKS.get(kind, ()))

@@ -1,4 +1,4 @@
-"""What holds in every slot: options, documentation, pickling, and being a function of options and inputs alone."""
+"""The laws of every slot: documented and validated options, pickling, and results that depend on options and inputs only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 
 from rosd_kit.contracts import Component
 from rosd_kit.plugins.registry import fault_of, summary_of
-from rosd_kit.testing.check import EVERY, Bench, another, check, demand, does_not_apply, with_parts
+from rosd_kit.testing.check import EVERY, Bench, check, does_not_apply, rebuilt, require, with_loss_parts
 from rosd_kit.testing.difference import difference
 from rosd_kit.testing.exercise import Exercise, exercise_of
 
-#: Values that an option may be given by mistake.
-_JUNK: tuple[Any, ...] = (
+#: Values that a user may give an option by mistake.
+_JUNK: tuple[object, ...] = (
     None,
     True,
     -1,
@@ -38,29 +38,29 @@ _JUNK: tuple[Any, ...] = (
 
 @check(EVERY)
 def check_can_be_registered(component: Component, bench: Bench) -> None:
-    """The class fills a slot: it derives from the slot's base, has a name in lower case, and implements every method."""
-    demand(not (fault := fault_of(type(component))), str(fault))
+    """The class fills a slot: it derives from the slot's base class, has a lower-case name, and implements every method."""
+    require(not (fault := fault_of(type(component))), str(fault))
 
 
 @check(EVERY)
 def check_is_described(component: Component, bench: Bench) -> None:
-    """The class has a docstring of its own, whose first sentence a listing shows: 10 to 200 characters."""
-    own = type(component).__doc__
-    demand(own and own.strip(), f"{type(component).__name__} has no docstring")
+    """The class has its own docstring; its first sentence, which listings show, has 10 to 200 characters."""
+    docstring = type(component).__doc__
+    require(docstring and docstring.strip(), f"{type(component).__name__} has no docstring")
     sentence = summary_of(type(component))
-    demand(10 <= len(sentence) <= 200, f"the first sentence has {len(sentence)} characters: {sentence!r}")
+    require(10 <= len(sentence) <= 200, f"the first sentence has {len(sentence)} characters: {sentence!r}")
 
 
 @check(EVERY)
 def check_options_are_documented(component: Component, bench: Bench) -> None:
-    """Every option has a description: a docstring under the field, or pydantic.Field(description=...)."""
+    """Every option has a description: a docstring below the field, or pydantic.Field(description=...)."""
     for name, field in type(component).Config.model_fields.items():
-        demand((field.description or "").strip(), f"option {name!r} has no description")
+        require((field.description or "").strip(), f"option {name!r} has no description")
 
 
 @check(EVERY)
 def check_options_are_frozen_and_complete(component: Component, bench: Bench) -> None:
-    """Options refuse unknown names and cannot be changed once they are set."""
+    """Options reject unknown names and cannot be changed once they are set."""
     options = type(component).Config
     values = {**component.config.model_dump(), "no_such_option_": 1}
     try:
@@ -68,18 +68,18 @@ def check_options_are_frozen_and_complete(component: Component, bench: Bench) ->
     except pydantic.ValidationError:
         pass
     else:
-        demand(False, "an unknown option is accepted; derive Config from the base's Config and leave model_config alone")
+        require(False, "an unknown option is accepted; derive Config from the base class's Config and do not set model_config")
     for name in options.model_fields:
         try:
             setattr(component.config, name, getattr(component.config, name))
         except pydantic.ValidationError:
             continue
-        demand(False, f"option {name!r} can be changed after it was set")
+        require(False, f"option {name!r} can be changed after it was set")
 
 
 @check(EVERY)
 def check_options_refuse_nonsense_politely(component: Component, bench: Bench) -> None:
-    """A value that is not allowed is a pydantic error, which recipes explain; validators raise ValueError, nothing else."""
+    """An invalid value raises a pydantic error, which recipes explain: validators raise ValueError and nothing else."""
     options = type(component).Config
     values = component.config.model_dump()
     for name in options.model_fields:
@@ -89,83 +89,83 @@ def check_options_refuse_nonsense_politely(component: Component, bench: Bench) -
             except pydantic.ValidationError:
                 continue
             except Exception as error:
-                demand(False, f"option {name!r} given {junk!r} raises {type(error).__name__}: {error}")
+                require(False, f"option {name!r} with the value {junk!r} raises {type(error).__name__}: {error}")
 
 
 @check(EVERY)
 def check_options_survive_the_recipe_file(component: Component, bench: Bench) -> None:
-    """Options written as a run's recipe.yaml and read again are equal, or the run could not be resumed."""
+    """Options written to a run's recipe.yaml and read back are equal; otherwise the run could not resume."""
     options = type(component).Config
-    again = options.model_validate_json(component.config.model_dump_json(), strict=True)
-    demand(again == component.config, f"{component.config!r} comes back as {again!r}")
+    read_back = options.model_validate_json(component.config.model_dump_json(), strict=True)
+    require(read_back == component.config, f"{component.config!r} is read back as {read_back!r}")
 
 
 @check(EVERY)
 def check_can_be_pickled(component: Component, bench: Bench) -> None:
-    """A component that was not used yet can be pickled, for work in other processes; its options come back equal."""
-    fresh = another(component)
+    """An unused component can be pickled, for work in other processes, and its options stay equal."""
+    fresh = rebuilt(component)
     try:
-        back = pickle.loads(pickle.dumps(fresh))
+        unpickled = pickle.loads(pickle.dumps(fresh))
     except Exception as error:
-        demand(False, f"pickling raises {type(error).__name__}: {error}")
+        require(False, f"pickling raises {type(error).__name__}: {error}")
     else:
-        demand(back.config == fresh.config, f"its options come back as {back.config!r}")
+        require(unpickled.config == fresh.config, f"after pickling its options are {unpickled.config!r}")
 
 
 @check(EVERY)
 def check_is_a_function_of_its_inputs(component: Component, bench: Bench) -> None:
-    """Two components with equal options do the same with equal inputs, whatever the global random state is.
+    """Two components with equal options return equal results for equal inputs, whatever the global random state is.
 
-    Randomness comes from the seed or the rng that is handed over; anything else makes runs that cannot be repeated.
+    Randomness comes from the seed or the rng that is passed in; anything else makes runs that cannot be repeated.
     """
-    trial = _trial(component)
-    component = with_parts(component)
-    first = _seeded(1, trial, another(component), trial.inputs(bench))
-    second = _seeded(2, trial, another(component), trial.inputs(bench))
-    demand(not (found := difference(first, second)), f"two equal components differ: {found}")
+    exercise = _exercise(component)
+    component = with_loss_parts(component)
+    first = _seeded(1, exercise, rebuilt(component), exercise.inputs(bench))
+    second = _seeded(2, exercise, rebuilt(component), exercise.inputs(bench))
+    require(not (text := difference(first, second)), f"two equal components differ: {text}")
 
 
 @check(EVERY)
 def check_remembers_nothing(component: Component, bench: Bench) -> None:
-    """Used a second time with the same inputs a component does the same; a resumed run starts with a new one."""
-    trial = _trial(component)
-    component = another(with_parts(component))
-    first = trial.use(component, trial.inputs(bench))
-    second = trial.use(component, trial.inputs(bench))
-    demand(not (found := difference(first, second)), f"the second use differs from the first: {found}")
+    """Used twice with the same inputs, a component returns the same results: a resumed run starts with a new component."""
+    exercise = _exercise(component)
+    component = rebuilt(with_loss_parts(component))
+    first = exercise.use(component, exercise.inputs(bench))
+    second = exercise.use(component, exercise.inputs(bench))
+    require(not (text := difference(first, second)), f"the second use differs from the first: {text}")
 
 
 @check(EVERY)
 def check_inputs_are_left_alone(component: Component, bench: Bench) -> None:
-    """What a component is given is as it was afterwards: stages share their values."""
-    trial = _trial(component)
-    before = trial.inputs(bench)
+    """A component does not change its inputs: stages share them."""
+    exercise = _exercise(component)
+    before = exercise.inputs(bench)
     inputs = copy.deepcopy(before)
-    trial.use(another(with_parts(component)), inputs)
-    demand(not (found := difference(before, inputs)), f"an input was changed: {found}")
+    exercise.use(rebuilt(with_loss_parts(component)), inputs)
+    require(not (text := difference(before, inputs)), f"an input was changed: {text}")
 
 
 @check(EVERY)
 def check_results_can_be_pickled(component: Component, bench: Bench) -> None:
-    """What a component returns can be pickled: several processes hand samples to each other."""
-    trial = _trial(component)
-    made = trial.use(another(with_parts(component)), trial.inputs(bench))
+    """A component's results can be pickled: ranks exchange samples."""
+    exercise = _exercise(component)
+    result = exercise.use(rebuilt(with_loss_parts(component)), exercise.inputs(bench))
     try:
-        back = pickle.loads(pickle.dumps(made))
+        unpickled = pickle.loads(pickle.dumps(result))
     except Exception as error:
-        demand(False, f"pickling the result raises {type(error).__name__}: {error}")
+        require(False, f"pickling the result raises {type(error).__name__}: {error}")
     else:
-        demand(not (found := difference(made, back)), f"the result comes back changed: {found}")
+        require(not (text := difference(result, unpickled)), f"pickling changes the result: {text}")
 
 
-def _trial(component: Component) -> Exercise:
-    if (trial := exercise_of(component)) is None:
-        raise does_not_apply(f"{component.kind} components have laws of their own for this")
-    return trial
+def _exercise(component: Component) -> Exercise:
+    if (exercise := exercise_of(component)) is None:
+        raise does_not_apply(f"{component.kind} components have their own laws for this")
+    return exercise
 
 
-def _seeded(seed: int, trial: Exercise, component: Any, inputs: Any) -> Any:
-    """Return what a component does under these global random states, which are put back afterwards."""
+def _seeded(seed: int, exercise: Exercise, component: Component, inputs: Any) -> Any:
+    """Return a component's results with this seed in the global random states; restore the states afterwards."""
     import numpy as np
 
     python, numpy_state = random.getstate(), np.random.get_state()
@@ -174,7 +174,7 @@ def _seeded(seed: int, trial: Exercise, component: Any, inputs: Any) -> Any:
             random.seed(seed)
             np.random.seed(seed)
             torch.manual_seed(seed)
-            return trial.use(component, inputs)
+            return exercise.use(component, inputs)
     finally:
         random.setstate(python)
         np.random.set_state(numpy_state)

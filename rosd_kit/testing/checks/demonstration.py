@@ -1,4 +1,4 @@
-"""The laws of demonstrations: texts of others."""
+"""The laws of demonstrations: each rollout is shown texts of others, never its own."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import random
 from collections.abc import Iterator
 
 from rosd_kit.contracts import Demonstration
-from rosd_kit.testing.check import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, does_not_apply, require
 from rosd_kit.testing.examples import groups
 from rosd_kit.types import Group, Rollout, View
 
 
-def _asked(demonstration: Demonstration, bench: Bench) -> Iterator[tuple[str, Rollout, Group, tuple[View, ...]]]:
-    """Yield what is shown to every rollout, with three draws of the rng each."""
-    known = groups(bench)
-    for name, group in known.items():
+def _all_views(demonstration: Demonstration, bench: Bench) -> Iterator[tuple[str, Rollout, Group, tuple[View, ...]]]:
+    """Yield (where, rollout, group, views) for every rollout and three seeds."""
+    batch = groups(bench)
+    for name, group in batch.items():
         for rollout in group.rollouts:
             for seed in range(3):
-                shown = demonstration.views(group, rollout, list(known.values()), random.Random(seed))
-                yield f"{name}, rollout {rollout.index}", rollout, group, shown
+                views = demonstration.views(group, rollout, list(batch.values()), random.Random(seed))
+                yield f"{name}, rollout {rollout.index}", rollout, group, views
 
 
 @check("demonstration")
 def check_views_are_texts(demonstration: Demonstration, bench: Bench) -> None:
-    """`views` returns a tuple of `View`, each with a text and a source that says where it came from; none is an empty tuple."""
-    for name, _, _, views in _asked(demonstration, bench):
-        demand(isinstance(views, tuple) and all(isinstance(view, View) for view in views), f"{name}: {views!r}")
+    """`views` returns a tuple of `View`, empty if there is none; each has a text, and a source that says where it came from."""
+    for name, _, _, views in _all_views(demonstration, bench):
+        require(isinstance(views, tuple) and all(isinstance(view, View) for view in views), f"{name}: {views!r}")
         for view in views:
-            demand(isinstance(view.text, str) and view.text.strip(), f"{name}: the text is {view.text!r}")
-            demand(isinstance(view.source, str) and view.source.strip(), f"{name}: the source is {view.source!r}")
+            require(isinstance(view.text, str) and view.text.strip(), f"{name}: the text is {view.text!r}")
+            require(isinstance(view.source, str) and view.source.strip(), f"{name}: the source is {view.source!r}")
 
 
 @check("demonstration")
 def check_never_itself(demonstration: Demonstration, bench: Bench) -> None:
-    """A rollout is never shown itself, also when it is the only success of its group."""
-    for name, rollout, _, views in _asked(demonstration, bench):
-        own = rollout.completion.text.strip()
+    """A rollout is never shown its own text, even if it is the only success of its group."""
+    for name, rollout, _, views in _all_views(demonstration, bench):
+        text = rollout.completion.text.strip()
         for view in views:
-            demand(not own or own not in view.text, f"{name}: it is shown its own text, as {view.source!r}")
+            require(not text or text not in view.text, f"{name}: it is shown its own text, as {view.source!r}")
 
 
 @check("demonstration")
 def check_says_when_it_sees_the_batch(demonstration: Demonstration, bench: Bench) -> None:
-    """Without `sees_batch` what is shown depends on the rollout's group alone: the others may not be sampled yet."""
+    """Without `sees_batch` the views depend only on the rollout's group: the other groups may not be sampled yet."""
     if demonstration.sees_batch:
-        raise does_not_apply("it says sees_batch")
-    known = groups(bench)
-    for name, group in known.items():
+        raise does_not_apply("it claims sees_batch")
+    batch = groups(bench)
+    for name, group in batch.items():
         for rollout in group.rollouts:
-            whole = demonstration.views(group, rollout, list(known.values()), random.Random(0))
+            with_batch = demonstration.views(group, rollout, list(batch.values()), random.Random(0))
             alone = demonstration.views(group, rollout, [group], random.Random(0))
-            demand(
-                whole == alone,
-                f"{name}, rollout {rollout.index}: {len(whole)} views with the batch, {len(alone)} without, or others",
+            require(
+                with_batch == alone,
+                f"{name}, rollout {rollout.index}: {len(with_batch)} views with the batch and {len(alone)} without differ",
             )

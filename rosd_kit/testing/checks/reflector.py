@@ -1,14 +1,13 @@
-"""The laws of reflectors: one finding a case, whatever is generated, under a budget."""
+"""The laws of reflectors: one reflection per case, whatever the model generates, within the token budgets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from rosd_kit.contracts import Reflector
 from rosd_kit.testing.builders import fake_case, fake_completion, fake_generate
-from rosd_kit.testing.check import Bench, check, demand, does_not_apply
+from rosd_kit.testing.check import Bench, check, does_not_apply, must_not_raise, require
 from rosd_kit.testing.examples import TRUTH, cases
 from rosd_kit.testing.texts import adversarial_texts
 from rosd_kit.text.budget import assemble, fit_prompt
@@ -18,104 +17,108 @@ _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _BUDGET = 400
 
 
-def _reflected(reflector: Reflector, bench: Bench, *answers: Any) -> tuple[dict[str, Reflection], fake_generate]:
-    """Return each case's reflection, and the generator that answered with these."""
-    known, generate = cases(bench), fake_generate(*answers)
-    found = reflector.reflect(list(known.values()), generate)
-    demand(len(found) == len(known), f"{len(found)} reflections for {len(known)} cases")
-    return dict(zip(known, found, strict=True)), generate
+def _reflect(
+    reflector: Reflector, bench: Bench, answer: str | Callable[[Prompt], str]
+) -> tuple[dict[str, Reflection], fake_generate]:
+    """Return the reflection of each case, and the generator that gave this answer to every prompt."""
+    named_cases, generate = cases(bench), fake_generate(answer)
+    reflections = reflector.reflect(list(named_cases.values()), generate)
+    require(len(reflections) == len(named_cases), f"{len(reflections)} reflections for {len(named_cases)} cases")
+    return dict(zip(named_cases, reflections, strict=True)), generate
 
 
 @check("reflector")
 def check_one_reflection_a_case(reflector: Reflector, bench: Bench) -> None:
-    """`reflect` returns one `Reflection` for each case in order, and nothing for no case; the cases' order changes nothing."""
-    demand(list(reflector.reflect([], fake_generate())) == [], "no case has a reflection")
-    known = list(cases(bench).values())
-    there, back = (reflector.reflect(order, fake_generate(_echo)) for order in (known, known[::-1]))
-    demand(len(there) == len(known), f"{len(there)} reflections for {len(known)} cases")
-    for name, one, other in zip(cases(bench), there, back[::-1], strict=True):
-        demand(isinstance(one, Reflection), f"{name}: {one!r} is no Reflection")
-        demand(one == other, f"{name}: {one} in one order of the cases, {other} in the other")
+    """`reflect` returns one `Reflection` per case, in order, and none for no cases; the order of the cases does not matter."""
+    require(list(reflector.reflect([], fake_generate())) == [], "it returns reflections for no cases")
+    all_cases = list(cases(bench).values())
+    forward, backward = (reflector.reflect(order, fake_generate(_echo)) for order in (all_cases, all_cases[::-1]))
+    require(len(forward) == len(all_cases), f"{len(forward)} reflections for {len(all_cases)} cases")
+    for name, one, other in zip(cases(bench), forward, backward[::-1], strict=True):
+        require(isinstance(one, Reflection), f"{name}: {one!r} is not a Reflection")
+        require(one == other, f"{name}: {one} in one order of the cases, {other} in the other")
 
 
 def _echo(prompt: Prompt) -> str:
-    """Return a well-formed reflection that depends on the whole prompt."""
+    """Answer with a well-formed reflection that depends on the whole prompt."""
     text = " ".join(message["content"] for message in assemble(prompt))
     return f"<error_quote>{len(text)}</error_quote> <explanation>{text[-80:]}</explanation>"
 
 
 @check("reflector")
 def check_reads_garbage(reflector: Reflector, bench: Bench) -> None:
-    """Whatever is generated, a reflection comes of it: no text raises, what is missing is a status, a lower-case word."""
+    """Any generated text gives a reflection and never raises; the status is one lower-case word."""
     for what, text in adversarial_texts(bench.problem).items():
-        for name, found in _reflected(reflector, bench, text)[0].items():
-            where = f"{name}, answered with {what}"
-            demand(found.idea is None or isinstance(found.idea, str), f"{where}: the idea is {found.idea!r}")
-            demand(found.quote is None or isinstance(found.quote, str), f"{where}: the quote is {found.quote!r}")
-            demand(isinstance(found.status, str) and _WORD.fullmatch(found.status), f"{where}: the status is {found.status!r}")
+        with must_not_raise(f"answered with {what}"):
+            reflections, _ = _reflect(reflector, bench, text)
+        for name, reflection in reflections.items():
+            where, idea, quote, status = f"{name}, answered with {what}", reflection.idea, reflection.quote, reflection.status
+            require(idea is None or isinstance(idea, str), f"{where}: the idea is {idea!r}")
+            require(quote is None or isinstance(quote, str), f"{where}: the quote is {quote!r}")
+            require(isinstance(status, str) and _WORD.fullmatch(status), f"{where}: the status is {status!r}")
 
 
 @check("reflector")
 def check_says_when_generation_failed(reflector: Reflector, bench: Bench) -> None:
-    """Where every completion failed (`overlong`, `abort`, nothing but `length`) no reflection that needed one is `ok`."""
+    """If a completion fails (`overlong`, `abort`, or cut at `length`), the reflection that needed it is not `ok`."""
     failed: dict[str, Callable[[], Completion]] = {
         "overlong": lambda: fake_completion("", finish_reason="overlong"),
         "abort": lambda: fake_completion("", finish_reason="abort"),
         "length": lambda: fake_completion("<error_quote>25", finish_reason="length"),
     }
-    asked = False
+    generates = False
     for reason, answer in failed.items():
-        known, generate = cases(bench), fake_generate(answer())
-        for name, case in known.items():
+        generate = fake_generate(answer())
+        for name, case in cases(bench).items():
             before = len(generate.prompts)
-            (found,) = reflector.reflect([case], generate)
+            (reflection,) = reflector.reflect([case], generate)
             if len(generate.prompts) > before:
-                asked = True
-                demand(found.status != "ok", f"{name}: the status is 'ok' after a completion that ended in {reason!r}")
-    if not asked:
+                generates = True
+                require(reflection.status != "ok", f"{name}: the status is 'ok' after a completion that ended in {reason!r}")
+    if not generates:
         raise does_not_apply("it generates nothing")
 
 
 @check("reflector")
 def check_position_is_in_the_response(reflector: Reflector, bench: Bench) -> None:
-    """`quote_start` is None or a place in the response's text, its end included."""
-    for name, found in _reflected(reflector, bench, _echo)[0].items():
+    """`quote_start` is None or a character position in the response's text, its end included."""
+    for name, reflection in _reflect(reflector, bench, _echo)[0].items():
         text = cases(bench)[name].rollout.completion.text
-        place = found.quote_start
-        demand(place is None or 0 <= place <= len(text), f"{name}: quote_start is {place} in a text of {len(text)} characters")
+        start = reflection.quote_start
+        require(start is None or 0 <= start <= len(text), f"{name}: quote_start is {start} in a text of {len(text)} characters")
 
 
 @check("reflector")
 def check_keeps_a_budget(reflector: Reflector, bench: Bench) -> None:
-    """Its prompts have sections with `keep > 0`, so that a long response and a long demonstration can be cut to a budget.
+    """Its prompts have sections with a `cut_priority`, so that a long response and a long demonstration fit the budget.
 
-    Both budgets it hands over, of prompt and of answer, are positive.
+    The budgets that it passes, of the prompt and of the answer, are positive.
     """
     long = "word " * 5000
-    asked = fake_generate("nothing")
-    told = {"feedback": long, "truth": TRUTH}
-    case = fake_case(long, problem=bench.problem, views=(long,), **told)  # type: ignore[arg-type]
-    reflector.reflect([case, fake_case(long, right=True, problem=bench.problem, views=(long,))], asked)
-    if not asked.prompts:
+    generate = fake_generate("nothing")
+    wrong = fake_case(long, problem=bench.problem, views=(long,), feedback=long, truth=TRUTH)
+    right = fake_case(long, right=True, problem=bench.problem, views=(long,))
+    reflector.reflect([wrong, right], generate)
+    if not generate.prompts:
         raise does_not_apply("it generates nothing")
-    for budget, sampling in zip(asked.budgets, asked.samplings, strict=True):
-        demand(
+    for budget, sampling in zip(generate.budgets, generate.samplings, strict=True):
+        require(
             budget > 0 and sampling.max_new_tokens > 0,
-            f"a prompt budget of {budget}, an answer budget of {sampling.max_new_tokens}",
+            f"the prompt budget is {budget}, the answer budget {sampling.max_new_tokens}",
         )
-    for prompt in asked.prompts:
+    for prompt in generate.prompts:
         words = sum(len(section.text.split()) for section in prompt.sections if section.cut_priority is None)
         fitted = fit_prompt(prompt, lambda messages: sum(len(m["content"].split()) for m in messages), words + _BUDGET)
-        demand(fitted.fits, f"a prompt of {words} words that must stay and 10000 more cannot be cut to {words + _BUDGET}")
-        demand(words < 2000, f"{words} words of a prompt can never be cut; give the section of the long text a keep > 0")
+        require(fitted.fits, f"a prompt of {words} uncuttable words and 10000 others cannot be cut to {words + _BUDGET}")
+        require(words < 2000, f"{words} words of a prompt can never be cut; give the section of the long text a cut_priority")
 
 
 @check("reflector")
 def check_says_when_it_wants_the_initial_weights(reflector: Reflector, bench: Bench) -> None:
-    """A reflector that generates with `weights="initial"` returns True from `wants_initial`, or they would not be kept."""
-    _, generate = _reflected(reflector, bench, _echo)
+    """If it generates with `weights="initial"`, `wants_initial` returns True; otherwise the run does not keep those weights."""
+    _, generate = _reflect(reflector, bench, _echo)
     if not generate.prompts:
         raise does_not_apply("it generates nothing")
-    demand(set(generate.weights) <= {"live", "initial"}, f"it asks for the weights {sorted(set(generate.weights))}")
-    honest = "initial" not in generate.weights or reflector.wants_initial()
-    demand(honest, "it generates with the initial weights, and wants_initial() is False")
+    require(set(generate.weights) <= {"live", "initial"}, f"it generates with the weights {sorted(set(generate.weights))}")
+    announced = "initial" not in generate.weights or reflector.wants_initial()
+    require(announced, "it generates with the initial weights, but wants_initial() is False")
