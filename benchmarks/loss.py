@@ -98,7 +98,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     from rosd_kit.components.objectives import Distill
     from rosd_kit.components.supports import Full, StudentTopK
     from rosd_kit.contracts import LossParts, TeacherModel
-    from rosd_kit.model.split import split
+    from rosd_kit.model.split import split_model
     from rosd_kit.recipe.built import WeightedObjective
     from rosd_kit.settings import BatchSettings
     from rosd_kit.training.chunked_loss import HeadLoss
@@ -123,7 +123,7 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
         marks=torch.zeros(1, 0, count, dtype=torch.float64),
     )
     head = HeadLoss(
-        student=split(_model_with(given.student_head)),
+        student=split_model(_model_with(given.student_head)),
         teacher=TeacherScorer([TeacherModel(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0, samples=()),
         terms=(WeightedObjective(Distill(parts=parts)),),
         factors=torch.tensor([1 / count], dtype=torch.float64),

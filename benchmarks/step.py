@@ -152,9 +152,9 @@ def padded(*common: Any) -> Callable[[], float]:
 
 def selective(model: Any, *common: Any) -> Callable[[], float]:
     """Return the same step with less memory: layers keep what is dear to compute, and chunks of logits are smaller."""
-    from rosd_kit.model.activation_checkpointing import recompute
+    from rosd_kit.model.activation_checkpointing import enable_checkpointing
 
-    recompute(model, selective=True)
+    enable_checkpointing(model, selective=True)
     return ours(model, *common, chunk_mib=64)
 
 

@@ -35,15 +35,7 @@ python_use_unqualified_type_names = True
 
 default_role = "code"  # docstrings put code between single backticks
 nitpick_ignore = [
-    ("py:class", f"rosd_kit.{name}")
-    for name in (
-        "parallel.ranks.Ranks",
-        "settings.ModelSettings",
-        "settings.CoreSettings",
-        "display.base.RunSummary",
-        "recipe.model.ComponentChoice",
-        "recipe.model.ObjectiveChoice",
-    )
+    ("py:class", name) for name in ("rosd_kit.parallel.ranks.Ranks", "rosd_kit.settings.ModelSettings")
 ]  # not public
 nitpick_ignore_regex = [("py:.*", r"(?!rosd_kit\.).*")]  # other projects' names: their inventories would have to be downloaded
 

@@ -7,26 +7,26 @@ from collections.abc import Iterable
 
 
 class RosdError(Exception):
-    """Base of all errors that a user can fix; the command line prints them without a traceback."""
+    """Base of every error that a user can mend; the command line prints it without a traceback."""
 
 
 class RecipeError(RosdError):
-    """A recipe, profile or override has a mistake."""
+    """A recipe, profile or override says something that is not allowed."""
 
 
 class PluginError(RosdError):
-    """A plugin that the recipe needs cannot be used."""
+    """A plugin that the recipe needs could not be used."""
 
 
 class RunError(RosdError):
-    """A run cannot start, continue or resume."""
+    """A run cannot start, go on, or be resumed."""
 
 
 class EngineError(RosdError):
-    """The rollout backend failed, and retries did not help."""
+    """The rollout backend failed in a way that retries did not mend."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the closest known word, or an empty string if none is close."""
+    """Return `" Did you mean 'x'?"` for the nearest known word, or an empty string when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

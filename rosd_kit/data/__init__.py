@@ -1,1 +1,1 @@
-"""Data sets: reads rows from files or the hub, filters and splits them, and fills field templates."""
+"""Rows of data sets and how they become problems: reading files and the hub, filtering, and field templates."""

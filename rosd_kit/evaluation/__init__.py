@@ -1,1 +1,1 @@
-"""Evaluates students: suites, metrics built on `evaluate`, confidence intervals, and comparisons of two evaluations."""
+"""Measuring a student: suites, metrics on `evaluate`, intervals, and the comparison of before with after."""

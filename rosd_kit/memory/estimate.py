@@ -14,7 +14,7 @@ Texts are taken at their longest, so that a run which fits on paper fits when it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,17 +22,16 @@ from torch import nn
 
 from rosd_kit.memory.live import LiveMemory
 from rosd_kit.memory.shapes import fused, sizes_only
-from rosd_kit.model.packing import Layout, Text, lay_out, plan
-from rosd_kit.model.split import SplitModel, split
-from rosd_kit.model.tree_attention import attending_by
+from rosd_kit.model.packing import Layout, TokenSequence, build_layout, plan_micro_batches
+from rosd_kit.model.split import SplitModel, split_model
+from rosd_kit.model.tree_attention import use_kernel
 from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.settings import OptimizerSettings
-from rosd_kit.training.chunked_loss import TILE_BYTES
+from rosd_kit.training.chunked_loss import tile_bytes
 
 #: Tensors over the vocabulary, in float32, that a tile of the loss makes on the way: log-probs, their gradient, top-k sorts.
 _TILE_TENSORS = 8
-_TILE_ON_GPU = 256 << 20
 #: Bytes a logit while a token is drawn: the model's own, float32 logits, log-probs and probabilities, float64 cumulative ones.
 _DRAWING = 4 + 4 + 4 + 8
 
@@ -83,9 +82,9 @@ def estimate_memory(
     held = _Held.of(model, pieces)
     copies, copied = _copies(components, held, lora=recipe.model.lora is not None)
     forward, backward, teacher = _activations(recipe, components, model)
-    head, gradient = _head(recipe, components, split(model), device)
+    head, gradient = _head(recipe, components, split_model(model), device)
     working = max(forward + head, backward + gradient, teacher, _update(recipe.optimizer, held, device))
-    server, cache = _sampling(recipe, split(model), model, device_bytes)
+    server, cache = _sampling(recipe, split_model(model), model, device_bytes)
     lines = [
         Line(
             what="weights", train=held.all, sample=held.all, note=f"{held.numbers / 1e6:,.1f}M numbers in {recipe.model.dtype}"
@@ -160,21 +159,21 @@ def _update(settings: OptimizerSettings, held: _Held, device: str) -> int:
     return widened + (2 * group if device == "cuda" else 2 * 4 * held.largest)
 
 
-def _texts(recipe: Recipe, prompt: int) -> list[Text]:
+def _texts(recipe: Recipe, prompt: int) -> list[TokenSequence]:
     """Return a step's texts at their longest; those of a problem have its prompt in common and nothing else."""
     return [
-        Text((-1 - problem,) * prompt, (member,) * recipe.sampling.max_new_tokens, problem)
+        TokenSequence((-1 - problem,) * prompt, (member,) * recipe.sampling.max_new_tokens, problem)
         for problem in range(recipe.problems_per_step)
         for member in range(recipe.group_size)
     ]
 
 
 def _longest(recipe: Recipe, model: SplitModel, prompt: int) -> Layout:
-    mode = model.mode(recipe.batch.layout)
+    mode = model.layout_mode(recipe.batch.layout)
     texts = _texts(recipe, prompt)
-    groups = plan(texts, budget=recipe.batch.tokens, mode=mode, begins=model.begins)
-    largest = max(groups, key=lambda group: sum(len(texts[i].ids) for i in group.texts))
-    return lay_out([texts[i] for i in largest.texts], pad_id=0, mode=mode, begun=largest.begun)
+    groups = plan_micro_batches(texts, budget=recipe.batch.tokens, mode=mode, can_cache_prefix=model.can_cache_prefix)
+    largest = max(groups, key=lambda group: sum(len(texts[i].ids) for i in group.indices))
+    return build_layout([texts[i] for i in largest.indices], pad_id=0, mode=mode, prefix=largest.prefix)
 
 
 def _activations(recipe: Recipe, components: BuiltComponents, model: Any) -> tuple[int, int, int]:
@@ -182,10 +181,10 @@ def _activations(recipe: Recipe, components: BuiltComponents, model: Any) -> tup
 
     The gradients of weights are not among it.
     """
-    network = _as_sdpa(split(model), recipe)
+    network = _split_as_in_a_run(model, recipe)
     live = LiveMemory()
     model.train()
-    with live, attending_by(fused):
+    with live, use_kernel(fused):
         hidden = network.hidden(_longest(recipe, network, recipe.sampling.max_prompt_tokens))
         forward = live.now
         torch.autograd.backward(hidden, torch.empty_like(hidden))
@@ -195,20 +194,14 @@ def _activations(recipe: Recipe, components: BuiltComponents, model: Any) -> tup
         parameter.grad = None
     taught = LiveMemory()
     if any(term.objective.needs_teacher for term in components.objectives):
-        with torch.no_grad(), taught, attending_by(fused):
+        with torch.no_grad(), taught, use_kernel(fused):
             network.hidden(_longest(recipe, network, recipe.sampling.max_teacher_prompt_tokens))
     return forward, max(forward, live.peak - gradients), taught.peak
 
 
-def _as_sdpa(network: SplitModel, recipe: Recipe) -> SplitModel:
-    """Return the network with the layouts that the run's own attention has."""
-    if recipe.model.attention.startswith("flash"):
-        return SplitModel(network.backbone, network.head, packs=True)
-    config = network.backbone.config
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    whole = layers == {"full_attention"} and getattr(config, "sliding_window", None) is None
-    shares = whole and recipe.model.attention != "eager"
-    return SplitModel(network.backbone, network.head, shares=shares, begins=recipe.parallel.mode != "fsdp")
+def _split_as_in_a_run(model: Any, recipe: Recipe) -> SplitModel:
+    """Split a model of sizes only, with the layouts that the run's own attention and parallel mode allow."""
+    return replace(split_model(model, attention=recipe.model.attention), can_cache_prefix=recipe.parallel.mode != "fsdp")
 
 
 def _head(recipe: Recipe, components: BuiltComponents, model: SplitModel, device: str) -> tuple[int, int]:
@@ -221,7 +214,7 @@ def _head(recipe: Recipe, components: BuiltComponents, model: SplitModel, device
     tokens = min(recipe.batch.tokens, recipe.problems_per_step * recipe.group_size * recipe.sampling.max_new_tokens)
     each = vocabulary * weight.dtype.itemsize * (2 if any(t.objective.needs_teacher for t in components.objectives) else 1)
     chunk = min(recipe.batch.chunk_mib << 20, tokens * each)
-    tile = min(TILE_BYTES.get(device, _TILE_ON_GPU), tokens * vocabulary * 4)
+    tile = min(tile_bytes(device), tokens * vocabulary * 4)
     gradient = tokens * width * weight.dtype.itemsize
     return chunk + _TILE_TENSORS * tile + gradient + 2 * tokens * width * weight.dtype.itemsize, gradient
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.activation_checkpointing import recompute
+from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.loading import find_model, local_folder
-from rosd_kit.model.lora import freeze, with_lora
+from rosd_kit.model.lora import add_lora, freeze
 from rosd_kit.model.micro.model import blank_model
 from rosd_kit.settings import ModelSettings
 
@@ -50,9 +50,9 @@ def sizes_only(settings: ModelSettings) -> Any:
         AttentionInterface.register(_ATTENTION, _attention)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
         if settings.gradient_checkpointing:
-            recompute(model, selective=settings.gradient_checkpointing == "selective")
+            enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
         if settings.lora is not None:
-            model = with_lora(model, settings.lora, 0)
+            model = add_lora(model, settings.lora, 0)
         else:
             freeze(model, settings.freeze)
     return model

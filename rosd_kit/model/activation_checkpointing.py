@@ -1,10 +1,11 @@
-"""What a layer's forward pass leaves for the backward pass, and what is computed once more there instead.
+"""Activation checkpointing: what each layer keeps for the backward pass and what it computes again.
 
-    all        a layer keeps its input alone: the whole forward pass runs twice.
-    selective  it keeps what its matrix products and its attention put out, and repeats the rest, which is cheap: norms,
-               activations, rotations of positions, keys and values put side by side.
+    all        Keep only the layer's input; run the whole forward pass twice.
+    selective  Keep the outputs of matrix products and attention; repeat the cheap rest (norms, activations, rotary
+               embeddings, concatenated keys and values).
 
-The layers are those that transformers checkpoints. Texts may run along a tree (`branching.py`) all the same.
+It applies to the layers that transformers itself can checkpoint, and works under tree attention (`tree_attention.py`).
+Does not know losses or layouts.
 """
 
 from __future__ import annotations
@@ -16,40 +17,40 @@ from typing import Any
 
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from rosd_kit.model.tree_attention import as_now
+from rosd_kit.model.tree_attention import capture_tree
 
-#: Operators whose results are dear, by name: those of every kernel that scaled dot-product attention may choose included.
-_DEAR = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "_flash_attn_forward", "_flash_attn_varlen_forward")
-_ATTENTION = "_scaled_dot_product_"
+#: Expensive operators by name, including every kernel that scaled dot-product attention may choose.
+_EXPENSIVE = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "_flash_attn_forward", "_flash_attn_varlen_forward")
+_ATTENTION_PREFIX = "_scaled_dot_product_"
 
 
-def recompute(model: Any, *, selective: bool) -> None:
-    """Let a model of transformers recompute while it trains; raises `ValueError` when its architecture does not allow it."""
-    # transformers 5.2x renames it
+def enable_checkpointing(model: Any, *, selective: bool) -> None:
+    """Turn on activation checkpointing for a transformers model. Raises `ValueError` if the architecture has no support."""
+    # transformers 5.2x renames the method
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False, "context_fn": partial(_contexts, selective)})
 
 
 def _contexts(selective: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Return what a layer's forward pass runs in, and its repetition: attention there runs along the branches of now."""
-    first: AbstractContextManager[Any] = nullcontext()
-    again: AbstractContextManager[Any] = nullcontext()
+    """Return the contexts of a layer's forward pass and of its recomputation, which attends along the same tree."""
+    forward: AbstractContextManager[Any] = nullcontext()
+    recomputation: AbstractContextManager[Any] = nullcontext()
     if selective:
-        first, again = create_selective_checkpoint_contexts(_policy)  # type: ignore[no-untyped-call]
-    return first, _both(as_now(), again)
+        forward, recomputation = create_selective_checkpoint_contexts(_policy)  # type: ignore[no-untyped-call]
+    return forward, _nested(capture_tree(), recomputation)
 
 
 @contextmanager
-def _both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> Iterator[None]:
-    with one, other:
+def _nested(outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]) -> Iterator[None]:
+    with outer, inner:
         yield
 
 
-def _policy(_: Any, operator: Any, *given: Any, **named: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if _is_dear(operator) else CheckpointPolicy.PREFER_RECOMPUTE
+def _policy(_: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if _is_expensive(operator) else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @cache
-def _is_dear(operator: Any) -> bool:
+def _is_expensive(operator: Any) -> bool:
     name = str(getattr(operator, "_opname", "") or operator).rpartition("::")[2]
-    return name in _DEAR or name.startswith(_ATTENTION)
+    return name in _EXPENSIVE or name.startswith(_ATTENTION_PREFIX)

@@ -1,52 +1,77 @@
-"""The student's weights as another program wants them: whole, under transformers' own names, adapters merged."""
+"""Weights for other programs: whole tensors under transformers' own names, adapters merged, shards gathered.
+
+Does not know training, or where the weights are sent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rosd_kit.model.student import Student
-from rosd_kit.parallel.fsdp import whole
-from rosd_kit.types import PolicyWeights
+from rosd_kit.model.loading import no_progress_bars
+from rosd_kit.model.lora import unwrap_lora
+from rosd_kit.parallel.fsdp import full_tensor, is_sharded
 
 NamedTensors = Iterator[tuple[str, Tensor]]
 
 
 @torch.no_grad()
-def full_weights(student: Student, which: PolicyWeights) -> NamedTensors:
-    """Yield every weight, each once (tied ones share a name), one at a time so that no second model is held.
+def full_weights(model: Any, *, merge_adapters: bool) -> NamedTensors:
+    """Yield every weight once (tied weights share a name), one at a time, so that no second model is held in memory.
 
-    Under LoRA `live` is the base weight plus the adapter's product, computed beside the weight, never in it: adding and
-    subtracting in bfloat16 would slowly change the base. Sharded weights are gathered; all ranks must take part.
+    Adapters are merged into the yielded weights or, without `merge_adapters`, left out. The sum is computed beside the weight,
+    never inside it: adding and subtracting in bfloat16 would slowly change the base weight. All ranks must iterate together.
     """
-    with student.initial() if which == "initial" else nullcontext(student.model) as model:
-        adapted = which == "live" and student.settings.lora is not None
-        yield from _merged(model, adapted=adapted) if student.settings.lora is not None else _plain(model)
+    model = getattr(model, "module", model)
+    if hasattr(model, "peft_config"):
+        yield from _base_weights(model.get_base_model(), merge_adapters=merge_adapters)
+    else:
+        for name, weight in model.named_parameters():
+            yield name, full_tensor(weight)
 
 
-def _plain(model: Any) -> NamedTensors:
-    for name, weight in getattr(model, "module", model).named_parameters():
-        yield name, whole(weight)
-
-
-def _merged(model: Any, *, adapted: bool) -> NamedTensors:
-    """Yield the weights of the model inside a LoRA model, with each adapter's product added if wanted."""
+def _base_weights(base: Any, *, merge_adapters: bool) -> NamedTensors:
+    """Yield the weights of a base model with adapters inside, under the names they have without adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    base = getattr(model, "module", model).get_base_model()
     layers: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
     for name, weight in base.named_parameters():
         owner, inside, leaf = name.partition(".base_layer.")
         if not inside:
             if not any(name.startswith(f"{layer}.") for layer in layers):
-                yield name, whole(weight)
+                yield name, full_tensor(weight)
             continue
         merged = weight.detach()
-        if adapted and leaf == "weight":
+        if merge_adapters and leaf == "weight":
             for adapter in layers[owner].active_adapters:
                 merged = merged + layers[owner].get_delta_weight(adapter)
-        yield f"{owner}.{leaf}", whole(merged).to(weight.dtype)
+        yield f"{owner}.{leaf}", full_tensor(merged).to(weight.dtype)
+
+
+def exporter(model: Any, tokenizer: Any, *, writes: bool) -> Callable[[Path], None]:
+    """Return a function that writes weights and tokenizer to a folder, for plain transformers to load.
+
+    All ranks call this together, because shards are gathered here. Ranks with `writes=False` keep nothing in memory and must
+    not call the function. Call it before the next update: a model that is neither sharded nor adapted is not copied.
+    """
+    state: dict[str, Tensor] | None = None
+    if is_sharded(model):
+        state = {}
+        for name, weight in full_weights(model, merge_adapters=True):
+            if writes:
+                state[name] = weight.cpu()
+        model = unwrap_lora(model)
+    elif hasattr(model, "peft_config"):
+        model = copy.deepcopy(model).merge_and_unload()
+
+    def write(folder: Path) -> None:
+        with no_progress_bars():
+            model.save_pretrained(folder, state_dict=state)
+        tokenizer.save_pretrained(folder)
+
+    return write

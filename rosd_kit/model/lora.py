@@ -1,4 +1,4 @@
-"""Which weights of a model are trained: adapters beside them, or all but those that are frozen by name."""
+"""Selects the trainable weights: LoRA adapters, or all weights except those frozen by name."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from rosd_kit.settings import LoraSettings
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Leave the weights of these names out of training. Raises `RunError` for a pattern that no name matches."""
+    """Exclude the weights whose names match a pattern from training. Raises `RunError` for a pattern without a match."""
     named = list(model.named_parameters(remove_duplicate=False))
     for pattern in patterns:
-        chosen = [parameter for name, parameter in named if fnmatchcase(name, pattern)]
-        if not chosen:
+        matches = [parameter for name, parameter in named if fnmatchcase(name, pattern)]
+        if not matches:
             raise RunError(
-                f"model.freeze: no weight is called {pattern!r}.{did_you_mean(pattern, (name for name, _ in named))} They are "
-                f"called as in {named[0][0]!r}; `*` stands for anything."
+                f"model.freeze: no weight is called {pattern!r}.{did_you_mean(pattern, (name for name, _ in named))} "
+                f"Names look like {named[0][0]!r}; `*` matches anything."
             )
-        for parameter in chosen:
+        for parameter in matches:
             parameter.requires_grad_(False)
 
 
-def with_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
-    """Return the model with adapters, whose start `seed` decides. Raises `RunError` where peft or the modules are missing."""
+def add_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
+    """Return the model wrapped with LoRA adapters, initialised from `seed`.
+
+    Raises `RunError` when peft is not installed or no module matches `target_modules`.
+    """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -46,3 +49,8 @@ def with_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
             return get_peft_model(model, config)
         except ValueError as error:
             raise RunError(f"model.lora: {error}. Check model.lora.target_modules.") from error
+
+
+def unwrap_lora(model: Any) -> Any:
+    """Return the transformers model inside a LoRA model; return any other model unchanged."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model

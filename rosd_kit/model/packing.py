@@ -1,13 +1,13 @@
-"""Which sequences go through a model together, and in what form.
+"""Plans micro-batches of token sequences and lays each of them out as model input.
 
-    padded   one sequence a row, padded on the right.
-    packed   one after the other in a single row, positions beginning anew: no padding, for kernels that skip what lies
-             between sequences.
-    shared   a single row without padding, in which what several sequences begin with, prompt and response, is there once
-             (`tree.py`). A family that is too large for a micro-batch is cut into several, which go on from keys and
-             values of the beginning of its prompts; the gradient flows back through them (`beginnings.py`).
+    padded   One sequence per row, padded on the right.
+    packed   All sequences in one row, one after the other, positions restarting at 0: no padding. For attention kernels
+             that skip the area between sequences.
+    shared   One row without padding in which every common prefix, of prompts and of responses, appears once
+             (`prefix_tree.py`). A group too large for one micro-batch is cut into several, which continue from the cached
+             keys and values of its prompts' common prefix; gradients flow back through them (`prefix_cache.py`).
 
-No form changes what a sequence's states are, beyond rounding. Knows nothing of samples, weights or losses.
+No layout changes a sequence's hidden states beyond rounding. Does not know samples, weights or losses.
 """
 
 from __future__ import annotations
@@ -21,121 +21,133 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rosd_kit.model.prefix_tree import Ids, Tree, common, grow, size
+from rosd_kit.model.prefix_tree import Ids, PrefixTree, build_tree, common_prefix_length, tree_size
+from rosd_kit.renames import accepts_old_fields
 
-Mode = Literal["padded", "packed", "shared"]
-#: A shorter common beginning is not worth a pass of its own.
-_SHORTEST_BEGINNING = 8
+LayoutMode = Literal["padded", "packed", "shared"]
+#: A shorter common prefix is not worth a forward pass for itself.
+_SHORTEST_CACHED_PREFIX = 8
 
 
 @dataclass(frozen=True)
-class Text:
-    """A prompt and what follows it; `family` tells which others are likely to begin with the same tokens."""
+class TokenSequence:
+    """A prompt and its response. Sequences of one `group` are likely to share a prefix."""
 
     prompt: Ids
     response: Ids
-    family: Hashable = None
+    group: Hashable = None
 
     @property
     def ids(self) -> Ids:
-        """What the model reads: the last token of the response predicts nothing that is wanted."""
+        """The model's input: everything but the last token, which predicts nothing that is needed."""
         return self.prompt + self.response[:-1]
 
 
 @dataclass(frozen=True)
-class PrefixGroup:
-    """Texts, by their indices, that go through a model together; `begun` tokens that all have in common ran before them."""
+class MicroBatchPlan:
+    """The indices of the sequences that run together, and the cached prefix that all of them continue from, if any."""
 
-    texts: list[int]
-    begun: Ids = ()
+    indices: list[int]
+    prefix: Ids = ()
 
 
+@accepts_old_fields("rosd_kit.model.packing.Layout")
 @dataclass(frozen=True)
 class Layout:
-    """Texts as a model takes them.
+    """Sequences as model input.
 
-    `places[first[i] + t]` is where, in the flattened hidden states, token t of the response of text i is predicted.
-    `positions` are None where every row begins at 0. The ids of a `tree` are its segments one after the other, and its
-    `begun` those that all its texts go on from.
+    `state_indices[offsets[i] + t]` is the index, among the flattened hidden states, of the state that predicts token `t` of
+    the response of sequence `i`. `positions` is None where every row starts at 0. With a `tree`, `ids` are its segments one
+    after the other, without the cached `prefix` that they continue from.
     """
 
     ids: Int[Tensor, "rows length"]
     positions: Int[Tensor, "rows length"] | None
-    places: Int[Tensor, " predicted"]
-    first: Int[Tensor, " texts"]
-    tree: Tree | None = None
-    begun: Ids = ()
+    state_indices: Int[Tensor, " predicted"]
+    offsets: Int[Tensor, " sequences"]
+    tree: PrefixTree | None = None
+    prefix: Ids = ()
 
-    def rows(self, text: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
-        """Return which of the flattened hidden states predict these tokens of the responses of these texts."""
-        return self.places[self.first[text] + token]
+    def indices_of(self, sequence: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+        """Return the indices of the flattened hidden states that predict these response tokens of these sequences."""
+        return self.state_indices[self.offsets[sequence] + token]
 
 
-def plan(texts: Sequence[Text], *, budget: int, mode: Mode, begins: bool = True, parted: bool = False) -> list[PrefixGroup]:
-    """Group texts so that no group's layout takes more than `budget` tokens.
+def plan_micro_batches(
+    sequences: Sequence[TokenSequence],
+    *,
+    budget: int,
+    mode: LayoutMode,
+    can_cache_prefix: bool = True,
+    groups_continue: bool = False,
+) -> list[MicroBatchPlan]:
+    """Assign sequences to micro-batches whose layouts hold at most `budget` tokens each.
 
-    Sorted by length, longest first, so that little is padded and too small a memory shows at once. Families stay together
-    under `shared`; one that is too large alone is cut into several groups, all of its own, neighbours in the tree together,
-    which go on from what its prompts begin with, if it `begins` in a run of its own. So do those of a family that is `parted`:
-    others of it come later. A text that is longer than the budget stands alone.
+    Sequences are sorted by length, longest first, so that padding stays small and a lack of memory shows at once. Under
+    `shared`, groups stay together. A group that exceeds the budget alone is cut into several micro-batches, which hold nothing
+    else; neighbours in the prefix tree stay together, and with `can_cache_prefix` all continue from their prompts' common
+    prefix. `groups_continue` says that more sequences of the same groups follow in a later call, so that caching pays even for
+    a group that fits. A sequence longer than the budget gets a micro-batch to itself.
     """
-    families: dict[Hashable, list[int]] = {}
-    for index in sorted(range(len(texts)), key=lambda i: -len(texts[i].ids)):
-        families.setdefault(texts[index].family if mode == "shared" else index, []).append(index)
-    cut: list[PrefixGroup] = []
-    groups: list[list[int]] = []
-    used = 0
-    for members in families.values():
-        own = size([texts[i].ids for i in members])
-        if (own > budget and len(members) > 1) or (parted and mode == "shared"):
-            cut += _cut(texts, members, budget, begins=begins)
+    groups: dict[Hashable, list[int]] = {}
+    for index in sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids)):
+        groups.setdefault(sequences[index].group if mode == "shared" else index, []).append(index)
+    cut_groups: list[MicroBatchPlan] = []
+    batches: list[list[int]] = []
+    tokens = 0  # in the last batch
+    for members in groups.values():
+        size = tree_size([sequences[i].ids for i in members])
+        if (size > budget and len(members) > 1) or (groups_continue and mode == "shared"):
+            cut_groups += _cut_group(sequences, members, budget, can_cache_prefix=can_cache_prefix)
             continue
-        longest = len(texts[(groups[-1] if groups else members)[0]].ids)
-        together = (len(groups[-1]) + 1) * longest if mode == "padded" and groups else used + own
-        if groups and together <= budget:
-            groups[-1] += members
-            used = together
+        longest = len(sequences[(batches[-1] if batches else members)[0]].ids)
+        combined = (len(batches[-1]) + 1) * longest if mode == "padded" and batches else tokens + size
+        if batches and combined <= budget:
+            batches[-1] += members
+            tokens = combined
         else:
-            groups.append(members)
-            used = own
-    return [*cut, *map(PrefixGroup, groups)]
+            batches.append(members)
+            tokens = size
+    return [*cut_groups, *map(MicroBatchPlan, batches)]
 
 
-def _cut(texts: Sequence[Text], members: Sequence[int], budget: int, *, begins: bool) -> list[PrefixGroup]:
-    """Return the groups of one family, of nearly equal size; what they go on from takes its room in each.
+def _cut_group(
+    sequences: Sequence[TokenSequence], members: Sequence[int], budget: int, *, can_cache_prefix: bool
+) -> list[MicroBatchPlan]:
+    """Cut one group into micro-batches of nearly equal size; the cached prefix counts against the budget of each.
 
-    The last token of a prompt is never begun: its state predicts the response's first.
+    The prefix never includes a prompt's last token: its state predicts the first token of the response.
     """
-    prompts = [texts[i].prompt[:-1] for i in members]
-    begun = prompts[0][: min(common(prompts[0], prompt) for prompt in prompts)]
-    if not begins or len(begun) < _SHORTEST_BEGINNING:
-        begun = ()
-    rest = {i: texts[i].ids[len(begun) :] for i in sorted(members, key=lambda i: texts[i].ids)}
-    room, whole = max(1, budget - len(begun)), size(list(rest.values()))
-    fair = whole / max(1, -(-whole // room))
-    groups: list[list[int]] = [[]]
-    used = 0
-    before: Ids = ()
-    for index, ids in rest.items():
-        more = len(ids) - common(before, ids)
-        if groups[-1] and (used + more > room or used + more / 2 > fair):
-            groups.append([])
-            used, more = 0, len(ids)
-        groups[-1].append(index)
-        used, before = used + more, ids
-    return [PrefixGroup(group, begun) for group in groups]
+    prompts = [sequences[i].prompt[:-1] for i in members]
+    prefix = prompts[0][: min(common_prefix_length(prompts[0], prompt) for prompt in prompts)]
+    if not can_cache_prefix or len(prefix) < _SHORTEST_CACHED_PREFIX:
+        prefix = ()
+    remainders = {i: sequences[i].ids[len(prefix) :] for i in sorted(members, key=lambda i: sequences[i].ids)}
+    limit, total = max(1, budget - len(prefix)), tree_size(list(remainders.values()))
+    target = total / max(1, -(-total // limit))
+    batches: list[list[int]] = [[]]
+    tokens = 0
+    previous: Ids = ()
+    for index, ids in remainders.items():
+        added = len(ids) - common_prefix_length(previous, ids)
+        if batches[-1] and (tokens + added > limit or tokens + added / 2 > target):
+            batches.append([])
+            tokens, added = 0, len(ids)
+        batches[-1].append(index)
+        tokens, previous = tokens + added, ids
+    return [MicroBatchPlan(batch, prefix) for batch in batches]
 
 
-def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode, begun: Ids = ()) -> Layout:
-    """Return the texts in one of the forms; under `shared` without what they have `begun` with.
+def build_layout(sequences: Sequence[TokenSequence], *, pad_id: int, mode: LayoutMode, prefix: Ids = ()) -> Layout:
+    """Lay sequences out as model input; under `shared` without the cached `prefix`, which all of them start with.
 
-    No attention mask goes with padded rows: causal attention never looks to the right, so no token sees the padding; a
-    mask would rule out the fused kernels, and with sliding windows leave padded rows with nothing to look at, which some
-    attention implementations turn into NaN. In a packed row transformers keeps the texts apart by their positions.
+    Padded rows come without an attention mask: causal attention never looks to the right, so no token sees the padding. A mask
+    would rule out the fused kernels, and with sliding windows would leave padded rows nothing to attend to, which some
+    attention implementations turn into NaN. In a packed row transformers separates the sequences by their positions.
     """
     if mode == "shared":
-        return _as_tree(texts, begun)
-    rows = [torch.tensor(text.ids, dtype=torch.long) for text in texts]
+        return _tree_layout(sequences, prefix)
+    rows = [torch.tensor(sequence.ids, dtype=torch.long) for sequence in sequences]
     lengths = torch.tensor([len(row) for row in rows])
     if mode == "packed":
         ids, starts = torch.cat(rows)[None], lengths.cumsum(0) - lengths
@@ -144,34 +156,36 @@ def lay_out(texts: Sequence[Text], *, pad_id: int, mode: Mode, begun: Ids = ()) 
         ids, positions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id), None
         starts = torch.arange(len(rows)) * ids.shape[1]
     predicting = [
-        torch.arange(len(text.prompt) - 1, len(text.ids)) + start for text, start in zip(texts, starts.tolist(), strict=True)
+        torch.arange(len(sequence.prompt) - 1, len(sequence.ids)) + start
+        for sequence, start in zip(sequences, starts.tolist(), strict=True)
     ]
-    return Layout(ids, positions, torch.cat(predicting), _starts([len(one) for one in predicting]))
+    return Layout(ids, positions, torch.cat(predicting), _offsets(predicting))
 
 
-def idle_layout() -> Layout:
-    """Return the shortest layout there is, for a run of a model that is for nothing."""
-    return lay_out([Text((0,), (0,))], pad_id=0, mode="padded")
+def dummy_layout() -> Layout:
+    """Return a one-token dummy batch, for ranks that run a model only to keep in step with the others."""
+    return build_layout([TokenSequence((0,), (0,))], pad_id=0, mode="padded")
 
 
-def _as_tree(texts: Sequence[Text], begun: Ids) -> Layout:
-    tree = grow([text.ids[len(begun) :] for text in texts])
+def _tree_layout(sequences: Sequence[TokenSequence], prefix: Ids) -> Layout:
+    tree = build_tree([sequence.ids[len(prefix) :] for sequence in sequences])
     ends = list(accumulate(len(segment.ids) for segment in tree.segments))
     spans = [torch.arange(end - len(segment.ids), end) for end, segment in zip(ends, tree.segments, strict=True)]
-    positions = [torch.arange(len(segment.ids)) + segment.begin + len(begun) for segment in tree.segments]
+    positions = [torch.arange(len(segment.ids)) + segment.start + len(prefix) for segment in tree.segments]
     predicting = [
-        torch.cat([spans[i] for i in path])[len(text.prompt) - 1 - len(begun) :]
-        for text, path in zip(texts, tree.paths, strict=True)
+        torch.cat([spans[i] for i in path])[len(sequence.prompt) - 1 - len(prefix) :]
+        for sequence, path in zip(sequences, tree.paths, strict=True)
     ]
     return Layout(
-        ids=torch.tensor([one for segment in tree.segments for one in segment.ids], dtype=torch.long)[None],
+        ids=torch.tensor([token for segment in tree.segments for token in segment.ids], dtype=torch.long)[None],
         positions=torch.cat(positions)[None],
-        places=torch.cat(predicting),
-        first=_starts([len(one) for one in predicting]),
+        state_indices=torch.cat(predicting),
+        offsets=_offsets(predicting),
         tree=tree,
-        begun=begun,
+        prefix=prefix,
     )
 
 
-def _starts(lengths: Sequence[int]) -> Int[Tensor, " texts"]:
-    return torch.tensor([0, *accumulate(lengths)][:-1])
+def _offsets(tensors: Sequence[Tensor]) -> Int[Tensor, " sequences"]:
+    """Return where each tensor starts once they are concatenated."""
+    return torch.tensor([0, *accumulate(len(tensor) for tensor in tensors)][:-1])

@@ -1,8 +1,12 @@
-"""What the micro-batches of a large family begin with: run once, handed to each of them, differentiated once.
+"""Keys and values of a prefix that several micro-batches share: computed once, reused by each, differentiated once.
 
-Keys and values of a beginning are cut off from their graph, so that the micro-batches need not be in memory together: each
-leaves its gradient at the keys and values, and one backward pass at the end takes the sum through the beginning. Knows
-nothing of losses.
+    prefix  --forward-->  keys and values
+                            |  detached: each micro-batch continues from them and
+                            v  leaves its gradient there
+                          micro-batch 1, micro-batch 2, ...
+    prefix  <--backward-- sum of their gradients, at the end
+
+The detached copies separate the graphs, so the micro-batches need not be in memory together. Does not know losses.
 """
 
 from __future__ import annotations
@@ -13,59 +17,62 @@ import torch
 from torch import Tensor, nn
 
 from rosd_kit.model.prefix_tree import Ids
-from rosd_kit.model.tensors import sent
-from rosd_kit.model.tree_attention import Branches, KeysAndValues, branching
+from rosd_kit.model.tensors import to_device
+from rosd_kit.model.tree_attention import AttentionTree, KeysAndValues, attend_along
 
 
 @dataclass
-class _Open:
-    """A beginning that has been run: what the layers made of it, and the same cut off, to collect gradients."""
+class _Entry:
+    """A computed prefix: keys and values by layer, and detached copies of them that collect gradients."""
 
-    ids: Ids
+    prefix: Ids
     differentiable: bool
-    made: dict[int, KeysAndValues]
-    cut: dict[int, KeysAndValues]
+    computed: dict[int, KeysAndValues]
+    detached: dict[int, KeysAndValues]
 
 
 @dataclass
-class Beginnings:
-    """The beginning that a backbone ran last; asked for the same one again, it need not run."""
+class PrefixCache:
+    """Holds the prefix that a backbone ran last; asking for the same prefix again runs nothing."""
 
     backbone: nn.Module
-    _open: _Open | None = field(default=None, repr=False)
+    _entry: _Entry | None = field(default=None, repr=False)
 
-    def past(self, ids: Ids, device: torch.device) -> dict[int, KeysAndValues]:
-        """Return the keys and values, by layer, that texts with this beginning go on from; none for no beginning."""
-        if not ids:
+    def keys_and_values(self, prefix: Ids, device: torch.device) -> dict[int, KeysAndValues]:
+        """Return the keys and values of a prefix by layer, for sequences to continue from; nothing for an empty prefix."""
+        if not prefix:
             return {}
-        opened = self._open
-        if opened is None or opened.differentiable != torch.is_grad_enabled() or opened.ids != ids:
+        entry = self._entry
+        if entry is None or entry.differentiable != torch.is_grad_enabled() or entry.prefix != prefix:
             self.close()
-            opened = self._open = self._run(ids, device)
-        return opened.cut
+            entry = self._entry = self._run(prefix, device)
+        return entry.detached
 
-    def _run(self, ids: Ids, device: torch.device) -> _Open:
-        made: dict[int, KeysAndValues] = {}
-        with branching(self.backbone.config, Branches([len(ids)], [()], made=made)):
+    def _run(self, prefix: Ids, device: torch.device) -> _Entry:
+        computed: dict[int, KeysAndValues] = {}
+        with attend_along(self.backbone.config, AttentionTree([len(prefix)], [()], recorded=computed)):
             self.backbone(
-                input_ids=sent(torch.tensor([ids]), device),
-                position_ids=sent(torch.arange(len(ids))[None], device),
+                input_ids=to_device(torch.tensor([prefix]), device),
+                position_ids=to_device(torch.arange(len(prefix))[None], device),
                 use_cache=False,
             )
-        return _Open(ids, torch.is_grad_enabled(), made, {layer: (_leaf(k), _leaf(v)) for layer, (k, v) in made.items()})
+        detached = {layer: (_leaf(keys), _leaf(values)) for layer, (keys, values) in computed.items()}
+        return _Entry(prefix, torch.is_grad_enabled(), computed, detached)
 
     def close(self) -> None:
-        """Take the gradients that micro-batches have left through the beginning, and forget it.
+        """Backpropagate the gradients that micro-batches left at the prefix, then drop it.
 
-        To be called when no micro-batch goes on from it any more, or the gradient lacks its part.
+        Call it after the last micro-batch that continues from the prefix; without it the gradient lacks the prefix's share.
         """
-        opened, self._open = self._open, None
-        if opened is None:
+        entry, self._entry = self._entry, None
+        if entry is None:
             return
-        pairs = [pair for layer, made in opened.made.items() for pair in zip(made, opened.cut[layer], strict=True)]
-        reached = [(made, cut.grad) for made, cut in pairs if cut.grad is not None]
+        pairs = [
+            pair for layer, computed in entry.computed.items() for pair in zip(computed, entry.detached[layer], strict=True)
+        ]
+        reached = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
         if reached:
-            torch.autograd.backward([made for made, _ in reached], [gradient for _, gradient in reached])
+            torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
 
 
 def _leaf(tensor: Tensor) -> Tensor:

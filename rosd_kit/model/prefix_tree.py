@@ -1,6 +1,13 @@
-"""Texts as a tree: what several of them begin with is one segment, and each is a path from a root.
+"""Token sequences as a prefix tree: a prefix that several sequences share is one segment; each sequence is a path from a root.
 
-Nothing here is about models: `branching.py` runs attention along the paths.
+    sequences            tree (segments)        paths
+    1 2 3 20 21          [1 2]                  [1 2] [3] [20 21]
+    1 2 3 23              +-- [3]               [1 2] [3] [23]
+    1 2 4                 |    +-- [20 21]      [1 2] [4]
+                          |    +-- [23]
+                          +-- [4]
+
+Does not know models: `tree_attention.py` runs attention along the paths.
 """
 
 from __future__ import annotations
@@ -13,19 +20,20 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens without a branch between them, and the segments, outermost first, that lead there.
+    """A run of tokens without a branch inside.
 
-    `chain` are indices of earlier segments of the tree.
+    `start` is the index of its first token in every sequence that passes through it. `ancestors` are the indices of the
+    segments that precede it on its path, outermost first; all of them come earlier in the tree's list.
     """
 
     ids: Ids
-    begin: int
-    chain: tuple[int, ...]
+    start: int
+    ancestors: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Tree:
-    """Segments, each behind those that it goes on from, and for each text its path: segments that make it up, in order."""
+class PrefixTree:
+    """The segments, each after its ancestors, and for each sequence the segments that make it up, in order."""
 
     segments: tuple[Segment, ...]
     paths: tuple[tuple[int, ...], ...]
@@ -33,51 +41,54 @@ class Tree:
 
 @dataclass
 class _Node:
-    """A segment in the making: the places `begin` to `end` of a text, by its rank among the sorted ones."""
+    """A segment under construction: tokens `start` to `end` of the sequence with this rank in sorted order."""
 
-    text: int
-    begin: int
+    sequence: int
+    start: int
     end: int
     parent: _Node | None
 
 
-def grow(texts: Sequence[Ids]) -> Tree:
-    """Return the tree of these texts. Equal texts have one path; there are fewer than twice as many segments as texts.
+def build_tree(sequences: Sequence[Ids]) -> PrefixTree:
+    """Return the prefix tree of these sequences.
 
-    `Segment.begin` is the place of the segment's first token in every text that goes through it.
+    Equal sequences share one path. There are fewer than twice as many segments as sequences.
     """
     nodes: list[_Node] = []
-    leaves: list[_Node | None] = [None] * len(texts)
+    leaves: list[_Node | None] = [None] * len(sequences)
     path: list[_Node] = []
-    before: Ids = ()
-    order = sorted(range(len(texts)), key=lambda i: texts[i])
-    for place, index in enumerate(order):
-        ids = texts[index]
-        alike = common(before, ids)
-        while path and path[-1].begin >= alike:
+    previous: Ids = ()
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    for rank, index in enumerate(order):
+        ids = sequences[index]
+        shared = common_prefix_length(previous, ids)
+        while path and path[-1].start >= shared:
             path.pop()
-        if path and path[-1].end > alike:
+        if path and path[-1].end > shared:
             lower = path.pop()
-            upper = _Node(lower.text, lower.begin, alike, lower.parent)
-            lower.begin, lower.parent = alike, upper
+            upper = _Node(lower.sequence, lower.start, shared, lower.parent)
+            lower.start, lower.parent = shared, upper
             nodes.append(upper)
             path.append(upper)
-        if alike < len(ids):
-            path.append(_Node(place, alike, len(ids), path[-1] if path else None))
+        if shared < len(ids):
+            path.append(_Node(rank, shared, len(ids), path[-1] if path else None))
             nodes.append(path[-1])
         leaves[index] = path[-1] if path else None
-        before = ids
-    return _numbered([texts[index] for index in order], nodes, leaves)
+        previous = ids
+    return _index_segments([sequences[index] for index in order], nodes, leaves)
 
 
-def size(texts: Sequence[Ids]) -> int:
-    """Return how many tokens the tree of these texts has."""
-    ordered = sorted(texts)
-    return sum(len(ids) - common(before, ids) for before, ids in zip([(), *ordered], ordered, strict=False))
+def tree_size(sequences: Sequence[Ids]) -> int:
+    """Return the number of tokens in the prefix tree of these sequences, without building it."""
+    ordered = sorted(sequences)
+    return sum(len(ids) - common_prefix_length(previous, ids) for previous, ids in zip([(), *ordered], ordered, strict=False))
 
 
-def common(one: Ids, other: Ids) -> int:
-    """Return how many tokens two texts begin with alike; by halves, for comparing slices is fast."""
+def common_prefix_length(one: Ids, other: Ids) -> int:
+    """Return the length of the longest common prefix.
+
+    Bisects, because comparing slices is much faster than comparing tokens one by one.
+    """
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -88,15 +99,17 @@ def common(one: Ids, other: Ids) -> int:
     return low
 
 
-def _numbered(ordered: Sequence[Ids], nodes: list[_Node], leaves: Sequence[_Node | None]) -> Tree:
-    nodes.sort(key=lambda node: (node.text, node.begin))  # what a node goes on from is of its own text or of an earlier one
-    number = {id(node): place for place, node in enumerate(nodes)}
-    chains: list[tuple[int, ...]] = []
+def _index_segments(ordered: Sequence[Ids], nodes: list[_Node], leaves: Sequence[_Node | None]) -> PrefixTree:
+    """Turn nodes into indexed segments. A parent belongs to the same sequence or to an earlier one, so it sorts first."""
+    nodes.sort(key=lambda node: (node.sequence, node.start))
+    index_of = {id(node): index for index, node in enumerate(nodes)}
+    ancestors: list[tuple[int, ...]] = []
     for node in nodes:
-        parent = None if node.parent is None else number[id(node.parent)]
-        chains.append(() if parent is None else (*chains[parent], parent))
+        parent = None if node.parent is None else index_of[id(node.parent)]
+        ancestors.append(() if parent is None else (*ancestors[parent], parent))
     segments = tuple(
-        Segment(ordered[node.text][node.begin : node.end], node.begin, chain) for node, chain in zip(nodes, chains, strict=True)
+        Segment(ordered[node.sequence][node.start : node.end], node.start, above)
+        for node, above in zip(nodes, ancestors, strict=True)
     )
-    ends = [None if leaf is None else number[id(leaf)] for leaf in leaves]
-    return Tree(segments, tuple(() if end is None else (*chains[end], end) for end in ends))
+    ends = [None if leaf is None else index_of[id(leaf)] for leaf in leaves]
+    return PrefixTree(segments, tuple(() if end is None else (*ancestors[end], end) for end in ends))

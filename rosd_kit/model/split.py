@@ -1,6 +1,9 @@
-"""A causal language model cut in two: the backbone that makes hidden states, and the head that makes logits.
+"""Splits a causal language model into the backbone, which makes hidden states, and the head, which makes logits.
 
-Cutting there lets the head run on chosen tokens only. Knows nothing of samples or losses.
+    layout --backbone--> hidden states --head--> raw output --scale, soft-cap--> logits
+
+The split lets the head run on selected tokens only. This module also knows which layouts a model's attention can take. Does
+not know samples or losses.
 """
 
 from __future__ import annotations
@@ -15,102 +18,105 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.packing import Layout, Mode, Text, lay_out
-from rosd_kit.model.prefix_cache import Beginnings
-from rosd_kit.model.tensors import sent
-from rosd_kit.model.tree_attention import Branches, branching
+from rosd_kit.model.lora import unwrap_lora
+from rosd_kit.model.packing import Layout, LayoutMode, TokenSequence, build_layout
+from rosd_kit.model.prefix_cache import PrefixCache
+from rosd_kit.model.tensors import to_device
+from rosd_kit.model.tree_attention import AttentionTree, attend_along
 from rosd_kit.parallel.fsdp import is_sharded
 
-#: Model types that multiply by `logits_scaling`, by which Granite and its relatives divide.
+#: Model types that multiply by `logits_scaling`; Granite and its relatives divide by it.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
+#: Logits that differ by more than this, relative to the largest, count as different.
+_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
 class SplitModel:
     """Backbone and head of one network; logits are `softcap * tanh(scale * head(hidden) / softcap)`.
 
-    `packs` says whether its attention runs over packed texts at no more cost than over each of them alone, `shares`
-    whether it can run along a tree of texts, `begins` whether a beginning that micro-batches share may be a run of its own.
+    `packs_efficiently`: attention over a packed row costs no more than over each sequence alone. `can_share_prefixes`:
+    attention can run along a prefix tree. `can_cache_prefix`: a prefix that micro-batches share may run by itself.
     """
 
     backbone: nn.Module
     head: nn.Module
     scale: float = 1.0
     softcap: float | None = None
-    packs: bool = False
-    shares: bool = False
-    begins: bool = True
+    packs_efficiently: bool = False
+    can_share_prefixes: bool = False
+    can_cache_prefix: bool = True
 
     @cached_property
-    def beginnings(self) -> Beginnings:
-        """What the backbone has run of texts that several micro-batches go on from; to be closed after the last of them."""
-        return Beginnings(self.backbone)
+    def prefix_cache(self) -> PrefixCache:
+        """The prefix that several micro-batches continue from; to be closed after the last of them."""
+        return PrefixCache(self.backbone)
 
     def states(
         self, layout: Layout, sequence: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens hidden"]:
         """Run the backbone on a layout and return the states that predict the given response tokens.
 
-        `sequence` and `token` are the tokens' places: which text of the layout, and the index in its response.
+        `sequence` is the index of each token's sequence in the layout, `token` its index in that sequence's response.
         """
-        rows = layout.rows(sequence, token)
+        indices = layout.indices_of(sequence, token)
         hidden = self.hidden(layout)
-        return hidden.flatten(0, 1).index_select(0, sent(rows, hidden.device))
+        return hidden.flatten(0, 1).index_select(0, to_device(indices, hidden.device))
 
     def hidden(self, layout: Layout) -> Float[Tensor, "rows length hidden"]:
         """Run the backbone and return its last hidden states, one for each id of the layout.
 
-        What a common beginning has of the gradient waits for `beginnings.close()`.
+        Gradients of a cached prefix wait for `prefix_cache.close()`.
         """
         device = next(self.head.parameters()).device
-        inputs = {"input_ids": sent(layout.ids, device), "use_cache": False}
+        inputs = {"input_ids": to_device(layout.ids, device), "use_cache": False}
         if layout.positions is not None:
-            inputs["position_ids"] = sent(layout.positions, device)
+            inputs["position_ids"] = to_device(layout.positions, device)
         if layout.tree is None:
-            return _last(self.backbone(**inputs))
-        lengths, chains = zip(*((len(segment.ids), segment.chain) for segment in layout.tree.segments), strict=True)
-        branches = Branches(lengths, chains, past=self.beginnings.past(layout.begun, device))
-        with branching(self.backbone.config, branches):
-            return _last(self.backbone(**inputs))
+            return _last_hidden_state(self.backbone(**inputs))
+        lengths, ancestors = zip(*((len(segment.ids), segment.ancestors) for segment in layout.tree.segments), strict=True)
+        tree = AttentionTree(lengths, ancestors, past=self.prefix_cache.keys_and_values(layout.prefix, device))
+        with attend_along(self.backbone.config, tree):
+            return _last_hidden_state(self.backbone(**inputs))
 
-    def mode(self, wanted: Literal["auto", "padded", "packed", "shared"]) -> Mode:
-        """Return the form in which this model takes its texts.
+    def layout_mode(self, requested: Literal["auto", "padded", "packed", "shared"]) -> LayoutMode:
+        """Return the layout to use for this model.
 
-        Raises `RunError` when prefixes are to be shared and the model's attention does not allow it.
+        Raises `RunError` when `shared` is requested and the model's attention does not support it.
         """
-        if wanted == "auto":
-            return "packed" if self.packs else "shared" if self.shares else "padded"
-        if wanted == "shared" and not self.shares:
+        if requested == "auto":
+            return "packed" if self.packs_efficiently else "shared" if self.can_share_prefixes else "padded"
+        if requested == "shared" and not self.can_share_prefixes:
             raise RunError(
-                f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs attention over "
-                "the whole text in every layer and model.attention sdpa. Use auto, padded or packed."
+                f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs full attention in "
+                "every layer and model.attention=sdpa. Use auto, padded or packed."
             )
-        return wanted
+        return requested
 
     @property
     def linear(self) -> nn.Linear | None:
-        """The head, if it is nothing but a linear layer, so that its products can be taken by hand."""
+        """The head, if it is a plain linear layer whose products can be computed by hand."""
         plain = type(self.head) is nn.Linear and not self.head._forward_hooks and not self.head._forward_pre_hooks
         return cast(nn.Linear, self.head) if plain else None
 
-    def project(self, hidden: Float[Tensor, "tokens hidden"], room: Tensor | None) -> Float[Tensor, "tokens vocab"]:
-        """Return the head's output; without gradient, and if possible in `room`, which an earlier call returned.
+    def project(self, hidden: Float[Tensor, "tokens hidden"], buffer: Tensor | None) -> Float[Tensor, "tokens vocab"]:
+        """Return the head's raw output, written to `buffer`, the result of an earlier call, where possible. No gradient.
 
-        Fresh memory has to be cleared by the system before it can be written, which takes long for logits.
+        The buffer saves time: the system must clear fresh memory before its first use, which is slow for logits.
         """
-        if room is None or self.linear is None or len(room) < len(hidden) or room.dtype != hidden.dtype:
+        if buffer is None or self.linear is None or len(buffer) < len(hidden) or buffer.dtype != hidden.dtype:
             output: Tensor = self.head(hidden)
             return output
-        output = torch.mm(hidden, self.linear.weight.T, out=room[: len(hidden)])
+        output = torch.mm(hidden, self.linear.weight.T, out=buffer[: len(hidden)])
         return output if self.linear.bias is None else output.add_(self.linear.bias)
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Return logits in at least float32."""
-        return self.finish(self.head(hidden))
+        return self.finish_logits(self.head(hidden))
 
-    def finish(self, raw: Float[Tensor, "tokens vocab"]) -> Float[Tensor, "tokens vocab"]:
-        """Return the logits, in at least float32, of what the head put out."""
-        logits = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    def finish_logits(self, output: Float[Tensor, "tokens vocab"]) -> Float[Tensor, "tokens vocab"]:
+        """Scale and soft-cap the head's raw output; return the logits in at least float32."""
+        logits = output.to(torch.promote_types(output.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -118,23 +124,24 @@ class SplitModel:
         return logits
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the head's trainable parameters; tied embeddings are among them."""
+        """Return the head's trainable parameters, tied embeddings included."""
         return [parameter for parameter in self.head.parameters() if parameter.requires_grad]
 
-    def pull_back(
+    def backward_head(
         self,
         hidden: Float[Tensor, "tokens hidden"],
         gradient: Float[Tensor, "tokens vocab"],
-        into: Sequence[Tensor],
+        totals: Sequence[Tensor],
     ) -> None:
-        """Take the gradient of the head's output to the hidden states and the head's parameters; add them to `into`.
+        """Backpropagate the gradient of the head's output; add the results to `totals`.
 
-        A plain linear layer is differentiated by hand, for autograd would make a new gradient of the whole weight.
+        `totals` are the gradients of the hidden states and of each of `head_parameters()`. A plain linear layer is
+        differentiated by hand, because autograd would allocate another gradient of the whole weight.
         """
-        to_hidden, *to_head = into
+        hidden_total, *parameter_totals = totals
         if self.linear is not None:
-            to_hidden.addmm_(gradient, self.linear.weight)
-            for parameter, total in zip(self.head_parameters(), to_head, strict=True):
+            hidden_total.addmm_(gradient, self.linear.weight)
+            for parameter, total in zip(self.head_parameters(), parameter_totals, strict=True):
                 if parameter is self.linear.weight:
                     total.addmm_(gradient.T, hidden)
                 else:
@@ -143,43 +150,45 @@ class SplitModel:
         with torch.enable_grad():
             leaf = hidden.detach().requires_grad_()
             output = self.head(leaf)
-        found = torch.autograd.grad(output, [leaf, *self.head_parameters()], gradient, allow_unused=True)
-        for total, part in zip(into, found, strict=True):
-            if part is not None:
-                total += part
+        computed = torch.autograd.grad(output, [leaf, *self.head_parameters()], gradient, allow_unused=True)
+        for total, added in zip(totals, computed, strict=True):
+            if added is not None:
+                total += added
 
 
-def split(model: nn.Module) -> SplitModel:
-    """Cut a transformers causal LM, also one inside a LoRA model or a data-parallel wrapper."""
-    inner: Any = getattr(model, "module", model)
-    if hasattr(inner, "peft_config"):
-        inner = inner.get_base_model()
+def split_model(model: nn.Module, *, attention: str | None = None) -> SplitModel:
+    """Split a transformers causal LM, also one inside a LoRA model or a data-parallel wrapper.
+
+    `attention` is the implementation by which to judge the layouts that the model can take; by default its own.
+    """
+    inner: Any = unwrap_lora(getattr(model, "module", model))
     config = inner.config.get_text_config()
+    attention = attention or str(config._attn_implementation)
     return SplitModel(
         backbone=inner.get_decoder(),
         head=inner.get_output_embeddings(),
         scale=_scale(config),
         softcap=getattr(config, "final_logit_softcapping", None),
-        packs=str(config._attn_implementation).startswith("flash"),
-        shares=_shares(inner, config),
-        begins=not is_sharded(inner),  # under FSDP every process must run the layers equally often
+        packs_efficiently=attention.startswith("flash"),
+        can_share_prefixes=attention == "sdpa" and _attends_to_everything(inner, config),
+        can_cache_prefix=not is_sharded(inner),  # under FSDP every rank must run the layers equally often
     )
 
 
-def _last(output: Any) -> Float[Tensor, "rows length hidden"]:
+def _last_hidden_state(output: Any) -> Float[Tensor, "rows length hidden"]:
     states: Tensor = output.last_hidden_state
     return states
 
 
-def _shares(model: Any, config: Any) -> bool:
-    """Return whether every layer attends to the whole text, and does it through the interface of transformers."""
+def _attends_to_everything(model: Any, config: Any) -> bool:
+    """Return whether every layer attends to the whole sequence and no layer carries a recurrent state."""
     layers = getattr(config, "layer_types", None) or ["full_attention"]
-    whole = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
-    return whole and config._attn_implementation == "sdpa" and not getattr(model, "_is_stateful", False)
+    full = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None
+    return full and not getattr(model, "_is_stateful", False)
 
 
 def _scale(config: Any) -> float:
-    """Return the factor on the head's output: Cohere's, Falcon-H1's and Granite's names for it."""
+    """Return the factor on the head's output, under the names of Cohere, Falcon-H1 and Granite."""
     scale = float(getattr(config, "logit_scale", None) or 1.0) * float(getattr(config, "lm_head_multiplier", 1.0))
     scaling = float(getattr(config, "logits_scaling", 1.0))
     return scale * scaling if config.model_type in _MULTIPLY_BY_SCALING else scale / scaling
@@ -187,40 +196,45 @@ def _scale(config: Any) -> float:
 
 @torch.no_grad()
 def check_split(model: nn.Module, layout: Literal["auto", "padded", "packed", "shared"] = "auto") -> None:
-    """Raise `RunError` unless backbone plus head reproduce the model's own logits; to be called once, after loading.
+    """Raise `RunError` unless backbone plus head reproduce the model's own logits; called once, after loading.
 
-    Architectures differ in what they do to logits, and in what they leave to the attention that `shared` puts in. An unknown
-    step would train on wrong probabilities without a word, so it is looked for with two short texts.
+    Architectures differ in how they post-process logits, and in whether their attention can be replaced for `shared`. A step
+    unknown to this module would silently train on wrong probabilities, so two short sequences are compared.
     """
-    parts = split(model)
-    mode = parts.mode(layout)
-    first, second = (Text((1, 2, 3, 4), (*response, 9)) for response in ((5, 6, 7, 8), (5, 8)))
+    parts = split_model(model)
+    mode = parts.layout_mode(layout)
+    first, second = (TokenSequence((1, 2, 3, 4), (*response, 9)) for response in ((5, 6, 7, 8), (5, 8)))
     training = [module for module in model.modules() if module.training]
     try:
         model.eval()
         device = next(parts.head.parameters()).device
         expected = model(input_ids=torch.tensor([first.ids], device=device), use_cache=False).logits[0].double()
-        alone, apart = (lay_out(texts, pad_id=0, mode="padded") for texts in ([first], [first, second]))
-        found = parts.logits(parts.hidden(alone)[0]).double()
+        alone = build_layout([first], pad_id=0, mode="padded")
+        logits = parts.logits(parts.hidden(alone)[0]).double()
         if mode == "shared":
-            shared = lay_out([first, second], pad_id=0, mode=mode)
-            wanted, got = (parts.logits(parts.hidden(one).flatten(0, 1)[one.places]).double() for one in (apart, shared))
+            padded_logits, shared_logits = (
+                _response_logits(parts, build_layout([first, second], pad_id=0, mode=each)) for each in ("padded", mode)
+            )
     finally:
         for module in training:
             module.training = True
-    gap = _gap(found, expected)
-    if not gap <= 1e-2:
+    gap = _relative_gap(logits, expected)
+    if not gap <= _TOLERANCE:
         raise RunError(
-            f"model.path: {type(model).__name__} does something to its logits that is not known here (they differ by "
-            f"{gap:.3g}). Use an architecture whose logits are the head's output, scaled or soft-capped."
+            f"model.path: {type(model).__name__} post-processes its logits in a way that rosd-kit does not know (they differ "
+            f"by {gap:.3g}). Use an architecture whose logits are the head's output, scaled or soft-capped."
         )
-    if mode == "shared" and not (gap := _gap(got, wanted)) <= 1e-2:
+    if mode == "shared" and not (gap := _relative_gap(shared_logits, padded_logits)) <= _TOLERANCE:
         raise RunError(
-            f"batch.layout: {type(model).__name__} gives texts other logits where they share what they begin with (they "
-            f"differ by {gap:.3g}), so its attention does not go through the interface of transformers. Use padded."
+            f"batch.layout: {type(model).__name__} gives different logits when sequences share a prefix (they differ by "
+            f"{gap:.3g}), so its attention does not use transformers' attention interface. Use padded."
         )
 
 
-def _gap(found: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, next to the largest value where that is above 1."""
-    return float((found - expected).abs().max() / (1.0 + expected.abs().max()))
+def _response_logits(model: SplitModel, layout: Layout) -> Float[Tensor, "tokens vocab"]:
+    return model.logits(model.hidden(layout).flatten(0, 1)[layout.state_indices]).double()
+
+
+def _relative_gap(values: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest value where that is above 1."""
+    return float((values - expected).abs().max() / (1.0 + expected.abs().max()))

@@ -7,14 +7,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def take(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:
-    """Select rows, given in ascending order without repeats; returns the tensor itself when all are selected."""
-    return tensor if len(rows) == len(tensor) else tensor.index_select(0, sent(rows, tensor.device))
+def select_rows(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:
+    """Return the given rows, in ascending order without repeats; all rows return the tensor itself, not a copy."""
+    return tensor if len(rows) == len(tensor) else tensor.index_select(0, to_device(rows, tensor.device))
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a host tensor to the device without waiting for work queued there.
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a host tensor to the device without waiting for the work queued there.
 
-    Pageable memory is copied before this returns, so the original may change right away.
+    Pageable memory is copied before this returns, so the caller may change the original at once.
     """
     return tensor.to(device, non_blocking=True)

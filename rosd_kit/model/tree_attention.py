@@ -1,7 +1,8 @@
-"""Attention along the paths of a tree of texts, in one row without padding: each token sees its own text and nothing else.
+"""Attention along the paths of a prefix tree, in one row without padding: each token sees only its own sequence.
 
-Registered with transformers as an attention of its own, it runs torch's scaled dot-product attention segment by segment,
-over the keys of what leads there. Architectures need not know: all that hand attention to transformers' interface have it.
+Registered with transformers as an attention implementation, it runs torch's scaled dot-product attention segment by segment,
+over the keys of the segment and of its ancestors. It works for every architecture whose attention goes through transformers'
+attention interface. Does not know how the tree was made.
 """
 
 from __future__ import annotations
@@ -19,29 +20,30 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
-#: The name of this attention among those of transformers.
-NAME = "rosd_kit_branching"
+#: The name under which transformers knows this attention.
+NAME = "rosd_kit_tree_attention"
 
 KeysAndValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Branches:
-    """How one row is cut: the lengths of the segments, and for each those that it goes on from, outermost first.
+class AttentionTree:
+    """How one row of tokens is cut into segments, and which earlier segments each of them attends to.
 
-    `past` are keys and values, by layer, of tokens that all segments go on from; `made` collects those of the row, if wanted.
+    `ancestors[i]` are the segments before segment `i` on its path, outermost first. `past` holds keys and values, by layer, of
+    a prefix that all segments continue from. `recorded`, where given, collects the row's own keys and values by layer.
     """
 
     lengths: Sequence[int]
-    chains: Sequence[tuple[int, ...]]
+    ancestors: Sequence[tuple[int, ...]]
     past: dict[int, KeysAndValues] = field(default_factory=dict)
-    made: dict[int, KeysAndValues] | None = None
+    recorded: dict[int, KeysAndValues] | None = None
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def mask(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
-        """Return which keys each of the last tokens sees, those up to its own; None for all.
+        """Return the causal mask of the last `queries` of `keys` tokens, `[queries, keys]`; None where all are visible.
 
-        On a GPU it is only a mark for the kernels, which need no mask then.
+        On a GPU it is only a marker: the kernels need no mask in memory.
         """
         if queries == 1:
             return None
@@ -53,16 +55,16 @@ class Branches:
         return self._masks[queries, keys]
 
 
-_CURRENT: ContextVar[tuple[Any, Branches]] = ContextVar("branches")
+_CURRENT: ContextVar[tuple[Any, AttentionTree]] = ContextVar("tree")
 _KERNEL: ContextVar[Callable[..., Tensor]] = ContextVar("kernel", default=scaled_dot_product_attention)
 
 
 @contextmanager
-def branching(config: Any, branches: Branches) -> Iterator[None]:
-    """Let the models of this configuration attend along branches in here, in this thread."""
+def attend_along(config: Any, tree: AttentionTree) -> Iterator[None]:
+    """Make models with this configuration attend along a tree while the context is open, in this thread."""
     _register()
     usual = config._attn_implementation
-    token = _CURRENT.set((config, branches))
+    token = _CURRENT.set((config, tree))
     config._attn_implementation = NAME
     try:
         yield
@@ -72,8 +74,8 @@ def branching(config: Any, branches: Branches) -> Iterator[None]:
 
 
 @contextmanager
-def attending_by(kernel: Callable[..., Tensor]) -> Iterator[None]:
-    """Let another function stand in for torch's scaled dot-product attention, with its arguments, in this thread."""
+def use_kernel(kernel: Callable[..., Tensor]) -> Iterator[None]:
+    """Replace torch's scaled dot-product attention with a function of the same arguments, in this thread."""
     token = _KERNEL.set(kernel)
     try:
         yield
@@ -81,13 +83,13 @@ def attending_by(kernel: Callable[..., Tensor]) -> Iterator[None]:
         _KERNEL.reset(token)
 
 
-def as_now() -> AbstractContextManager[None]:
-    """Return what lets models attend later, also in another thread, along the branches of now; nothing is collected again."""
-    found = _CURRENT.get(None)
-    if found is None:
+def capture_tree() -> AbstractContextManager[None]:
+    """Return a context that attends along the current tree again later, in any thread, without recording anything."""
+    current = _CURRENT.get(None)
+    if current is None:
         return nullcontext()
-    config, branches = found
-    return branching(config, replace(branches, made=None))
+    config, tree = current
+    return attend_along(config, replace(tree, recorded=None))
 
 
 def _attend(
@@ -101,34 +103,35 @@ def _attend(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads size"], None]:
-    """Attend segment by segment; `attention_mask` is None, for transformers makes none for an attention it does not know."""
-    _config, branches = _CURRENT.get()
+    """Attend segment by segment. `attention_mask` is None: transformers builds none for attention it does not know."""
+    _config, tree = _CURRENT.get()
     layer: Any = module.layer_idx
-    if branches.made is not None:
-        branches.made[layer] = key, value
-    past = branches.past.get(layer, ())
-    first = (-1,) if past else ()
-    keys, values = [*_cut(key, branches.lengths), *past[:1]], [*_cut(value, branches.lengths), *past[1:]]
-    found, kernel = [], _KERNEL.get()
-    for place, (own, chain) in enumerate(zip(_cut(query, branches.lengths), branches.chains, strict=True)):
-        path = (*first, *chain, place)
-        k, v = (torch.cat([pieces[i] for i in path], dim=2) for pieces in (keys, values))
-        causal = len(path) == 1 and own.shape[2] > 1
-        found.append(
+    if tree.recorded is not None:
+        tree.recorded[layer] = key, value
+    past = tree.past.get(layer, ())
+    # The past, if any, is the last entry of the lists and the first of every path.
+    root = (-1,) if past else ()
+    keys, values = [*_split(key, tree.lengths), *past[:1]], [*_split(value, tree.lengths), *past[1:]]
+    outputs, kernel = [], _KERNEL.get()
+    for index, (queries, ancestors) in enumerate(zip(_split(query, tree.lengths), tree.ancestors, strict=True)):
+        path = (*root, *ancestors, index)
+        k, v = (torch.cat([segments[i] for i in path], dim=2) for segments in (keys, values))
+        causal = len(path) == 1 and queries.shape[2] > 1
+        outputs.append(
             kernel(
-                own, k, v,
-                attn_mask=None if causal else branches.mask(own.shape[2], k.shape[2], own.device),
+                queries, k, v,
+                attn_mask=None if causal else tree.mask(queries.shape[2], k.shape[2], queries.device),
                 is_causal=causal,
                 scale=scaling,
                 dropout_p=dropout,
-                enable_gqa=own.shape[1] != k.shape[1],
+                enable_gqa=queries.shape[1] != k.shape[1],
             )
         )  # fmt: skip
-    return torch.cat([one.transpose(1, 2) for one in found], dim=1), None
+    return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None
 
 
-def _cut(row: Float[Tensor, "1 heads tokens size"], lengths: Sequence[int]) -> tuple[Tensor, ...]:
-    """Cut a row into its segments; their gradients are put together again in one go."""
+def _split(row: Float[Tensor, "1 heads tokens size"], lengths: Sequence[int]) -> tuple[Tensor, ...]:
+    """Cut a row into its segments with one operation, so that their gradients are joined with one too."""
     return torch.split_with_sizes(row, list(lengths), dim=2)
 
 

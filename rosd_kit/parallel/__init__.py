@@ -1,1 +1,1 @@
-"""Several processes: process groups and FSDP2 sharding."""
+"""Multi-process runs: process groups and FSDP2 sharding."""

@@ -1,7 +1,7 @@
-"""The processes of a run: how many there are, which one this is, and what they tell each other.
+"""The ranks of a run: one process each, with one device each, and the communication between them.
 
-One process is the ordinary case and needs no communication. Several are started by `torchrun` or `accelerate launch` and
-found through accelerate. Knows nothing of models.
+A single process is the usual case and needs no communication. Several are started by `torchrun` or `accelerate launch` and
+joined through accelerate. Does not know models.
 """
 
 from __future__ import annotations
@@ -27,88 +27,88 @@ from rosd_kit.settings import ParallelSettings
 T = TypeVar("T")
 Mode = Literal["single", "ddp", "fsdp"]
 
-#: Gradients are added up in pieces of about this size, so that no second copy of all of them is needed.
+#: Gradients are summed in buckets of about this size, so that no second copy of all of them is needed.
 _BUCKET_BYTES = 64 << 20
-#: Seconds that a process which lost another waits before it ends too, so that the launcher, which counts in seconds, blames
-#: the right one.
-_LATER = 2.0
+#: Seconds that a rank which lost a peer waits before it ends too. The launcher compares times in whole seconds, and should
+#: report the peer that failed first.
+_LOST_PEER_DELAY = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes of a run, each with one device. `local` is this one's number among the `neighbours` on its machine.
+    """This process's `rank` among the `count` processes of a run; `local_rank` among the `local_count` on its machine.
 
-    Every method but `share` and `failing` must be called by all of them, in one order.
+    All ranks must call its methods in the same order, except `assigned_indices` and `reporting_failure`.
     """
 
     device: torch.device
     rank: int = 0
     count: int = 1
-    local: int = 0
-    neighbours: int = 1
+    local_rank: int = 0
+    local_count: int = 1
     mode: Mode = "single"
-    patience: timedelta = timedelta(hours=1)
-    _talk: Any = None
+    timeout: timedelta = timedelta(hours=1)
+    _group: Any = None
 
     @classmethod
     def start(cls, settings: ParallelSettings, device: Literal["auto", "cpu", "cuda"] = "auto") -> Ranks:
-        """Join the processes that a launcher started, or stand alone.
+        """Join the processes that a launcher started, or run alone.
 
-        Raises `RunError` when they are not as many, or do not work together in the way, that the recipe asks for.
+        Raises `RunError` when their number or their mode is not the one that the recipe asks for.
         """
-        patience = timedelta(minutes=settings.timeout_minutes)
-        state = PartialState(cpu=device == "cpu", timeout=patience)
+        timeout = timedelta(minutes=settings.timeout_minutes)
+        state = PartialState(cpu=device == "cpu", timeout=timeout)
         count = state.num_processes
         if device == "cuda" and state.device.type != "cuda":
-            raise RunError("model.device: 'cuda' was asked for, but torch sees no GPU. Use auto or cpu.")
+            raise RunError("model.device: 'cuda' was requested, but torch sees no GPU. Use auto or cpu.")
         mode = _mode(settings, count)
         return cls(
             device=state.device,
             rank=state.process_index,
             count=count,
-            local=state.local_process_index,
-            neighbours=int(os.environ.get("LOCAL_WORLD_SIZE", count)) if count > 1 else 1,
+            local_rank=state.local_process_index,
+            local_count=int(os.environ.get("LOCAL_WORLD_SIZE", count)) if count > 1 else 1,
             mode=mode,
-            patience=patience,
-        ).apart()
+            timeout=timeout,
+        ).with_new_group()
 
     @classmethod
     def alone(cls, device: Literal["auto", "cpu", "cuda"] = "auto") -> Ranks:
-        """Stand alone, for what one process does. Raises `RunError` under a launcher that started several."""
+        """Return a single rank, for work that one process does. Raises `RunError` under a launcher that started several."""
         return cls.start(ParallelSettings(mode="single"), device)
 
-    def apart(self) -> Ranks:
-        """Return the same processes on a line of their own, so that a second thread may use it beside the first."""
-        return replace(self, _talk=dist.new_group(backend="gloo", timeout=self.patience)) if self.count > 1 else self
+    def with_new_group(self) -> Ranks:
+        """Return the same ranks with a separate process group, so that a second thread can communicate at the same time."""
+        return replace(self, _group=dist.new_group(backend="gloo", timeout=self.timeout)) if self.count > 1 else self
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and shows what there is to write and show."""
+        """Whether this is the rank that writes files and shows progress."""
         return self.rank == 0
 
-    def share(self, items: int) -> range:
-        """Return which of so many items this process works on."""
-        return range(self.rank, items, self.count)
+    def assigned_indices(self, count: int) -> range:
+        """Return the indices, of `count` items, that this rank works on."""
+        return range(self.rank, count, self.count)
 
     def gather(self, value: T) -> list[T]:
-        """Return every process's value, in the order of ranks."""
+        """Return every rank's value, in the order of ranks."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value, group=self._talk)
-        values[self.rank] = value  # what cannot be told to others, such as the errors of parts, is kept here
+        dist.all_gather_object(values, value, group=self._group)
+        values[self.rank] = value  # keeps what pickling loses, like the errors that components raised
         return values
 
     def from_main(self, value: T) -> T:
-        """Return the main process's value."""
+        """Return the main rank's value."""
         return self.gather(value)[0]
 
     def any(self, value: bool) -> bool:
-        """Return whether it is so in any process."""
+        """Return whether the value is true on any rank."""
         return any(self.gather(value))
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Add each tensor up over all processes, in place."""
+    def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks."""
         if self.count == 1:
             return
         for bucket in _buckets(tensors):
@@ -118,60 +118,60 @@ class Ranks:
                 tensor.copy_(total.view_as(tensor))
 
     @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Tell the launcher why this process ends, so that it names the first that failed; a lost peer is a `RunError`."""
+    def reporting_failure(self) -> Iterator[None]:
+        """Report an error to the launcher, so that it names the rank that failed first; raise `RunError` for a lost peer."""
         try:
             yield
         except Exception as error:
             if self.count == 1:
                 raise
-            told: Exception = error
-            if _is_lost(error):
-                told = self._lost(error)
+            reported: Exception = error
+            if _is_communication_error(error):
+                reported = self._lost_peer(error)
                 with suppress(ValueError):  # outside the main thread
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends the others; let this one say its word
-                time.sleep(_LATER)
-            get_error_handler().record_exception(told)
-            if told is error:
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher stops the other ranks; this one must report
+                time.sleep(_LOST_PEER_DELAY)
+            get_error_handler().record_exception(reported)
+            if reported is error:
                 raise
-            raise told from error
+            raise reported from error
 
-    def _lost(self, error: Exception) -> RunError:
+    def _lost_peer(self, error: Exception) -> RunError:
         return RunError(
             f"process {self.rank} of {self.count} lost the others: {str(error).splitlines()[0]}\n"
-            "One of them ended, or hangs (parallel.timeout_minutes); its own message says why. What was saved is untouched: "
+            "One of them ended or hangs (parallel.timeout_minutes); its own message says why. Saved checkpoints are intact: "
             "start the processes again with rosd-kit run --resume."
         )
 
 
-def _is_lost(error: Exception) -> bool:
-    """Return whether an error comes from talking to other processes; gloo's have no type of their own."""
+def _is_communication_error(error: Exception) -> bool:
+    """Return whether communication with other ranks failed; gloo raises a plain `RuntimeError`."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def _mode(settings: ParallelSettings, count: int) -> Mode:
-    """Return how the processes work together. Raises `RunError` when that is not what was asked for."""
+    """Return the parallel mode. Raises `RunError` when the launched processes do not match the recipe."""
     sharding = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes")
     launch = "torchrun --nproc-per-node 2 -m rosd_kit run ..."
     if settings.processes is not None and settings.processes != count:
         raise RunError(
-            f"parallel.processes: {settings.processes} were asked for and {count} started. Start them with `{launch}`; "
-            "on CPUs `accelerate launch --cpu` starts one, whatever number it is told."
+            f"parallel.processes: {settings.processes} were requested and {count} started. Start them with `{launch}`; "
+            "on CPUs `accelerate launch --cpu` starts one, whatever number it is given."
         )
     if settings.mode == "single" and count > 1:
-        raise RunError(f"parallel.mode: {count} processes were started for what is done by one. Start it without a launcher.")
+        raise RunError(f"parallel.mode: {count} processes were started for a task of one. Start it without a launcher.")
     if settings.mode in ("ddp", "fsdp") and count == 1:
         raise RunError(
             f"parallel.mode: {settings.mode!r} needs several processes and one was started. Start them with `{launch}`, "
             "or use parallel.mode=single."
         )
     if settings.mode == "ddp" and sharding:
-        raise RunError("parallel.mode: 'ddp' was asked for, but the launcher is configured for FSDP. Make them agree.")
-    meant = settings.mode == "single" or settings.processes == 1
-    if count == 1 and not meant and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        raise RunError("parallel.mode: 'ddp' was requested, but the launcher is configured for FSDP. Make them agree.")
+    single_requested = settings.mode == "single" or settings.processes == 1
+    if count == 1 and not single_requested and "ACCELERATE_MIXED_PRECISION" in os.environ:
         raise RunError(
-            "parallel: accelerate launch started one process, as it does on CPUs whatever number it is told. Start several "
-            f"with `{launch}`, or say that one is meant: parallel.mode=single"
+            "parallel: accelerate launch started one process, as it does on CPUs whatever number it is given. Start several "
+            f"with `{launch}`, or set parallel.mode=single if one is what you want."
         )
     if count == 1:
         return "single"
@@ -181,7 +181,7 @@ def _mode(settings: ParallelSettings, count: int) -> Mode:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Cut a list of tensors into runs of one type that are not too large."""
+    """Split a list of tensors into consecutive buckets of one dtype and limited size."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         if bucket and (tensor.dtype != bucket[0].dtype or sum(t.nbytes for t in bucket) + tensor.nbytes > _BUCKET_BYTES):

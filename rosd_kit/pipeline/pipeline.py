@@ -105,7 +105,7 @@ class Pipeline:
         return Diagnoser(components=self.components, requester=self._requester, seed=self.seed)
 
     def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
-        return self.ranks.share(len(problems)) if self.ranks is not None else range(len(problems))
+        return self.ranks.assigned_indices(len(problems)) if self.ranks is not None else range(len(problems))
 
     def _sample_and_diagnose(
         self, problems: Sequence[Problem], step: int, counters: Counters

@@ -1,6 +1,6 @@
-"""Reads a run's folder, also while the run writes to it. Knows the files; does not know the page.
+"""Reads a run's folder, also while it is being written. Knows what the files are, and nothing of pages.
 
-Skips what is missing or incomplete, so that unfinished runs and runs of earlier versions can be reported.
+Whatever is missing or cut off is left out: a report of half a run, or of a run of an earlier version, is a report.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecords:
-    """The records in a run's folder except the samples, in order of steps."""
+    """What a run's folder holds besides its samples, in the order of steps."""
 
     folder: Path
     recipe_text: str
@@ -37,12 +37,10 @@ class RunRecords:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecords:
-        """Read a run's folder. Raises `RunError` if it is not one."""
+        """Read a run's folder. Raises `RunError` when it is none."""
         recipe = folder / "recipe.yaml"
         if not recipe.is_file():
-            raise RunError(
-                f"report: {str(folder)!r} is not a run folder (no recipe.yaml). Give a run's folder, for example runs/rosd-1."
-            )
+            raise RunError(f"report: {str(folder)!r} holds no run (no recipe.yaml). Give a run's folder, such as runs/rosd-1.")
         text = recipe.read_text(encoding="utf-8")
         return cls(
             folder=folder,
@@ -55,18 +53,18 @@ class RunRecords:
 
     @property
     def watch(self) -> WatchSettings:
-        """The thresholds of the run's warnings; the defaults if the recipe's are missing or invalid."""
+        """The thresholds of the run's warnings; the defaults where its recipe has none that can be read."""
         try:
             return WatchSettings(**_mapping(self.recipe.get("watch")))
         except pydantic.ValidationError:
             return WatchSettings()
 
-    def results(self, index: int) -> list[SuiteResult]:
-        """Return the results of an evaluation by its index."""
-        return [SuiteResult.from_json(result) for result in self.evaluations[index]["results"]]
+    def results(self, place: int) -> list[SuiteResult]:
+        """Return the results of an evaluation by its place in the run."""
+        return [SuiteResult.from_json(result) for result in self.evaluations[place]["results"]]
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Return the comparison of the last evaluation with the first; empty if they cannot be compared."""
+        """Return the last evaluation held against the first; nothing where they cannot be compared."""
         if len(self.evaluations) < 2:
             return ()
         try:
@@ -75,37 +73,36 @@ class RunRecords:
             return ()
 
     def warnings(self) -> list[Record]:
-        """Return the collapse warnings of the run, each with its step and text."""
+        """Return what the run's watch has to say of it: step and text."""
         watch = CollapseWatch(self.watch, self.recipe.get("steps"))
-        warnings: list[Record] = []
+        told: list[tuple[int, str]] = []
         metrics = {record["step"]: record for record in self.metrics}
-        evaluations = {record["step"]: index for index, record in enumerate(self.evaluations)}
+        evaluations = {record["step"]: place for place, record in enumerate(self.evaluations)}
         for step in sorted({*evaluations, *metrics}):
-            texts = _step_warnings(watch, metrics[step]) if step in metrics else []
+            told += [(step, text) for text in _step(watch, metrics[step])] if step in metrics else []
             if step in evaluations:
-                texts += watch.evaluation(self.results(evaluations[step]))
-            warnings += [{"step": step, "text": text} for text in texts]
-        return warnings
+                told += [(step, text) for text in watch.evaluation(self.results(evaluations[step]))]
+        return [{"step": step, "text": text} for step, text in told]
 
 
 def sample_files(folder: Path) -> list[Path]:
-    """Return the run's sample files, in order of steps."""
+    """Return the run's files of samples in the order of steps."""
     return sorted((folder / "samples").glob("step-*.jsonl"))
 
 
 def records(file: Path) -> list[Record]:
-    """Return the records in a file of JSON lines; skips lines that are incomplete or have no step."""
+    """Return the records of a file of JSON lines with a step; a line that is cut off or none of ours is left out."""
     if not file.is_file():
         return []
     values = read_json_lines(file, damaged="skip")
     return [with_current_metrics(value) for value in values if isinstance(value, dict) and isinstance(value.get("step"), int)]
 
 
-def _step_warnings(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
-    warnings = watch.step({name: value for name, value in record.items() if value is not None})
+def _step(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
+    told = watch.step({name: value for name, value in record.items() if value is not None})
     if record.get("train/applied") == 0:
-        warnings.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")
-    return warnings
+        told.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")
+    return told
 
 
 def _environment(file: Path) -> Record:

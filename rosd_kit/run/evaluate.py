@@ -109,7 +109,7 @@ def _load(recipe: Recipe, plugins: PluginManager, subject: str) -> tuple[Student
     own = load_recipe(folder / "recipe.yaml", registry=plugins.registry).model  # the checkpoint's shape, adapters included
     here = {name: getattr(recipe.model, name) for name in ("device", "dtype", "attention")}
     student, checkpoint = Student.load(own.model_copy(update=here), keep_initial=False), load_checkpoint(found[-1])
-    student.load_state(checkpoint.parts["student"])
+    student.load_state(checkpoint.tensors["student"])
     return student, checkpoint.step
 
 

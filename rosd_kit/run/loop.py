@@ -63,7 +63,7 @@ def run_recipe(
     """
     began = time.monotonic()
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
-    with ranks.failing(), ExitStack() as cleanup:  # runs backwards, every callback whatever becomes of the others
+    with ranks.reporting_failure(), ExitStack() as cleanup:  # runs backwards, every callback whatever becomes of the others
         folder = open_folder(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
         cleanup.callback(folder.close)
         display = display if ranks.is_main else Display()

@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.table import Table
 
-from rosd_kit.display.text import sanitize
+from rosd_kit.display.text import harmless
 from rosd_kit.errors import RunError
-from rosd_kit.model.chat import Chat, is_hostile
-from rosd_kit.model.packing import Text, lay_out
+from rosd_kit.model.chat import Chat, contains_control_tokens
+from rosd_kit.model.packing import TokenSequence, build_layout
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, Message
 
 Ids = tuple[int, ...]
@@ -37,8 +37,8 @@ def check_student(
     if not mine:
         raise RunError("no completion of the engine has the tokens that would be trained on. Look at the rollout engine.")
     request, completion = next((pair for pair in mine if pair[0].prompt_ids == sample.prompt_ids), mine[0])
-    layout = lay_out([Text(sample.prompt_ids, sample.response_ids)], pad_id=pad_id, mode="padded")
-    read, start = tuple(layout.ids[0].tolist()), int(layout.places[0]) + 1
+    layout = build_layout([TokenSequence(sample.prompt_ids, sample.response_ids)], pad_id=pad_id, mode="padded")
+    read, start = tuple(layout.ids[0].tolist()), int(layout.state_indices[0]) + 1
     parties = {
         "the chat template": own_ids(chat, messages),
         "the engine, as asked": request.prompt_ids,
@@ -54,7 +54,7 @@ def check_student(
 
 def check_teacher(chat: Chat, student: Ids, teacher: Ids) -> None:
     """Raise `RunError` unless both prompts end with the chat template's generation header."""
-    header = chat.decode(chat.tokenizer(chat.header, add_special_tokens=False)["input_ids"]).strip()
+    header = chat.decode(chat.tokenizer(chat.generation_header, add_special_tokens=False)["input_ids"]).strip()
     for name, ids in (("student", student), ("teacher", teacher)):
         if not chat.decode(ids).rstrip().endswith(header):
             raise RunError(
@@ -68,8 +68,8 @@ def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
 
     Where a text holds control tokens, it would let them through; there only the way that keeps them out is left.
     """
-    adapted = chat.adapted(messages)
-    if is_hostile(chat.tokenizer, adapted):
+    adapted = chat.adapt(messages)
+    if contains_control_tokens(chat.tokenizer, adapted):
         return chat.encode(messages)
     found = chat.tokenizer.apply_chat_template(
         adapted, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.settings.chat_template_kwargs
@@ -108,7 +108,7 @@ def _compare(chat: Chat, one: tuple[str, Ids], other: tuple[str, Ids]) -> None:
 
 
 def _token(chat: Chat, token: int) -> str:
-    return f"{token} {sanitize(repr(chat.decode([token])))}"
+    return f"{token} {harmless(repr(chat.decode([token])))}"
 
 
 def _ends(chat: Chat, ids: Sequence[int]) -> str:

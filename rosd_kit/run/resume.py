@@ -7,7 +7,7 @@ from typing import Any
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.parallel.fsdp import collect
+from rosd_kit.parallel.fsdp import gather_to_main
 from rosd_kit.recipe import Recipe, to_values
 from rosd_kit.run.state import Run
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
@@ -53,9 +53,9 @@ def save(run: Run) -> None:
     run.saved = run.step
     run.reporter.display.phase("save")
     tensors = {
-        "student": collect(run.student.state(), run.ranks),
-        "optimizer": collect(run.optimizer.state(), run.ranks),
-        "teacher": collect(run.components.teacher.state_dict(), run.ranks),
+        "student": gather_to_main(run.student.state(), run.ranks),
+        "optimizer": gather_to_main(run.optimizer.state(), run.ranks),
+        "teacher": gather_to_main(run.components.teacher.state_dict(), run.ranks),
     }
     if run.ranks.is_main:
         state = {"warnings": run.reporter.warnings, "prefetched": run.prefetcher.state()}
@@ -67,9 +67,9 @@ def restore(run: Run) -> None:
     newest = run.ranks.from_main(next(reversed(list_checkpoints(run.folder.checkpoints)), None))
     if newest is not None:
         checkpoint = load_checkpoint(newest)
-        run.student.load_state(checkpoint.parts["student"])
-        run.optimizer.load_state(checkpoint.parts["optimizer"])
-        run.components.teacher.load_state_dict(checkpoint.parts["teacher"])
+        run.student.load_state(checkpoint.tensors["student"])
+        run.optimizer.load_state(checkpoint.tensors["optimizer"])
+        run.components.teacher.load_state_dict(checkpoint.tensors["teacher"])
         restore_random(checkpoint)
         run.step = run.saved = checkpoint.step
         run.reporter.warnings[:] = checkpoint.state["warnings"]

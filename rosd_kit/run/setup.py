@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
-from rosd_kit.model.loading import pinned
+from rosd_kit.model.loading import pin_revision
 from rosd_kit.model.split import check_split
 from rosd_kit.model.student import Student
 from rosd_kit.parallel.ranks import Ranks
@@ -63,7 +63,7 @@ def prepare(
     display.phase("loading")
     components.task.train_batch(step=0, count=1, seed=recipe.seed)
     components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
-    recipe = recipe.model_copy(update={"model": ranks.from_main(pinned(recipe.model))})
+    recipe = recipe.model_copy(update={"model": ranks.from_main(pin_revision(recipe.model))})
     student = _load_student(recipe, components, ranks)
     components.teacher.attach(student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
@@ -111,7 +111,7 @@ def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ran
 
 def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline, ranks: Ranks) -> Prefetcher:
     """Return a prefetcher with a silent pipeline of its own, which talks to the other ranks in a separate process group."""
-    silent = replace(pipeline, on_phase=lambda phase: None, ranks=ranks.apart() if ranks.count > 1 else None)
+    silent = replace(pipeline, on_phase=lambda phase: None, ranks=ranks.with_new_group() if ranks.count > 1 else None)
     return Prefetcher(
         lambda step: silent.step(train_problems(recipe, components, step), step), enabled=recipe.sampling.prefetch > 0
     )
@@ -120,7 +120,7 @@ def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline,
 def _site(ranks: Ranks, folder: RunFolder, display: Display) -> Site:
     """Return where this rank's engine keeps its files: the run's folder, or a subfolder per further rank."""
     path = folder.path if ranks.is_main else folder.path / f"rank-{ranks.rank}"
-    return Site(path, display.waiting, ranks.rank, ranks.count, ranks.local, ranks.neighbours)
+    return Site(path, display.waiting, ranks.rank, ranks.count, ranks.local_rank, ranks.local_count)
 
 
 def record_environment(run: Run, given: GivenComponents) -> None:

@@ -15,7 +15,7 @@ from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.sample_records import Trained
 from rosd_kit.run.step_metrics import reported
 from rosd_kit.training.optimizer import Optimizer, StepOutcome
-from rosd_kit.training.refine_weights import refined
+from rosd_kit.training.refine_weights import refine_weights
 from rosd_kit.training.step_loss import LossReport, backward_step
 from rosd_kit.types import DistillSample
 
@@ -57,7 +57,7 @@ def update(
         )
         if components.localizer.refines:
             first = score(samples=samples, backward=False)
-            samples, faults = refined(samples, components.localizer, first.scores, ranks)
+            samples, faults = refine_weights(samples, components.localizer, first.scores, ranks)
         report = score(samples=samples)
     student.model.eval()
     outcome = optimizer.step(report.loss)

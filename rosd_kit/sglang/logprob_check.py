@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rosd_kit.model.packing import Text, lay_out
-from rosd_kit.model.split import split as split_model
+from rosd_kit.model.packing import TokenSequence, build_layout
+from rosd_kit.model.split import split_model
 
 Logprobs = Sequence[float]
 
@@ -81,8 +81,8 @@ def trainer_logprobs(
     parts = split_model(model)
     found = []
     for prompt, response in zip(prompts, responses, strict=True):
-        layout = lay_out([Text(tuple(prompt), tuple(response))], pad_id=0, mode="padded")
-        hidden = parts.hidden(layout)[0, layout.places]
+        layout = build_layout([TokenSequence(tuple(prompt), tuple(response))], pad_id=0, mode="padded")
+        hidden = parts.hidden(layout)[0, layout.state_indices]
         ids = torch.tensor(response, device=hidden.device)
         pieces = zip(torch.split(hidden, _CHUNK), torch.split(ids, _CHUNK), strict=True)
         found.append([value for states, tokens in pieces for value in _chosen(parts.logits(states), tokens, temperature)])

@@ -1,1 +1,1 @@
-"""The train step: the student and its teacher, layouts, the loss engine, the optimizer, checkpoints, processes."""
+"""The training step: the loss and its gradient, the teacher's forward passes, the optimizer, checkpoints."""

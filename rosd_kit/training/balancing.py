@@ -1,42 +1,40 @@
-"""Who trains on which samples, and how processes that hold pieces of one model stay in step.
-
-Knows nothing of losses.
-"""
+"""Assigns samples to ranks, and keeps forward counts equal across ranks under FSDP. Does not know losses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from rosd_kit.model.packing import Text
-from rosd_kit.model.prefix_tree import size
+from rosd_kit.model.packing import TokenSequence
+from rosd_kit.model.prefix_tree import tree_size
 from rosd_kit.parallel.ranks import Ranks
 
 
-def share_out(places: Sequence[int], texts: Sequence[Text], count: int) -> list[list[int]]:
-    """Deal samples out to so many processes: families whole, about equally many tokens each (what a family has in common
-    counts once), each in its first order.
+def assign_to_ranks(indices: Sequence[int], sequences: Sequence[TokenSequence], ranks: int) -> list[list[int]]:
+    """Return the sample indices of each rank: groups stay whole, token counts are about equal, order is kept.
 
-    `places` name the samples whose texts are given. Every process comes to the same result.
+    `indices` are the samples' indices in the step, `sequences` their tokens; a prefix that a group shares counts once. Every
+    rank computes the same assignment.
     """
-    families: dict[object, list[int]] = {}
-    for index, text in enumerate(texts):
-        families.setdefault(text.family, []).append(index)
-    shares: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
-    sizes = [(size([texts[i].ids for i in members]), members) for members in families.values()]
+    groups: dict[object, list[int]] = {}
+    for position, sequence in enumerate(sequences):
+        groups.setdefault(sequence.group, []).append(position)
+    assigned: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    sizes = [(tree_size([sequences[i].ids for i in members]), members) for members in groups.values()]
     for tokens, members in sorted(sizes, key=lambda pair: -pair[0]):
-        least = loads.index(min(loads))
-        loads[least] += tokens
-        shares[least] += members
-    return [[places[i] for i in sorted(share)] for share in shares]
+        lightest = loads.index(min(loads))
+        loads[lightest] += tokens
+        assigned[lightest] += members
+    return [[indices[i] for i in sorted(members)] for members in assigned]
 
 
-def in_step(own: Sequence[Sequence[int]], ranks: Ranks) -> list[list[int]]:
-    """Return for each micro-batch how often each teacher model must run in every process, given how often it must in this one.
+def equalize_passes(passes: Sequence[Sequence[int]], ranks: Ranks) -> list[list[int]]:
+    """Return how often each teacher model must run in each micro-batch, so that all ranks make the same number of passes.
 
-    Processes with fewer micro-batches get as many as the one with most.
+    `passes[i][j]` is how often this rank needs teacher model `j` in micro-batch `i`. Ranks with fewer micro-batches get as many
+    as the rank with most.
     """
-    everyone = ranks.gather([list(passes) for passes in own])
-    rounds = zip_longest(*everyone, fillvalue=[])
-    return [[max(times) for times in zip_longest(*each, fillvalue=0)] for each in rounds]
+    every_rank = ranks.gather([list(counts) for counts in passes])
+    micro_batches = zip_longest(*every_rank, fillvalue=[])
+    return [[max(counts) for counts in zip_longest(*each, fillvalue=0)] for each in micro_batches]

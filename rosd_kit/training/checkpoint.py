@@ -1,7 +1,12 @@
-"""Checkpoints: written aside, verified, renamed; no pickle anywhere.
+"""Checkpoints: written to a temporary folder, then renamed; verified when read; no pickle anywhere.
 
-A checkpoint is a folder `step-000040/` with one safetensors file a part, `state.json` for everything that is not a tensor,
-and `manifest.json` with the SHA-256 of each file. Knows nothing of what the tensors mean.
+    step-000040/
+      student.safetensors, optimizer.safetensors, ...   one file per component
+      random.safetensors                                random states of torch
+      state.json                                        everything that is not a tensor
+      manifest.json                                     the SHA-256 of each file
+
+Does not know what the tensors mean.
 """
 
 from __future__ import annotations
@@ -34,34 +39,34 @@ StateTensors = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint held: tensors by part and name, and the plain values."""
+    """The content of a checkpoint: tensors by component and name, and the plain values."""
 
     step: int
-    parts: dict[str, dict[str, Tensor]]
+    tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, parts: StateTensors, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write `folder/step-NNNNNN` and remove all but the `keep` newest; random states of every library are added.
+def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mapping[str, Any], *, keep: int) -> Path:
+    """Write `folder/step-NNNNNN`, with the random states of every library, and remove all but the `keep` newest.
 
-    The final name appears only once every byte is on the disk. Raises `RunError` when there is no room; what was saved
-    before stays as it is.
+    The final name appears only once every byte is on disk. Raises `RunError` when the disk is full; earlier checkpoints are not
+    touched.
     """
     final = folder / f"step-{step:06d}"
-    aside = folder / f".writing-{step:06d}"
+    unfinished = folder / f".writing-{step:06d}"
     remedy = "Earlier checkpoints are untouched. Make room, then continue with rosd-kit run --resume."
     try:
         with explain_write_errors(f"{final}:", remedy):
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(".*-*"):
-                shutil.rmtree(left)
-            _write(aside, parts, {**state, "step": step, "random": _random_states()})
+            for leftover in folder.glob(".*-*"):
+                shutil.rmtree(leftover)
+            _write(unfinished, tensors, {**state, "step": step, "random": _random_states()})
             if final.exists():
                 final.rename(folder / f".replaced-{step:06d}")
-            aside.rename(final)
+            unfinished.rename(final)
             _sync(folder)
     except Exception:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
     for old in list_checkpoints(folder)[:-keep]:
         _remove(old)
@@ -70,43 +75,43 @@ def save_checkpoint(folder: Path, step: int, parts: StateTensors, state: Mapping
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the finished checkpoints, oldest first."""
-    found = [path for path in folder.glob("step-*") if path.is_dir() and _FINISHED.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    paths = [path for path in folder.glob("step-*") if path.is_dir() and _FINISHED.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint and verify every file. Raises `RunError` naming the file that is damaged or missing."""
+    """Read a checkpoint and verify every file. Raises `RunError` that names a damaged or missing file."""
     file = path / "manifest.json"
     try:
         manifest = json.loads(file.read_text())
         for name, digest in manifest.items():
             file = path / name
             if _digest(file) != digest:
-                raise ValueError("its content is not what was saved")
+                raise ValueError("its content differs from what was saved")
         file = path / "state.json"
         state = json.loads(file.read_text())
-        parts = {}
+        tensors = {}
         for file in (path / name for name in manifest if name.endswith(".safetensors")):
-            parts[file.stem] = load_file(file)
+            tensors[file.stem] = load_file(file)
     except (OSError, ValueError, SafetensorError, AttributeError) as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
         raise RunError(
             f"{file}: the checkpoint is damaged: {why}. "
-            f"Remove {path} to go on from the checkpoint before it, or from the start when there is none."
+            f"Remove {path} to resume from the previous checkpoint, or from the start if there is none."
         ) from error
-    return Checkpoint(step=state["step"], parts=parts, state=state)
+    return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 
 def restore_random(checkpoint: Checkpoint) -> None:
-    """Put the random states of python, numpy and torch back where they were at the checkpoint."""
+    """Restore the random states that python, numpy and torch had at the checkpoint."""
     saved = checkpoint.state["random"]
     version, internal, gauss = saved["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = saved["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(checkpoint.parts["random"]["torch"])
-    if torch.cuda.is_available() and "cuda" in checkpoint.parts["random"]:
-        torch.cuda.set_rng_state(checkpoint.parts["random"]["cuda"])
+    torch.set_rng_state(checkpoint.tensors["random"]["torch"])
+    if torch.cuda.is_available() and "cuda" in checkpoint.tensors["random"]:
+        torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"])
 
 
 def _random_states() -> dict[str, Any]:
@@ -114,15 +119,15 @@ def _random_states() -> dict[str, Any]:
     return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}
 
 
-def _write(folder: Path, parts: StateTensors, state: Mapping[str, Any]) -> None:
+def _write(folder: Path, tensors: StateTensors, state: Mapping[str, Any]) -> None:
     folder.mkdir()
     generators = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
     manifest = {}
-    for name, tensors in {**parts, "random": generators}.items():
-        file = folder / f"{name}.safetensors"
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
+    for component, named in {**tensors, "random": generators}.items():
+        file = folder / f"{component}.safetensors"
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, file)
         manifest[file.name] = _digest(file)
     (folder / "state.json").write_text(json.dumps(state))
     manifest["state.json"] = _digest(folder / "state.json")
@@ -133,7 +138,7 @@ def _write(folder: Path, parts: StateTensors, state: Mapping[str, Any]) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; what cannot be removed now no longer counts as one, and goes with the next save."""
+    """Remove a checkpoint. The rename means it no longer counts as one, even if removal fails; the next save retries."""
     hidden = checkpoint.with_name(f".removing-{checkpoint.name}")
     with suppress(OSError):
         shutil.rmtree(checkpoint.rename(hidden))
@@ -145,7 +150,7 @@ def _digest(file: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file or folder to the disk."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,13 +1,13 @@
-"""Gradients of linear layers and embeddings, added in place to what earlier micro-batches left.
+"""Accumulates gradients of linear layers and embeddings in place, on top of those from earlier micro-batches.
 
-Autograd makes a new gradient as large as the weight for every micro-batch and then adds it. Of an embedding that is a tensor of
-the whole vocabulary, nearly all of it zeros. Here the product itself adds to `.grad`, and an embedding adds the rows that were
-looked up. Nothing else is differentiated differently.
+Autograd allocates a new gradient as large as the weight for every micro-batch and then adds it; for an embedding that is a
+tensor over the whole vocabulary, nearly all zeros. Here the matrix product adds directly to `.grad`, and an embedding adds only
+the rows that were looked up. Everything else is differentiated as usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,17 +19,17 @@ from torch.nn.functional import embedding, linear
 
 
 @contextmanager
-def in_place(network: nn.Module) -> Iterator[None]:
-    """Let backward passes in here add gradients in place, of forward passes in here, those that are repeated included.
+def accumulate_in_place(network: nn.Module) -> Iterator[None]:
+    """Make backward passes add gradients in place; forward and backward must both run inside, recomputation included.
 
-    Left to autograd are weights that are frozen, in pieces (`DTensor`) or watched by hooks, modules whose forward pass is not
-    torch's own, narrow embeddings, of which many a row is added to one, and what runs under autocast.
+    Autograd keeps handling weights that are frozen, sharded (`DTensor`) or watched by hooks; modules with a forward pass other
+    than torch's own; embeddings in narrow dtypes, where many rows are added to one; and anything under autocast.
     """
     changed: list[nn.Module] = []
     for module in network.modules():
-        own = _own_forward(module)
-        if own is not None and "forward" not in vars(module):
-            module.forward = partial(own, module)
+        forward = _replacement(module)
+        if forward is not None and "forward" not in vars(module):
+            module.forward = partial(forward, module)
             changed.append(module)
     try:
         yield
@@ -38,37 +38,39 @@ def in_place(network: nn.Module) -> Iterator[None]:
             del module.forward
 
 
-def gradient(parameter: Tensor) -> Tensor:
-    """Return a parameter's gradient to add to."""
+def ensure_grad(parameter: Tensor) -> Tensor:
+    """Return a parameter's gradient, allocated as zeros if there is none yet."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
 
 
-def _own_forward(module: nn.Module) -> Any:
-    """Return what runs in the place of a module's forward pass, if anything may."""
-    if type(module) is nn.Linear and _may(module.weight) and (module.bias is None or _may(module.bias)):
+def _replacement(module: nn.Module) -> Callable[..., Tensor] | None:
+    """Return the function that replaces a module's forward pass, if it may be replaced."""
+    if type(module) is nn.Linear and _is_eligible(module.weight) and (module.bias is None or _is_eligible(module.bias)):
         return _linear
-    if type(module) is nn.Embedding and _may(module.weight) and module.weight.dtype.itemsize >= 4:
+    if type(module) is nn.Embedding and _is_eligible(module.weight) and module.weight.dtype.itemsize >= 4:
         plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
         return _embedding if plain else None
     return None
 
 
-def _may(parameter: Tensor) -> bool:
-    watched = parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
-    return parameter.requires_grad and not isinstance(parameter, DTensor) and not watched
+def _is_eligible(parameter: Tensor) -> bool:
+    hooks = parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
+    return parameter.requires_grad and not isinstance(parameter, DTensor) and not hooks
 
 
-def _linear(module: nn.Linear, input: Tensor) -> Any:
+def _linear(module: nn.Linear, input: Tensor) -> Tensor:
     if torch.is_grad_enabled() and input.dtype == module.weight.dtype and not torch.is_autocast_enabled(input.device.type):
-        return _Linear.apply(input, module.weight, module.bias)  # type: ignore[no-untyped-call]
+        output: Tensor = _Linear.apply(input, module.weight, module.bias)  # type: ignore[no-untyped-call]
+        return output
     return linear(input, module.weight, module.bias)
 
 
-def _embedding(module: nn.Embedding, input: Tensor) -> Any:
+def _embedding(module: nn.Embedding, input: Tensor) -> Tensor:
     if torch.is_grad_enabled():
-        return _Embedding.apply(input, module.weight, module.padding_idx)  # type: ignore[no-untyped-call]
+        output: Tensor = _Embedding.apply(input, module.weight, module.padding_idx)  # type: ignore[no-untyped-call]
+        return output
     return embedding(input, module.weight)
 
 
@@ -76,20 +78,22 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input)
-        ctx.weight, ctx.bias = weight, bias  # themselves: what is saved may come back as another tensor, without their gradient
+        # Not through save_for_backward, which may return another tensor object, without the parameter's `.grad`.
+        ctx.weight, ctx.bias = weight, bias
         return linear(input, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        (input,), (above,) = ctx.saved_tensors, gradients
-        rows, under = above.reshape(-1, above.shape[-1]), input.reshape(-1, input.shape[-1])
+        (input,), (output_gradient,) = ctx.saved_tensors, gradients
+        output_rows = output_gradient.reshape(-1, output_gradient.shape[-1])
+        input_rows = input.reshape(-1, input.shape[-1])
         if ctx.weight.grad is None:
-            ctx.weight.grad = rows.T @ under
+            ctx.weight.grad = output_rows.T @ input_rows
         else:
-            ctx.weight.grad.addmm_(rows.T, under)
+            ctx.weight.grad.addmm_(output_rows.T, input_rows)
         if ctx.bias is not None:
-            gradient(ctx.bias).add_(rows.sum(0))
-        return above @ ctx.weight if ctx.needs_input_grad[0] else None, None, None
+            ensure_grad(ctx.bias).add_(output_rows.sum(0))
+        return output_gradient @ ctx.weight if ctx.needs_input_grad[0] else None, None, None
 
 
 class _Embedding(torch.autograd.Function):
@@ -103,7 +107,7 @@ class _Embedding(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
         ids = ctx.saved_tensors[0].flatten()
         rows = gradients[0].reshape(len(ids), -1)
-        if ctx.padding is not None:  # its row is never trained
+        if ctx.padding is not None:  # the padding row is never trained
             rows = rows * (ids != ctx.padding)[:, None]
-        gradient(ctx.weight).index_add_(0, ids, rows)
+        ensure_grad(ctx.weight).index_add_(0, ids, rows)
         return None, None, None

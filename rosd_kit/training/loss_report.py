@@ -1,4 +1,4 @@
-"""What a step's loss was made of. Knows nothing of how it was computed."""
+"""The components of a step's loss, as reported. Does not know how they are computed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rosd_kit.types import DistillSample, SampleScores
 
 @dataclass(frozen=True, kw_only=True)
 class LossReport:
-    """The numbers of one step; means are over the tokens that have a weight in any term, 0 when there is none.
+    """The numbers of one step. Means are over the tokens that have a weight in any term, and 0 when there are none.
 
-    A loss that is not finite is reported like any other: whether to skip the update is the caller's decision.
+    A loss that is not finite is reported like any other; the caller decides whether to skip the update.
     """
 
     loss: float
-    """Sum over terms of factor times loss, in nats a token."""
+    """Sum over terms of factor times loss, in nats per token."""
     terms: Mapping[str, float]
     """Each term's weighted mean, before its factor."""
     tokens: int
-    """How many tokens have a weight in any term."""
+    """Number of tokens that have a weight in any term."""
     entropy: float
     """Mean entropy of the student's distribution at temperature 1, in nats."""
     ratio_mean: float
@@ -38,71 +38,81 @@ class LossReport:
     teacher_gain: float
     """Mean of log p(teacher) - log p(student) of the sampled tokens that a teacher scored, in nats."""
     scores: list[SampleScores]
-    """How each sample was scored, token by token."""
+    """The scores of each sample, token by token."""
     seconds: Mapping[str, float] = field(compare=False)
-    """Seconds of each part: `weigh`, `teacher`, `student` (forward), `head` (forward and gradient), `backward`."""
+    """Seconds per phase: `weigh`, `teacher`, `student` (forward), `head` (forward and gradient), `backward`."""
 
 
 @dataclass(frozen=True)
-class Scored:
+class TokenResults:
     """What is kept of some weighted tokens once their logits are gone; without gradient.
 
-    `current` and `taught` are the sampled tokens' log-probs under student and teacher, `entropy` and `doubt` the entropies
-    of their distributions. Without a teacher `taught` and `doubt` are 0, and `doubt` is 0 where a gradient was taken.
+    `student_logprobs` are those of the sampled tokens at the sampling temperature, `teacher_logprobs` their mean over the
+    teacher's views. Entropies are in nats. The teacher's values are 0 where there is no teacher; its entropy is also 0 where a
+    gradient was computed.
     """
 
     losses: Float[Tensor, "terms tokens"]
-    entropy: Float[Tensor, " tokens"]
-    current: Float[Tensor, " tokens"]
-    taught: Float[Tensor, " tokens"]
-    doubt: Float[Tensor, " tokens"]
+    student_entropy: Float[Tensor, " tokens"]
+    student_logprobs: Float[Tensor, " tokens"]
+    teacher_logprobs: Float[Tensor, " tokens"]
+    teacher_entropy: Float[Tensor, " tokens"]
 
     @classmethod
-    def empty(cls, terms: int, tokens: int, like: Tensor) -> Scored:
-        """Return room for so many tokens, on the device and in the precision of `like`.
+    def empty(cls, terms: int, tokens: int, like: Tensor) -> TokenResults:
+        """Allocate results for so many tokens, on the device and in the precision of `like`.
 
-        It is made before the logits: small results left between freed large ones would keep a CPU's heap in pieces.
+        Allocate them before the logits: small tensors between freed large ones would fragment a CPU's heap.
         """
         return cls(like.new_empty(terms, tokens), *(like.new_empty(tokens) for _ in range(4)))
 
-    def part(self, span: slice) -> Scored:
-        """Return a view of some tokens."""
-        return Scored(*(getattr(self, field.name)[..., span] for field in fields(self)))
+    def select(self, span: slice) -> TokenResults:
+        """Return a view of a span of the tokens."""
+        return TokenResults(*(getattr(self, field.name)[..., span] for field in fields(self)))
 
-    def settled(self) -> Scored:
-        """Return it in float64 on the CPU; the one place where a micro-batch waits for the device."""
-        return Scored(*(getattr(self, field.name).to("cpu", torch.float64) for field in fields(self)))
+    def to_cpu(self) -> TokenResults:
+        """Return the results in float64 on the CPU; the only point of a micro-batch that waits for the device."""
+        return TokenResults(*(getattr(self, field.name).to("cpu", torch.float64) for field in fields(self)))
 
 
 def build_report(
     samples: Sequence[DistillSample],
     terms: Sequence[WeightedObjective],
     step: StepWeights,
-    pieces: Sequence[tuple[Sequence[int], WeightedTokens, Scored]],
+    micro_batches: Sequence[tuple[Sequence[int], WeightedTokens, TokenResults]],
     seconds: Mapping[str, float],
 ) -> LossReport:
-    """Add up the micro-batches, each given with its samples' places in the step, in float64."""
+    """Combine the micro-batches, each given with its samples' indices in the step, in float64."""
     sums = torch.zeros(len(terms), dtype=torch.float64)
-    first = next((index for index, term in enumerate(terms) if term.objective.asks_teacher), 0)
+    divergence_term = next((index for index, term in enumerate(terms) if term.objective.asks_teacher), 0)
     scores = [torch.zeros(5, len(sample.response_ids), dtype=torch.float64) for sample in samples]
-    for indices, tokens, scored in pieces:
-        sums += (tokens.weights * scored.losses).sum(dim=1)
-        kept = torch.stack([scored.losses[first], scored.current, scored.taught, scored.entropy, scored.doubt])
-        for row, index in enumerate(indices):
-            mine = tokens.sample == row
-            scores[index][:, tokens.token[mine]] = kept[:, mine]
+    for indices, tokens, results in micro_batches:
+        sums += (tokens.weights * results.losses).sum(dim=1)
+        rows = torch.stack(
+            [
+                results.losses[divergence_term],
+                results.student_logprobs,
+                results.teacher_logprobs,
+                results.student_entropy,
+                results.teacher_entropy,
+            ]
+        )
+        for position, index in enumerate(indices):
+            mine = tokens.sample == position
+            scores[index][:, tokens.token[mine]] = rows[:, mine]
     means = [float(total) / weight if weight else 0.0 for total, weight in zip(sums, step.totals, strict=True)]
-    gaps = _concatenated([scored.current - tokens.behaviour for _, tokens, scored in pieces])
+    gaps = _concatenate([results.student_logprobs - tokens.behaviour for _, tokens, results in micro_batches])
     ratios = gaps.exp()
+    gains = [(r.teacher_logprobs - r.student_logprobs)[tokens.views > 0] for _, tokens, r in micro_batches]
     return LossReport(
         loss=sum((term.weight * mean for term, mean in zip(terms, means, strict=True)), 0.0),
         terms={term.objective.name: mean for term, mean in zip(terms, means, strict=True)},
         tokens=len(gaps),
-        entropy=_mean(_concatenated([scored.entropy for _, _, scored in pieces])),
+        entropy=_mean(_concatenate([results.student_entropy for _, _, results in micro_batches])),
         ratio_mean=_mean(ratios),
         ratio_max=float(ratios.max()) if len(ratios) else 0.0,
         mismatch=_mean(gaps.abs()),
-        teacher_gain=_mean(_concatenated([(s.taught - s.current)[t.views > 0] for _, t, s in pieces])),
+        teacher_gain=_mean(_concatenate(gains)),
         scores=[_sample_scores(rows.tolist()) for rows in scores],
         seconds=seconds,
     )
@@ -113,7 +123,7 @@ def _sample_scores(rows: list[list[float]]) -> SampleScores:
     return SampleScores(**{name: tuple(row) for name, row in zip(names, rows, strict=True)})
 
 
-def _concatenated(tensors: list[Tensor]) -> Tensor:
+def _concatenate(tensors: list[Tensor]) -> Tensor:
     return torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""Weights that are chosen after scoring: the localizer's second word. Knows nothing of how the scores come about."""
+"""Lets a localizer revise its token weights after scoring. Does not know how the scores are computed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.types import DistillSample, SampleScores
 
 
-def refined(
+def refine_weights(
     samples: Sequence[DistillSample], localizer: Localizer, scores: Sequence[SampleScores], ranks: Ranks
 ) -> tuple[tuple[DistillSample, ...], Faults]:
-    """Return the samples with the localizer's new weights, and what failed; samples without a teacher prompt keep theirs.
+    """Return the samples with the localizer's revised weights, and its failures.
 
-    A sample at which the localizer fails weighs nothing. Of several `ranks`, which all are given the same, each asks about its
-    share and all get the same answer: a part that is slow or unlucky in one process must not set their steps apart.
+    Samples without a teacher view keep their weights. A sample for which the localizer fails gets weight 0. All `ranks` pass
+    the same samples; each calls the localizer for its share of them, and all return the same result, so that a component
+    which is slow or fails on one rank cannot make their steps differ.
     """
-    mine = Faults()
-    own = {i: _refined(samples[i], localizer, scores[i], mine) for i in ranks.share(len(samples))}
-    found, faults = dict[int, DistillSample](), Faults()
-    for theirs, failed in ranks.gather((own, mine)):
-        found |= theirs
-        faults.add(failed)
-    faults.judge()
-    return tuple(found[i] for i in range(len(samples))), faults
+    faults = Faults()
+    refined = {i: _refine(samples[i], localizer, scores[i], faults) for i in ranks.assigned_indices(len(samples))}
+    all_refined, all_faults = dict[int, DistillSample](), Faults()
+    for rank_refined, rank_faults in ranks.gather((refined, faults)):
+        all_refined |= rank_refined
+        all_faults.add(rank_faults)
+    all_faults.judge()
+    return tuple(all_refined[i] for i in range(len(samples))), all_faults
 
 
-def _refined(sample: DistillSample, localizer: Localizer, scores: SampleScores, faults: Faults) -> DistillSample:
+def _refine(sample: DistillSample, localizer: Localizer, scores: SampleScores, faults: Faults) -> DistillSample:
     if not sample.teacher_views:
         return sample
     subject, check = f"a rollout of problem {sample.problem_id!r}", check_weights(len(sample.response_ids))

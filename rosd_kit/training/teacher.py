@@ -1,6 +1,6 @@
-"""The teacher's side of the scores: hidden states under its own prompts, and log-probs from them.
+"""Runs the teacher: hidden states under its own prompts, and log-probs from them.
 
-Knows nothing of where the teacher_models come from or of the loss.
+Does not know where the teacher models come from, or the loss.
 """
 
 from __future__ import annotations
@@ -14,153 +14,174 @@ from torch import Tensor
 
 from rosd_kit.contracts import TeacherModel
 from rosd_kit.errors import RunError
-from rosd_kit.model.packing import PrefixGroup, Text, idle_layout, lay_out, plan
-from rosd_kit.model.split import SplitModel, split
-from rosd_kit.model.tensors import sent
+from rosd_kit.model.packing import MicroBatchPlan, TokenSequence, build_layout, dummy_layout, plan_micro_batches
+from rosd_kit.model.split import SplitModel, split_model
+from rosd_kit.model.tensors import to_device
 from rosd_kit.settings import BatchSettings
 from rosd_kit.training.token_weights import WeightedTokens
 from rosd_kit.types import DistillSample
 
 
 class TeacherScorer:
-    """Several networks as one teacher, for the samples of one step."""
+    """Combines several networks into one teacher for the samples of one step."""
 
     def __init__(
         self, teacher_models: Sequence[TeacherModel], *, settings: BatchSettings, pad_id: int, samples: Sequence[DistillSample]
     ) -> None:
-        self._experts = tuple((teacher_model, split(teacher_model.model)) for teacher_model in teacher_models)
+        self._models = tuple((teacher_model, split_model(teacher_model.model)) for teacher_model in teacher_models)
         self._settings = settings
         self._pad_id = pad_id
         self._samples = tuple(samples)
-        self._texts: dict[tuple[int, bool], dict[int, Text]] = {}
+        self._sequences: dict[tuple[int, bool], dict[int, TokenSequence]] = {}
 
-    def passes(self, samples: Sequence[DistillSample], tokens: WeightedTokens, *, parted: bool) -> list[int]:
-        """Return how often each teacher model runs for a micro-batch's tokens: all of the first view, then of the second..."""
+    def count_passes(self, samples: Sequence[DistillSample], tokens: WeightedTokens, *, groups_continue: bool) -> list[int]:
+        """Return how often each teacher model runs for a micro-batch: all models for the first view, then for the second..."""
         return [
-            len(self._plan(model, self._read([samples[i] for i in _owners(tokens, view)], teacher_model, view), parted))
+            len(
+                self._plan(
+                    model,
+                    self._inputs([samples[i] for i in _samples_with_view(tokens, view)], teacher_model, view),
+                    groups_continue,
+                )
+            )
             for view, teacher_model, model in self._runs(tokens)
         ]
 
     def states(
-        self, samples: Sequence[DistillSample], tokens: WeightedTokens, passes: Sequence[int] = (), *, parted: bool = False
+        self,
+        samples: Sequence[DistillSample],
+        tokens: WeightedTokens,
+        passes: Sequence[int] = (),
+        *,
+        groups_continue: bool = False,
     ) -> list[list[Tensor]]:
         """Return the hidden states at a micro-batch's tokens, `[views][teacher_models][tokens, hidden]`.
 
-        Where a token has fewer views than others, or wants no teacher, the states are zeros. `passes` says how often each
-        teacher model has to run at least (as `passes` counts them); dummy passes fill the gap. `parted` samples have others of
-        their problem in other micro-batches.
+        The states are zeros where a token has fewer views than others, or needs no teacher. `passes` is how often each teacher
+        model must run at least (as `count_passes` counts them); dummy passes make up the difference. `groups_continue` says
+        that other micro-batches hold more samples of the same problems.
         """
-        found: list[list[Tensor]] = []
-        missing = list(passes)
-        for place, (view, teacher_model, model) in enumerate(self._runs(tokens)):
-            if len(found) == view:
-                found.append([])
-            states, times = self._view(teacher_model, model, samples, tokens, view, parted)
-            found[view].append(states)
-            self.idle([0] * place + [n - times for n in missing[place : place + 1]])
-        self.idle([0] * sum(map(len, found)) + missing[sum(map(len, found)) :])
-        return found
+        all_states: list[list[Tensor]] = []
+        required = list(passes)
+        for index, (view, teacher_model, model) in enumerate(self._runs(tokens)):
+            if len(all_states) == view:
+                all_states.append([])
+            states, count = self._view_states(teacher_model, model, samples, tokens, view, groups_continue)
+            all_states[view].append(states)
+            self.run_dummy_passes([0] * index + [n - count for n in required[index : index + 1]])
+        done = sum(map(len, all_states))
+        self.run_dummy_passes([0] * done + required[done:])
+        return all_states
 
-    def idle(self, passes: Sequence[int]) -> None:
-        """Run each teacher model so many times for nothing, because others do, and a model in pieces needs all of them."""
-        for place, times in enumerate(passes):
-            teacher_model, model = self._experts[place % len(self._experts)]
-            for _ in range(times):
+    def run_dummy_passes(self, passes: Sequence[int]) -> None:
+        """Run each teacher model on a dummy batch so often, so that every rank makes the same number of passes.
+
+        A sharded model runs on all ranks or on none.
+        """
+        for index, count in enumerate(passes):
+            teacher_model, model = self._models[index % len(self._models)]
+            for _ in range(count):
                 with teacher_model.active():
-                    model.hidden(idle_layout())
+                    model.hidden(dummy_layout())
 
     def _runs(self, tokens: WeightedTokens) -> Iterator[tuple[int, TeacherModel, SplitModel]]:
         for view in range(int(tokens.views.max()) if len(tokens) else 0):
-            yield from ((view, teacher_model, model) for teacher_model, model in self._experts)
+            yield from ((view, teacher_model, model) for teacher_model, model in self._models)
 
-    def _read(self, samples: Sequence[DistillSample], teacher_model: TeacherModel, view: int) -> list[Text]:
-        """Return what a teacher model reads of some samples, with what it begins with in the whole step."""
-        known = self._texts.get((view, teacher_model.plain))
-        if known is None:
-            all_texts = _texts(self._samples, teacher_model, view)
-            known = self._texts[view, teacher_model.plain] = {id(sample): text for sample, text in all_texts}
-        return [known[id(sample)] for sample in samples]
+    def _inputs(self, samples: Sequence[DistillSample], teacher_model: TeacherModel, view: int) -> list[TokenSequence]:
+        """Return a teacher model's input for some samples, grouped by what they share within the whole step."""
+        key = (view, teacher_model.plain)
+        if key not in self._sequences:
+            pairs = _teacher_sequences(self._samples, teacher_model, view)
+            self._sequences[key] = {id(sample): sequence for sample, sequence in pairs}
+        return [self._sequences[key][id(sample)] for sample in samples]
 
-    def _plan(self, model: SplitModel, texts: Sequence[Text], parted: bool) -> list[PrefixGroup]:
-        return plan(
-            texts, budget=self._settings.tokens, mode=model.mode(self._settings.layout), begins=model.begins, parted=parted
+    def _plan(self, model: SplitModel, sequences: Sequence[TokenSequence], groups_continue: bool) -> list[MicroBatchPlan]:
+        return plan_micro_batches(
+            sequences,
+            budget=self._settings.tokens,
+            mode=model.layout_mode(self._settings.layout),
+            can_cache_prefix=model.can_cache_prefix,
+            groups_continue=groups_continue,
         )
 
-    def _view(
+    def _view_states(
         self,
         teacher_model: TeacherModel,
         model: SplitModel,
         samples: Sequence[DistillSample],
         tokens: WeightedTokens,
         view: int,
-        parted: bool,
+        groups_continue: bool,
     ) -> tuple[Float[Tensor, "tokens hidden"], int]:
-        """Run one teacher model on one view in micro-batches of its own, for teacher prompts may be far longer.
+        """Run one teacher model on one view, in its own micro-batches, because teacher prompts may be far longer.
 
-        Returns the states and how many micro-batches there were.
+        Return the states and the number of micro-batches.
         """
-        wanted = tokens.views > view
-        owners = _owners(tokens, view)
-        states: Tensor | None = None
-        texts = self._read([samples[owner] for owner in owners], teacher_model, view)
-        mode = model.mode(self._settings.layout)
-        groups = self._plan(model, texts, parted)
-        for group in groups:
-            place = torch.full((len(samples),), -1)
-            place[[owners[index] for index in group.texts]] = torch.arange(len(group.texts))
-            rows = (wanted & (place[tokens.sample] >= 0)).nonzero().squeeze(1)
-            layout = lay_out([texts[i] for i in group.texts], pad_id=self._pad_id, mode=mode, begun=group.begun)
+        has_view = tokens.views > view
+        owners = _samples_with_view(tokens, view)
+        all_states: Tensor | None = None
+        sequences = self._inputs([samples[owner] for owner in owners], teacher_model, view)
+        mode = model.layout_mode(self._settings.layout)
+        micro_batches = self._plan(model, sequences, groups_continue)
+        for batch in micro_batches:
+            row_of_sample = torch.full((len(samples),), -1)
+            row_of_sample[[owners[index] for index in batch.indices]] = torch.arange(len(batch.indices))
+            rows = (has_view & (row_of_sample[tokens.sample] >= 0)).nonzero().squeeze(1)
+            layout = build_layout([sequences[i] for i in batch.indices], pad_id=self._pad_id, mode=mode, prefix=batch.prefix)
             with teacher_model.active():
-                found = model.states(layout, place[tokens.sample[rows]], tokens.token[rows])
-            states = found.new_zeros(len(tokens), found.shape[1]) if states is None else states
-            states.index_copy_(0, sent(rows, found.device), found)
-        assert states is not None, "a view that no token wants"
-        return states, len(groups)
+                states = model.states(layout, row_of_sample[tokens.sample[rows]], tokens.token[rows])
+            all_states = states.new_zeros(len(tokens), states.shape[1]) if all_states is None else all_states
+            all_states.index_copy_(0, to_device(rows, states.device), states)
+        assert all_states is not None, "no token needs this view"
+        return all_states, len(micro_batches)
 
     def outputs(
-        self, states: Sequence[Tensor], vocabulary: int, room: Sequence[Tensor] | None
+        self, states: Sequence[Tensor], vocabulary: int, buffers: Sequence[Tensor] | None
     ) -> list[Float[Tensor, "tokens vocab"]]:
-        """Return what each teacher model's head puts out for its states; `logp` makes log-probs of some rows of it.
+        """Return the raw output of each teacher model's head; `logprobs` turns rows of it into log-probs.
 
-        What an earlier call returned may be given as `room` to write to. Raises `RunError` when a teacher model's vocabulary is
-        not the student's.
+        `buffers`, the result of an earlier call, are written to where possible. Raises `RunError` when a teacher model's
+        vocabulary is not the student's.
         """
-        found: list[Tensor] = []
-        for index, ((teacher_model, model), hidden) in enumerate(zip(self._experts, states, strict=True)):
+        outputs: list[Tensor] = []
+        for index, ((teacher_model, model), hidden) in enumerate(zip(self._models, states, strict=True)):
             with teacher_model.active():
-                found.append(model.project(hidden, room[index] if room else None))
-            if found[-1].shape[1] != vocabulary:
+                outputs.append(model.project(hidden, buffers[index] if buffers else None))
+            if outputs[-1].shape[1] != vocabulary:
                 raise RunError(
-                    f"teacher: its vocabulary has {found[-1].shape[1]} entries, the student's {vocabulary}. "
+                    f"teacher: its vocabulary has {outputs[-1].shape[1]} entries, the student's {vocabulary}. "
                     "Choose a teacher with the student's tokenizer and head."
                 )
-        return found
+        return outputs
 
     @torch.no_grad()
-    def logp(self, outputs: Sequence[Float[Tensor, "rows vocab"]]) -> Float[Tensor, "rows vocab"]:
-        """Return the log-probs of the share-weighted sum of the teacher_models' logits."""
-        assert outputs, "an objective needs a teacher and there is no teacher_model"
+    def logprobs(self, outputs: Sequence[Float[Tensor, "rows vocab"]]) -> Float[Tensor, "rows vocab"]:
+        """Return the log-probs of the sum of the teacher models' logits, weighted by their shares."""
+        assert outputs, "an objective needs a teacher and there is no teacher model"
         logits = [
-            model.finish(output) * teacher_model.share if teacher_model.share != 1.0 else model.finish(output)
-            for (teacher_model, model), output in zip(self._experts, outputs, strict=True)
+            model.finish_logits(output) * teacher_model.share if teacher_model.share != 1.0 else model.finish_logits(output)
+            for (teacher_model, model), output in zip(self._models, outputs, strict=True)
         ]
         return sum(logits[1:], logits[0]).log_softmax(-1)
 
 
-def _owners(tokens: WeightedTokens, view: int) -> list[int]:
-    """Return the samples of which some token wants this view."""
+def _samples_with_view(tokens: WeightedTokens, view: int) -> list[int]:
+    """Return the indices of the samples with a token that needs this view."""
     return sorted(set(tokens.sample[tokens.views > view].tolist()))
 
 
-def _texts(samples: Sequence[DistillSample], teacher_model: TeacherModel, view: int) -> list[tuple[DistillSample, Text]]:
-    """Return what a teacher model reads: each response behind the teacher's prompt, or behind the student's own.
+def _teacher_sequences(
+    samples: Sequence[DistillSample], teacher_model: TeacherModel, view: int
+) -> list[tuple[DistillSample, TokenSequence]]:
+    """Return a teacher model's input for each sample: the response after the teacher's prompt, or after the student's own.
 
-    Those with one prompt are a family; those with a prompt of their own share what their problem's prompts begin with.
+    Samples with an equal prompt form a group; one with a unique prompt joins its problem's group, whose prompts start alike.
     """
-    seen = [s for s in samples if len(s.teacher_views) > view]
-    prompts = [s.prompt_ids if teacher_model.plain else s.teacher_views[view].prompt_ids for s in seen]
-    times = Counter(prompts)
+    viewed = [s for s in samples if len(s.teacher_views) > view]
+    prompts = [s.prompt_ids if teacher_model.plain else s.teacher_views[view].prompt_ids for s in viewed]
+    occurrences = Counter(prompts)
     return [
-        (sample, Text(prompt, sample.response_ids, prompt if times[prompt] > 1 else sample.problem_id))
-        for sample, prompt in zip(seen, prompts, strict=True)
+        (sample, TokenSequence(prompt, sample.response_ids, prompt if occurrences[prompt] > 1 else sample.problem_id))
+        for sample, prompt in zip(viewed, prompts, strict=True)
     ]

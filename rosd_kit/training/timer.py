@@ -1,7 +1,7 @@
-"""How long the parts of a step take, by the host's clock.
+"""Times the phases of a step by the host's clock.
 
-On a GPU, work is queued and a part seems as long as it takes to queue it; the next part that waits for a result seems
-longer. Waiting after each part would slow the step down.
+On a GPU, work is queued: a phase seems as short as queueing takes, and the next phase that waits for a result seems longer.
+Synchronising after each phase would slow the step down.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import time
 from collections import defaultdict
 
 
-class Clock:
-    """Adds up laps by name."""
+class Timer:
+    """Adds up the seconds of each phase by name."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._since = time.perf_counter()
+        self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Count the time since the last lap as this one's."""
+        """Add the time since the last lap to a phase."""
         now = time.perf_counter()
-        self.seconds[name] += now - self._since
-        self._since = now
+        self.seconds[name] += now - self._last
+        self._last = now

@@ -1,6 +1,6 @@
-"""Asks the objectives for weights and lists the tokens that carry any.
+"""Asks the objectives for token weights and lists the tokens that have any.
 
-Knows nothing of models or losses. Tensors over tokens live on the CPU; the caller moves what it needs.
+Does not know models or losses. Tensors over tokens live on the CPU; the caller moves what it needs.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from rosd_kit.types import DistillSample
 
 @dataclass(frozen=True)
 class StepWeights:
-    """The weight of every token of a step in every term, and what a weight of 1 is worth.
+    """The weight of every token of a step in every objective term, and the sums that normalise them.
 
-    `per_sample[i]` is `[terms, response]`, `advantages[i]` `[terms]`. `totals` are the terms' sums of weights over the
-    whole step: the denominators. They are exact sums, so that no order of samples changes them.
+    `per_sample[i]` is `[terms, response]`, `advantages[i]` is `[terms]`. `totals` are the terms' sums of weights over the whole
+    step, the denominators of their losses; they are exact sums, so that the order of samples does not matter.
     """
 
     per_sample: list[Float[Tensor, "terms response"]]
     advantages: list[Float[Tensor, " terms"]]
     totals: list[float]
 
-    def covered(self) -> list[int]:
+    def weighted_samples(self) -> list[int]:
         """Return the indices of the samples that have a weight in any term."""
         return [index for index, weights in enumerate(self.per_sample) if bool(weights.any())]
 
 
-def weigh(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> StepWeights:
-    """Ask every objective for the weights of every sample."""
+def compute_weights(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> StepWeights:
+    """Ask every objective for the token weights and the advantage of every sample."""
     per_sample, advantages = [], []
     for sample in samples:
         rows = [list(term.objective.token_weights(sample)) for term in terms]
-        assert all(len(row) == len(sample.response_ids) for row in rows), "an objective gave weights of a wrong length"
+        assert all(len(row) == len(sample.response_ids) for row in rows), "an objective returned a wrong number of weights"
         weights = torch.tensor(rows, dtype=torch.float64).reshape(len(terms), len(sample.response_ids))
-        assert bool((weights >= 0).all()), "an objective gave a negative weight"
+        assert bool((weights >= 0).all()), "an objective returned a negative weight"
         per_sample.append(weights)
         advantages.append(torch.tensor([term.objective.advantage(sample) for term in terms], dtype=torch.float64))
-    totals = [math.fsum(_chained(weights[term].tolist() for weights in per_sample)) for term in range(len(terms))]
+    totals = [math.fsum(_chain(weights[term].tolist() for weights in per_sample)) for term in range(len(terms))]
     return StepWeights(per_sample, advantages, totals)
 
 
-def _chained(lists: Iterable[list[float]]) -> Iterable[float]:
+def _chain(lists: Iterable[list[float]]) -> Iterable[float]:
     return (value for values in lists for value in values)
 
 
 @dataclass(frozen=True)
 class WeightedTokens:
-    """The tokens of a micro-batch that carry weight in any term, one sample after the other.
+    """The tokens of a micro-batch that have a weight in any term, sample by sample.
 
-    `sample` is the row of the micro-batch, `token` the place in the response, `views` the number of teacher prompts
-    whose answer is wanted there (0 where no term that needs a teacher covers the token). `marks` are what the terms that
-    join views call them, 0 elsewhere; without such a term there is room for no view.
+    `sample` is the index of each token's sample in the micro-batch, `token` its index in the response, `sampled` its id.
+    `views` is how many teacher views score it: 0 where no term that needs a teacher covers the token. `marks` are the marks of
+    views by terms that join views, 0 elsewhere; without such a term the `views` dimension is empty.
     """
 
     sample: Int[Tensor, " tokens"]
@@ -73,8 +73,8 @@ class WeightedTokens:
     def __len__(self) -> int:
         return len(self.sample)
 
-    def part(self, span: slice) -> WeightedTokens:
-        """Return some of the tokens."""
+    def select(self, span: slice) -> WeightedTokens:
+        """Return a span of the tokens."""
         return WeightedTokens(**{field.name: getattr(self, field.name)[..., span] for field in fields(self)})
 
 
@@ -90,28 +90,28 @@ def weighted_tokens(
     kept = all_weights.any(dim=0).nonzero().squeeze(1)
     owner = torch.arange(len(samples)).repeat_interleave(lengths)[kept]
     start = (lengths.cumsum(0) - lengths)[owner]
-    needing = torch.tensor([term.objective.asks_teacher for term in terms], dtype=torch.bool)
+    needs_teacher = torch.tensor([term.objective.asks_teacher for term in terms], dtype=torch.bool)
     views = torch.tensor([len(sample.teacher_views) for sample in samples])[owner]
     return WeightedTokens(
         sample=owner,
         token=kept - start,
-        sampled=torch.tensor(list(_chained(list(s.response_ids) for s in samples)), dtype=torch.long)[kept],
-        behaviour=torch.tensor(list(_chained(list(s.behaviour_logprobs) for s in samples)), dtype=torch.float64)[kept],
-        views=views * all_weights[needing][:, kept].any(dim=0),
+        sampled=torch.tensor(list(_chain(list(s.response_ids) for s in samples)), dtype=torch.long)[kept],
+        behaviour=torch.tensor(list(_chain(list(s.behaviour_logprobs) for s in samples)), dtype=torch.float64)[kept],
+        views=views * all_weights[needs_teacher][:, kept].any(dim=0),
         weights=all_weights[:, kept],
         advantages=torch.stack(list(advantages), dim=1)[:, owner],
-        marks=_marks(samples, terms)[..., owner],
+        marks=_view_marks(samples, terms)[..., owner],
     )
 
 
-def _marks(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> Float[Tensor, "terms views samples"]:
+def _view_marks(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> Float[Tensor, "terms views samples"]:
     joining = [index for index, term in enumerate(terms) if term.objective.joins_views]
-    most = max((len(sample.teacher_views) for sample in samples), default=0) if joining else 0
-    marks = torch.zeros(len(terms), most, len(samples), dtype=torch.float64)
-    for index in joining:
-        for place, sample in enumerate(samples):
-            found = torch.tensor(list(terms[index].objective.view_marks(sample)), dtype=torch.float64)
-            assert len(found) == len(sample.teacher_views), "an objective must mark every view of a sample"
-            assert bool(found.all()), "an objective marked a view with 0, which means that there is none"
-            marks[index, : len(found), place] = found
-    return marks
+    most_views = max((len(sample.teacher_views) for sample in samples), default=0) if joining else 0
+    all_marks = torch.zeros(len(terms), most_views, len(samples), dtype=torch.float64)
+    for term in joining:
+        for index, sample in enumerate(samples):
+            marks = torch.tensor(list(terms[term].objective.view_marks(sample)), dtype=torch.float64)
+            assert len(marks) == len(sample.teacher_views), "an objective must mark every view of a sample"
+            assert bool(marks.all()), "an objective marked a view with 0, which means that there is no view"
+            all_marks[term, : len(marks), index] = marks
+    return all_marks

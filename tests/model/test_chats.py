@@ -1,4 +1,4 @@
-"""Chat templates of every habit: the prompt is the template's own, to the token, and what it lacks is made up for aloud."""
+"""Chat templates with all kinds of quirks: prompts equal the template's own, token by token; workarounds are reported."""
 
 from __future__ import annotations
 
@@ -30,16 +30,22 @@ THINKING = CHATML.replace(
 )
 OPENED = CHATML.replace("assistant\n' }}", "assistant\n<think>\n' }}")
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
-DEAF = CHATML.replace("{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}")
+IGNORES_SYSTEM = CHATML.replace("{% for message in messages %}", "{% for message in messages if message['role'] != 'system' %}")
 BOS = "{{ bos_token }}" + CHATML
 TWICE = "{{ bos_token }}" + BOS
 DATED = CHATML.replace("{% for", "{{ strftime_now('%d %b %Y') }}{% for", 1)
 NEWLINE = CHATML + "\n"
-HABITS = {
-    "plain": CHATML, "thinking": THINKING, "opened": OPENED, "no_system": NO_SYSTEM, "deaf": DEAF, "bos": BOS, "dated": DATED,
+TEMPLATES = {
+    "plain": CHATML,
+    "thinking": THINKING,
+    "opened": OPENED,
+    "no_system": NO_SYSTEM,
+    "ignores_system": IGNORES_SYSTEM,
+    "bos": BOS,
+    "dated": DATED,
     "newline": NEWLINE,
-}  # fmt: skip
-ASKED = [{"role": "system", "content": "Be short ."}, {"role": "user", "content": "What is 3 + 4 ?"}]
+}
+MESSAGES = [{"role": "system", "content": "Be short ."}, {"role": "user", "content": "What is 3 + 4 ?"}]
 
 
 def chat(template, tokens=None, **options) -> Chat:
@@ -48,74 +54,74 @@ def chat(template, tokens=None, **options) -> Chat:
     return Chat(chosen, ModelSettings(**options))
 
 
-@pytest.mark.parametrize("habit", HABITS)
-def test_a_prompt_is_what_transformers_makes_of_the_chat(habit):
-    made = chat(HABITS[habit])
-    assert made.encode(ASKED) == prompt_boundary.own_ids(made, ASKED)
-    assert "What is 3 + 4 ?" in made.decode(made.encode(ASKED))
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_prompt_equals_transformers_own_rendering(kind):
+    template_chat = chat(TEMPLATES[kind])
+    assert template_chat.encode(MESSAGES) == prompt_boundary.own_ids(template_chat, MESSAGES)
+    assert "What is 3 + 4 ?" in template_chat.decode(template_chat.encode(MESSAGES))
 
 
-@pytest.mark.parametrize("habit", HABITS)
-def test_a_step_goes_through_and_the_response_follows_the_header(habit, recipe, plugins, tmp_path, capsys):
-    folder = save(tmp_path / habit, template=HABITS[habit])
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_step_runs_and_the_response_follows_the_generation_header(kind, recipe, plugins, tmp_path, capsys):
+    folder = save(tmp_path / kind, template=TEMPLATES[kind])
     rehearse(recipe(folder, "problems_per_step=1"), plugins)
     out = capsys.readouterr().out
     rows = re.findall(r"^(-[12])  \d+ (\S+) +\d+ (\S+)", out, re.M)
     assert len(rows) == 2 and all(student == teacher for _, student, teacher in rows)
-    assert rows[1][1] == r"'\n'" and (rows[0][1] == "'<think>'") is (habit == "opened")
+    assert rows[1][1] == r"'\n'" and (rows[0][1] == "'<think>'") is (kind == "opened")
 
 
-def test_thinking_is_switched_off_by_the_templates_own_option():
+def test_the_templates_own_option_switches_thinking_off():
     on, off = chat(THINKING), chat(THINKING, chat_template_kwargs={"enable_thinking": False})
-    assert off.decode(off.encode(ASKED)).endswith("assistant\n<think>\n\n</think>\n\n")
-    assert on.encode(ASKED) == off.encode(ASKED)[: len(on.encode(ASKED))]
+    assert off.decode(off.encode(MESSAGES)).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert on.encode(MESSAGES) == off.encode(MESSAGES)[: len(on.encode(MESSAGES))]
     assert off.notes() == []
 
 
-def test_an_option_that_the_template_does_not_read_is_told():
+def test_an_option_that_the_template_does_not_read_is_noted():
     [note] = chat(CHATML, chat_template_kwargs={"enable_thinkng": False}).notes()
     assert note == "model.chat_template_kwargs.enable_thinkng: the chat template does not read it."
 
 
-@pytest.mark.parametrize("template", [NO_SYSTEM, DEAF])
-def test_a_system_text_without_a_role_goes_before_the_users_and_is_counted(template):
-    made = chat(template)
-    ids = made.encode(ASKED)
-    assert ids == made.encode([{"role": "user", "content": "Be short .\n\nWhat is 3 + 4 ?"}])
-    assert made.merged == 1
-    assert "no system role" in made.notes()[0]
-    assert chat(CHATML).encode(ASKED) != ids
+@pytest.mark.parametrize("template", [NO_SYSTEM, IGNORES_SYSTEM])
+def test_without_a_system_role_the_system_message_is_merged_into_the_users_and_counted(template):
+    template_chat = chat(template)
+    ids = template_chat.encode(MESSAGES)
+    assert ids == template_chat.encode([{"role": "user", "content": "Be short .\n\nWhat is 3 + 4 ?"}])
+    assert template_chat.merged_count == 1
+    assert "no system role" in template_chat.notes()[0]
+    assert chat(CHATML).encode(MESSAGES) != ids
 
 
-def test_a_system_text_alone_becomes_the_users():
-    made = chat(NO_SYSTEM)
-    assert made.encode(ASKED[:1]) == made.encode([{"role": "user", "content": "Be short ."}])
+def test_a_system_message_alone_becomes_the_users():
+    template_chat = chat(NO_SYSTEM)
+    assert template_chat.encode(MESSAGES[:1]) == template_chat.encode([{"role": "user", "content": "Be short ."}])
 
 
 def test_a_missing_system_role_can_be_an_error():
     with pytest.raises(RunError, match=r"model\.system_role: .*has no system role"):
-        chat(NO_SYSTEM, system_role="refuse").encode(ASKED)
+        chat(NO_SYSTEM, system_role="refuse").encode(MESSAGES)
 
 
-def test_merged_system_texts_are_a_metric_and_a_warning(train, tmp_path):
+def test_merged_system_messages_are_a_metric_and_a_warning(train, tmp_path):
     folder = save(tmp_path / "model", template=NO_SYSTEM)
     metrics, run = train(folder)
     assert metrics["prompt/system_merged"] == 0.0
     [checkpoint] = (run / "checkpoints").iterdir()
     assert "no system role" in json.loads((checkpoint / "state.json").read_text())["warnings"][0]
     student = Student.load(ModelSettings(path=str(folder), device="cpu"), keep_initial=False)
-    student.prompt_ids(ASKED)
+    student.prompt_ids(MESSAGES)
     assert student.metrics() == {"prompt/system_merged": 1.0}
     assert student.metrics() == {"prompt/system_merged": 0.0}
 
 
-def test_a_template_that_refuses_a_chat_is_told():
+def test_a_template_that_refuses_a_chat_is_an_error():
     picky = "{{ raise_exception('Conversation roles must alternate') }}"
-    with pytest.raises(RunError, match="refuses messages of the roles user: Conversation roles must alternate"):
-        chat(picky).encode(ASKED[1:])
+    with pytest.raises(RunError, match="refuses messages with the roles user: Conversation roles must alternate"):
+        chat(picky).encode(MESSAGES[1:])
 
 
-def test_a_tokenizer_without_a_template_is_told_and_one_can_be_given(tmp_path):
+def test_a_tokenizer_without_a_template_is_an_error_and_one_can_be_given(tmp_path):
     with pytest.raises(RunError, match=r"has no chat template.*model\.chat_template"):
         _ = chat(None).template
     folder = save(tmp_path / "model")
@@ -127,23 +133,25 @@ def test_a_tokenizer_without_a_template_is_told_and_one_can_be_given(tmp_path):
         Student.load(settings.model_copy(update={"chat_template": "no.jinja"}), keep_initial=False)
 
 
-def test_the_first_token_is_told_where_it_is_unusual():
+def test_an_unusual_first_token_is_noted():
     with_bos = copy.deepcopy(tokenizer())
     with_bos.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     assert chat(BOS, with_bos).notes() == []
-    assert chat(CHATML, with_bos).notes() == ["texts of this tokenizer begin with <s>, chats by its template do not."]
-    assert chat(TWICE, with_bos).notes() == ["chats by this template begin with <s> twice."]
-    assert chat(BOS, with_bos).encode(ASKED).count(1) == 1
+    assert chat(CHATML, with_bos).notes() == [
+        "this tokenizer starts plain texts with <s>, but its chat template does not start chats with it."
+    ]
+    assert chat(TWICE, with_bos).notes() == ["this template starts chats with <s> twice."]
+    assert chat(BOS, with_bos).encode(MESSAGES).count(1) == 1
 
 
-def test_a_date_in_the_template_is_told():
+def test_a_date_in_the_template_is_noted():
     assert "prints the date" in chat(DATED).notes()[0]
     assert chat(DATED, chat_template_kwargs={"date_string": "1 May 2026"}).notes() == [
         "model.chat_template_kwargs.date_string: the chat template does not read it."
     ]
 
 
-def test_padding_that_is_the_end_token_changes_nothing(train, tmp_path):
+def test_padding_with_the_end_token_changes_nothing(train, tmp_path):
     one, other = save(tmp_path / "own"), save(tmp_path / "same")
     (other / "tokenizer_config.json").write_text(
         (other / "tokenizer_config.json").read_text().replace('"<|pad|>"', '"<|im_end|>"')
@@ -156,7 +164,7 @@ def test_padding_that_is_the_end_token_changes_nothing(train, tmp_path):
 
 
 class Trimming(rk.RolloutEngine):
-    """An engine that drops what a prompt ends with, as one would that renders the chat itself."""
+    """An engine that drops the last token of every prompt, like one that renders the chat itself."""
 
     name = "trimming"
 
@@ -176,14 +184,14 @@ def rosd_kit_components():
     return [Trimming]
 
 
-def test_a_dry_run_fails_when_engine_and_trainer_read_prompts_that_differ_by_a_token(recipe, tmp_path):
+def test_a_dry_run_fails_when_the_prompts_of_engine_and_trainer_differ_by_a_token(tmp_path):
     plugins = PluginManager([COIN, Path(__file__)])
-    made = load_recipe("rosd", [*TINY, f"model.path={save(tmp_path / 'm')}", "rollout=trimming"], registry=plugins.registry)
+    recipe = load_recipe("rosd", [*TINY, f"model.path={save(tmp_path / 'm')}", "rollout=trimming"], registry=plugins.registry)
     with pytest.raises(RunError, match=r"token \d+ is \d+ '\\n' for the chat template \(\d+ tokens\) and the end for"):
-        rehearse(made, plugins)
+        rehearse(recipe, plugins)
 
 
-def test_a_dry_run_fails_when_the_template_is_rendered_otherwise_the_next_time(recipe, plugins, tmp_path, monkeypatch):
+def test_a_dry_run_fails_when_the_template_renders_differently_a_second_time(recipe, plugins, tmp_path, monkeypatch):
     folder = save(tmp_path / "m")
     own = prompt_boundary.own_ids
     monkeypatch.setattr(prompt_boundary, "own_ids", lambda chat, messages: (1, *own(chat, messages)))
@@ -191,9 +199,9 @@ def test_a_dry_run_fails_when_the_template_is_rendered_otherwise_the_next_time(r
         rehearse(recipe(folder), plugins)
 
 
-def test_a_teachers_prompt_without_the_header_is_told():
-    made = chat(CHATML)
-    student = made.encode(ASKED)
-    prompt_boundary.check_teacher(made, student, made.encode(ASKED[1:]))
+def test_a_teacher_prompt_without_the_generation_header_is_an_error():
+    template_chat = chat(CHATML)
+    student = template_chat.encode(MESSAGES)
+    prompt_boundary.check_teacher(template_chat, student, template_chat.encode(MESSAGES[1:]))
     with pytest.raises(RunError, match="the teacher's prompt does not end with the generation header"):
-        prompt_boundary.check_teacher(made, student, made.encode(ASKED[1:])[:-3])
+        prompt_boundary.check_teacher(template_chat, student, template_chat.encode(MESSAGES[1:])[:-3])

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.loading import find_model, pinned
+from rosd_kit.model.loading import find_model, pin_revision
 from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
 from tests.model.making import make_model, save
@@ -86,7 +86,7 @@ def foreign(folder, tmp_path):
 def test_foreign_code_is_not_run_unless_asked_for(foreign, tmp_path, monkeypatch):
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    with pytest.raises(RunError, match=r"of the kind 'own_kind'.*model.trust_remote_code=true"):
+    with pytest.raises(RunError, match=r"model type 'own_kind'.*model.trust_remote_code=true"):
         load(foreign)
     assert not (tmp_path / "ran").exists()
     student = load(foreign, trust_remote_code=True)
@@ -98,7 +98,7 @@ def test_weights_that_are_missing_are_not_made_up(folder):
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(
-        RunError, match=r"lack 1 tensors, which would start at random; first 'model.layers.1.mlp.up_proj.weight'"
+        RunError, match=r"lack 1 tensors, which would start at random; the first is 'model.layers.1.mlp.up_proj.weight'"
     ):
         load(folder)
 
@@ -116,7 +116,7 @@ def test_damaged_weights_are_told(folder):
         ({"path": "/no/such/folder"}, "there is no such folder"),
         ({"path": "package:no_such_package"}, "no package 'no_such_package' is installed"),
         ({"path": "package:../x"}, r"no package '../x'"),
-        ({"path": "micro", "revision": "main"}, "model.revision: 'main' was asked for, but 'micro' is a folder"),
+        ({"path": "micro", "revision": "main"}, "model.revision: 'main' was requested, but 'micro' is a folder"),
         ({"path": "micro", "gguf": "x.gguf"}, "model.gguf: 'micro' holds no 'x.gguf'"),
         ({"path": "package:json"}, "holds no config.json"),
     ],
@@ -134,7 +134,7 @@ def test_an_adapter_is_not_taken_for_a_model(tmp_path):
 
 def test_attention_that_an_architecture_has_not_is_told(tmp_path):
     folder = save(tmp_path / "gemma", "gemma2")
-    with pytest.raises(RunError, match=r"model.attention: 'sdpa' is not there .* Use model.attention=eager"):
+    with pytest.raises(RunError, match=r"model.attention: 'sdpa' is not available .* Use model.attention=eager"):
         load(folder)
 
 
@@ -183,7 +183,7 @@ def test_a_run_goes_on_with_the_commit_it_began_with(tmp_path):
 
 def test_a_folder_is_pinned_as_it_is(folder):
     settings = ModelSettings(path=str(folder))
-    assert pinned(settings) == settings
+    assert pin_revision(settings) == settings
 
 
 def storages(*modules) -> int:

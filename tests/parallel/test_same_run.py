@@ -76,8 +76,8 @@ def test_two_processes_make_the_run_of_one(name, together, apart):
 def test_checkpoints_hold_whole_tensors(name, together, apart):
     one, two = (load_checkpoint(list_checkpoints(run / "checkpoints")[-1]) for run in (apart(name), together / name))
     for part in ("student", "optimizer", "teacher"):
-        shapes = {key: value.shape for key, value in one.parts[part].items()}
-        assert {key: value.shape for key, value in two.parts[part].items()} == shapes
+        shapes = {key: value.shape for key, value in one.tensors[part].items()}
+        assert {key: value.shape for key, value in two.tensors[part].items()} == shapes
 
 
 def test_one_process_writes_and_tells(together):

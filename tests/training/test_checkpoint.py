@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what a failure leaves, and how damage is told."""
+"""Checkpoints: what they restore, what a failed save leaves behind, and how damage is reported."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.errors import RunError
-from rosd_kit.training import checkpoint
+from rosd_kit.training import checkpoint as checkpoint_module
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
 
-PARTS = {
+TENSORS = {
     "student": {"a.weight": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor([1.5], dtype=torch.bfloat16)},
     "optimizer": {"counters": torch.tensor([3, 0])},
     "teacher": {},
@@ -27,7 +27,7 @@ FILES = ("student.safetensors", "optimizer.safetensors", "teacher.safetensors", 
 
 
 def save(folder, step, keep=2, **state):
-    return save_checkpoint(folder, step, PARTS, state, keep=keep)
+    return save_checkpoint(folder, step, TENSORS, state, keep=keep)
 
 
 def draws():
@@ -41,19 +41,19 @@ def draws():
     )
 
 
-def test_everything_comes_back(tmp_path):
-    found = load_checkpoint(save(tmp_path, 40, warnings=["ü"]))
-    assert (found.step, found.state["warnings"]) == (40, ["ü"])
-    for part, tensors in PARTS.items():
-        assert found.parts[part].keys() == tensors.keys()
+def test_tensors_and_state_are_restored_exactly(tmp_path):
+    checkpoint = load_checkpoint(save(tmp_path, 40, warnings=["ü"]))
+    assert (checkpoint.step, checkpoint.state["warnings"]) == (40, ["ü"])
+    for component, tensors in TENSORS.items():
+        assert checkpoint.tensors[component].keys() == tensors.keys()
         for name, tensor in tensors.items():
-            assert found.parts[part][name].equal(tensor)
-            assert found.parts[part][name].dtype == tensor.dtype
+            assert checkpoint.tensors[component][name].equal(tensor)
+            assert checkpoint.tensors[component][name].dtype == tensor.dtype
 
 
 @given(warm=st.integers(0, 5))
 @settings(deadline=None, max_examples=6)
-def test_the_random_numbers_of_every_library_go_on(tmp_path_factory, warm):
+def test_the_random_numbers_of_every_library_continue(tmp_path_factory, warm):
     for _ in range(warm):
         draws()
     random.gauss(0, 1)
@@ -64,14 +64,14 @@ def test_the_random_numbers_of_every_library_go_on(tmp_path_factory, warm):
     assert draws() == expected
 
 
-def test_only_the_newest_are_kept_in_the_order_of_their_steps(tmp_path):
+def test_only_the_newest_steps_are_kept(tmp_path):
     for step in (1, 9, 10, 999_999, 1_000_000):
         save(tmp_path, step, keep=3)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000010", "step-999999", "step-1000000"]
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_other_things_in_the_folder_are_no_checkpoints_and_stay(tmp_path):
+def test_other_files_in_the_folder_are_neither_listed_nor_removed(tmp_path):
     (tmp_path / "step-000009-mine").mkdir()
     (tmp_path / "step-000008").write_text("a file")
     save(tmp_path, 1, keep=1)
@@ -81,21 +81,21 @@ def test_other_things_in_the_folder_are_no_checkpoints_and_stay(tmp_path):
     assert (tmp_path / "step-000008").is_file()
 
 
-def test_what_a_killed_save_left_goes_with_the_next_save(tmp_path):
-    for left in (".writing-000003", ".removing-step-000001"):
-        (tmp_path / left).mkdir()
-        (tmp_path / left / "student.safetensors").write_bytes(b"half")
+def test_the_next_save_removes_what_a_killed_save_left(tmp_path):
+    for leftover in (".writing-000003", ".removing-step-000001"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "student.safetensors").write_bytes(b"half")
     save(tmp_path, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000004"]
 
 
-def test_a_step_saved_again_replaces_the_first(tmp_path):
+def test_saving_a_step_again_replaces_the_first_checkpoint(tmp_path):
     save(tmp_path, 1, warnings=["first"])
     assert load_checkpoint(save(tmp_path, 1, warnings=["second"])).state["warnings"] == ["second"]
 
 
 def operations(monkeypatch, fail_at):
-    """Let the n-th file operation of a save raise ENOSPC; return the list of those done."""
+    """Make the n-th file operation of a save raise ENOSPC; return the list of operations."""
     done = []
 
     def watched(original):
@@ -108,7 +108,7 @@ def operations(monkeypatch, fail_at):
         return operation
 
     for owner, name in (
-        (checkpoint, "save_file"),
+        (checkpoint_module, "save_file"),
         (os, "fsync"),
         (os, "rename"),
         (Path, "write_text"),
@@ -118,7 +118,7 @@ def operations(monkeypatch, fail_at):
     return done
 
 
-def test_a_disk_full_at_any_operation_leaves_the_old_checkpoint_whole(tmp_path):
+def test_a_full_disk_at_any_operation_leaves_the_old_checkpoint_intact(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         done = operations(patch, -1)
         save(tmp_path / "count", 2)
@@ -135,7 +135,7 @@ def test_a_disk_full_at_any_operation_leaves_the_old_checkpoint_whole(tmp_path):
         assert load_checkpoint(save(folder, 3)).step == 3
 
 
-def test_an_error_that_is_not_the_disks_is_not_called_a_full_disk(tmp_path):
+def test_an_error_of_another_kind_is_not_reported_as_a_full_disk(tmp_path):
     with pytest.raises(TypeError):
         save(tmp_path, 1, warnings=[object()])
     assert list_checkpoints(tmp_path) == []
@@ -143,7 +143,7 @@ def test_an_error_that_is_not_the_disks_is_not_called_a_full_disk(tmp_path):
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "missing", "flipped"])
-def test_damage_is_told_with_the_file_and_the_remedy(tmp_path, name, damage):
+def test_damage_is_reported_with_the_file_and_the_remedy(tmp_path, name, damage):
     folder = save(tmp_path, 7)
     file = folder / name
     content = file.read_bytes()
@@ -152,11 +152,11 @@ def test_damage_is_told_with_the_file_and_the_remedy(tmp_path, name, damage):
     else:
         flipped = bytes([content[0] ^ 0xFF]) + content[1:]
         file.write_bytes({"truncated": content[:-2], "emptied": b"", "flipped": flipped}[damage])
-    with pytest.raises(RunError) as told:
+    with pytest.raises(RunError) as caught:
         load_checkpoint(folder)
-    assert str(told.value).startswith(f"{file}: the checkpoint is damaged: ")
-    assert f"Remove {folder} to go on from the checkpoint before it" in str(told.value)
-    assert ("it is missing" in str(told.value)) == (damage == "missing")
+    assert str(caught.value).startswith(f"{file}: the checkpoint is damaged: ")
+    assert f"Remove {folder} to resume from the previous checkpoint" in str(caught.value)
+    assert ("it is missing" in str(caught.value)) == (damage == "missing")
 
 
 def test_a_checkpoint_can_be_moved(tmp_path):

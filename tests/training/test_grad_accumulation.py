@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rosd_kit.training.grad_accumulation import in_place
+from rosd_kit.training.grad_accumulation import accumulate_in_place
 
 
 class Results(TorchDispatchMode):
@@ -58,7 +58,7 @@ def test_they_are_the_same_and_nothing_as_large_as_a_weight_is_made() -> None:
     torch.manual_seed(0)
     model = Small().double()
     expected, usual = taken(model, nullcontext)
-    found, shapes = taken(model, lambda: in_place(model))
+    found, shapes = taken(model, lambda: accumulate_in_place(model))
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient)
@@ -84,7 +84,7 @@ def test_what_cannot_be_added_in_place_is_left_to_autograd(left_out: str) -> Non
     with autocast:
         expected, _ = taken(model, nullcontext)
         seen = len(called)
-        found, shapes = taken(model, lambda: in_place(model))
+        found, shapes = taken(model, lambda: accumulate_in_place(model))
     assert found.keys() == expected.keys() and ("first.weight" in found) is (left_out != "frozen")
     assert len(called) == 2 * seen
     assert ((50, 10) in shapes) is (left_out == "narrow embedding")

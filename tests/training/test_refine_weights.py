@@ -1,4 +1,4 @@
-"""A localizer's second word in several processes: one answer for all, whoever asked for it."""
+"""Revised token weights on several ranks: every rank gets the same result, whichever rank called the localizer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from rosd_kit.components.localizers import Full
 from rosd_kit.errors import RunError
 from rosd_kit.faults import Faults
-from rosd_kit.parallel import ranks as talking
+from rosd_kit.parallel import ranks as ranks_module
 from rosd_kit.parallel.ranks import Ranks
-from rosd_kit.training.refine_weights import refined
+from rosd_kit.training.refine_weights import refine_weights
 from rosd_kit.types import DistillSample, SampleScores, TeacherView
 
 SAMPLE = DistillSample(
@@ -29,7 +29,7 @@ SCORES = [SampleScores(divergence=(0.5, 0.25), student=(-1.0, -1.0), teacher=(-1
 
 
 class Flaky(Full):
-    """Halves weights; fails at the samples that it is told to, as a part does that is slow in one process only."""
+    """Halves weights; fails on chosen samples, like a component that times out on one rank only."""
 
     refines = True
 
@@ -44,23 +44,23 @@ class Flaky(Full):
 
 
 @pytest.fixture
-def in_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Flaky]], list[Any]]:
-    """Refine in two processes, which are threads here; what they tell each other is pickled as it is between processes."""
-    meet, told, numbers = Barrier(2), [b"", b""], {}
+def on_two_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Flaky]], list[Any]]:
+    """Refine on two ranks, which are threads here; values are pickled between them as between processes."""
+    barrier, values, rank_of = Barrier(2), [b"", b""], {}
 
-    def gather(found: list[Any], value: Any, group: Any = None) -> None:
-        told[numbers[get_ident()]] = pickle.dumps(value)
-        meet.wait(30)
-        found[:] = map(pickle.loads, told)
-        meet.wait(30)
+    def gather(output: list[Any], value: Any, group: Any = None) -> None:
+        values[rank_of[get_ident()]] = pickle.dumps(value)
+        barrier.wait(30)
+        output[:] = map(pickle.loads, values)
+        barrier.wait(30)
 
-    monkeypatch.setattr(talking.dist, "all_gather_object", gather)
+    monkeypatch.setattr(ranks_module.dist, "all_gather_object", gather)
 
     def run(localizers: list[Flaky]) -> list[Any]:
         def one(rank: int) -> Any:
-            numbers[get_ident()] = rank
+            rank_of[get_ident()] = rank
             try:
-                return refined(SAMPLES, localizers[rank], SCORES, Ranks(device=torch.device("cpu"), rank=rank, count=2))
+                return refine_weights(SAMPLES, localizers[rank], SCORES, Ranks(device=torch.device("cpu"), rank=rank, count=2))
             except Exception as error:
                 return error
 
@@ -74,25 +74,25 @@ def weights(answer: tuple[tuple[DistillSample, ...], Faults]) -> list[tuple[floa
     return [sample.token_weights for sample in answer[0]]
 
 
-def test_a_part_that_fails_in_one_process_only_fails_for_all(in_two: Callable[[list[Flaky]], list[Any]]) -> None:
-    first, second = in_two([Flaky(lambda s: False), Flaky(lambda s: s.problem_id in ("p0", "p1"))])
+def test_a_failure_on_one_rank_counts_on_all(on_two_ranks: Callable[[list[Flaky]], list[Any]]) -> None:
+    first, second = on_two_ranks([Flaky(lambda s: False), Flaky(lambda s: s.problem_id in ("p0", "p1"))])
     assert weights(first) == weights(second) == [(0.5, 0.5), (0.0, 0.0), (0.5, 0.5), (0.5, 0.5)]
     assert [sample.problem_id for sample in first[0]] == ["p0", "p1", "p2", "p3"]
-    told = ("localizer 'full' failed on one; first on a rollout of problem 'p1': TimeoutError: no answer",)
-    assert first[1].told() == second[1].told() == told
+    message = ("localizer 'full' failed on one; first on a rollout of problem 'p1': TimeoutError: no answer",)
+    assert first[1].told() == second[1].told() == message
 
 
-def test_a_part_that_fails_at_everything_ends_all_and_its_own_error_is_told_where_it_was(
-    in_two: Callable[[list[Flaky]], list[Any]],
+def test_a_localizer_that_always_fails_ends_every_rank_with_its_own_error(
+    on_two_ranks: Callable[[list[Flaky]], list[Any]],
 ) -> None:
-    for error in in_two([Flaky(lambda s: True), Flaky(lambda s: True)]):
+    for error in on_two_ranks([Flaky(lambda s: True), Flaky(lambda s: True)]):
         assert isinstance(error, TimeoutError) and "localizer 'full' failed on 4 of 4" in error.__notes__[0]
 
 
-def test_a_process_that_saw_no_error_ends_too(
-    in_two: Callable[[list[Flaky]], list[Any]], monkeypatch: pytest.MonkeyPatch
+def test_a_rank_without_errors_of_its_own_ends_too(
+    on_two_ranks: Callable[[list[Flaky]], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ranks, "share", lambda self, items: range(items) if self.rank else range(0))
-    first, second = in_two([Flaky(lambda s: False), Flaky(lambda s: True)])
+    monkeypatch.setattr(Ranks, "assigned_indices", lambda self, count: range(count) if self.rank else range(0))
+    first, second = on_two_ranks([Flaky(lambda s: False), Flaky(lambda s: True)])
     assert isinstance(first, RunError) and "failed on 4 of 4" in str(first)
     assert isinstance(second, TimeoutError)

@@ -26,17 +26,17 @@ from rosd_kit.components.objectives import Distill, PolicyGradient, SupervisedFi
 from rosd_kit.components.supports import Sampled, StudentTopK
 from rosd_kit.contracts import LossParts, TeacherModel, TokenScores
 from rosd_kit.errors import RunError
-from rosd_kit.model.packing import Text, lay_out
-from rosd_kit.model.split import check_split, split
+from rosd_kit.model.packing import TokenSequence, build_layout
+from rosd_kit.model.split import check_split, split_model
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.settings import BatchSettings
 from rosd_kit.training.chunked_loss import HeadLoss
-from rosd_kit.training.loss_report import Scored
-from rosd_kit.training.refine_weights import refined
+from rosd_kit.training.loss_report import TokenResults
+from rosd_kit.training.refine_weights import refine_weights
 from rosd_kit.training.step_loss import LossReport, backward_step
 from rosd_kit.training.teacher import TeacherScorer
-from rosd_kit.training.token_weights import WeightedTokens, weigh, weighted_tokens
+from rosd_kit.training.token_weights import WeightedTokens, compute_weights, weighted_tokens
 from rosd_kit.types import DistillSample, TeacherView
 from tests.training.networks import SHAPE, VOCAB, cohere, frozen_head, gemma, granite, lora, lora_on_the_head, phi, qwen
 
@@ -171,7 +171,7 @@ def test_equals_the_reference_however_it_is_cut(
     make: Any, temperature: float, layout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = make()
-    if layout == "shared" and not split(student).shares:
+    if layout == "shared" and not split_model(student).can_share_prefixes:
         pytest.skip("its attention does not allow it")
     teacher_models = (TeacherModel(qwen(5), 0.75), TeacherModel(qwen(6), 0.25, plain=True))
     loss = reference(student, teacher_models, samples(), terms(), temperature)
@@ -191,7 +191,7 @@ def test_equals_the_reference_however_it_is_cut(
 
 def test_the_largest_vocabulary_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """262,144 entries, as Gemma 3 has; a chunk and a tile hold one token each, and the top-k is searched in two steps."""
-    monkeypatch.setattr("rosd_kit.training.chunked_loss.TILE_BYTES", {"cpu": 1})
+    monkeypatch.setattr("rosd_kit.training.chunked_loss.tile_bytes", lambda device_type: 1)
     sizes = {"vocab_size": 262_144, "hidden_size": 8, "intermediate_size": 8, "initializer_range": 2.0}
     student, teacher = (qwen(seed, **sizes) for seed in (0, 5))
     parts = LossParts(support=StudentTopK(StudentTopK.Config(k=10)), divergence=JSD(), correction=NoCorrection())
@@ -225,14 +225,14 @@ def head_loss(device: str = "cpu") -> tuple[HeadLoss, Tensor, list[list[Tensor]]
     """Return a float32 head loss of three terms, and what a micro-batch gives it."""
     student, teacher = qwen().float().to(device), qwen(5).float().to(device)
     data, objectives = samples(), terms()
-    step = weigh(data, objectives)
+    step = compute_weights(data, objectives)
     tokens = weighted_tokens(data, step.per_sample, step.advantages, objectives)
     settings = BatchSettings()
     scorer = TeacherScorer([TeacherModel(teacher)], settings=settings, pad_id=0, samples=data)
     with torch.no_grad():
         taught = scorer.states(data, tokens)
     run = HeadLoss(
-        student=split(student), teacher=scorer, terms=tuple(objectives), factors=torch.ones(3, dtype=torch.float64),
+        student=split_model(student), teacher=scorer, terms=tuple(objectives), factors=torch.ones(3, dtype=torch.float64),
         chunk_bytes=1 << 20, temperature=0.7,
     )  # fmt: skip
     return run, torch.randn(len(tokens), 32, device=device, requires_grad=True), taught, tokens
@@ -255,13 +255,13 @@ def test_the_loss_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("rosd_kit.training.chunked_loss._tile_rows", lambda raw: 7)
     run, hidden, taught, tokens = head_loss("cuda")
     run.differentiate(hidden, taught, tokens)
-    settled = Scored.settled
+    settled = TokenResults.to_cpu
 
-    def waiting(self: Scored) -> Scored:
+    def waiting(self: TokenResults) -> TokenResults:
         torch.cuda.set_sync_debug_mode("default")
         return settled(self)
 
-    monkeypatch.setattr(Scored, "settled", waiting)
+    monkeypatch.setattr(TokenResults, "to_cpu", waiting)
     torch.cuda.set_sync_debug_mode("error")
     try:
         loss, _ = run.differentiate(hidden, taught, tokens)
@@ -311,9 +311,9 @@ def test_an_objective_may_see_all_views_of_a_token_at_once(monkeypatch: pytest.M
 
 def test_padding_under_a_sliding_window_is_harmless() -> None:
     """Rows of padding longer than the window must not turn into NaN and reach the tokens."""
-    parts = split(gemma())
-    long, short = Text(tuple(range(1, 25)), (30,)), Text((1, 2, 3), (30,))
-    states, alone = (parts.hidden(lay_out(texts, pad_id=0, mode="padded")) for texts in ([long, short], [short]))
+    parts = split_model(gemma())
+    long, short = TokenSequence(tuple(range(1, 25)), (30,)), TokenSequence((1, 2, 3), (30,))
+    states, alone = (parts.hidden(build_layout(texts, pad_id=0, mode="padded")) for texts in ([long, short], [short]))
     torch.testing.assert_close(states[1, :3], alone[0], atol=1e-5, rtol=1e-4)
 
 
@@ -333,19 +333,21 @@ def test_an_unknown_step_after_the_head_is_refused() -> None:
         check_split(Odd(Qwen3Config(**SHAPE, head_dim=8)))
 
 
-def test_an_attention_of_its_own_is_refused_where_texts_share_beginnings() -> None:
+def test_attention_outside_transformers_interface_is_refused_for_shared_layouts() -> None:
     """As remote code or a patched layer may have; by itself it knows nothing of a tree of texts."""
     student = qwen()
     for layer in student.model.layers:
         own = layer.self_attn
         own.config = copy.deepcopy(own.config)
-    with pytest.raises(RunError, match=r"batch\.layout: Qwen3ForCausalLM gives texts other logits .* Use padded"):
+    with pytest.raises(
+        RunError, match=r"batch\.layout: Qwen3ForCausalLM gives different logits when sequences share a prefix .* Use padded"
+    ):
         check_split(student)
     check_split(student, "padded")
 
 
 def test_logits_are_float32_from_a_narrow_model() -> None:
-    parts = split(qwen().bfloat16())
+    parts = split_model(qwen().bfloat16())
     assert parts.logits(torch.zeros(1, 32, dtype=torch.bfloat16)).dtype == torch.float32
 
 
@@ -444,7 +446,7 @@ def test_weights_may_be_chosen_after_scoring() -> None:
     data = [replace(sample, token_weights=(1.0,) * len(sample.response_ids)) for sample in samples()]
     localizer = TopDivergence(TopDivergence.Config(share=0.3))
     scores = engine(student, teacher_models, samples=data, objectives=terms()[:1], backward=False).scores
-    chosen, faults = refined(data, localizer, scores, Ranks.alone("cpu"))
+    chosen, faults = refine_weights(data, localizer, scores, Ranks.alone("cpu"))
     assert not faults.found
     for sample, before, found in zip(chosen, data, scores, strict=True):
         kept = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if weight]
@@ -600,7 +602,7 @@ def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     report = engine(student, teacher_models, tokens=10_000)
     monkeypatch.undo()
     assert seen == [1, report.tokens]
-    parts = split(student)
+    parts = split_model(student)
     assert parts.head is student.lm_head and parts.backbone is student.model
 
 

@@ -1,4 +1,4 @@
-"""The context for recipes without a teacher."""
+"""No teacher prompt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rosd_kit.types import Case, Prompt
 
 
 class NoContext(Context):
-    """Writes no teacher prompt; for recipes without distillation."""
+    """Writes no teacher prompt, for recipes without distillation."""
 
     name = "none"
 

@@ -1,10 +1,10 @@
-"""A teacher prompt with both a correct solution and the reflection's idea."""
+"""A solution and the reflection's idea together."""
 
 from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
+from rosd_kit.components.contexts.building import teacher_prompt
 from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
@@ -21,17 +21,17 @@ Correctly solve the original question."""
 
 
 class SolutionAndIdea(Context):
-    """Shows the teacher a solution and the reflection's idea; leaves out rollouts that lack either."""
+    """Shows the teacher both; a rollout that lacks either is left out."""
 
     name = "solution_and_idea"
     needs = frozenset({"demonstration", "reflection"})
     provides = frozenset({"teacher_prompt"})
 
     class Config(Context.Config):
-        """Options of `solution_and_idea`."""
+        """The prompt."""
 
         template: str = BOTH
-        """Prompt template; fields: {problem} {solution} {idea}."""
+        """{problem} {solution} {idea}."""
 
         @field_validator("template")
         @classmethod

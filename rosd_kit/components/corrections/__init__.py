@@ -1,4 +1,4 @@
-"""Corrections: importance weights for the gap between the sampling policy and the trained policy."""
+"""Importance weights for the gap between the policy that sampled and the one that is trained."""
 
 from __future__ import annotations
 

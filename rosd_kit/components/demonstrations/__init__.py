@@ -1,4 +1,4 @@
-"""Demonstrations: choose the privileged text for each rollout."""
+"""Demonstrations: the privileged text that a rollout is compared with."""
 
 from rosd_kit.components.demonstrations.first_success import FirstSuccess
 from rosd_kit.components.demonstrations.none import NoDemonstration

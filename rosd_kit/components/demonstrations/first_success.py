@@ -1,4 +1,4 @@
-"""Demonstrates with the first successful sibling."""
+"""One sibling's success."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class FirstSuccess(Demonstration):
-    """Shows the first successful sibling, as the code of ROSD's authors does."""
+    """Shows the first sibling that succeeded (the authors' code)."""
 
     name = "first_success"
     needs = frozenset({"group"})

@@ -1,4 +1,4 @@
-"""The demonstration for recipes without privileged text."""
+"""No demonstration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class NoDemonstration(Demonstration):
-    """Shows no privileged text."""
+    """Shows nothing."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""Demonstrates with the solution in the data."""
+"""The dataset's own solution."""
 
 from __future__ import annotations
 

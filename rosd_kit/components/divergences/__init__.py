@@ -1,4 +1,4 @@
-"""Divergences: how far the student is from the teacher at each token."""
+"""How far the student is from the teacher at one token."""
 
 from __future__ import annotations
 

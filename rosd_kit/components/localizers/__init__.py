@@ -1,4 +1,4 @@
-"""Localizers: choose the response tokens that carry the distillation signal."""
+"""Localizers: which response tokens carry the signal."""
 
 from rosd_kit.components.localizers.error_quote import ErrorQuote
 from rosd_kit.components.localizers.full import Full

@@ -1,4 +1,4 @@
-"""The localizer of methods without localisation."""
+"""No localisation."""
 
 from __future__ import annotations
 

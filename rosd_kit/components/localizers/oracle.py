@@ -1,4 +1,4 @@
-"""The oracle localizer: uses the true first error, which procedural tasks know."""
+"""The localizer that knows: procedural tasks tell where a response first goes wrong."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rosd_kit.types import Case, TokenWeights
 
 
 class OracleLocalizer(Localizer):
-    """Weights the tokens from the true first error to the end: the upper bound for localizers."""
+    """Weights the tokens from the true first error to the end; the upper bound of localisation."""
 
     name = "oracle"
     needs = frozenset({"oracle"})
 
     class Config(Localizer.Config):
-        """Options of `oracle`."""
+        """Where the weights begin."""
 
         boundary: Literal["quote", "sentence"] = "quote"
-        """Where the weights start. `quote`: at the wrong claim; `sentence`: at the start of its sentence."""
+        """`quote`: the wrong claim; `sentence`: the sentence that holds it."""
 
     def locate(self, case: Case) -> TokenWeights:
         completion, truth = case.rollout.completion, case.truth

@@ -1,4 +1,4 @@
-"""SDFT's mask: no signal from the first tokens of a response."""
+"""SDFT's mask: the first tokens of a response carry no signal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class SkipFirst(Localizer):
     locates = False
 
     class Config(Localizer.Config):
-        """Options of `skip_first`."""
+        """How many."""
 
         n: NonNegativeInt = 3
-        """Number of tokens at the start of the response that get weight 0."""
+        """Tokens without weight at the start of the response."""
 
     def locate(self, case: Case) -> TokenWeights:
         length = len(case.rollout.completion.token_ids)

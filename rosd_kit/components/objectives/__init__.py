@@ -1,4 +1,4 @@
-"""Objectives: the terms of the loss."""
+"""The terms of the loss."""
 
 from __future__ import annotations
 

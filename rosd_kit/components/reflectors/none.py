@@ -1,4 +1,4 @@
-"""The reflector for recipes without reflection."""
+"""No reflection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.types import Case, Reflection
 
 
 class NoReflector(Reflector):
-    """Skips every rollout, at no cost."""
+    """Reflects on nothing and costs nothing."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""Supports: choose the vocabulary entries on which student and teacher are compared."""
+"""Which vocabulary entries the student and the teacher are compared on."""
 
 from __future__ import annotations
 

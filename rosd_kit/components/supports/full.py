@@ -1,4 +1,4 @@
-"""The whole vocabulary. Does not know memory limits: tokens are cut into chunks elsewhere."""
+"""The whole vocabulary. Knows nothing of memory: the chunks are cut elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.contracts import Projection, Support
 
 
 class Full(Support):
-    """Keeps every vocabulary entry: the exact divergence."""
+    """Every vocabulary entry: the exact divergence."""
 
     name = "full"
 
@@ -19,5 +19,5 @@ class Full(Support):
         teacher: Float[Tensor, "tokens vocab"],
         sampled: Int[Tensor, " tokens"],
     ) -> Projection:
-        """Return the log-probs unchanged."""
+        """Return the log-probs as they are."""
         return Projection(student=student, teacher=teacher)

@@ -1,4 +1,4 @@
-"""Teachers: whose weights score the rollouts."""
+"""Whose weights score the rollouts."""
 
 from __future__ import annotations
 

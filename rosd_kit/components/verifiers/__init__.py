@@ -1,4 +1,4 @@
-"""Verifiers: judge whether a response is right."""
+"""Verifiers: is the response right?"""
 
 from rosd_kit.components.verifiers.by_suite import BySuite
 from rosd_kit.components.verifiers.code import Code

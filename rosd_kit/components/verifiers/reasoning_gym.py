@@ -1,4 +1,4 @@
-"""Judges by reasoning-gym's own scores, with a threshold."""
+"""reasoning-gym's own scores, with a threshold."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class GymVerifier(Verifier):
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):
-        """The form of an answer, and when it counts as right."""
+        """What counts as right."""
 
         threshold: float = Field(default=0.99, gt=0.0, le=1.0)
-        """Minimum score of a success."""
+        """The least score of a success."""
         tag: str = Field(default="answer", pattern=r"^[a-z_]+$")
         """Name of the tag around the answer."""
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         from reasoning_gym import get_score_answer_fn
 
-        answer = read_tag(strip_thinking(text), self.config.tag).text
-        if answer is None:
+        said = read_tag(strip_thinking(text), self.config.tag).text
+        if said is None:
             feedback = f"No answer was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)
         try:
-            score = float(get_score_answer_fn(problem.meta["kind"])(answer, problem.meta["entry"]))
-        except Exception:  # the parser of a kind may raise anything on unexpected text
+            score = float(get_score_answer_fn(problem.meta["kind"])(said, problem.meta["entry"]))
+        except Exception:  # a kind's own parser met something it does not expect
             return Verdict(score=0.0, success=False, status="unparsable", feedback="The answer could not be read.")
         success = score >= self.config.threshold
-        feedback = "" if success else f"The answer {answer[:80]!r} is wrong."
-        return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=answer.strip())
+        feedback = "" if success else f"The answer {said[:80]!r} is wrong."
+        return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=said.strip())

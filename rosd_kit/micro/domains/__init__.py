@@ -1,4 +1,4 @@
-"""The laboratory's domains by name, and its suites."""
+"""The laboratory's domains by name, and the suites that are made of them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The laboratory's model and tokenizer. Knows no task."""
+"""The laboratory's model and tokenizer."""

@@ -1,4 +1,4 @@
-/* Starts the page: tabs, theme, keys, and updates of a live run. */
+/* Puts the parts together: tabs, theme, keys, and, while a run goes on, what is new. */
 
 const TABS = ["overview", "rollouts", "recipe"];
 const POLL = 2000;
@@ -40,61 +40,61 @@ function startKeys(rollouts) {
     const typing = /^(input|select|textarea)$/i.test(event.target.tagName) && event.target.type !== "radio";
     if (event.key === "Escape" && typing) byId("list").focus();
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const action = {
+    const does = {
       o: () => openTab("overview", true), r: () => openTab("rollouts", true),
       j: () => rollouts.move(1), k: () => rollouts.move(-1), "/": () => { openTab("rollouts"); byId("by-text").focus(); },
       1: () => rollouts.setHeat("weight"), 2: () => rollouts.setHeat("divergence"), 3: () => rollouts.setHeat("gap"),
     }[event.key];
-    if (action) { event.preventDefault(); action(); }
+    if (does) { event.preventDefault(); does(); }
   });
 }
 
 function describe({ overview }) {
-  const { components, environment } = overview, done = overview.metrics.length ? overview.metrics[overview.metrics.length - 1].step : 0;
-  const slots = Object.entries(components).filter(([, name]) => name).map(([slot, name]) => `${slot} ${name}`);
-  byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}`, ...slots].filter(Boolean).join(" · ");
+  const { parts, environment } = overview, done = overview.metrics.length ? overview.metrics[overview.metrics.length - 1].step : 0;
+  const made = Object.entries(parts).filter(([, name]) => name).map(([slot, name]) => `${slot} ${name}`);
+  byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}`, ...made].filter(Boolean).join(" · ");
   byId("recipe").textContent = overview.recipe;
-  const facts = { ...environment, versions: Object.entries(environment.versions ?? {}).map((pair) => pair.join(" ")).join(", "), git: environment.git ? `${environment.git.commit}${environment.git.dirty ? ", with uncommitted changes" : ""}` : null };
-  byId("environment").replaceChildren(...Object.entries(facts).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
+  const told = { ...environment, versions: Object.entries(environment.versions ?? {}).map((pair) => pair.join(" ")).join(", "), git: environment.git ? `${environment.git.commit}${environment.git.dirty ? ", with changes" : ""}` : null };
+  byId("environment").replaceChildren(...Object.entries(told).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
 }
 
-/** Open the tab, or the rollout by step and index, that the address names. */
-async function openAddress(run, rollouts) {
-  const [tab, step, index] = location.hash.slice(1).split("/");
+/** Open what the address names: a tab, or a rollout by step and place. */
+async function follow(run, rollouts) {
+  const [tab, step, place] = location.hash.slice(1).split("/");
   if (TABS.includes(tab)) openTab(tab);
-  const position = rollouts.shown.findIndex((row) => row.step === Number(step) && row.index === Number(index));
-  if (index !== undefined && position >= 0) await rollouts.select(position);
+  const found = rollouts.shown.findIndex((row) => row.step === Number(step) && row.place === Number(place));
+  if (place !== undefined && found >= 0) await rollouts.choose(found);
 }
 
-async function followRun(run, rollouts) {
-  const status = byId("live");
-  status.hidden = false;
+async function watchRun(run, rollouts) {
+  const light = byId("live");
+  light.hidden = false;
   for (;;) {
-    status.textContent = "live";
+    light.textContent = "live";
     await new Promise((done) => setTimeout(done, POLL));
     if (document.hidden) continue;
     try {
-      const update = await run.source.update();
-      status.classList.remove("lost");
-      if (!update.restarted && !update.overview.metrics.length && !update.overview.evaluations.length && !update.chunks.length) continue;
-      run.add(update);
+      const found = await run.source.more();
+      light.classList.remove("lost");
+      if (!found.again && !found.overview.metrics.length && !found.overview.evaluations.length && !found.chunks.length) continue;
+      run.take(found);
       describe(run);
       drawOverview(run);
-      if (update.restarted || update.chunks.length) await rollouts.refresh();
+      if (found.again || found.chunks.length) await rollouts.refresh();
     } catch (error) {
-      status.classList.add("lost");
-      status.textContent = "connection lost";
+      light.classList.add("lost");
+      light.textContent = "the server is gone";
       await new Promise((done) => setTimeout(done, POLL));
     }
   }
 }
 
-async function start() {
+async function begin() {
   const live = document.documentElement.dataset.mode === "live";
   startTheme();
-  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack it (it needs DecompressionStream, available since 2023)");
+  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack it (DecompressionStream, 2023)");
   const run = new Run(live ? new LiveSource() : new FileSource());
-  run.add(await run.source.load());
+  run.take(await run.source.begin());
   byId("loading").hidden = true;
   const rollouts = new Rollouts(run);
   startTabs();
@@ -103,12 +103,12 @@ async function start() {
   describe(run);
   drawOverview(run);
   await rollouts.refresh();
-  await openAddress(run, rollouts);
+  await follow(run, rollouts);
   document.documentElement.dataset.ready = "yes";
-  if (live) followRun(run, rollouts);
+  if (live) watchRun(run, rollouts);
 }
 
-start().catch((error) => {
+begin().catch((error) => {
   byId("loading").hidden = false;
   byId("loading").textContent = `The report cannot be shown: ${error.message}.`;
 });

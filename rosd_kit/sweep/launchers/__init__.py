@@ -1,4 +1,4 @@
-"""Launchers run workers somewhere: each starts commands and reports their exit codes. Results go through the store."""
+"""Launchers: where a trial's process runs. Each starts a command and says when it ended; the store says what came of it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ LAUNCHERS = ("processes", "ray", "slurm")
 
 
 def make_launcher(name: str, options: Mapping[str, str]) -> Launcher:
-    """Return a launcher. Raises `RunError` for an unknown name, invalid options, or a missing dependency."""
+    """Return a launcher. Raises `RunError` for an unknown one, its options, or what it needs and is not installed."""
     if name == "processes":
-        from rosd_kit.sweep.launchers.processes import ProcessLauncher
+        from rosd_kit.sweep.launchers.processes import Processes
 
-        return ProcessLauncher(options)
+        return Processes(options)
     if name == "ray":
-        from rosd_kit.sweep.launchers.ray import RayLauncher
+        from rosd_kit.sweep.launchers.ray import Ray
 
-        return RayLauncher(options)
+        return Ray(options)
     if name == "slurm":
-        from rosd_kit.sweep.launchers.slurm import SlurmLauncher
+        from rosd_kit.sweep.launchers.slurm import Slurm
 
-        return SlurmLauncher(options)
+        return Slurm(options)
     raise RunError(f"--launcher: unknown {name!r}.{did_you_mean(name, LAUNCHERS)} Known: {', '.join(LAUNCHERS)}")

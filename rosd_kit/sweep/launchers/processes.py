@@ -1,4 +1,4 @@
-"""Runs workers as processes on this machine. With GPUs, slots take turns over them."""
+"""Processes of this machine. Where there are GPUs, each place has its own, in turns."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, refuse_options, start
 
 
-class ProcessLauncher(Launcher):
-    """Starts each command as a process; each slot sees one GPU."""
+class Processes(Launcher):
+    """Starts every command as a process of its own."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
         refuse_options("processes", options)
-        self._gpus = visible_gpus()
+        self._gpus = gpus()
         self.jobs = max(1, len(self._gpus))
 
-    def launch(self, command: Command, slot: int) -> Handle:
-        extra = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if command.gpu and self._gpus else {}
-        return _ProcessHandle(start(command, extra))
+    def launch(self, task: Command, slot: int) -> Handle:
+        extra = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if task.gpu and self._gpus else {}
+        return _Started(start(task, extra))
 
 
-class _ProcessHandle(Handle):
+class _Started(Handle):
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
@@ -30,8 +30,8 @@ class _ProcessHandle(Handle):
         return self._process.poll()
 
 
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as names for CUDA_VISIBLE_DEVICES."""
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
