@@ -35,7 +35,15 @@ python_use_unqualified_type_names = True
 
 default_role = "code"  # docstrings put code between single backticks
 nitpick_ignore = [
-    ("py:class", name) for name in ("rosd_kit.parallel.ranks.Ranks", "rosd_kit.settings.ModelSettings")
+    ("py:class", f"rosd_kit.{name}")
+    for name in (
+        "parallel.ranks.Ranks",
+        "settings.ModelSettings",
+        "settings.CoreSettings",
+        "display.base.RunSummary",
+        "recipe.model.ComponentChoice",
+        "recipe.model.ObjectiveChoice",
+    )
 ]  # not public
 nitpick_ignore_regex = [("py:.*", r"(?!rosd_kit\.).*")]  # other projects' names: their inventories would have to be downloaded
 

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pydantic
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from rosd_kit.types import (
     Case,
@@ -39,6 +37,10 @@ from rosd_kit.types import (
     Verdict,
     View,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor, nn
 
 
 class Config(pydantic.BaseModel):

@@ -7,26 +7,26 @@ from collections.abc import Iterable
 
 
 class RosdError(Exception):
-    """Base of every error that a user can mend; the command line prints it without a traceback."""
+    """Base of all errors that a user can fix; the command line prints them without a traceback."""
 
 
 class RecipeError(RosdError):
-    """A recipe, profile or override says something that is not allowed."""
+    """A recipe, profile or override has a mistake."""
 
 
 class PluginError(RosdError):
-    """A plugin that the recipe needs could not be used."""
+    """A plugin that the recipe needs cannot be used."""
 
 
 class RunError(RosdError):
-    """A run cannot start, go on, or be resumed."""
+    """A run cannot start, continue or resume."""
 
 
 class EngineError(RosdError):
-    """The rollout backend failed in a way that retries did not mend."""
+    """The rollout backend failed, and retries did not help."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest known word, or an empty string when none is near."""
+    """Return `" Did you mean 'x'?"` for the closest known word, or an empty string if none is close."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

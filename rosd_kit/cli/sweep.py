@@ -82,17 +82,17 @@ def run(
 
     What is finished in the folder is never run again; what was interrupted goes on from its own checkpoint.
     """
-    from rosd_kit.sweep.command import Places, rehearse, run_sweep
+    from rosd_kit.sweep.command import LaunchSettings, print_dry_run, run_sweep
     from rosd_kit.sweep.settings import read_sweep
 
     manager = load_plugins(context, plugin)
     asked = read_sweep(recipe, words or (), profile, _design(pairwise, one_at_a_time, random, random_seed))
     folder = out / (name or asked.name)
     if dry_run:
-        rehearse(asked, manager, folder, jobs=jobs or 1)
+        print_dry_run(asked, manager, folder, jobs=jobs or 1)
         return
-    places = Places(launcher=launcher, options=_options(launcher_option or ()), jobs=jobs, threads=threads, lease=lease)
-    if not run_sweep(asked, manager, folder, [str(file.resolve()) for file in plugin or ()], places, keep.value, retry=retry):
+    launch = LaunchSettings(launcher=launcher, options=_options(launcher_option or ()), jobs=jobs, threads=threads, lease=lease)
+    if not run_sweep(asked, manager, folder, [str(file.resolve()) for file in plugin or ()], launch, keep.value, retry=retry):
         raise typer.Exit(1)
 
 
@@ -108,9 +108,9 @@ def report(
 
     Differences are of the same problems and seeds, with 95 % intervals, and corrected for how many there are.
     """
-    from rosd_kit.sweep.command import tell
+    from rosd_kit.sweep.command import print_report
 
-    tell(folder, plan=plan, format=format.value, suites=suites, plots=plots)
+    print_report(folder, plan=plan, format=format.value, suites=suites, plots=plots)
 
 
 def _design(pairwise: bool, one_at_a_time: bool, random: int | None, seed: int) -> Design | None:

@@ -1,6 +1,6 @@
-"""The built-in plugin: one folder a slot, one component a file.
+"""The built-in components: one folder per slot, one component per file.
 
-It hands over its classes through the same hook as any other plugin, and imports them only when asked.
+They are registered through the same hook as any plugin, and imported only when that hook is called.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ FOLDERS = (
 
 @hookimpl
 def rosd_kit_components() -> Iterator[type[Component]]:
-    """Yield every class in the `COMPONENTS` of the slot folders."""
+    """Yield every built-in component, slot by slot."""
     for folder in FOLDERS:
         yield from import_module(f"{__name__}.{folder}").COMPONENTS

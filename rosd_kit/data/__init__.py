@@ -1,1 +1,1 @@
-"""Rows of data sets and how they become problems: reading files and the hub, filtering, and field templates."""
+"""Data sets: reads rows from files or the hub, filters and splits them, and fills field templates."""

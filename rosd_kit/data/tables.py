@@ -1,4 +1,4 @@
-"""Rows that are all at hand: which are held back, and which are drawn at a place of the run. Knows no templates."""
+"""Rows in memory: splits off the held-out ones and draws the others in a seeded order. Knows no templates."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import numpy as np
 from rosd_kit.data.source import Row
 from rosd_kit.errors import RunError
 
-Numbered = tuple[str, Row]
+NumberedRow = tuple[str, Row]
 
 
 class Table:
-    """A list of rows, of which a share is held back; 1 holds back all of them.
+    """A list of rows of which a share is held out, or all with share 1.
 
-    The rows held back are those that `datasets.Dataset.train_test_split(test_size=share, seed=split_seed)` would take.
+    The held-out rows are those that `datasets.Dataset.train_test_split(test_size=share, seed=split_seed)` would choose.
     """
 
     def __init__(self, rows: Sequence[Row], *, held_out: float, split_seed: int, shuffle: bool = True) -> None:
         self._rows, self._shuffle = rows, shuffle
-        kept = math.ceil(held_out * len(rows))
-        if 0 < held_out < 1 and not 0 < kept < len(rows):
+        count = math.ceil(held_out * len(rows))
+        if 0 < held_out < 1 and not 0 < count < len(rows):
             raise RunError(
-                f"task.held_out: {held_out:g} of {len(rows)} rows leaves {kept} to measure on and {len(rows) - kept} to train "
-                "on. Choose another share, or 0 and name sets under task.suites."
+                f"task.held_out: {held_out:g} of {len(rows)} rows leaves {count} to evaluate on and {len(rows) - count} to "
+                "train on. Choose another share, or 0 and name sets under task.suites."
             )
-        order = np.random.default_rng(split_seed).permutation(len(rows)).tolist() if kept else list(range(len(rows)))
-        self._held, self._trained = sorted(order[:kept]), sorted(order[kept:])
+        order = np.random.default_rng(split_seed).permutation(len(rows)).tolist() if count else list(range(len(rows)))
+        self._held_out, self._trained = sorted(order[:count]), sorted(order[count:])
 
-    def draw(self, start: int, count: int, seed: int) -> list[Numbered]:
-        """Return the rows at places `start` to `start + count` of an endless row of epochs, each in an order of its own."""
-        places = [divmod(place, len(self._trained)) for place in range(start, start + count)]
-        orders = {epoch: self._order(seed, epoch) for epoch in {epoch for epoch, _ in places}}
-        chosen = [(epoch, self._trained[orders[epoch][place]]) for epoch, place in places]
+    def draw(self, start: int, count: int, seed: int) -> list[NumberedRow]:
+        """Return the rows at indices `start` to `start + count` of an endless sequence of epochs, each shuffled anew."""
+        indices = [divmod(index, len(self._trained)) for index in range(start, start + count)]
+        orders = {epoch: self._order(seed, epoch) for epoch in {epoch for epoch, _ in indices}}
+        chosen = [(epoch, self._trained[orders[epoch][index]]) for epoch, index in indices]
         return [(f"{epoch}-{row}", self._rows[row]) for epoch, row in chosen]
 
-    def held_out(self, count: int, seed: object) -> list[Numbered]:
-        """Return `count` rows of those held back, always the same for a seed, or all where there are fewer."""
-        chosen = sorted(random.Random(f"suite {seed}").sample(self._held, min(count, len(self._held))))
+    def held_out(self, count: int, seed: object) -> list[NumberedRow]:
+        """Return `count` held-out rows, the same for the same seed, or all if there are fewer."""
+        chosen = sorted(random.Random(f"suite {seed}").sample(self._held_out, min(count, len(self._held_out))))
         return [(str(row), self._rows[row]) for row in chosen]
 
     def _order(self, seed: int, epoch: int) -> Sequence[int]:

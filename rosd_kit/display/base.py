@@ -1,4 +1,4 @@
-"""What a display is told during a run. The base class shows nothing."""
+"""The interface of displays: the events of a run. The base class shows nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rosd_kit.evaluation.results import Comparison, SuiteResult
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What is told at the end of a run. `localisation` counts outcomes against the oracle over the whole run."""
+    """The result of a run. `localisation` holds the oracle's counts, summed over the whole run."""
 
     name: str
     folder: str
@@ -23,34 +23,34 @@ class RunSummary:
 
 
 class Display:
-    """Shows nothing; subclasses show what they want of what they are told."""
+    """Receives the events of a run and ignores them. Subclasses override the events they show."""
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
-        """The run begins, or goes on after `done` of `steps` steps."""
+        """The run starts, or resumes after `done` of `steps` steps."""
 
     def phase(self, name: str) -> None:
-        """The run is now busy with this."""
+        """The run enters a phase, for example `generate`."""
 
     def waiting(self, text: str) -> None:
-        """Something takes long, and this is what is waited for; also told before `start`."""
+        """The run waits for something slow that `text` describes; may also be called before `start`."""
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """A step is finished; `step` counts from 1."""
 
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
-        """The student was measured after so many steps."""
+        """The student was evaluated after `step` steps."""
 
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
-        """A model was measured without training it; `step` is how many steps of a run it has had, where that is known."""
+        """A model was evaluated without training; `step` is the number of training steps it has had, if known."""
 
     def compared(self, subject: str, against: str, comparisons: Sequence[Comparison]) -> None:
-        """Two models were measured on the same problems; differences are `subject` minus `against`."""
+        """Two models were evaluated on the same problems; differences are `subject` minus `against`."""
 
     def warning(self, text: str) -> None:
-        """Something deserves attention."""
+        """Something needs the user's attention."""
 
     def finish(self, summary: RunSummary) -> None:
         """The run is over."""
 
     def close(self) -> None:
-        """Give the terminal back; called once, also after an error."""
+        """Restore the terminal. Called once, also after an error."""

@@ -1,4 +1,4 @@
-"""One JSON object an event on standard output, for other programs."""
+"""Prints one JSON object per event to standard output, for other programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rosd_kit.files import finite
 
 
 class JsonDisplay(Display):
-    """Prints `{"event": ...}` lines; a number that is NaN or infinite is null."""
+    """Prints `{"event": ...}` lines; NaN and infinite numbers become null."""
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
         _print("start", title=title, facts=dict(facts), steps=steps, done=done)
@@ -35,10 +35,10 @@ class JsonDisplay(Display):
         _print("warning", text=text)
 
     def finish(self, summary: RunSummary) -> None:
-        told = asdict(summary) | {"comparisons": [c.to_json() for c in summary.comparisons]}
-        _print("finish", **told)
+        fields = asdict(summary) | {"comparisons": [c.to_json() for c in summary.comparisons]}
+        _print("finish", **fields)
 
 
-def _print(event: str, **facts: Any) -> None:
-    sys.stdout.write(json.dumps(finite({"event": event, **facts})) + "\n")
+def _print(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps(finite({"event": event, **fields})) + "\n")
     sys.stdout.flush()

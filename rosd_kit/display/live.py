@@ -1,4 +1,4 @@
-"""The live display: one panel that is redrawn while the run goes on."""
+"""The live display: one panel on the terminal, redrawn during the run."""
 
 from __future__ import annotations
 
@@ -15,45 +15,49 @@ from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.plain import print_summary
-from rosd_kit.display.text import duration, evaluation_table, harmless, localisation, sparkline
+from rosd_kit.display.text import duration, evaluation_table, localisation, sanitize, sparkline
 from rosd_kit.evaluation.results import SuiteResult
 
 
 class LiveDisplay(Display):
-    """Redraws step, phase, speed, success, loss, localisation and the last evaluation in place."""
+    """Shows step, phase, speed, success, loss, localisation and the latest evaluation in place."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.title, self.now, self.steps, self.done, self.current = "", "", 1, 0, 0
+        self.title, self.current_phase, self.steps, self.resumed_at, self.current_step = "", "", 1, 0, 0
         self.metrics: Mapping[str, float] = {}
         self.success: list[float] = []
         self.results: tuple[int, Sequence[SuiteResult]] = (0, ())
-        self.began = time.monotonic()
+        self.started = time.monotonic()
         self.live = Live(console=console, get_renderable=self.panel, refresh_per_second=4, transient=True)
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
-        self.title, self.steps, self.done, self.current = title, max(1, steps), done, done
-        self.began = time.monotonic()
-        self.console.print(Text(harmless(title), style="bold"))
+        self.start_progress(title, steps, done)
+        self.console.print(Text(sanitize(title), style="bold"))
         for name, fact in facts.items():
-            self.console.print(Text(f"  {name}: {harmless(fact)}", style="dim"))
+            self.console.print(Text(f"  {name}: {sanitize(fact)}", style="dim"))
         self.live.start()
 
+    def start_progress(self, title: str, steps: int, done: int) -> None:
+        """Start the progress and the clock at `done` of `steps` steps."""
+        self.title, self.steps, self.resumed_at, self.current_step = title, max(1, steps), done, done
+        self.started = time.monotonic()
+
     def phase(self, name: str) -> None:
-        self.now = name
+        self.current_phase = name
 
     def waiting(self, text: str) -> None:
-        self.console.print(Text(harmless(text), style="dim"))
+        self.console.print(Text(sanitize(text), style="dim"))
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.current, self.metrics = step, metrics
+        self.current_step, self.metrics = step, metrics
         self.success.append(metrics.get("rollout/success", 0.0))
 
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         self.results = (step, results)
 
     def warning(self, text: str) -> None:
-        self.console.print(Text(f"warning: {harmless(text)}", style="yellow"))
+        self.console.print(Text(f"warning: {sanitize(text)}", style="yellow"))
 
     def finish(self, summary: RunSummary) -> None:
         self.close()
@@ -63,30 +67,34 @@ class LiveDisplay(Display):
         self.live.stop()
 
     def panel(self) -> RenderableType:
-        """Return what the display shows at this moment."""
-        made = self.current - self.done
-        spent = time.monotonic() - self.began
-        left = duration(spent / made * (self.steps - self.current)) if made else "?"
-        head = Text(f"step {self.current}/{self.steps}   {self.now or 'starting'}   {left} left", overflow="fold")
+        """Return the panel as it looks now."""
+        steps_done = self.current_step - self.resumed_at
+        seconds = time.monotonic() - self.started
+        left = duration(seconds / steps_done * (self.steps - self.current_step)) if steps_done else "?"
+        phase = self.current_phase or "starting"
+        head = Text(f"step {self.current_step}/{self.steps}   {phase}   {left} left", overflow="fold")
         rows = Table.grid(padding=(0, 2))
         for name, fact in self._facts().items():
-            rows.add_row(Text(name, style="dim", no_wrap=True), Text(harmless(fact), overflow="fold"))
-        bar = Padding(ProgressBar(total=self.steps, completed=self.current), 0)  # a bare bar ends no line
-        parts: list[RenderableType] = [head, bar, rows]
+            rows.add_row(Text(name, style="dim", no_wrap=True), Text(sanitize(fact), overflow="fold"))
+        bar = Padding(ProgressBar(total=self.steps, completed=self.current_step), 0)  # the bar alone does not end its line
+        contents: list[RenderableType] = [head, bar, rows]
         step, results = self.results
         if results:
-            parts += [Text(f"evaluation after {step} steps", style="dim"), evaluation_table(results, self.console.width - 4)]
-        return Panel(Group(*parts), title=Text(harmless(self.title)), border_style="cyan")
+            contents += [
+                Text(f"evaluation after {step} steps", style="dim"),
+                evaluation_table(results, self.console.width - 4),
+            ]
+        return Panel(Group(*contents), title=Text(sanitize(self.title)), border_style="cyan")
 
     def _facts(self) -> dict[str, str]:
         m = self.metrics
         if not m:
             return {}
         speeds = (f"{p} {m[f'speed/{p}']:.0f}" for p in ("generate", "reflect", "train") if m.get(f"speed/{p}"))
-        room = max(8, self.console.width - 30)
+        width = max(8, self.console.width - 30)
         facts = {
-            "success": f"{100 * m.get('rollout/success', 0):.0f}%  {sparkline(self.success, room)}",
-            "loss": f"{m.get('train/loss', 0):.4f}   gradient {m.get('train/grad_norm', 0):.3f}",
+            "success": f"{100 * m.get('rollout/success', 0):.0f}%  {sparkline(self.success, width)}",
+            "loss": f"{m.get('train/loss', 0):.4f}   gradient norm {m.get('train/grad_norm', 0):.3f}",
             "groups": ", ".join(f"{k[5:].replace('_', ' ')} {v:.0f}" for k, v in m.items() if k.startswith("gate/")),
             "quotes": ", ".join(f"{k[9:]} {v:.0f}" for k, v in m.items() if k.startswith("localize/")),
             "located": localisation(m),

@@ -1,4 +1,4 @@
-"""One line a step: for logs, pipes and dumb terminals."""
+"""The plain display: one line per step, for logs, pipes and simple terminals."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from rosd_kit.display.text import (
     comparison_note,
     comparison_table,
     duration,
+    evaluation_note,
     evaluation_table,
-    harmless,
+    full_evaluation_table,
     localisation,
-    measure_note,
-    measures_table,
     oracle_lines,
+    sanitize,
 )
 from rosd_kit.evaluation.results import Comparison, SuiteResult
 
 
 class PlainDisplay(Display):
-    """Prints lines to a console; `quiet` leaves out all but warnings and the result."""
+    """Prints lines to a console; with `quiet`, only warnings (to standard error) and results."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console = console
         self.quiet = quiet
-        self.warned = Console(stderr=True, highlight=False) if quiet else console
-        self.steps = self.done = 0
-        self.began = time.monotonic()
+        self.warning_console = Console(stderr=True, highlight=False) if quiet else console
+        self.steps = self.resumed_at = 0
+        self.started = time.monotonic()
 
     def start(self, title: str, facts: Mapping[str, str], steps: int, done: int) -> None:
-        self.steps, self.done, self.began = steps, done, time.monotonic()
-        self._say(title)
+        self.steps, self.resumed_at, self.started = steps, done, time.monotonic()
+        self._print(title)
         for name, fact in facts.items():
-            self._say(f"  {name}: {fact}")
+            self._print(f"  {name}: {fact}")
 
     def waiting(self, text: str) -> None:
-        self._say(text)
+        self._print(text)
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        spent = time.monotonic() - self.began
-        left = spent / max(1, step - self.done) * (self.steps - step)
-        said = [
+        seconds = time.monotonic() - self.started
+        left = seconds / max(1, step - self.resumed_at) * (self.steps - step)
+        facts = [
             f"step {step}/{self.steps}",
             f"success {100 * metrics.get('rollout/success', 0):.0f}%",
             f"loss {metrics.get('train/loss', 0):.4f}",
             f"samples {metrics.get('train/samples', 0):.0f}",
         ]
         if located := localisation(metrics):
-            said.append(f"located: {located}")
-        self._say(" | ".join([*said, f"{duration(left)} left"]))
+            facts.append(f"located: {located}")
+        self._print(" | ".join([*facts, f"{duration(left)} left"]))
 
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         if results and not self.quiet:
@@ -61,48 +61,48 @@ class PlainDisplay(Display):
             self.console.print(evaluation_table(results, self.console.width))
 
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
-        self._say(subject if step is None else f"{subject} after {step} {_steps(step)}")
+        self._print(subject if step is None else f"{subject} after {step} {_steps(step)}")
         if results:
-            self.console.print(measures_table(results, self.console.width))
-            say(self.console, measure_note(results))
+            self.console.print(full_evaluation_table(results, self.console.width))
+            print_line(self.console, evaluation_note(results))
         else:
-            self.warning("nothing was measured: evaluation.problems is 0")
+            self.warning("nothing was evaluated: evaluation.problems is 0")
 
     def compared(self, subject: str, against: str, comparisons: Sequence[Comparison]) -> None:
-        self._say(f"\n{subject} against {against}")
+        self._print(f"\n{subject} against {against}")
         self.console.print(comparison_table(comparisons, self.console.width, against="against", subject="measured"))
-        say(self.console, f"{comparison_note(comparisons)}; * leaves out zero")
+        print_line(self.console, comparison_note(comparisons))
 
     def warning(self, text: str) -> None:
-        say(self.warned, f"warning: {text}")
+        print_line(self.warning_console, f"warning: {text}")
 
     def finish(self, summary: RunSummary) -> None:
         print_summary(self.console, summary)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self.quiet:
-            say(self.console, line)
+            print_line(self.console, line)
 
 
-def say(console: Console, line: str) -> None:
-    """Print text from anywhere: broken at words on a terminal, in one line elsewhere."""
-    told = Text(harmless(line), overflow="fold")
-    console.print(told, highlight=False, soft_wrap=not console.is_terminal)
+def print_line(console: Console, line: str) -> None:
+    """Print text that may contain data: wrapped at words on a terminal, unwrapped elsewhere."""
+    text = Text(sanitize(line), overflow="fold")
+    console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def print_summary(console: Console, summary: RunSummary) -> None:
-    """Print what came out of a run."""
-    say(console, f"\n{summary.name}: {summary.steps} {_steps(summary.steps)} in {duration(summary.seconds)}")
+    """Print the result of a run."""
+    print_line(console, f"\n{summary.name}: {summary.steps} {_steps(summary.steps)} in {duration(summary.seconds)}")
     if summary.comparisons:
-        say(console, "")
+        print_line(console, "")
         console.print(comparison_table(summary.comparisons, console.width))
-        say(console, f"{comparison_note(summary.comparisons)}; * leaves out zero")
+        print_line(console, comparison_note(summary.comparisons))
     lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]
-    lines.append(f"\nthe run lies in {summary.folder}")
+    lines.append(f"\nrun folder: {summary.folder}")
     if summary.next_steps:
         lines += ["try next:", *(f"  {line}" for line in summary.next_steps)]
     for line in lines:
-        say(console, line)
+        print_line(console, line)
 
 
 def _steps(count: int) -> str:

@@ -1,1 +1,1 @@
-"""Measuring a student: suites, metrics on `evaluate`, intervals, and the comparison of before with after."""
+"""Evaluates students: suites, metrics built on `evaluate`, confidence intervals, and comparisons of two evaluations."""

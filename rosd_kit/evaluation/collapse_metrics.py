@@ -1,7 +1,7 @@
 """Collapse indicators of a student's rollouts: diversity, entropy, leakage.
 
-They say when a student collapses, which is how this family of methods fails. Pure functions of verified groups; they know
-neither thresholds (`run/collapse_warnings.py`) nor how samples were made.
+Collapse is how this family of methods fails. Pure functions of verified groups; they know neither the thresholds
+(`run/collapse_warnings.py`) nor how samples were generated.
 """
 
 from __future__ import annotations
@@ -14,44 +14,46 @@ from rosd_kit.types import Completion, Group, Rollout
 
 
 def collapse_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Return the collapse metrics of a step's rollouts; a sign that cannot be told from them is left out.
+    """Return the collapse metrics of a step's rollouts, without those that these rollouts do not determine.
 
-    * `rollout/entropy`: mean of -log p of the sampled tokens, in nats, under the whole distribution they were drawn from.
-    * `diversity/answers`: different answers a rollout, mean over groups; `diversity/wrong_answers`: among wrong rollouts only,
-      over groups with at least two, which does not fall because a student gets better.
-    * `diversity/bigrams`: distinct-2 of the tokens, mean over groups.
-    * `diversity/pass_at_k`: share of groups with a success; `diversity/gap`: by how much that exceeds the mean success.
-    * `leak/reference`: share of rollouts that speak of a reference which their prompt does not hold.
+    * `rollout/entropy`: mean of -log p of the sampled tokens, in nats, under the full distribution they were sampled from.
+    * `diversity/answers`: distinct answers per answer, averaged over groups. `diversity/wrong_answers`: the same among wrong
+      rollouts, over groups with at least two; it does not fall just because the student improves.
+    * `diversity/bigrams`: distinct-2 of the tokens, averaged over groups.
+    * `diversity/pass_at_k`: share of groups with a success. `diversity/gap`: that minus the mean success.
+    * `leak/reference`: share of rollouts that mention a reference that is not in their prompt.
     """
     judged = [[rollout for rollout in group.rollouts if rollout.verdict.status != "error"] for group in groups]
     judged = [rollouts for rollouts in judged if rollouts]
     completions = [rollout.completion for group in groups for rollout in group.rollouts]
-    solved = _mean([float(any(_right(rollouts))) for rollouts in judged])
-    right = _mean([sum(_right(rollouts)) / len(rollouts) for rollouts in judged])
-    signs = {
+    solved = _mean([float(any(_successes(rollouts))) for rollouts in judged])
+    success = _mean([sum(_successes(rollouts)) / len(rollouts) for rollouts in judged])
+    metrics = {
         "rollout/entropy": sampled_entropy(completions),
-        "diversity/answers": _mean([_variety(rollouts) for rollouts in judged]),
-        "diversity/wrong_answers": _mean([_variety([r for r in rollouts if not r.verdict.success]) for rollouts in judged]),
+        "diversity/answers": _mean([_distinct_answers(rollouts) for rollouts in judged]),
+        "diversity/wrong_answers": _mean(
+            [_distinct_answers([r for r in rollouts if not r.verdict.success]) for rollouts in judged]
+        ),
         "diversity/bigrams": _mean([distinct_bigrams([r.completion.token_ids for r in g.rollouts]) for g in groups]),
         "diversity/pass_at_k": solved,
-        "diversity/gap": solved - right if solved is not None and right is not None else None,
+        "diversity/gap": solved - success if solved is not None and success is not None else None,
         "leak/reference": _mean([float(leaks(completion.text)) for completion in completions]),
     }
-    return {name: value for name, value in signs.items() if value is not None}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def sampled_entropy(completions: Sequence[Completion]) -> float | None:
-    """Return the mean of -log p of all sampled tokens, in nats: the entropy as the samples show it; None without a token."""
+    """Return the mean of -log p over all sampled tokens, in nats, a sample estimate of the entropy; None without tokens."""
     return _mean([-logprob for completion in completions for logprob in completion.logprobs])
 
 
-def _variety(rollouts: Sequence[Rollout]) -> float | None:
-    """Return different answers an answer; None with fewer than two answers."""
-    said = answer_classes([rollout.verdict.answer for rollout in rollouts], _right(rollouts))
-    return len(set(said)) / len(said) if len(said) > 1 else None
+def _distinct_answers(rollouts: Sequence[Rollout]) -> float | None:
+    """Return the number of distinct answers per answer; None with fewer than two answers."""
+    answers = answer_classes([rollout.verdict.answer for rollout in rollouts], _successes(rollouts))
+    return len(set(answers)) / len(answers) if len(answers) > 1 else None
 
 
-def _right(rollouts: Sequence[Rollout]) -> list[bool]:
+def _successes(rollouts: Sequence[Rollout]) -> list[bool]:
     return [rollout.verdict.success for rollout in rollouts]
 
 

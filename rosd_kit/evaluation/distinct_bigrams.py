@@ -1,6 +1,6 @@
-"""The metric distinct-2: how varied the samples of a problem are.
+"""The metric distinct-2: the diversity of a problem's samples.
 
-A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+Contains one metric only, so that `evaluate.load` accepts this file's path. Needs no network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rosd_kit.evaluation.intervals import clustered
 
 
 class DistinctBigrams(evaluate.Metric):
-    """Mean over problems of the share of different token pairs among all of its samples (arXiv 1510.03055), in [0, 1]."""
+    """Share of distinct token pairs among all samples of a problem (arXiv 1510.03055), averaged over problems, in [0, 1]."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -24,7 +24,7 @@ class DistinctBigrams(evaluate.Metric):
         )
 
     def _compute(self, *, predictions: list[list[int]], references: list[str]) -> dict[str, float]:
-        """Return `distinct_bigrams`; 0 where no sample has two tokens."""
-        found = [distinct_bigrams(own) for own in clustered(predictions, references).values()]
-        shares = [share for share in found if share is not None]
+        """Return `distinct_bigrams`; 0 if no sample has two tokens."""
+        by_problem = [distinct_bigrams(samples) for samples in clustered(predictions, references).values()]
+        shares = [share for share in by_problem if share is not None]
         return {"distinct_bigrams": sum(shares) / len(shares) if shares else 0.0}

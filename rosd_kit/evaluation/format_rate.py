@@ -1,6 +1,6 @@
-"""The metric format rate: how many responses the verifier could read at all.
+"""The metric format rate: the share of responses that the verifier could parse.
 
-A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+Contains one metric only, so that `evaluate.load` accepts this file's path. Needs no network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datasets import Features, Value
 
 
 class FormatRate(evaluate.Metric):
-    """Share of responses whose verdict has the status `ok`, in [0, 1]."""
+    """Share of responses whose verdict has status `ok`, in [0, 1]."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

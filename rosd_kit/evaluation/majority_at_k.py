@@ -1,6 +1,6 @@
-"""The metric majority@k: how often the most frequent of a problem's answers is right, with an interval over problems.
+"""The metric majority@k: how often a problem's most frequent answer is correct, with an interval over problems.
 
-A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+Contains one metric only, so that `evaluate.load` accepts this file's path. Needs no network.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, clustered
 
 
 class MajorityAtK(evaluate.Metric):
-    """Mean over problems of whether the most frequent answer is right, ties shared, with a 95 % bootstrap interval."""
+    """Share of problems whose most frequent answer is correct, ties split, with a 95 % bootstrap interval."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=str(MajorityAtK.__doc__),
             citation="",
             inputs_description=(
-                "predictions: a sample's answer, empty where it has none, and 1 where it is right, else 0. "
+                "predictions: each sample's answer, empty if it has none, and 1 if it is correct, else 0. "
                 "references: the id of the sample's problem."
             ),
             features=Features(
@@ -35,8 +35,8 @@ class MajorityAtK(evaluate.Metric):
     ) -> dict[str, Any]:
         """Return `majority_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
         shares = [
-            majority_share([one["answer"] for one in own], [one["right"] > 0.5 for one in own])
-            for own in clustered(predictions, references).values()
+            majority_share([sample["answer"] for sample in samples], [sample["right"] > 0.5 for sample in samples])
+            for samples in clustered(predictions, references).values()
         ]
         interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
-        return interval.as_metric("majority_at_k", len(shares))
+        return interval.to_metric("majority_at_k", len(shares))

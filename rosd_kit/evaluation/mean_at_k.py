@@ -1,6 +1,6 @@
-"""The metric mean@k: accuracy averaged over k samples a problem, with an interval over problems.
+"""The metric mean@k: accuracy averaged over k samples per problem, with an interval over problems.
 
-A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+Contains one metric only, so that `evaluate.load` accepts this file's path. Needs no network.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, cluster_mea
 
 
 class MeanAtK(evaluate.Metric):
-    """Mean over problems of the share of their samples that are right, in [0, 1], with a 95 % bootstrap interval."""
+    """Share of correct samples per problem, averaged over problems, in [0, 1], with a 95 % bootstrap interval."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=str(MeanAtK.__doc__),
             citation="",
-            inputs_description="predictions: 1 for a right sample, else 0. references: the id of the sample's problem.",
+            inputs_description="predictions: 1 for a correct sample, else 0. references: the id of the sample's problem.",
             features=Features({"predictions": Value("float64"), "references": Value("string")}),
         )
 
@@ -30,4 +30,4 @@ class MeanAtK(evaluate.Metric):
         """Return `mean_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
         scores = cluster_means(predictions, references)
         interval = bootstrap_mean(list(scores.values()), seed=seed, resamples=resamples)
-        return interval.as_metric("mean_at_k", len(scores))
+        return interval.to_metric("mean_at_k", len(scores))

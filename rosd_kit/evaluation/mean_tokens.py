@@ -1,6 +1,6 @@
-"""The metric mean length: how many tokens a response has.
+"""The metric mean tokens: the average length of a response.
 
-A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+Contains one metric only, so that `evaluate.load` accepts this file's path. Needs no network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datasets import Features, Value
 
 
 class MeanTokens(evaluate.Metric):
-    """Mean number of sampled tokens a response, the end token included."""
+    """Mean number of sampled tokens per response, including the end token."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

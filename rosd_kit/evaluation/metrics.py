@@ -1,4 +1,4 @@
-"""The metrics by name. Importing this module is cheap: `evaluate`, which takes seconds, is imported on first use."""
+"""Looks up and computes metrics by name. `evaluate`, which takes seconds to import, is imported on first use."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ METRICS = {
     "mean_tokens": "MeanTokens",
     "distinct_bigrams": "DistinctBigrams",
 }
-"""Metric name, which is also its module's name in this folder, to class name."""
+"""Metric name, also the name of its module in this folder, to class name."""
 
 
 def compute(name: str, **inputs: Any) -> dict[str, Any]:
-    """Return what the metric says about the inputs; everything stays in memory and offline.
+    """Return a metric's values for these inputs, in memory and offline.
 
-    The arguments are those of the metric's `compute`: `predictions`, `references` where it has them, and its options.
+    The arguments are those of the metric's `compute`: `predictions`, `references` if it takes them, and its options.
     """
     metric_class = getattr(importlib.import_module(f"rosd_kit.evaluation.{name}"), METRICS[name])
-    with tempfile.TemporaryDirectory() as scratch:  # evaluate makes a cache folder even when it keeps all in memory
+    with tempfile.TemporaryDirectory() as scratch:  # evaluate creates a cache folder even with keep_in_memory
         result: dict[str, Any] = metric_class(keep_in_memory=True, cache_dir=scratch).compute(**inputs)
     return result

@@ -1,6 +1,6 @@
-"""The metric pass@k: how often at least one of k samples is right, with an interval over problems.
+"""The metric pass@k: how often at least one of k samples is correct, with an interval over problems.
 
-A module of one metric, so that `evaluate.load` takes this file's path. Needs no network.
+Contains one metric only, so that `evaluate.load` accepts this file's path. Needs no network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class PassAtK(evaluate.Metric):
         return evaluate.MetricInfo(
             description=str(PassAtK.__doc__),
             citation="",
-            inputs_description="predictions: 1 for a right sample, else 0. references: the id of the sample's problem.",
+            inputs_description="predictions: 1 for a correct sample, else 0. references: the id of the sample's problem.",
             features=Features({"predictions": Value("float64"), "references": Value("string")}),
         )
 
@@ -30,11 +30,11 @@ class PassAtK(evaluate.Metric):
     ) -> dict[str, Any]:
         """Return `pass_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`.
 
-        Problems with fewer than `k` samples are left out.
+        Skips problems with fewer than `k` samples. Raises `ValueError` if none is left.
         """
-        samples = [own for own in clustered(predictions, references).values() if len(own) >= k]
-        if not samples:
+        problems = [samples for samples in clustered(predictions, references).values() if len(samples) >= k]
+        if not problems:
             raise ValueError(f"no problem has {k} samples")
-        shares = [pass_at_k(len(own), sum(value > 0.5 for value in own), k) for own in samples]
+        shares = [pass_at_k(len(samples), sum(value > 0.5 for value in samples), k) for samples in problems]
         interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
-        return interval.as_metric("pass_at_k", len(shares))
+        return interval.to_metric("pass_at_k", len(shares))

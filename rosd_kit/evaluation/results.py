@@ -1,4 +1,4 @@
-"""What an evaluation found, and what changed between two of them. Knows neither tasks nor engines."""
+"""The results of evaluations and their comparison. Knows neither tasks nor engines."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rosd_kit.evaluation.intervals import Interval, mean_of, paired_difference
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteResult:
-    """One suite's measures.
+    """The measures of one suite.
 
-    `mean` is mean@k in [0, 1], `low` and `high` the ends of its 95 % interval over problems; `samples` is k, the
-    samples a problem; `scores` holds the share of right samples by problem id. Samples whose verifier failed are neither right
-    nor wrong: `failed` counts them by problem, and a problem without any other sample has no score. `mean` is NaN where
-    no problem has one.
+    `mean` is mean@k in [0, 1], `low` and `high` are the ends of its 95 % interval over problems, and `samples` is k, the number
+    of samples per problem. `scores` maps problem ids to the share of correct samples. Samples on which the verifier failed are
+    neither right nor wrong: `failed` counts them by problem id, and a problem without other samples has no score. `mean` is NaN
+    if no problem has a score.
 
-    `pass_at` holds pass@j by j; `majority` is majority@k, None where the verifier does not say what was answered;
-    `bigrams` is distinct-2 in [0, 1], `entropy` the mean of -log p of the sampled tokens in nats, `leaks` the share of
-    samples that speak of a reference. These are None in evaluations written before they were measured.
+    `pass_at` maps j to pass@j. `majority` is majority@k, None if the verifier does not report answers. `bigrams` is distinct-2
+    in [0, 1], `entropy` the mean of -log p of the sampled tokens in nats, and `leaks` the share of samples that mention a
+    reference. These are None in evaluations written before they were measured.
     """
 
     suite: str
@@ -50,7 +50,7 @@ class SuiteResult:
 
     @property
     def errors(self) -> int:
-        """How many samples the verifier failed to judge."""
+        """The number of samples on which the verifier failed."""
         return sum(self.failed.values())
 
     @property
@@ -59,22 +59,24 @@ class SuiteResult:
         return {*self.scores, *self.failed}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as plain values, as `from_json` takes them."""
+        """Return the result as plain values, for `from_json`."""
         return asdict(self) | {"scores": dict(self.scores)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SuiteResult:
-        """Return the result that `to_json` wrote; what later versions may add is left out."""
-        known = {one.name for one in fields(cls)}
-        own = {name: part for name, part in value.items() if name in known}
-        own["pass_at"] = {k: Interval(**one) for k, one in own.get("pass_at", {}).items()}
-        own["majority"] = Interval(**own["majority"]) if own.get("majority") else None
-        return cls(**own | {name: nan if own[name] is None else own[name] for name in ("mean", "low", "high", "format_rate")})
+        """Return the result that `to_json` wrote; ignores fields that a later version added."""
+        names = {one.name for one in fields(cls)}
+        known = {name: content for name, content in value.items() if name in names}
+        known["pass_at"] = {k: Interval(**interval) for k, interval in known.get("pass_at", {}).items()}
+        known["majority"] = Interval(**known["majority"]) if known.get("majority") else None
+        for name in ("mean", "low", "high", "format_rate"):
+            known[name] = nan if known[name] is None else known[name]
+        return cls(**known)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One suite before and after, on the same problems with the same seeds; `difference` is after minus before."""
+    """One suite in two evaluations with the same problems and seeds; `difference` is after minus before."""
 
     before: SuiteResult
     after: SuiteResult
@@ -92,11 +94,11 @@ class Comparison:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the 95 % interval of the difference leaves out zero."""
+        """Whether the 95 % interval of the difference excludes zero."""
         return self.difference.excludes(0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the comparison as plain values, without the scores of the single problems."""
+        """Return the comparison as plain values, without the scores of single problems."""
         sides = {
             side: {key: value for key, value in result.to_json().items() if key != "scores"}
             for side, result in (("before", self.before), ("after", self.after))
@@ -106,8 +108,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A line of a table that compares: a suite, or with `average` a mean over suites, before and after."""
+class ComparisonRow:
+    """A row of a comparison table: a suite before and after, or a mean over suites if `average` is set."""
 
     name: str
     before: Interval
@@ -117,57 +119,62 @@ class Difference:
     average: bool = False
 
 
-def differences(comparisons: Sequence[Comparison]) -> list[Difference]:
-    """Return a line for each suite, and one for each mean over suites that says something new."""
-    lines = [
-        Difference(name=c.suite, in_domain=c.in_domain, before=c.before.interval, after=c.after.interval, change=c.difference)
+def comparison_rows(comparisons: Sequence[Comparison]) -> list[ComparisonRow]:
+    """Return a row for each suite, then one for each of their averages (see `suite_averages`)."""
+    rows = [
+        ComparisonRow(
+            name=c.suite, in_domain=c.in_domain, before=c.before.interval, after=c.after.interval, change=c.difference
+        )
         for c in comparisons
     ]
-    before, after, change = (
-        averages([(line.in_domain, side) for line, side in zip(lines, sides, strict=True)])
-        for sides in ([one.before for one in lines], [one.after for one in lines], [one.change for one in lines])
-    )
-    return lines + [Difference(name=n, before=before[n], after=after[n], change=change[n], average=True) for n in before]
+    before = suite_averages([(row.in_domain, row.before) for row in rows])
+    after = suite_averages([(row.in_domain, row.after) for row in rows])
+    change = suite_averages([(row.in_domain, row.change) for row in rows])
+    return rows + [ComparisonRow(name=n, before=before[n], after=after[n], change=change[n], average=True) for n in before]
 
 
-def averages(measured: Sequence[tuple[bool, Interval]]) -> dict[str, Interval]:
-    """Return the means over suites, each given with whether it is in domain: trained, other, all; only where two or more."""
-    kinds = {
-        "trained suites": [interval for trained, interval in measured if trained],
-        "other suites": [interval for trained, interval in measured if not trained],
-        "all suites": [interval for _, interval in measured],
+def suite_averages(suites: Sequence[tuple[bool, Interval]]) -> dict[str, Interval]:
+    """Return the means over the trained, the other and all suites; each suite is (is it trained, its interval).
+
+    Omits a mean over fewer than two suites, and one that would repeat the mean over all suites.
+    """
+    groups = {
+        "trained suites": [interval for trained, interval in suites if trained],
+        "other suites": [interval for trained, interval in suites if not trained],
+        "all suites": [interval for _, interval in suites],
     }
-    whole = len(measured)
     return {
-        name: mean_of(found) for name, found in kinds.items() if len(found) > 1 and (len(found) < whole or name == "all suites")
+        name: mean_of(intervals)
+        for name, intervals in groups.items()
+        if len(intervals) > 1 and (len(intervals) < len(suites) or name == "all suites")
     }
 
 
 def compare(before: Sequence[SuiteResult], after: Sequence[SuiteResult], *, seed: int = 0) -> tuple[Comparison, ...]:
     """Return the paired comparison of each suite, in the order of `after`.
 
-    Problems that a verifier failed to judge on either side are left out. Raises `RunError` when the two evaluations differ in
-    their suites or problems: their difference would mean nothing.
+    Problems without a score on either side are left out. Raises `RunError` if the evaluations differ in their suites or
+    problems.
     """
-    earlier = {result.suite: result for result in before}
-    if earlier.keys() != {result.suite for result in after}:
+    before_by_suite = {result.suite: result for result in before}
+    if before_by_suite.keys() != {result.suite for result in after}:
         raise RunError(
-            f"evaluation: the suites before ({', '.join(earlier)}) are not those after "
+            f"evaluation: the suites before ({', '.join(before_by_suite)}) differ from those after "
             f"({', '.join(result.suite for result in after)}). Compare evaluations of the same task."
         )
-    return tuple(_compared(earlier[result.suite], result, seed) for result in after)
+    return tuple(_compare_suite(before_by_suite[result.suite], result, seed) for result in after)
 
 
-def _compared(before: SuiteResult, after: SuiteResult, seed: int) -> Comparison:
+def _compare_suite(before: SuiteResult, after: SuiteResult, seed: int) -> Comparison:
     if before.asked != after.asked:
         raise RunError(
-            f"evaluation: suite {after.suite!r} was measured on other problems before ({before.problems}) than after "
+            f"evaluation: suite {after.suite!r} was evaluated on different problems before ({before.problems}) and after "
             f"({after.problems}). Use the same evaluation.seed and evaluation.problems for both."
         )
-    both = before.scores.keys() & after.scores.keys()
-    if not both:
+    common = before.scores.keys() & after.scores.keys()
+    if not common:
         raise RunError(
-            f"evaluation: the verifier judged no problem of suite {after.suite!r} on both sides. Look at its errors."
+            f"evaluation: no problem of suite {after.suite!r} was judged in both evaluations. Look at the verifier's errors."
         )
-    earlier, later = ({id: score for id, score in one.scores.items() if id in both} for one in (before, after))
-    return Comparison(before=before, after=after, difference=paired_difference(earlier, later, seed=seed))
+    paired = ({id: score for id, score in result.scores.items() if id in common} for result in (before, after))
+    return Comparison(before=before, after=after, difference=paired_difference(*paired, seed=seed))

@@ -1,6 +1,6 @@
-"""Measures the student on every held-out suite of a task, in one batch of requests.
+"""Evaluates a model on every held-out suite of a task, in one batch of requests.
 
-Knows the task, verifier and engine contracts; knows no metric's formula and nothing of training.
+Knows the task, verifier and engine contracts; does not know the metrics' formulas or training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import nan
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.collapse_metrics import sampled_entropy
-from rosd_kit.evaluation.intervals import Interval, clustered
+from rosd_kit.evaluation.intervals import Interval, cluster_means
 from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.faults import Faults, check_verdicts
@@ -24,7 +24,7 @@ from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampli
 
 __all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites"]
 
-_UNKNOWN = {"mean_at_k": nan, "low": nan, "high": nan}
+_UNDEFINED = {"mean_at_k": nan, "low": nan, "high": nan}
 
 
 def evaluate_suites(
@@ -38,14 +38,17 @@ def evaluate_suites(
     ranks: Ranks | None = None,
     faults: Faults | None = None,
 ) -> tuple[SuiteResult, ...]:
-    """Return the measures of every suite, in the task's order; nothing when `problems` is 0.
+    """Return the measures of every suite, in the task's order; nothing if `problems` is 0.
 
-    Problems and seeds depend on the settings alone, so two calls are paired sample by sample. All suites go to the
-    engine in one call. A response that the engine refuses (`overlong`) counts as wrong, with no tokens. One at which the
-    verifier raises is like one of which it says that it failed; `faults` is told of it. Raises `RunError` when the task gives
-    an empty suite or one problem id twice, and the verifier's own error when it raised at everything.
+    Problems and seeds depend only on the settings, so two calls are paired sample by sample. All suites go to the engine in one
+    call. A prompt that the engine rejects (`overlong`) counts as wrong, with no tokens. If the verifier raises, its verdict
+    counts as status `error`, and `faults` records it.
 
-    With several `ranks` each has its share answered, and the main process judges and returns the whole; others nothing.
+    With several `ranks`, each generates its share; the main rank judges all completions and returns the results, the others
+    return nothing.
+
+    Raises `RunError` if the task returns an empty suite or a duplicate problem id, and the verifier's own error if it raised
+    on every response.
     """
     if settings.problems == 0:
         return ()
@@ -57,10 +60,10 @@ def evaluate_suites(
         for problem in problems
         for request in _requests(problem, prompt_ids(problem.messages), settings, max_new_tokens)
     ]
-    answered = _answers(engine, requests, settings.samples, ranks)
+    generated = _generate(engine, requests, settings.samples, ranks)
     if ranks is not None and not ranks.is_main:
         return ()
-    completions, faults = iter(answered), Faults() if faults is None else faults
+    completions, faults = iter(generated), Faults() if faults is None else faults
     results = tuple(
         _measure(
             suite,
@@ -76,14 +79,16 @@ def evaluate_suites(
     return results
 
 
-def _answers(engine: RolloutEngine, requests: Sequence[GenerateRequest], samples: int, ranks: Ranks | None) -> list[Completion]:
-    """Return the completions in the order of the requests, of which `samples` in a row belong to one problem."""
+def _generate(
+    engine: RolloutEngine, requests: Sequence[GenerateRequest], samples: int, ranks: Ranks | None
+) -> list[Completion]:
+    """Return the completions in the order of the requests; each problem has `samples` consecutive ones."""
     if ranks is None:
         return engine.generate(requests)
     problems = range(0, len(requests), samples)
-    mine = [request for place in ranks.assigned_indices(len(problems)) for request in requests[problems[place] :][:samples]]
-    shares = [iter(share) for share in ranks.gather(engine.generate(mine))]
-    return [next(shares[place // samples % ranks.count]) for place in range(len(requests))]
+    own = [request for index in ranks.assigned_indices(len(problems)) for request in requests[problems[index] :][:samples]]
+    shares = [iter(share) for share in ranks.gather(engine.generate(own))]
+    return [next(shares[index // samples % ranks.count]) for index in range(len(requests))]
 
 
 def _requests(
@@ -98,38 +103,38 @@ def _requests(
 
 def _measure(
     suite: str,
-    answers: Sequence[tuple[Problem, Completion]],
+    responses: Sequence[tuple[Problem, Completion]],
     *,
     in_domain: bool,
     verifier: Verifier,
     settings: EvaluationSettings,
     faults: Faults,
 ) -> SuiteResult:
-    """Judge one suite's completions and hand the verdicts to the metrics.
+    """Judge one suite's completions and compute its measures.
 
-    What the verifier failed to judge counts as neither right nor wrong, and is told apart.
+    Samples on which the verifier failed count as neither right nor wrong, and are reported separately.
     """
-    verdicts = [_verdict(verifier, problem, completion, faults) for problem, completion in answers]
-    judged = [(p.id, v) for (p, _), v in zip(answers, verdicts, strict=True) if v.status != "error"]
-    ids, right = [id for id, _ in judged], [float(verdict.success) for _, verdict in judged]
-    completions = [completion for _, completion in answers]
-    accuracy = compute("mean_at_k", predictions=right, references=ids, seed=settings.seed) if judged else _UNKNOWN
+    verdicts = [_verdict(verifier, problem, completion, faults) for problem, completion in responses]
+    judged = [(p.id, v) for (p, _), v in zip(responses, verdicts, strict=True) if v.status != "error"]
+    ids, correct = [id for id, _ in judged], [float(verdict.success) for _, verdict in judged]
+    completions = [completion for _, completion in responses]
+    accuracy = compute("mean_at_k", predictions=correct, references=ids, seed=settings.seed) if judged else _UNDEFINED
     return SuiteResult(
         suite=suite,
         in_domain=in_domain,
         mean=accuracy["mean_at_k"],
         low=accuracy["low"],
         high=accuracy["high"],
-        problems=len({problem.id for problem, _ in answers}),
+        problems=len({problem.id for problem, _ in responses}),
         samples=settings.samples,
         format_rate=compute("format_rate", predictions=[v.status for _, v in judged])["format_rate"] if judged else nan,
         mean_tokens=compute("mean_tokens", predictions=[len(c.token_ids) for c in completions])["mean_tokens"],
-        scores={id: sum(own) / len(own) for id, own in clustered(right, ids).items()},
-        failed=dict(Counter(p.id for (p, _), v in zip(answers, verdicts, strict=True) if v.status == "error")),
-        pass_at=_passes(right, ids, settings),
+        scores=cluster_means(correct, ids),
+        failed=dict(Counter(p.id for (p, _), v in zip(responses, verdicts, strict=True) if v.status == "error")),
+        pass_at=_pass_at(correct, ids, settings),
         majority=_majority(judged, settings),
         bigrams=compute(
-            "distinct_bigrams", predictions=[list(c.token_ids) for c in completions], references=[p.id for p, _ in answers]
+            "distinct_bigrams", predictions=[list(c.token_ids) for c in completions], references=[p.id for p, _ in responses]
         )["distinct_bigrams"],
         entropy=sampled_entropy(completions),
         leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
@@ -137,41 +142,41 @@ def _measure(
 
 
 def _verdict(verifier: Verifier, problem: Problem, completion: Completion, faults: Faults) -> Verdict:
-    found = faults.attempt(
+    verdicts = faults.attempt(
         verifier, f"problem {problem.id!r}", lambda: [verifier.verify(problem, completion.text)], check_verdicts(1)
     )
-    return found[0] if found else Verdict(score=0.0, success=False, status="error")
+    return verdicts[0] if verdicts else Verdict(score=0.0, success=False, status="error")
 
 
-def _passes(right: Sequence[float], ids: Sequence[str], settings: EvaluationSettings) -> dict[str, Interval]:
-    """Return pass@j for j = 1, 2, 4, ... and k, of the problems with j judged samples."""
+def _pass_at(correct: Sequence[float], ids: Sequence[str], settings: EvaluationSettings) -> dict[str, Interval]:
+    """Return pass@j for j = 1, 2, 4, ... and k, over the problems with at least j judged samples."""
     most = max(Counter(ids).values(), default=0)
     sizes = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), settings.samples} - {0})
     return {
-        str(k): _interval(compute("pass_at_k", predictions=right, references=ids, k=k, seed=settings.seed), "pass_at_k")
+        str(k): _interval(compute("pass_at_k", predictions=correct, references=ids, k=k, seed=settings.seed), "pass_at_k")
         for k in sizes
         if k <= most
     }
 
 
 def _majority(judged: Sequence[tuple[str, Verdict]], settings: EvaluationSettings) -> Interval | None:
-    """Return majority@k, or None where a wrong answer was read that the verifier does not name."""
+    """Return majority@k, or None if the verifier parsed a wrong answer without reporting it."""
     if not judged or any(v.status == "ok" and not v.success and v.answer is None for _, v in judged):
         return None
     votes = [{"answer": verdict.answer or "", "right": float(verdict.success)} for _, verdict in judged]
-    found = compute("majority_at_k", predictions=votes, references=[id for id, _ in judged], seed=settings.seed)
-    return _interval(found, "majority_at_k")
+    metric = compute("majority_at_k", predictions=votes, references=[id for id, _ in judged], seed=settings.seed)
+    return _interval(metric, "majority_at_k")
 
 
-def _interval(found: Mapping[str, float], name: str) -> Interval:
-    return Interval(mean=found[name], low=found["low"], high=found["high"], worst_case=bool(found["worst_case"]))
+def _interval(metric: Mapping[str, float], name: str) -> Interval:
+    return Interval(mean=metric[name], low=metric["low"], high=metric["high"], worst_case=bool(metric["worst_case"]))
 
 
 def _check(task: Task, suites: Mapping[str, Sequence[Problem]]) -> None:
     for suite, problems in suites.items():
         if not problems:
-            raise RunError(f"task {task.name!r}: suite {suite!r} has no problems. Leave it out of `suites`.")
+            raise RunError(f"task {task.name!r}: suite {suite!r} has no problems. Return only suites with problems.")
         ids = [problem.id for problem in problems]
         if len(set(ids)) < len(ids):
-            twice = next(id for id in ids if ids.count(id) > 1)
-            raise RunError(f"task {task.name!r}: suite {suite!r} holds the id {twice!r} twice. Ids must be unique.")
+            duplicate = next(id for id in ids if ids.count(id) > 1)
+            raise RunError(f"task {task.name!r}: suite {suite!r} contains the id {duplicate!r} twice. Make the ids unique.")

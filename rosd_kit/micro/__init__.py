@@ -1,1 +1,1 @@
-"""The embedded laboratory: tiny procedural tasks, exact error oracles and a tiny real model."""
+"""The laboratory: tiny procedural tasks with exact error oracles, and lessons for a tiny real model."""

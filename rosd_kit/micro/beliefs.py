@@ -1,25 +1,24 @@
-"""What the base model was taught to believe: most facts firmly, a fixed share unreliably.
+"""The beliefs that the base model is trained on: most facts are certain, a fixed share is shaky.
 
-A *shaky* fact has one wrong result that is shown instead of the right one in a fixed share of the solving examples, so a
-model trained on them answers right with that probability at temperature 1. Which facts are shaky is fixed by name.
+A *shaky* fact has one wrong result, shown instead of the right one in a fixed share of the solving lessons. A model
+trained on them gives the right result with the remaining probability at temperature 1. The fact itself, as a seed,
+decides whether it is shaky.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
 from functools import cache
-from typing import Any
 
-from rosd_kit.micro.domains.base import Belief, Domain
+from rosd_kit.micro.domains.base import Belief, Domain, Fact, Result
 
-#: Share of facts that are shaky, and how often a shaky fact is shown right.
+#: Share of facts that are shaky, and share of lessons that show a shaky fact's right result.
 SHAKY_SHARE, SHAKY_RIGHT = 0.34, 0.35
 
 
 @cache
-def misconceptions(facts_of: type[Domain]) -> dict[Hashable, Any]:
-    """Return shaky fact -> believed wrong result. Domains that share a fact share its misconception."""
+def misconceptions(facts_of: type[Domain]) -> dict[Fact, Result]:
+    """Map each shaky fact to its wrong result. Domains that share a fact share its misconception."""
     domain = facts_of()
     wrong = {}
     for fact in domain.facts():
@@ -29,10 +28,10 @@ def misconceptions(facts_of: type[Domain]) -> dict[Hashable, Any]:
     return wrong
 
 
-def sampled_belief(rng: random.Random, known: frozenset[Hashable] = frozenset()) -> Belief:
-    """Return a belief that draws afresh at each use; facts in `known` are always right."""
+def sampled_belief(rng: random.Random, known: frozenset[Fact] = frozenset()) -> Belief:
+    """Return a belief that draws each result anew; facts in `known` are always right."""
 
-    def believe(domain: Domain, fact: Hashable) -> Any:
+    def believe(domain: Domain, fact: Fact) -> Result:
         wrong = misconceptions(type(domain))
         if fact in known or fact not in wrong or rng.random() < SHAKY_RIGHT:
             return domain.truth(fact)

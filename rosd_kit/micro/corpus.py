@@ -1,20 +1,20 @@
-"""Lessons that the embedded base model is taught: solving, reflecting, and solving with privileged text.
+"""Training lessons of the embedded base model: solving, reflecting, and solving with privileged text.
 
-A lesson says what is shown and what should be answered, in plain fields; it knows no prompt template. Solving lessons
-follow the shaky beliefs of `beliefs.py`. In lessons with privileged text only what that text says is certain.
+A lesson holds the contents of a prompt and the response to learn; it knows no prompt template. Solving lessons follow the
+shaky beliefs of `beliefs.py`. In lessons with privileged text, only the facts that the text states are certain.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rosd_kit.micro.beliefs import sampled_belief
 from rosd_kit.micro.domains import DOMAINS, SUITES
-from rosd_kit.micro.domains.base import Domain, Instance, first_error, write_idea, write_solution
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Result, first_error, write_idea, write_solution
 
-#: Lesson kind -> share of the mixture. Comparing two solutions is the slow skill, so reflection takes about half.
+#: Share of each kind of lesson. Comparing two solutions is learned slowly, so reflection gets almost half.
 MIXTURE: dict[str, float] = {
     "solve": 0.30,
     "reflect_wrong": 0.38,
@@ -26,13 +26,13 @@ MIXTURE: dict[str, float] = {
     "feedback": 0.03,
 }
 
-#: Suite -> share of the lessons: more of what is slow to learn, fewer of the long ones, which cost twice the tokens.
+#: Relative frequency of each suite: higher if it is learned slowly, lower for long problems, which cost twice the tokens.
 SUITE_SHARES: dict[str, float] = {"sums": 0.8, "sums_long": 0.8, "coins": 1.2, "clock": 0.6, "colours": 1.4}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """One thing to learn: `target` is the whole response, the other fields are what the prompt shows."""
+    """One training example: `target` is the response to learn, the other fields are the contents of the prompt."""
 
     kind: str
     domain: Domain
@@ -45,7 +45,7 @@ class Lesson:
 
 
 def draw_lesson(rng: random.Random) -> Lesson:
-    """Return a random lesson of the mixture."""
+    """Draw a random lesson from the mixture."""
     kind = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
     name = rng.choices(list(SUITE_SHARES), weights=list(SUITE_SHARES.values()))[0]
     domain, instance = draw_instance(rng, *SUITES[name])
@@ -53,7 +53,7 @@ def draw_lesson(rng: random.Random) -> Lesson:
 
 
 def draw_instance(rng: random.Random, domain_name: str, fewest: int, most: int) -> tuple[Domain, Instance]:
-    """Return a domain and a random instance of it with `fewest` .. `most` moves."""
+    """Return the domain and a random instance of it with `fewest` to `most` moves."""
     domain = DOMAINS[domain_name]
     return domain, domain.draw(rng, rng.randint(fewest, most))
 
@@ -91,7 +91,7 @@ def _reflect_right(kind: str, domain: Domain, instance: Instance, rng: random.Ra
 
 
 def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
-    """Privileged text makes the facts it names certain; all other facts stay as shaky as they were."""
+    """Make the facts that the privileged text states certain; all others stay as shaky as they were."""
     claims, answer = domain.solve(instance)
     first = 0
     if kind == "idea":
@@ -111,7 +111,7 @@ def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -
 
 
 def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
-    """Another problem's solution: only the facts that happen to stand in it are certain."""
+    """Show another problem's solution: only the facts that also occur in it are certain."""
     other = domain.draw(rng, len(instance.moves))
     target = write_solution(*domain.claims(instance, sampled_belief(rng, frozenset(_facts(domain, other)))))
     return Lesson(
@@ -125,7 +125,7 @@ def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random
 
 
 def _feedback(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
-    """Told that an attempt was right: the truth. Told that it was wrong: a belief that leads elsewhere, else the truth."""
+    """After feedback `right`, solve correctly; after `wrong`, follow a belief with another answer, or else solve correctly."""
     attempt = domain.claims(instance, sampled_belief(rng))[1]
     answer = domain.solve(instance)[1]
     solution = domain.solve(instance)
@@ -151,24 +151,24 @@ _LESSONS: dict[str, Callable[[str, Domain, Instance, random.Random], Lesson]] = 
 
 def write_reflection(idea: str, quote: str | None = None) -> str:
     """Return a reflection in ROSD's format."""
-    said = f"<error_quote> {quote} </error_quote> " if quote is not None else ""
-    return f"{said}<explanation> {idea} </explanation>"
+    tagged_quote = f"<error_quote> {quote} </error_quote> " if quote is not None else ""
+    return f"{tagged_quote}<explanation> {idea} </explanation>"
 
 
-def _facts(domain: Domain, instance: Instance) -> list[Hashable]:
-    """Return the facts that the right solution rests on, in order."""
-    used: list[Hashable] = []
+def _facts(domain: Domain, instance: Instance) -> list[Fact]:
+    """Return the facts that the right solution uses, in order."""
+    facts: list[Fact] = []
 
-    def note(domain: Domain, fact: Hashable) -> object:
-        used.append(fact)
+    def record(domain: Domain, fact: Fact) -> Result:
+        facts.append(fact)
         return domain.truth(fact)
 
-    domain.claims(instance, note)
-    return used
+    domain.claims(instance, record)
+    return facts
 
 
 def faulty_solution(domain: Domain, instance: Instance, rng: random.Random) -> str:
-    """Return a solution with at least one error: mostly believed ones, some slips, now and then one of form."""
+    """Return a solution with at least one error: most from beliefs, some from slips, a few malformed."""
     while True:
         roll = rng.random()
         if roll < 0.55:
@@ -176,16 +176,16 @@ def faulty_solution(domain: Domain, instance: Instance, rng: random.Random) -> s
         elif roll < 0.9:
             text = _with_slip(domain, instance, rng)
         else:
-            text = _misshapen(domain, instance, rng)
+            text = _malformed(domain, instance, rng)
         if first_error(domain, instance, text).status != "none":
             return text
 
 
 def _with_slip(domain: Domain, instance: Instance, rng: random.Random) -> str:
-    """One wrong result at a random move, carried on faithfully."""
+    """Make one wrong claim at a random move and continue correctly from its result."""
     at, count = rng.randrange(len(instance.moves)), 0
 
-    def believe(domain: Domain, fact: Hashable) -> object:
+    def believe(domain: Domain, fact: Fact) -> Result:
         nonlocal count
         count += 1
         return domain.near_miss(fact, rng) if count - 1 == at else domain.truth(fact)
@@ -193,8 +193,8 @@ def _with_slip(domain: Domain, instance: Instance, rng: random.Random) -> str:
     return write_solution(*domain.claims(instance, believe))
 
 
-def _misshapen(domain: Domain, instance: Instance, rng: random.Random) -> str:
-    """A move left out, a wrong answer after right claims, or a text that stops early."""
+def _malformed(domain: Domain, instance: Instance, rng: random.Random) -> str:
+    """Leave out a move, give a wrong answer after right claims, or stop early."""
     claims, answer = domain.solve(instance)
     shape = rng.randrange(3)
     if shape == 0:

@@ -1,1 +1,1 @@
-"""A run as one page: curves, the localizer against the oracle, and every rollout to look at, offline or while it goes on."""
+"""Reports a run as one HTML page: curves, the localizer against the oracle, and every rollout; offline or live."""

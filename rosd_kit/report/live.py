@@ -1,7 +1,7 @@
-"""Serves a run's page on this machine only, and tells it what is new while the run goes on.
+"""Serves a run's page to this machine only, and sends it new records during the run.
 
-Everything lies under a path that holds a secret, and requests are answered only if they name this server as their host, so
-that no other page that is open in the same browser can read a run, also not by a name that it makes point here.
+All paths start with a secret token, and the Host header must name this server. So another page in the same browser cannot read
+the run, even through a domain name that it points at this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _POLICY = "frame-ancestors 'none'"
 
 @dataclass
 class Follower:
-    """What there is of a run now, and what of it a page does not have yet.
+    """Reads a run's folder and finds what a page does not have yet.
 
-    `generation` changes when something that was there before is no more, as when a run goes on from an earlier step; a page
-    that has another one gets everything.
+    `generation` changes when records disappear, for example when the run resumes from an earlier step; a page with another
+    generation gets everything.
     """
 
     folder: Path
@@ -44,62 +44,62 @@ class Follower:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def update(self, have: Mapping[str, str]) -> Record:
-        """Return what is new to a page that has so many records, evaluations and chunks of a generation."""
+        """Return what is new to a page; `have` is its generation and its counts of metrics, evaluations and chunks."""
         with self._lock:
             run = RunRecords.read(self.folder)
             files = sample_files(self.folder)
-            self._notice(run, files)
-            known = have.get("generation") == self.generation
+            self._update_generation(run, files)
+            current = have.get("generation") == self.generation
             metrics, evaluations, chunks = (
-                _count(have.get(name)) if known else 0 for name in ("metrics", "evaluations", "chunks")
+                _parse_count(have.get(name)) if current else 0 for name in ("metrics", "evaluations", "chunks")
             )
             return {
                 "generation": self.generation,
                 "have": {"metrics": len(run.metrics), "evaluations": len(run.evaluations), "chunks": len(files)},
                 "overview": overview(run, first_metric=metrics, first_evaluation=evaluations),
-                "chunks": [self._listed(file) for file in files[chunks:]],
+                "chunks": [self._chunk(file) for file in files[chunks:]],
             }
 
     def details(self, number: int, generation: str) -> list[Record] | None:
-        """Return the details of the rollouts of one chunk; None where there is none, or of another generation only."""
+        """Return the details of a chunk's rollouts, or None if this generation has no such chunk."""
         files = sample_files(self.folder)
         if generation != self.generation or not 0 <= number < len(files):
             return None
         return [detail(record) for record in records(files[number])]
 
-    def _notice(self, run: RunRecords, files: list[Path]) -> None:
+    def _update_generation(self, run: RunRecords, files: list[Path]) -> None:
         steps = [record["step"] for record in run.metrics]
-        chunks = [_identity(file) for file in files]
+        chunks = [_version(file) for file in files]
         if steps[: len(self._steps)] != self._steps or chunks[: len(self._chunks)] != self._chunks:
             self.generation = secrets.token_hex(4)
             self._rows.clear()
         self._steps, self._chunks = steps, chunks
 
-    def _listed(self, file: Path) -> Record:
-        key = _identity(file)
+    def _chunk(self, file: Path) -> Record:
+        key = _version(file)
         if key not in self._rows:
-            found = records(file)
-            self._rows[key] = {"step": found[0]["step"] if found else 0, "rows": [row(record) for record in found]}
+            samples = records(file)
+            self._rows[key] = {"step": samples[0]["step"] if samples else 0, "rows": [row(record) for record in samples]}
         return self._rows[key]
 
 
 class LiveServer:
-    """A server of one run's page; `address` is what to open. Use as a context, or call `serve`."""
+    """Serves one run's page at `address`. Use it as a context manager, or call `serve`."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        """Listen on `port`, or on any free one. Raises `RunError` when there is no run, or the port is taken."""
+        """Listen on `port`; 0 means any free port. Raises `RunError` if there is no run or the port is taken."""
         name = RunRecords.read(folder).folder.resolve().name
         token = secrets.token_urlsafe(24)
         handler = partial(_Handler, follower=Follower(folder), page=live_page(name).encode(), token=token)
         try:
             self.server = ThreadingHTTPServer((_HOST, port), handler)
         except OSError as error:
-            raise RunError(f"report --port: {port} cannot be listened on: {error.strerror}. Choose another, or 0.") from error
+            raise RunError(f"report --port: cannot listen on {port}: {error.strerror}. Choose another port, or 0.") from error
         self.server.daemon_threads = True
         self.address = f"http://{_HOST}:{self.server.server_address[1]}/{token}/"
 
     def serve(self) -> None:
-        """Answer until interrupted."""
+        """Serve until interrupted."""
         self.server.serve_forever(poll_interval=0.2)
 
     def __enter__(self) -> LiveServer:
@@ -112,14 +112,14 @@ class LiveServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET under the secret path; everything else does not exist."""
+    """Answers GET requests under the secret path and refuses all others."""
 
     def __init__(self, *arguments: Any, follower: Follower, page: bytes, token: str) -> None:
         self.follower, self.page, self.token = follower, page, token
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        """Answer the page, what is new, or the details of a chunk."""
+        """Send the page, an update, or the details of a chunk."""
         port = self.connection.getsockname()[1]
         if self.headers.get("Host") not in (f"{_HOST}:{port}", f"localhost:{port}"):
             self._refuse(HTTPStatus.FORBIDDEN)
@@ -129,25 +129,25 @@ class _Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             self._refuse(HTTPStatus.NOT_FOUND)
             return
-        asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         match rest[:-1]:
             case [""]:
-                self._answer(self.page, "text/html; charset=utf-8")
+                self._send_ok(self.page, "text/html; charset=utf-8")
             case ["update"]:
-                self._answer(compact(self.follower.update(asked)), "application/json")
+                self._send_ok(compact(self.follower.update(query)), "application/json")
             case ["details", number]:
-                found = self.follower.details(_count(number, -1), asked.get("generation", ""))
-                if found is None:
+                details = self.follower.details(_parse_count(number, -1), query.get("generation", ""))
+                if details is None:
                     self._refuse(HTTPStatus.NOT_FOUND)
                 else:
-                    self._answer(compact(found), "application/json")
+                    self._send_ok(compact(details), "application/json")
             case _:
                 self._refuse(HTTPStatus.NOT_FOUND)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: addresses hold the secret."""
+        """Log nothing, since paths contain the secret."""
 
-    def _answer(self, body: bytes, kind: str) -> None:
+    def _send_ok(self, body: bytes, kind: str) -> None:
         if "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, compresslevel=5)
         self._send(HTTPStatus.OK, body, kind, gzipped=body[:2] == b"\x1f\x8b")
@@ -174,10 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _identity(file: Path) -> tuple[str, int]:
-    """Return what tells a file from another one of its name: samples are written aside and renamed, never appended to."""
+def _version(file: Path) -> tuple[str, int]:
+    """Return a key that changes when a file is replaced; sample files are replaced as a whole, never appended to."""
     return file.name, file.stat().st_mtime_ns
 
 
-def _count(text: str | None, otherwise: int = 0) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else otherwise
+def _parse_count(text: str | None, default: int = 0) -> int:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else default

@@ -1,7 +1,7 @@
-"""One page that needs nothing else: markup, style and script of `page/`, and a run's data, compressed.
+"""Builds the report as one self-contained page: markup, style and script from `page/`, and a run's compressed data.
 
-Data is gzip in base64, so that no text of a rollout stands in the markup; the page's policy lets exactly this style and
-this script run, and nothing be fetched but, while a run is served, from that server.
+Data is base64-encoded gzip, so no text of a rollout appears in the markup. The page's content security policy allows exactly
+this style and this script, and no requests, except to the server of a live report.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ SCRIPTS = ("text.js", "data.js", "charts.js", "overview.js", "rollouts.js", "mai
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write a run's report, whole or not at all, and return its path: `report.html` in the run's folder unless given.
+    """Write a run's report atomically and return its path; the default is `report.html` in the run's folder.
 
-    Raises `RunError` when there is no run, or the file cannot be written.
+    Raises `RunError` if `folder` is not a run folder or the file cannot be written.
     """
     run = RunRecords.read(folder)
     file = out or folder / "report.html"
     with explain_write_errors(f"report: {str(file)!r}", "Choose another --out."):
-        write_atomically(file, _pieces(run))
+        write_atomically(file, _fragments(run))
     return file
 
 
 def live_page(name: str) -> str:
-    """Return the page that asks its server for the data."""
+    """Return the page that requests its data from the server."""
     before, after = _markup(name, live=True)
     return before + after
 
 
 def compact(value: Any) -> bytes:
-    """Return plain values as JSON without spaces; NaN and infinity are null."""
+    """Return plain values as JSON without spaces; NaN and infinity become null."""
     return json.dumps(finite(value), separators=(",", ":")).encode()
 
 
-def _pieces(run: RunRecords) -> Iterator[str]:
-    """Yield the file piece by piece, one step's rollouts at a time."""
+def _fragments(run: RunRecords) -> Iterator[str]:
+    """Yield the file in fragments, holding the rollouts of one step at a time in memory."""
     before, after = _markup(run.folder.resolve().name, live=False)
     yield before
     yield _data("overview", overview(run))
     rows = []
     for number, file in enumerate(sample_files(run.folder)):
-        found = records(file)
-        rows.append({"step": found[0]["step"] if found else 0, "rows": [row(record) for record in found]})
-        yield _data(f"details-{number}", [detail(record) for record in found])
+        samples = records(file)
+        rows.append({"step": samples[0]["step"] if samples else 0, "rows": [row(record) for record in samples]})
+        yield _data(f"details-{number}", [detail(record) for record in samples])
     yield _data("rows", rows)
     yield after
 
@@ -68,7 +68,7 @@ def _data(name: str, value: Any) -> str:
 
 
 def _markup(name: str, *, live: bool) -> tuple[str, str]:
-    """Return what stands before and after the data."""
+    """Return the markup before and after the data."""
     source = files("rosd_kit.report") / "page"
     style = (source / "style.css").read_text(encoding="utf-8")
     script = "".join((source / file).read_text(encoding="utf-8") for file in SCRIPTS)
@@ -86,7 +86,7 @@ def _markup(name: str, *, live: bool) -> tuple[str, str]:
     values = {"@POLICY@": policy, "@TITLE@": html.escape(name), "@LIVE@": "live" if live else "file", "@STYLE@": style}
     before, after = (source / "page.html").read_text(encoding="utf-8").split("@DATA@")
     values |= {"@SCRIPT@": script}
-    fill = partial(re.sub, "@[A-Z]+@", lambda found: values[found[0]])
+    fill = partial(re.sub, "@[A-Z]+@", lambda match: values[match[0]])
     return fill(before), fill(after)
 
 

@@ -1,6 +1,6 @@
-"""Reads a run's folder, also while it is being written. Knows what the files are, and nothing of pages.
+"""Reads a run's folder, also while the run writes to it. Knows the files; does not know the page.
 
-Whatever is missing or cut off is left out: a report of half a run, or of a run of an earlier version, is a report.
+Skips what is missing or incomplete, so that unfinished runs and runs of earlier versions can be reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecords:
-    """What a run's folder holds besides its samples, in the order of steps."""
+    """The records in a run's folder except the samples, in order of steps."""
 
     folder: Path
     recipe_text: str
@@ -37,10 +37,12 @@ class RunRecords:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecords:
-        """Read a run's folder. Raises `RunError` when it is none."""
+        """Read a run's folder. Raises `RunError` if it is not one."""
         recipe = folder / "recipe.yaml"
         if not recipe.is_file():
-            raise RunError(f"report: {str(folder)!r} holds no run (no recipe.yaml). Give a run's folder, such as runs/rosd-1.")
+            raise RunError(
+                f"report: {str(folder)!r} is not a run folder (no recipe.yaml). Give a run's folder, for example runs/rosd-1."
+            )
         text = recipe.read_text(encoding="utf-8")
         return cls(
             folder=folder,
@@ -53,18 +55,18 @@ class RunRecords:
 
     @property
     def watch(self) -> WatchSettings:
-        """The thresholds of the run's warnings; the defaults where its recipe has none that can be read."""
+        """The thresholds of the run's warnings; the defaults if the recipe's are missing or invalid."""
         try:
             return WatchSettings(**_mapping(self.recipe.get("watch")))
         except pydantic.ValidationError:
             return WatchSettings()
 
-    def results(self, place: int) -> list[SuiteResult]:
-        """Return the results of an evaluation by its place in the run."""
-        return [SuiteResult.from_json(result) for result in self.evaluations[place]["results"]]
+    def results(self, index: int) -> list[SuiteResult]:
+        """Return the results of an evaluation by its index."""
+        return [SuiteResult.from_json(result) for result in self.evaluations[index]["results"]]
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Return the last evaluation held against the first; nothing where they cannot be compared."""
+        """Return the comparison of the last evaluation with the first; empty if they cannot be compared."""
         if len(self.evaluations) < 2:
             return ()
         try:
@@ -73,36 +75,37 @@ class RunRecords:
             return ()
 
     def warnings(self) -> list[Record]:
-        """Return what the run's watch has to say of it: step and text."""
+        """Return the collapse warnings of the run, each with its step and text."""
         watch = CollapseWatch(self.watch, self.recipe.get("steps"))
-        told: list[tuple[int, str]] = []
+        warnings: list[Record] = []
         metrics = {record["step"]: record for record in self.metrics}
-        evaluations = {record["step"]: place for place, record in enumerate(self.evaluations)}
+        evaluations = {record["step"]: index for index, record in enumerate(self.evaluations)}
         for step in sorted({*evaluations, *metrics}):
-            told += [(step, text) for text in _step(watch, metrics[step])] if step in metrics else []
+            texts = _step_warnings(watch, metrics[step]) if step in metrics else []
             if step in evaluations:
-                told += [(step, text) for text in watch.evaluation(self.results(evaluations[step]))]
-        return [{"step": step, "text": text} for step, text in told]
+                texts += watch.evaluation(self.results(evaluations[step]))
+            warnings += [{"step": step, "text": text} for text in texts]
+        return warnings
 
 
 def sample_files(folder: Path) -> list[Path]:
-    """Return the run's files of samples in the order of steps."""
+    """Return the run's sample files, in order of steps."""
     return sorted((folder / "samples").glob("step-*.jsonl"))
 
 
 def records(file: Path) -> list[Record]:
-    """Return the records of a file of JSON lines with a step; a line that is cut off or none of ours is left out."""
+    """Return the records in a file of JSON lines; skips lines that are incomplete or have no step."""
     if not file.is_file():
         return []
     values = read_json_lines(file, damaged="skip")
     return [with_current_metrics(value) for value in values if isinstance(value, dict) and isinstance(value.get("step"), int)]
 
 
-def _step(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
-    told = watch.step({name: value for name, value in record.items() if value is not None})
+def _step_warnings(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
+    warnings = watch.step({name: value for name, value in record.items() if value is not None})
     if record.get("train/applied") == 0:
-        told.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")
-    return told
+        warnings.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")
+    return warnings
 
 
 def _environment(file: Path) -> Record:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rosd_kit.contracts import RolloutEngine, Site
-from rosd_kit.display.text import harmless
+from rosd_kit.display.text import sanitize
 from rosd_kit.errors import RunError
 from rosd_kit.model.student import Student
 from rosd_kit.pipeline.pipeline import Pipeline
@@ -104,7 +104,7 @@ def _show(
 ) -> None:
     def section(title: str, body: Text | Table | str) -> None:
         console.print(Rule(title, align="left"))
-        console.print(Text(harmless(body)) if isinstance(body, str) else body, soft_wrap=True)
+        console.print(Text(sanitize(body)) if isinstance(body, str) else body, soft_wrap=True)
 
     def decode(ids: Sequence[int]) -> str:
         return str(student.tokenizer.decode(list(ids)))
@@ -132,6 +132,6 @@ def _weighted(student: Student, sample: DistillSample) -> Text:
         if bool(weight) != inside:
             text.append("[ " if weight else "] ")
             inside = bool(weight)
-        text.append(harmless(student.tokenizer.decode([token])), style="reverse" if weight else "")
+        text.append(sanitize(student.tokenizer.decode([token])), style="reverse" if weight else "")
         text.append(" ")
     return text.append("]" if inside else "")

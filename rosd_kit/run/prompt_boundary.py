@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from rosd_kit.display.text import harmless
+from rosd_kit.display.text import sanitize
 from rosd_kit.errors import RunError
 from rosd_kit.model.chat import Chat, contains_control_tokens
 from rosd_kit.model.packing import TokenSequence, build_layout
@@ -108,7 +108,7 @@ def _compare(chat: Chat, one: tuple[str, Ids], other: tuple[str, Ids]) -> None:
 
 
 def _token(chat: Chat, token: int) -> str:
-    return f"{token} {harmless(repr(chat.decode([token])))}"
+    return f"{token} {sanitize(repr(chat.decode([token])))}"
 
 
 def _ends(chat: Chat, ids: Sequence[int]) -> str:

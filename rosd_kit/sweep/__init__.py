@@ -1,6 +1,6 @@
-"""Sweeps: many trials of a recipe with parts swapped, one store, and what their differences amount to.
+"""Sweeps: run variants of a recipe with several seeds, keep all trials in one store, and compare them.
 
-Read in this order: `settings` and `axes` (what is asked), `cells` and `designs` (which combinations), `trials` (what makes
-two trials the same), `store` (who works on what), `trial` (one trial's process), `sweeper` and `launchers` (starting them),
-`statistics`, `report` and `plots` (what came out).
+Reading order: `settings` and `axes` (what the user asks for), `combinations` and `designs` (which variants), `trial_id` (when
+two trials are the same), `store` and `lease` (who works on which trial), `worker` (one trial's process), `scheduler` and
+`launchers` (start workers), `statistics`, `report`, `formats` and `plots` (the results).
 """

@@ -1,8 +1,8 @@
-"""The evaluation before training, made once for all trials that would find the same and kept in the sweep's folder.
+"""Measures the evaluation before training once per sweep and shares it between trials.
 
-It depends on the weights, the task, the verifier, the engine, the plugins that bring them, and how answers are sampled; not
-on the run's own seed nor on anything that trains. Whoever comes first measures while the others wait; a lock goes with the
-process that held it.
+The result depends on the weights, the task, the verifier, the engine, the plugins that provide them, and how answers are
+sampled. It does not depend on the trial's seed or on anything that trains. The first trial measures while the others wait for
+its file lock, which the system releases when that process ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.files import lock_file, write_atomically
 from rosd_kit.recipe import to_values
-from rosd_kit.sweep.trial_id import code_of, digest, source_digest
+from rosd_kit.sweep.trial_id import digest, plugin_versions, source_digest
 
 if TYPE_CHECKING:
     from rosd_kit.model.student import Student
@@ -27,16 +27,17 @@ _SLOTS = ("task", "verifier", "rollout")
 
 
 class SharedBaseline:
-    """Gives a run its evaluation before training from a folder, or measures it and puts it there."""
+    """Reads the evaluation before training from a folder, or measures it and stores it there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def __call__(self, recipe: Recipe, student: Student, registry: Registry, measure: Callable[[], Results]) -> Results:
-        """Return what `measure` found in the first run that asked for the same."""
+        """Return the stored results for these settings and weights; call `measure` and store its results if there are none."""
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"{_key(recipe, student, registry)}.json"
-        with lock_file(file.with_suffix(".lock"), wait=True):  # without locks two may measure the same, which does no harm
+        # On a file system without locks, two processes may both measure; their results are the same.
+        with lock_file(file.with_suffix(".lock"), wait=True):
             if file.is_file():
                 return tuple(SuiteResult.from_json(value) for value in json.loads(file.read_text()))
             results = measure()
@@ -55,6 +56,6 @@ def _key(recipe: Recipe, student: Student, registry: Registry) -> str:
             "weights": student.fingerprint,
             "device": str(student.device),
             "source": source_digest(),
-            "code": code_of(recipe, registry, _SLOTS),
+            "code": plugin_versions(recipe, registry, _SLOTS),
         }
     )

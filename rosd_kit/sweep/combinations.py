@@ -1,7 +1,7 @@
-"""From settings of the axes to resolved recipes: what is possible, what is left out and why.
+"""Resolves combinations of axis values to recipes: which are possible, which are skipped, and why.
 
-An option of a part that is not chosen in a combination does not count there: with `localizer=error_quote,full` the axis
-`localizer.boundary` varies the first only. Everything is resolved and checked here; nothing is run.
+An option of a component that a combination does not choose is ignored there: with `localizer=error_quote,full`, the axis
+`localizer.boundary` varies only the first. Everything is resolved and validated here; nothing is run.
 """
 
 from __future__ import annotations
@@ -18,164 +18,168 @@ from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import Recipe, load_recipe, to_values
-from rosd_kit.sweep.axes import Axis, as_label
-from rosd_kit.sweep.settings import Sweep, applying, overrides
+from rosd_kit.sweep.axes import Axis, label
+from rosd_kit.sweep.settings import Sweep, matching_rules, overrides
 
-Settings = Mapping[str, str]
-_MOST_TRIED = 2000
+#: A value for each axis, by field.
+Assignment = Mapping[str, str]
+_MAX_ATTEMPTS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One combination: the settings of the axes that count in it, its resolved recipe, and what rules added."""
+class Combination:
+    """A possible combination: the assignment, without ignored options, its resolved recipe, and notes from rules."""
 
-    settings: Settings
+    assignment: Assignment
     recipe: Recipe
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """One combination that is not run, and the reason."""
+    """A combination that is not run, and why."""
 
-    settings: Settings
+    assignment: Assignment
     reason: str
 
 
-class Cells:
-    """Resolves the combinations of a sweep, each at most once."""
+class CombinationResolver:
+    """Resolves a sweep's combinations, each at most once."""
 
     def __init__(self, sweep: Sweep, registry: Registry) -> None:
         self._sweep = sweep
         self._registry = registry
-        self._resolved: dict[tuple[tuple[str, str], ...], Cell | Skipped] = {}
-        self._bases: dict[str, Recipe] = {}
+        self._resolved: dict[tuple[tuple[str, str], ...], Combination | Skipped] = {}
+        self._base_recipes: dict[str, Recipe] = {}
 
-    def baseline(self) -> Cell:
-        """Return the recipe itself with what is fixed. Raises `RecipeError` when it cannot be loaded."""
-        found = self._resolve({})
-        if isinstance(found, Skipped):
-            raise RecipeError(found.reason)
-        return found
+    def baseline(self) -> Combination:
+        """Return the recipe with only the fixed overrides. Raises `RecipeError` when it cannot be loaded."""
+        resolved = self._resolve({})
+        if isinstance(resolved, Skipped):
+            raise RecipeError(resolved.reason)
+        return resolved
 
-    def at(self, settings: Settings) -> Cell | Skipped:
-        """Return the combination, or why it is left out."""
-        key = tuple(sorted(settings.items()))
+    def resolve(self, assignment: Assignment) -> Combination | Skipped:
+        """Return the combination, or why it is skipped."""
+        key = tuple(sorted(assignment.items()))
         if key not in self._resolved:
-            self._resolved[key] = self._resolve(settings)
+            self._resolved[key] = self._resolve(assignment)
         return self._resolved[key]
 
     def check_values(self) -> None:
-        """Raise `RecipeError` for every value of an axis that is possible in no combination at all."""
-        faults = []
+        """Raise `RecipeError` that lists every axis value that no combination can use."""
+        errors = []
         for axis in self._sweep.axes:
             for value in axis.values:
-                first = self.at({axis.field: value})
-                if isinstance(first, Skipped) and not any(map(self._possible, self._around(axis, value))):
-                    faults.append(f"{axis.field}={as_label(value)} is possible in no combination: {first.reason}")
-        if faults:
-            raise RecipeError("\n".join(faults))
+                alone = self.resolve({axis.field: value})
+                if isinstance(alone, Skipped) and not any(map(self._is_possible, self._assignments_with(axis, value))):
+                    errors.append(f"{axis.field}={label(value)} works in no combination: {alone.reason}")
+        if errors:
+            raise RecipeError("\n".join(errors))
 
-    def _possible(self, settings: Settings) -> bool:
-        return isinstance(self.at(settings), Cell)
+    def _is_possible(self, assignment: Assignment) -> bool:
+        return isinstance(self.resolve(assignment), Combination)
 
-    def _around(self, axis: Axis, value: str) -> Iterator[Settings]:
-        """Return combinations with one value, those with few other settings first."""
+    def _assignments_with(self, axis: Axis, value: str) -> Iterator[Assignment]:
+        """Yield assignments that contain one value, those that set only one other axis first."""
         others = [other for other in self._sweep.axes if other is not axis]
         pairs = ({axis.field: value, other.field: text} for other in others for text in other.values)
-        return itertools.islice(itertools.chain(pairs, ({**rest, axis.field: value} for rest in product(others))), _MOST_TRIED)
+        whole = ({**rest, axis.field: value} for rest in product(others))
+        return itertools.islice(itertools.chain(pairs, whole), _MAX_ATTEMPTS)
 
-    def _resolve(self, settings: Settings) -> Cell | Skipped:
-        rules = applying(self._sweep.rules, dict(settings))
+    def _resolve(self, assignment: Assignment) -> Combination | Skipped:
+        rules = matching_rules(self._sweep.rules, assignment)
         if skip := next((rule for rule in rules if rule.skip), None):
-            return Skipped(settings=settings, reason=f"by rule: {skip.because}")
-        added = [word for rule in rules for word in overrides(rule.set)]
-        recipe = settings.get("recipe", self._sweep.recipe)
-        varied = [f"{field}={value}" for field, value in settings.items() if field != "recipe"]
-        words = [*self._sweep.fixed, *varied, *added]
+            return Skipped(assignment=assignment, reason=f"by rule: {skip.because}")
+        from_rules = [word for rule in rules for word in overrides(rule.set)]
+        recipe = assignment.get("recipe", self._sweep.recipe)
+        varied = [f"{field}={value}" for field, value in assignment.items() if field != "recipe"]
+        words = [*self._sweep.fixed, *varied, *from_rules]
         try:
-            counting = [word for word in words if self._counts(word, words, recipe)]
-            loaded = load_recipe(recipe, counting, self._sweep.profile, registry=self._registry)
+            applied = [word for word in words if self._applies(word, words, recipe)]
+            resolved = load_recipe(recipe, applied, self._sweep.profile, registry=self._registry)
         except RecipeError as error:
-            return Skipped(settings=settings, reason=str(error))
-        return Cell(
-            settings={f: v for f, v in settings.items() if f == "recipe" or f"{f}={v}" in counting},
-            recipe=loaded,
+            return Skipped(assignment=assignment, reason=str(error))
+        return Combination(
+            assignment={f: v for f, v in assignment.items() if f == "recipe" or f"{f}={v}" in applied},
+            recipe=resolved,
             notes=tuple(f"{', '.join(overrides(rule.set))}: {rule.because}" for rule in rules),
         )
 
-    def _counts(self, word: str, words: Sequence[str], recipe: str) -> bool:
-        """Return whether a word says something about this combination; one that is misspelt does, for it must be told."""
+    def _applies(self, word: str, words: Sequence[str], recipe: str) -> bool:
+        """Return whether an override applies to this combination. A misspelt option does, so that it is reported."""
         slot, dot, option = word.partition("=")[0].partition(".")
         if not dot or slot not in SLOTS or slot == "objective" or option == "name":
             return True
-        chosen, option = self._chosen(slot, words, recipe), option.partition(".")[0]
-        return option in self._options(slot, chosen) or not any(option in self._options(slot, n) for n in self._names(slot))
+        chosen, option = self._chosen_component(slot, words, recipe), option.partition(".")[0]
+        if option in self._options(slot, chosen):
+            return True
+        return not any(option in self._options(slot, name) for name in self._possible_components(slot))
 
-    def _chosen(self, slot: str, words: Sequence[str], recipe: str) -> str:
-        said = [name for word in words if (name := _named(word, slot))]
-        return said[-1] if said else self._unchanged(recipe, slot)
+    def _chosen_component(self, slot: str, words: Sequence[str], recipe: str) -> str:
+        names = [name for word in words if (name := _component_name(word, slot))]
+        return names[-1] if names else self._base_component(recipe, slot)
 
-    def _names(self, slot: str) -> set[str]:
+    def _possible_components(self, slot: str) -> set[str]:
         """Return every component that the sweep may put into a slot."""
         recipes = [self._sweep.recipe, *(v for axis in self._sweep.axes if axis.field == "recipe" for v in axis.values)]
         varied = [f"{axis.field}={value}" for axis in self._sweep.axes for value in axis.values]
-        said = {name for word in (*self._sweep.fixed, *varied) if (name := _named(word, slot))}
-        return said | {self._unchanged(recipe, slot) for recipe in recipes}
+        names = {name for word in (*self._sweep.fixed, *varied) if (name := _component_name(word, slot))}
+        return names | {self._base_component(recipe, slot) for recipe in recipes}
 
     def _options(self, slot: str, name: str) -> Mapping[str, Any]:
         return self._registry.get(slot, name).Config.model_fields
 
-    def _unchanged(self, recipe: str, slot: str) -> str:
-        """Return which component a recipe has in a slot of itself."""
-        if recipe not in self._bases:
-            self._bases[recipe] = load_recipe(recipe, (), self._sweep.profile, registry=self._registry)
-        name: str = getattr(self._bases[recipe], slot).name
+    def _base_component(self, recipe: str, slot: str) -> str:
+        """Return the component that a recipe itself has in a slot, without overrides."""
+        if recipe not in self._base_recipes:
+            self._base_recipes[recipe] = load_recipe(recipe, (), self._sweep.profile, registry=self._registry)
+        name: str = getattr(self._base_recipes[recipe], slot).name
         return name
 
 
 def product(axes: Sequence[Axis]) -> Iterator[dict[str, str]]:
-    """Return every combination of the axes' values, the last axis changing fastest."""
+    """Yield every assignment of the axes; the last axis changes fastest."""
     for values in itertools.product(*(axis.values for axis in axes)):
         yield {axis.field: value for axis, value in zip(axes, values, strict=True)}
 
 
-def size(axes: Sequence[Axis]) -> int:
-    """Return how many combinations the axes have."""
+def product_size(axes: Sequence[Axis]) -> int:
+    """Return how many assignments the axes have."""
     return math.prod(len(axis.values) for axis in axes)
 
 
-def combination(axes: Sequence[Axis], index: int) -> dict[str, str]:
-    """Return the combination at a place of `product`, without counting up to it."""
-    chosen = {}
+def assignment_at(axes: Sequence[Axis], index: int) -> dict[str, str]:
+    """Return the assignment that `product` yields at an index, without enumerating the ones before it."""
+    values = {}
     for axis in reversed(axes):
-        index, place = divmod(index, len(axis.values))
-        chosen[axis.field] = axis.values[place]
-    return {axis.field: chosen[axis.field] for axis in axes}
+        index, position = divmod(index, len(axis.values))
+        values[axis.field] = axis.values[position]
+    return {axis.field: values[axis.field] for axis in axes}
 
 
 def value_of(recipe: Recipe, field: str) -> str:
-    """Return what a resolved recipe has at a field, as people read it; `-` where it has no such field."""
+    """Return the value of a field in a resolved recipe for display; `-` where the recipe has no such field."""
     if field == "recipe":
         return recipe.name
     value: Any = to_values(recipe)
-    for part in field.split("."):
-        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
+    for key in field.split("."):
+        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
         else:
             return "-"
     return str(value["name"]) if isinstance(value, dict) and "name" in value else str(value)
 
 
-def told(settings: Settings) -> str:
-    """Return the settings in one line."""
-    return " ".join(f"{field}={as_label(value)}" for field, value in settings.items()) or "the recipe itself"
+def describe(assignment: Assignment) -> str:
+    """Return an assignment in one line."""
+    return " ".join(f"{field}={label(value)}" for field, value in assignment.items()) or "the recipe itself"
 
 
-def _named(word: str, slot: str) -> str | None:
-    """Return which component an override puts into a slot, if it does."""
+def _component_name(word: str, slot: str) -> str | None:
+    """Return the component that an override puts into a slot, or None if it does not."""
     field, _, text = word.partition("=")
     if field not in (slot, f"{slot}.name"):
         return None

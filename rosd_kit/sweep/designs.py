@@ -1,6 +1,6 @@
-"""Which combinations of the axes are run: all, enough for every pair, one swap at a time, or some at random.
+"""Selects which combinations of the axes to run: all, enough for every pair, one change at a time, or a random sample.
 
-Knows axes and whether a combination is possible; knows no recipe and no store.
+Knows axes and whether a combination is possible. Does not know trials or the store.
 """
 
 from __future__ import annotations
@@ -12,96 +12,103 @@ from dataclasses import dataclass
 
 from rosd_kit.errors import RecipeError
 from rosd_kit.sweep.axes import Axis
-from rosd_kit.sweep.combinations import Cell, Cells, Settings, Skipped, combination, product, size
+from rosd_kit.sweep.combinations import (
+    Assignment,
+    Combination,
+    CombinationResolver,
+    Skipped,
+    assignment_at,
+    product,
+    product_size,
+)
 from rosd_kit.sweep.settings import Design, Sweep
 
-MOST = 20_000
+MAX_COMBINATIONS = 20_000
 Pair = tuple[tuple[str, str], tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """The combinations to run, the recipe itself first, and those that were left out."""
+class Selection:
+    """The combinations to run, the recipe itself first, and those that are skipped."""
 
-    cells: tuple[Cell, ...]
+    combinations: tuple[Combination, ...]
     skipped: tuple[Skipped, ...]
 
 
-def choose(sweep: Sweep, cells: Cells) -> Chosen:
-    """Return what a sweep runs. Raises `RecipeError` for a value that is never possible and for too many combinations."""
-    _refuse_too_many(sweep)
-    baseline = cells.baseline()
-    cells.check_values()
-    found = [cells.at(settings) for settings in _settings(sweep.axes, sweep.design, cells)]
-    possible = [cell for cell in found if isinstance(cell, Cell)]
+def select(sweep: Sweep, resolver: CombinationResolver) -> Selection:
+    """Return the combinations that a sweep runs.
+
+    Raises `RecipeError` for an axis value that works in no combination and for too many combinations.
+    """
+    _check_size(sweep)
+    baseline = resolver.baseline()
+    resolver.check_values()
+    resolved = [resolver.resolve(assignment) for assignment in _assignments(sweep.axes, sweep.design, resolver)]
+    possible = [combination for combination in resolved if isinstance(combination, Combination)]
     if sweep.design.kind == "pairwise":
         possible = cover_pairs(possible)
-    return Chosen(
-        cells=_distinct([baseline, *possible]),
-        skipped=tuple(skipped for skipped in found if isinstance(skipped, Skipped)),
+    return Selection(
+        combinations=_without_duplicates([baseline, *possible]),
+        skipped=tuple(skipped for skipped in resolved if isinstance(skipped, Skipped)),
     )
 
 
-def cover_pairs(cells: Sequence[Cell]) -> list[Cell]:
-    """Return few cells that hold every pair of settings that any of the given ones holds.
+def cover_pairs(combinations: Sequence[Combination]) -> list[Combination]:
+    """Return a small subset that contains every pair of values that any of the combinations contains.
 
-    Greedy: always the cell with most pairs that no chosen one has, the first of several (Johnson, Approximation algorithms
-    for combinatorial problems, 1974: at most ln(pairs) + 1 times as many as the least possible).
+    Greedy: always take the first combination with the most uncovered pairs (Johnson, Approximation algorithms for
+    combinatorial problems, 1974: at most ln(pairs) + 1 times the minimum).
     """
-    pairs = [pairs_of(cell.settings) for cell in cells]
-    missing: set[Pair] = set().union(*pairs)
+    pairs = [pairs_of(combination.assignment) for combination in combinations]
+    uncovered: set[Pair] = set().union(*pairs)
     chosen = []
-    while missing:
-        best = max(range(len(cells)), key=lambda place: len(pairs[place] & missing))
+    while uncovered:
+        best = max(range(len(combinations)), key=lambda index: len(pairs[index] & uncovered))
         chosen.append(best)
-        missing -= pairs[best]
-    return [cells[place] for place in sorted(chosen)]
+        uncovered -= pairs[best]
+    return [combinations[index] for index in sorted(chosen)]
 
 
-def pairs_of(settings: Settings) -> frozenset[Pair]:
-    """Return every pair of settings; of a single setting, the pair with itself."""
-    items = sorted(settings.items())
+def pairs_of(assignment: Assignment) -> frozenset[Pair]:
+    """Return every pair of values in an assignment; a single value is paired with itself."""
+    items = sorted(assignment.items())
     return frozenset(itertools.combinations(items, 2)) or frozenset((item, item) for item in items)
 
 
-def _settings(axes: Sequence[Axis], design: Design, cells: Cells) -> Iterable[Settings]:
+def _assignments(axes: Sequence[Axis], design: Design, resolver: CombinationResolver) -> Iterable[Assignment]:
     if design.kind == "one_at_a_time":
         return [{axis.field: value} for axis in axes for value in axis.values]
     if design.kind == "random":
-        return _drawn(axes, design, cells)
+        return _random_assignments(axes, design, resolver)
     return product(axes)
 
 
-def _refuse_too_many(sweep: Sweep) -> None:
-    if sweep.design.kind in ("grid", "pairwise") and size(sweep.axes) > MOST:
+def _check_size(sweep: Sweep) -> None:
+    if sweep.design.kind in ("grid", "pairwise") and product_size(sweep.axes) > MAX_COMBINATIONS:
         raise RecipeError(
-            f"sweep: {size(sweep.axes)} combinations are more than {MOST}. "
+            f"sweep: {product_size(sweep.axes)} combinations are more than the {MAX_COMBINATIONS} allowed. "
             "Give fewer values, or use --random N or --one-at-a-time"
         )
 
 
-def _drawn(axes: Sequence[Axis], design: Design, cells: Cells) -> Iterator[Settings]:
-    """Return combinations in random order until enough of them are possible and different."""
-    generator, total = random.Random(design.seed), size(axes)
-    places = generator.sample(range(total), min(total, MOST))
-    found: set[tuple[tuple[str, str], ...]] = set()
-    for place in places:
-        if len(found) == design.count:
+def _random_assignments(axes: Sequence[Axis], design: Design, resolver: CombinationResolver) -> Iterator[Assignment]:
+    """Yield assignments in random order until enough of them are possible and distinct."""
+    generator, total = random.Random(design.seed), product_size(axes)
+    indices = generator.sample(range(total), min(total, MAX_COMBINATIONS))
+    possible: set[tuple[tuple[str, str], ...]] = set()
+    for index in indices:
+        if len(possible) == design.count:
             return
-        settings = combination(axes, place)
-        cell = cells.at(settings)
-        if isinstance(cell, Cell):
-            found.add(tuple(sorted(cell.settings.items())))
-        yield settings
+        assignment = assignment_at(axes, index)
+        combination = resolver.resolve(assignment)
+        if isinstance(combination, Combination):
+            possible.add(tuple(sorted(combination.assignment.items())))
+        yield assignment
 
 
-def _distinct(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """Return the cells without those whose recipe is that of an earlier one under whatever name."""
-    seen: list[Cell] = []
-    known = set()
-    for cell in cells:
-        key = cell.recipe.model_copy(update={"name": "same"}).model_dump_json()
-        if key not in known:
-            known.add(key)
-            seen.append(cell)
-    return tuple(seen)
+def _without_duplicates(combinations: Sequence[Combination]) -> tuple[Combination, ...]:
+    """Drop combinations whose recipe equals an earlier one in all but its name."""
+    by_recipe: dict[str, Combination] = {}
+    for combination in combinations:
+        by_recipe.setdefault(combination.recipe.model_copy(update={"name": "same"}).model_dump_json(), combination)
+    return tuple(by_recipe.values())

@@ -1,4 +1,4 @@
-"""How long the rest of a sweep will take, and on what that rests: finished trials, or two steps that are timed here."""
+"""Estimates how long the rest of a sweep takes, from finished trials or from two steps timed on the spot."""
 
 from __future__ import annotations
 
@@ -19,38 +19,36 @@ _STEPS = 2
 
 
 def estimate_time(plan: Plan, rows: Mapping[str, Row], manager: PluginManager, *, jobs: int) -> str:
-    """Return in one line how long the trials that are not finished will take, `jobs` at a time."""
+    """Return one line with the time that the unfinished trials will take, `jobs` at a time, and the basis of the estimate."""
     left = [id for id in plan.ids if id not in rows or rows[id].state != "finished"]
     if not left:
         return "all trials are finished"
     recipes = {trial.id: trial.recipe for trial in plan.trials}
-    per_step = seconds_a_step(plan, rows)
+    per_step = seconds_per_step(plan, rows)
     if per_step:
-        typical = statistics.median(per_step.values())
-        own = {trial.id: per_step.get(trial.cell, typical) for trial in plan.trials}
-        total = sum(own[id] * recipes[id].steps for id in left)
-        ground = f"on the finished trials of {len(per_step)} of {len(plan.cells)} combinations"
+        median = statistics.median(per_step.values())
+        by_trial = {trial.id: per_step.get(trial.combination, median) for trial in plan.trials}
+        total = sum(by_trial[id] * recipes[id].steps for id in left)
+        basis = f"the finished trials of {len(per_step)} of {len(plan.combinations)} combinations"
     else:
-        timed = time_steps(plan.cells[0].recipe, manager)
-        total = sum(timed.trial(recipes[id]) for id in left)
-        ground = (
-            f"on {_STEPS} steps and one evaluation of the recipe itself, timed just now; other parts may take longer or shorter"
-        )
-    return f"{len(left)} trials left: about {duration(total / min(jobs, len(left)))} with {jobs} at once. This rests {ground}."
+        timed = time_steps(plan.combinations[0].recipe, manager)
+        total = sum(timed.trial_seconds(recipes[id]) for id in left)
+        basis = f"{_STEPS} steps and one evaluation of the recipe itself, timed just now; variants may be slower or faster"
+    return f"{len(left)} trials left: about {duration(total / min(jobs, len(left)))} with {jobs} at once. Based on {basis}."
 
 
-def seconds_a_step(plan: Plan, rows: Mapping[str, Row]) -> dict[int, float]:
-    """Return the time of a whole trial divided by its steps, the median of those that were never interrupted, by cell."""
-    found: dict[int, list[float]] = {}
+def seconds_per_step(plan: Plan, rows: Mapping[str, Row]) -> dict[int, float]:
+    """Return a whole trial's time divided by its steps: the median over uninterrupted trials, by combination."""
+    times: dict[int, list[float]] = {}
     for trial in plan.trials:
         result = rows[trial.id].result if trial.id in rows else None
         if result is not None and not result["resumed"]:
-            found.setdefault(trial.cell, []).append(result["seconds"] / trial.recipe.steps)
-    return {cell: statistics.median(times) for cell, times in found.items()}
+            times.setdefault(trial.combination, []).append(result["seconds"] / trial.recipe.steps)
+    return {combination: statistics.median(seconds) for combination, seconds in times.items()}
 
 
 class Stopwatch(Display):
-    """Adds up the seconds that each phase of a run takes."""
+    """Adds up the seconds that a run spends in each phase."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -61,16 +59,19 @@ class Stopwatch(Display):
         self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since
         self._phase, self._since = name, now
 
-    def trial(self, recipe: Recipe) -> float:
-        """Return how long a trial takes in which a step and an evaluation take as long as here; its first is shared."""
+    def trial_seconds(self, recipe: Recipe) -> float:
+        """Return how long a trial takes if its steps and evaluations take as long as the timed ones.
+
+        The evaluation before training is shared between trials and not counted.
+        """
         evaluations = 1 + (recipe.steps - 1) // recipe.evaluation.every if recipe.evaluation.every else 1
-        outside = ("starting", "loading", "evaluate")
-        step = sum(seconds for phase, seconds in self.seconds.items() if phase not in outside) / _STEPS
+        outside_steps = ("starting", "loading", "evaluate")
+        step = sum(seconds for phase, seconds in self.seconds.items() if phase not in outside_steps) / _STEPS
         return self.seconds.get("loading", 0.0) + step * recipe.steps + self.seconds.get("evaluate", 0.0) * evaluations
 
 
 def time_steps(recipe: Recipe, manager: PluginManager) -> Stopwatch:
-    """Run a few steps of a recipe and one evaluation in a folder that is thrown away; no tracker hears of it."""
+    """Time a few steps of a recipe and one evaluation, in a temporary folder and without trackers."""
     from rosd_kit.run.loop import run_recipe
 
     short = recipe.model_copy(
@@ -81,8 +82,10 @@ def time_steps(recipe: Recipe, manager: PluginManager) -> Stopwatch:
             "tracking": recipe.tracking.model_copy(update={"to": []}),
         }
     )
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as out:
-        run_recipe(short, plugins=manager, out=Path(out), name="timed", resume=None, display=watch, baseline=lambda *unused: ())
-    watch.phase("over")
-    return watch
+        run_recipe(
+            short, plugins=manager, out=Path(out), name="timed", resume=None, display=stopwatch, baseline=lambda *unused: ()
+        )
+    stopwatch.phase("over")
+    return stopwatch

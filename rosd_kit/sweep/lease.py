@@ -1,7 +1,7 @@
-"""Which process works on a trial, and whether it still lives. Knows nothing of trials.
+"""Identifies the process that holds a trial, and tells whether it is still running. Does not know trials.
 
-On the same machine a dead process is recognised at once by its number and birth; elsewhere, and where the system does not
-tell, only by a lease that ran out.
+On the same machine, a dead process is recognised at once by its process id and start time. On another machine, or where the
+system does not report them, only an expired lease shows it.
 """
 
 from __future__ import annotations
@@ -9,37 +9,48 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
-    """A process: a token that no other has, the place where its number means something, its number and its birth."""
+class LeaseHolder:
+    """A process that holds a trial: a unique token, the host, and its process id and start time on that host."""
 
     token: str
-    place: str
+    host: str
     pid: int
-    born: str
+    started: str
 
     @classmethod
-    def me(cls, token: str | None = None) -> Owner:
-        """Return this process, with a new token unless one was handed over."""
-        return cls(token=token or uuid.uuid4().hex, place=_place(), pid=os.getpid(), born=_born(os.getpid()))
+    def this_process(cls, token: str | None = None) -> LeaseHolder:
+        """Return this process as a holder, with the token it was started with, or a new one."""
+        return cls(token=token or uuid.uuid4().hex, host=_host(), pid=os.getpid(), started=_start_time(os.getpid()))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LeaseHolder:
+        """Return the holder that `to_json` wrote."""
+        return cls(token=value["token"], host=value["place"], pid=value["pid"], started=value["born"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the holder under the keys that stores on disk use."""
+        return {"token": self.token, "place": self.host, "pid": self.pid, "born": self.started}
 
     def is_dead(self) -> bool:
-        """Return whether the process certainly lives no more."""
-        return bool(self.place) and self.place == _place() and self.born != _born(self.pid)
+        """Return whether the process is certainly dead."""
+        return bool(self.host) and self.host == _host() and self.started != _start_time(self.pid)
 
     def is_alive(self) -> bool:
-        """Return whether the process certainly lives."""
-        return bool(self.place) and self.place == _place() and self.born == _born(self.pid)
+        """Return whether the process is certainly alive."""
+        return bool(self.host) and self.host == _host() and self.started == _start_time(self.pid)
 
 
 @cache
-def _place() -> str:
-    """Return a name for this start of this machine and its numbering of processes; empty where the system tells neither."""
+def _host() -> str:
+    """Return an id of this boot of this machine and its process namespace; empty where the system reports neither."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -47,8 +58,8 @@ def _place() -> str:
         return ""
 
 
-def _born(pid: int) -> str:
-    """Return when a process started, in ticks since the machine did; empty for none, or one that only waits to be reaped."""
+def _start_time(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot; empty for a process that is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""A sweep made definite: its combinations, its trials, and how it is written into the store for reports to read."""
+"""Turns a sweep into a plan: its combinations and trials, and the form in which the store keeps it for reports."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import to_yaml
-from rosd_kit.sweep.axes import as_label
-from rosd_kit.sweep.combinations import Cell, Cells, Skipped, value_of
-from rosd_kit.sweep.designs import choose
+from rosd_kit.sweep.axes import label
+from rosd_kit.sweep.combinations import Combination, CombinationResolver, Skipped, value_of
+from rosd_kit.sweep.designs import select
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import Store
-from rosd_kit.sweep.trial_id import Trial, digest, trials_of
+from rosd_kit.sweep.trial_id import Trial, digest, make_trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is run: the first cell is the recipe that all others are compared with. Trials of one identity are one."""
+    """What a sweep runs. The first combination is the recipe that all others are compared with."""
 
     sweep: Sweep
-    cells: tuple[Cell, ...]
+    combinations: tuple[Combination, ...]
     skipped: tuple[Skipped, ...]
     trials: tuple[Trial, ...]
 
     @property
     def ids(self) -> list[str]:
-        """The trials' identities, each once, in the order in which they are started."""
+        """The trial ids, each once, in starting order. Trials with the same id are run once."""
         return list(dict.fromkeys(trial.id for trial in self.trials))
 
-    def labels(self, cell: Cell) -> list[str]:
-        """Return what a cell has on each axis, `-` where the axis does not count in it."""
-        return [_label(cell, axis.field) for axis in self.sweep.axes]
+    def labels(self, combination: Combination) -> list[str]:
+        """Return a combination's value on each axis; `-` where the axis does not apply to it."""
+        return [_label(combination, axis.field) for axis in self.sweep.axes]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as reports read it."""
+        """Return the plan as the store keeps it; `cells` are the combinations and `cell` is an index into them."""
         return {
             "name": self.sweep.name,
             "recipe": self.sweep.recipe,
@@ -43,29 +43,31 @@ class Plan:
             "fixed": list(self.sweep.fixed),
             "design": asdict(self.sweep.design),
             "axes": [axis.field for axis in self.sweep.axes],
-            "cells": [{"labels": self.labels(cell), "steps": cell.recipe.steps, "notes": cell.notes} for cell in self.cells],
-            "trials": [{"id": trial.id, "cell": trial.cell, "seed": trial.seed} for trial in self.trials],
-            "skipped": [{"settings": dict(one.settings), "reason": one.reason} for one in self.skipped],
+            "cells": [{"labels": self.labels(one), "steps": one.recipe.steps, "notes": one.notes} for one in self.combinations],
+            "trials": [{"id": trial.id, "cell": trial.combination, "seed": trial.seed} for trial in self.trials],
+            "skipped": [{"settings": dict(one.assignment), "reason": one.reason} for one in self.skipped],
         }
 
 
 def make_plan(sweep: Sweep, registry: Registry) -> Plan:
-    """Return what a sweep runs. Raises `RosdError` for every mistake in it; nothing is run or written."""
-    chosen = choose(sweep, Cells(sweep, registry))
+    """Return what a sweep runs. Raises `RosdError` for every mistake in it; runs and writes nothing."""
+    selection = select(sweep, CombinationResolver(sweep, registry))
     return Plan(
         sweep=sweep,
-        cells=chosen.cells,
-        skipped=chosen.skipped,
-        trials=trials_of(chosen.cells, sweep.seeds, registry),
+        combinations=selection.combinations,
+        skipped=selection.skipped,
+        trials=make_trials(selection.combinations, sweep.seeds, registry),
     )
 
 
 def write_plan(plan: Plan, store: Store, plugins: Sequence[str]) -> None:
-    """Put the plan and its trials into the store; those that are there stay as they are."""
+    """Add the plan and its trials to the store; trials that are already there stay unchanged."""
     content = plan.to_json()
     store.add(((trial.id, to_yaml(trial.recipe), trial.seed) for trial in plan.trials), plugins)
     store.add_plan(digest(content), plan.sweep.name, content)
 
 
-def _label(cell: Cell, field: str) -> str:
-    return as_label(cell.settings[field]) if field in cell.settings else value_of(cell.recipe, field)
+def _label(combination: Combination, field: str) -> str:
+    if field in combination.assignment:
+        return label(combination.assignment[field])
+    return value_of(combination.recipe, field)

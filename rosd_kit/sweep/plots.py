@@ -1,20 +1,23 @@
-"""Pictures of a sweep's results by matplotlib: learning curves, differences, in-domain against out-of-domain.
+"""Plots a sweep's results with matplotlib: learning curves, differences, and in-domain against out-of-domain.
 
-The files are SVG without dates or random names, so that the same results give the same bytes.
+The files are SVG without dates or random ids, so the same results give the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, CellResult, Results
+from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, CombinationResult, Results
 
-CURVE = "rollout/success"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CURVE_METRIC = "rollout/success"
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "rosd-kit",
     "svg.fonttype": "none",
@@ -23,11 +26,11 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
-_LINES = ("-", "--", ":", "-.")
+_LINE_STYLES = ("-", "--", ":", "-.")
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Write what the results allow of `curves.svg`, `differences.svg`, `domains.svg`; return the files.
+    """Write `curves.svg`, `differences.svg` and `domains.svg`, as far as there is data for them. Return the files.
 
     Raises `RunError` without matplotlib.
     """
@@ -39,77 +42,86 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
         raise RunError("sweep report --plots: needs matplotlib: pip install 'rosd-kit[plots]'") from None
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    draw: dict[str, Callable[[Results, Any], bool]] = {"curves": _curves, "differences": _forest, "domains": _domains}
+    plots: dict[str, Callable[[Results, Figure], bool]] = {
+        "curves": _plot_curves,
+        "differences": _plot_differences,
+        "domains": _plot_domains,
+    }
     with mpl.rc_context(_STYLE):
-        for name, paint in draw.items():
+        for name, plot in plots.items():
             figure = Figure(layout="constrained")
             FigureCanvasSVG(figure)
-            if paint(results, figure):
+            if plot(results, figure):
                 files.append(folder / f"{name}.svg")
                 figure.savefig(files[-1], metadata={"Date": None})
     return files
 
 
-def _curves(results: Results, figure: Any) -> bool:
-    """Draw the share of right rollouts over the steps: the mean of the seeds, and between which values they lie."""
+def _plot_curves(results: Results, figure: Figure) -> bool:
+    """Plot the share of successful rollouts by step: the mean and the range of the seeds."""
     figure.set_size_inches(8, 3.2)
     axes = figure.add_subplot()
-    for place, cell in _with_trials(results):
-        curves = 100 * results.curve(cell, CURVE)
+    for index, combination in _with_trials(results):
+        curves = 100 * results.curve(combination, CURVE_METRIC)
         if not curves.size:
             continue
         steps = np.arange(1, curves.shape[1] + 1)
-        colour, line = _look(place)
-        axes.plot(steps, curves.mean(axis=0), line, color=colour, label=_name(results, cell), linewidth=1.5)
+        colour, line_style = _style(index)
+        axes.plot(steps, curves.mean(axis=0), line_style, color=colour, label=_name(results, combination), linewidth=1.5)
         axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12, linewidth=0)
     axes.set(
-        xlabel="step", ylabel="right rollouts in training, %", ylim=(0, 101), title=f"{results.name}: mean and range of seeds"
+        xlabel="step",
+        ylabel="successful rollouts in training, %",
+        ylim=(0, 101),
+        title=f"{results.name}: mean and range over seeds",
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return bool(axes.lines)
 
 
-def _forest(results: Results, figure: Any) -> bool:
-    """Draw every difference from the recipe with its interval; filled where it is shown."""
-    cells = [cell for cell in results.cells[1:] if cell.differences]
-    measures = results.shown(suites=False)
-    if not cells:
+def _plot_differences(results: Results, figure: Figure) -> bool:
+    """Plot every difference from the recipe with its interval (a forest plot); markers are filled where it is significant."""
+    combinations = [combination for combination in results.combinations[1:] if combination.differences]
+    measures = results.shown_measures(suites=False)
+    if not combinations:
         return False
-    figure.set_size_inches(7.2, 1.2 + 0.32 * len(cells))
+    figure.set_size_inches(7.2, 1.2 + 0.32 * len(combinations))
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     for panel, measure in zip(panels, measures, strict=True):
         panel.axvline(0, color="0.6", linewidth=0.8)
-        for place, cell in enumerate(cells):
-            found = cell.differences[measure]
-            interval, shown = found.estimate.interval, found.verdict != "no difference shown"
-            colour = "0.35" if not shown else "C2" if interval.mean > 0 else "C3"
-            panel.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=1.5)
-            panel.plot(100 * interval.mean, place, "o", color=colour, markerfacecolor=colour if shown else "white")
+        for row, combination in enumerate(combinations):
+            difference = combination.differences[measure]
+            interval, significant = difference.value.interval, difference.verdict != "no difference shown"
+            colour = "0.35" if not significant else "C2" if interval.mean > 0 else "C3"
+            panel.plot([100 * interval.low, 100 * interval.high], [row, row], color=colour, linewidth=1.5)
+            panel.plot(100 * interval.mean, row, "o", color=colour, markerfacecolor=colour if significant else "white")
         panel.set(title=measure, xlabel="difference from the recipe, points")
-    figure.suptitle(f"{results.name}: filled where a difference is shown after Holm's correction", fontsize=9)
-    panels[0].set_yticks(range(len(cells)), [cell.label for cell in cells])
-    panels[0].set_ylim(len(cells) - 0.5, -0.5)
+    figure.suptitle(f"{results.name}: filled where significant after Holm's correction", fontsize=9)
+    panels[0].set_yticks(range(len(combinations)), [combination.label for combination in combinations])
+    panels[0].set_ylim(len(combinations) - 0.5, -0.5)
     return True
 
 
-def _domains(results: Results, figure: Any) -> bool:
-    """Draw each combination by what it has inside and outside the trained domain, with both intervals."""
+def _plot_domains(results: Results, figure: Figure) -> bool:
+    """Plot each combination by its in-domain and out-of-domain mean, with both intervals."""
     if not {IN_DOMAIN, OUT_OF_DOMAIN} <= results.measures.keys():
         return False
     figure.set_size_inches(8, 3.6)
     axes = figure.add_subplot()
     axes.set_title(f"{results.name}: after training, with 95 % intervals")
     points = [(results.before, "before training", "k", "x")]
-    points += [(cell.means, _name(results, cell), _look(place)[0], "o") for place, cell in _with_trials(results)]
-    for means, name, colour, mark in points:
+    points += [
+        (combination.means, _name(results, combination), _style(index)[0], "o") for index, combination in _with_trials(results)
+    ]
+    for means, name, colour, marker in points:
         inside, outside = means[IN_DOMAIN].interval, means[OUT_OF_DOMAIN].interval
-        spread = [[[100 * (i.mean - i.low)], [100 * (i.high - i.mean)]] for i in (inside, outside)]
+        x_error, y_error = ([[100 * (i.mean - i.low)], [100 * (i.high - i.mean)]] for i in (inside, outside))
         axes.errorbar(
             100 * inside.mean,
             100 * outside.mean,
-            xerr=spread[0],
-            yerr=spread[1],
-            fmt=mark,
+            xerr=x_error,
+            yerr=y_error,
+            fmt=marker,
             color=colour,
             label=name,
             elinewidth=0.8,
@@ -119,14 +131,14 @@ def _domains(results: Results, figure: Any) -> bool:
     return True
 
 
-def _with_trials(results: Results) -> list[tuple[int, CellResult]]:
-    return [(place, cell) for place, cell in enumerate(results.cells) if cell.means]
+def _with_trials(results: Results) -> list[tuple[int, CombinationResult]]:
+    return [(index, combination) for index, combination in enumerate(results.combinations) if combination.means]
 
 
-def _look(place: int) -> tuple[str, str]:
-    """Return a colour and a line that tell a cell from others."""
-    return f"C{place % 10}", _LINES[place // 10 % len(_LINES)]
+def _style(index: int) -> tuple[str, str]:
+    """Return the colour and line style of a combination."""
+    return f"C{index % 10}", _LINE_STYLES[index // 10 % len(_LINE_STYLES)]
 
 
-def _name(results: Results, cell: CellResult) -> str:
-    return f"{cell.label} (the recipe)" if cell is results.cells[0] else cell.label
+def _name(results: Results, combination: CombinationResult) -> str:
+    return f"{combination.label} (the recipe)" if combination is results.combinations[0] else combination.label

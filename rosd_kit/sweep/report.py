@@ -1,15 +1,15 @@
-"""What a sweep found, from its store: means over seeds, paired differences against the recipe, and a verdict on each.
+"""Computes a sweep's results from its store: means over seeds, paired differences from the recipe, and verdicts.
 
-Knows plans and results as the store has them. How tables and plots look is for `formats` and `plots`.
+Knows plans and results as the store has them. `formats` and `plots` decide how they look.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.files import read_json_lines
 from rosd_kit.renames import with_current_metrics
-from rosd_kit.sweep.statistics import Estimate, estimate, holm
+from rosd_kit.sweep.statistics import MeanWithInterval, holm, mean_with_interval
 from rosd_kit.sweep.store import Row, Store
 from rosd_kit.sweep.worker import TRIALS
 
@@ -29,28 +29,30 @@ Evaluation = Mapping[str, SuiteResult]
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A cell minus the recipe on the same seeds and problems; `adjusted` is Holm's p-value over all that are shown."""
+    """A combination minus the recipe, on the same seeds and problems; `adjusted_p` is Holm's over all that are shown."""
 
-    estimate: Estimate
-    adjusted: float
+    value: MeanWithInterval
+    adjusted_p: float
 
     @property
     def verdict(self) -> str:
-        """What may be said of it."""
-        if self.adjusted >= ALPHA:
+        """The verdict at `ALPHA`."""
+        if self.adjusted_p >= ALPHA:
             return "no difference shown"
-        return "better" if self.estimate.mean > 0 else "worse"
+        return "better" if self.value.mean > 0 else "worse"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """One combination: its value on each axis, how its trials stand, and by measure its mean and its difference."""
+class CombinationResult:
+    """The results of one combination: its axis values, its finished trials, and a mean and a difference for each measure.
+
+    `planned` is the number of trials in the plan.
+    """
 
     labels: tuple[str, ...]
     planned: int
-    states: Mapping[str, int]
     trials: tuple[str, ...]
-    means: Mapping[str, Estimate]
+    means: Mapping[str, MeanWithInterval]
     differences: Mapping[str, Difference]
 
     @property
@@ -61,148 +63,163 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a sweep found; the first cell is the recipe. `measures` holds the suites of each measure, averages first."""
+    """A sweep's results so far. The first combination is the recipe; `measures` maps each measure to its suites."""
 
     folder: Path
     name: str
     axes: tuple[str, ...]
-    cells: tuple[CellResult, ...]
-    before: Mapping[str, Estimate]
+    combinations: tuple[CombinationResult, ...]
+    before: Mapping[str, MeanWithInterval]
     measures: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
-    def shown(self, suites: bool) -> list[str]:
-        """Return the measures to show: the averages, and with `suites` every suite too."""
+    def shown_measures(self, *, suites: bool) -> list[str]:
+        """Return the measures to show: the averages, and with `suites` each suite as well."""
         averages = [measure for measure in self.measures if measure in (IN_DOMAIN, OUT_OF_DOMAIN)]
         return list(self.measures) if suites else averages
 
-    def curve(self, cell: CellResult, metric: str) -> NDArray[np.float64]:
-        """Return a metric of `metrics.jsonl` as `[trials, steps]`; empty where no finished trial has it."""
+    def curve(self, combination: CombinationResult, metric: str) -> NDArray[np.float64]:
+        """Return a metric of `metrics.jsonl` as `[trials, steps]`; empty when no finished trial has it."""
         curves = []
-        for trial in cell.trials:
+        for trial in combination.trials:
             file = self.folder / TRIALS / trial / "metrics.jsonl"
             records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
             curves.append([with_current_metrics(record).get(metric) for record in records])
-        whole = [curve for curve in curves if curve and None not in curve]
-        shortest = min(map(len, whole), default=0)
-        return np.array([curve[:shortest] for curve in whole], dtype=np.float64)
+        complete = [curve for curve in curves if curve and None not in curve]
+        shortest = min(map(len, complete), default=0)
+        return np.array([curve[:shortest] for curve in complete], dtype=np.float64)
 
 
 def read_results(folder: Path, plan: str | None = None) -> Results:
-    """Return what the sweep in a folder found so far. Raises `RunError` when nothing is finished yet."""
+    """Return the results in a sweep's folder so far. Raises `RunError` when no trial is finished yet."""
     with Store(folder) as store:
-        asked = store.plan(plan)
-        rows = store.rows(trial["id"] for trial in asked["trials"])
-    finals = {id: found for id, row in rows.items() if (found := _evaluation(row, -1))}
-    if not finals:
-        raise RunError(f"{folder}: no trial of {asked['name']} is finished yet. Go on with rosd-kit sweep")
-    measures = _measures(next(iter(finals.values())))
-    by_cell = [[trial for trial in asked["trials"] if trial["cell"] == place] for place in range(len(asked["cells"]))]
-    scores = [{trial["seed"]: finals[trial["id"]] for trial in trials if trial["id"] in finals} for trials in by_cell]
-    differences = _differences(scores, measures)
-    cells = [
-        CellResult(
-            labels=tuple(cell["labels"]),
-            planned=len(trials),
-            states=_count(rows[trial["id"]].state for trial in trials),
-            trials=tuple(trial["id"] for trial in trials if trial["id"] in finals),
-            means={name: estimate(_tables(list(own.values()), suites)) for name, suites in measures.items()} if own else {},
-            differences=found,
-        )
-        for cell, trials, own, found in zip(asked["cells"], by_cell, scores, differences, strict=True)
+        stored_plan = store.plan(plan)
+        rows = store.rows(trial["id"] for trial in stored_plan["trials"])
+    final = {id: evaluation for id, row in rows.items() if (evaluation := _evaluation(row, -1))}
+    if not final:
+        raise RunError(f"{folder}: no trial of {stored_plan['name']} is finished yet. Continue with rosd-kit sweep")
+    measures = _measures(next(iter(final.values())))
+    trials = [
+        [trial for trial in stored_plan["trials"] if trial["cell"] == index] for index in range(len(stored_plan["cells"]))
     ]
-    first = next(found for row in rows.values() if (found := _evaluation(row, 0)))
+    by_seed = [{trial["seed"]: final[trial["id"]] for trial in group if trial["id"] in final} for group in trials]
+    combinations = tuple(
+        CombinationResult(
+            labels=tuple(stored["labels"]),
+            planned=len(group),
+            trials=tuple(trial["id"] for trial in group if trial["id"] in final),
+            means=_means(list(evaluations.values()), measures),
+            differences=differences,
+        )
+        for stored, group, evaluations, differences in zip(
+            stored_plan["cells"], trials, by_seed, _differences(by_seed, measures), strict=True
+        )
+    )
+    before = next(evaluation for row in rows.values() if (evaluation := _evaluation(row, 0)))
     return Results(
         folder=folder,
-        name=asked["name"],
-        axes=tuple(asked["axes"]),
-        cells=tuple(cells),
-        before={name: estimate(_tables([first], suites)) for name, suites in measures.items()},
+        name=stored_plan["name"],
+        axes=tuple(stored_plan["axes"]),
+        combinations=combinations,
+        before=_means([before], measures),
         measures=measures,
-        notes=tuple(_notes(rows, cells)),
+        notes=tuple(_notes(rows, combinations)),
     )
 
 
-def _evaluation(row: Row, place: int) -> Evaluation | None:
+def _evaluation(row: Row, index: int) -> Evaluation | None:
     """Return the first (0) or last (-1) evaluation of a finished trial, by suite."""
     if row.state != "finished" or row.result is None:
         return None
-    found = [SuiteResult.from_json(value) for value in row.result["evaluations"][place]["results"]]
-    return {result.suite: result for result in found}
+    results = [SuiteResult.from_json(value) for value in row.result["evaluations"][index]["results"]]
+    return {result.suite: result for result in results}
 
 
 def _measures(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:
+    """Return the suites of each measure: the averages that have any, then each suite by itself."""
     inside = tuple(name for name, result in evaluation.items() if result.in_domain)
     outside = tuple(name for name, result in evaluation.items() if not result.in_domain)
     averages = {IN_DOMAIN: inside, OUT_OF_DOMAIN: outside}
-    return {name: own for name, own in averages.items() if own} | {name: (name,) for name in (*inside, *outside)}
+    return {name: suites for name, suites in averages.items() if suites} | {name: (name,) for name in (*inside, *outside)}
 
 
-def _tables(evaluations: Sequence[Evaluation], suites: Sequence[str]) -> list[NDArray[np.float64]]:
-    """Return `[seeds, problems]` for each suite, of the problems that every evaluation could judge.
+def _means(evaluations: Sequence[Evaluation], measures: Mapping[str, Sequence[str]]) -> dict[str, MeanWithInterval]:
+    if not evaluations:
+        return {}
+    return {name: mean_with_interval(_score_tables(evaluations, suites)) for name, suites in measures.items()}
 
-    Raises `RunError` where evaluations asked different problems, or judged none in common.
+
+def _score_tables(evaluations: Sequence[Evaluation], suites: Sequence[str]) -> list[NDArray[np.float64]]:
+    """Return `[seeds, problems]` for each suite, with the problems that were judged in every evaluation.
+
+    Raises `RunError` when the evaluations used different problems, or no problem was judged in all of them.
     """
     tables = []
     for suite in suites:
         results = [evaluation[suite] for evaluation in evaluations if suite in evaluation]
         if len(results) < len(evaluations) or any(result.asked != results[0].asked for result in results):
-            raise RunError(f"sweep report: suite {suite!r} was not measured on the same problems in all trials: do not vary it")
+            raise RunError(
+                f"sweep report: suite {suite!r} was not evaluated on the same problems in all trials. "
+                "Do not vary the task's problems or the evaluation settings within a sweep"
+            )
         judged = sorted(set.intersection(*(set(result.scores) for result in results)))
         if not judged:
-            raise RunError(f"sweep report: no problem of suite {suite!r} was judged in all trials; their logs say why")
+            raise RunError(f"sweep report: no problem of suite {suite!r} was judged in all trials. Look at the trials' logs")
         tables.append(np.array([[result.scores[id] for id in judged] for result in results]))
     return tables
 
 
 def _differences(
-    scores: Sequence[Mapping[int, Evaluation]], measures: Mapping[str, Sequence[str]]
+    by_seed: Sequence[Mapping[int, Evaluation]], measures: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Difference]]:
-    """Return every cell's differences by measure, corrected within the averages and within the single suites."""
-    found: dict[tuple[int, str], Estimate] = {}
-    for place, own in enumerate(scores[1:], start=1):
-        seeds = sorted(own.keys() & scores[0].keys())
+    """Return each combination's differences from the recipe, by measure.
+
+    p-values are corrected over all averages together, and separately over all single suites.
+    """
+    recipe = by_seed[0]
+    values: dict[tuple[int, str], MeanWithInterval] = {}
+    for index, variant in enumerate(by_seed[1:], start=1):
+        seeds = sorted(variant.keys() & recipe.keys())
         for name, suites in measures.items() if seeds else ():
-            both = _tables([side[seed] for side in (own, scores[0]) for seed in seeds], suites)
-            pairs = [table[: len(seeds)] - table[len(seeds) :] for table in both]
-            found[place, name] = estimate(pairs, bounds=(-1.0, 1.0))
+            tables = _score_tables([side[seed] for side in (variant, recipe) for seed in seeds], suites)
+            paired = [table[: len(seeds)] - table[len(seeds) :] for table in tables]
+            values[index, name] = mean_with_interval(paired, bounds=(-1.0, 1.0))
     adjusted: dict[tuple[int, str], float] = {}
     for averages in (True, False):
-        family = [key for key in found if (key[1] in (IN_DOMAIN, OUT_OF_DOMAIN)) == averages]
-        adjusted |= dict(zip(family, holm([found[key].p for key in family]), strict=True))
+        keys = [key for key in values if (key[1] in (IN_DOMAIN, OUT_OF_DOMAIN)) == averages]
+        adjusted |= dict(zip(keys, holm([values[key].p_value for key in keys]), strict=True))
     return [
         {
-            name: Difference(estimate=found[place, name], adjusted=adjusted[place, name])
+            name: Difference(value=values[index, name], adjusted_p=adjusted[index, name])
             for name in measures
-            if (place, name) in found
+            if (index, name) in values
         }
-        for place in range(len(scores))
+        for index in range(len(by_seed))
     ]
 
 
-def _notes(rows: Mapping[str, Row], cells: Sequence[CellResult]) -> list[str]:
-    """Return what a reader of the numbers has to know."""
+def _notes(rows: Mapping[str, Row], combinations: Sequence[CombinationResult]) -> list[str]:
+    """Return the caveats that a reader of the numbers needs."""
     notes = []
-    states = _count(row.state for row in rows.values())
+    states = Counter(row.state for row in rows.values())
     if set(states) != {"finished"}:
-        notes.append("not all trials are finished: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        notes.append(f"not all trials are finished: {counts}")
     notes += [f"trial {row.id} failed: {row.error}" for row in rows.values() if row.state == "failed"]
-    if max(cell.planned for cell in cells) == 1:
+    if max(combination.planned for combination in combinations) == 1:
         notes.append(
-            "one seed: chance between runs is in no interval; more seeds are needed to say that a part makes the difference"
+            "one seed: the intervals do not include the variation between runs; attributing a difference to a component needs "
+            "more seeds"
         )
-    made = [row.result["made_with"] for row in rows.values() if row.result is not None]
-    differing = [name for name in (made[0] if made else ()) if len({json.dumps(one[name], sort_keys=True) for one in made}) > 1]
+    environments = [row.result["made_with"] for row in rows.values() if row.result is not None]
+    differing = [
+        name
+        for name in (environments[0] if environments else ())
+        if len({json.dumps(environment[name], sort_keys=True) for environment in environments}) > 1
+    ]
     if differing:
-        notes.append(f"not all trials were made with the same {', '.join(differing)}: compare with care")
+        notes.append(f"trials differ in {', '.join(differing)}: compare with care")
     warned = sum(bool(row.result and row.result["warnings"]) for row in rows.values())
     if warned:
-        notes.append(f"{warned} trials had warnings; their logs tell them")
+        notes.append(f"{warned} trials had warnings; see their logs")
     return notes
-
-
-def _count(states: Any) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for state in states:
-        counted[state] = counted.get(state, 0) + 1
-    return counted

@@ -1,11 +1,11 @@
-"""What is asked of a sweep: by words of the command line, by a sweep file, or by a file that words change.
+"""Reads what the user asks of a sweep: command-line words, a sweep file (`*.sweep.yaml`), or a file that words change.
 
-A sweep file ends in `.sweep.yaml`. It knows how things are written; which of them are possible is for `cells` to say.
+Knows how sweeps are written. `combinations` decides which combinations are possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,64 +17,64 @@ from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.recipe import SHIPPED
 from rosd_kit.recipe.sources import find, label, read_yaml
 from rosd_kit.recipe.validation import validated
-from rosd_kit.sweep.axes import Axis, as_text, integers, make_axis, read_axis, replaced
+from rosd_kit.sweep.axes import Axis, make_axis, override_text, parse_axis, parse_integers, replace_axis
 
 SUFFIX = ".sweep.yaml"
-_SEE = "docs/sweeps.md"
-_NEVER = ("name",)
+_DOCS = "docs/sweeps.md"
+_FIXED_FIELDS = ("name",)
 
-Kind = Literal["grid", "pairwise", "one_at_a_time", "random"]
+DesignKind = Literal["grid", "pairwise", "one_at_a_time", "random"]
 Values = list[Any] | str | int | float | bool
 
 
 class Rule(Config):
-    """What holds for some combinations: they are left out, or something more is set in them."""
+    """Skips the matching combinations, or sets more fields in them."""
 
     when: dict[str, Values] = Field(min_length=1)
-    """Axis and the values for which the rule holds; of several axes all must agree."""
+    """Axes and the values for which the rule holds; all axes must match."""
     skip: bool = False
-    """Leave these combinations out."""
+    """Skip these combinations."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Set these fields in them."""
     because: str = Field(min_length=1)
-    """Told wherever the rule applies."""
+    """The reason, shown wherever the rule applies."""
 
 
 class RandomDesign(Config):
-    """Combinations drawn without putting back."""
+    """A random sample of the combinations, without replacement."""
 
     random: PositiveInt
-    """How many."""
+    """Number of combinations."""
     seed: int = 0
-    """Which ones."""
+    """Seed of the sample."""
 
 
 class SweepFile(Config):
-    """A sweep as it is written in a file."""
+    """The contents of a sweep file."""
 
     sweep: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    """Its name."""
+    """Name of the sweep."""
     recipe: str
-    """The recipe that everything is compared with: a file relative to this one, or a shipped name."""
+    """The recipe that all variants are compared with: a file relative to this one, or a shipped name."""
     profile: str | None = None
-    """Where to run; wins over the recipe's own."""
+    """Profile to run with; overrides the recipe's own."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Fields that are the same in all trials, such as `steps: 30`."""
+    """Fields with the same value in all trials, for example `steps: 30`."""
     axes: dict[str, Values] = Field(min_length=1)
     """Fields and the values they take; `0..3` is a range."""
     seeds: Values | None = None
-    """Seeds of which every combination is run; the recipe's own unless given."""
+    """Seeds; every combination runs with each of them. Default: the recipe's own seed."""
     design: Literal["grid", "pairwise", "one_at_a_time"] | RandomDesign = "grid"
-    """Which combinations are run."""
+    """Which combinations to run."""
     rules: list[Rule] = Field(default_factory=list)
-    """What holds for some of them."""
+    """Exceptions for some combinations."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """Which combinations of the axes are run; `count` and `seed` are those of a random one."""
+    """Which combinations of the axes to run. `count` and `seed` apply to a random design."""
 
-    kind: Kind = "grid"
+    kind: DesignKind = "grid"
     count: int = 0
     seed: int = 0
 
@@ -84,7 +84,7 @@ class Design:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is asked: a recipe, what is varied, what is fixed (`field=value`), and which seeds (none: the recipe's own)."""
+    """A recipe, its axes, fixed overrides (`field=value`) and seeds (empty: the recipe's own)."""
 
     name: str
     recipe: str
@@ -96,78 +96,82 @@ class Sweep:
     rules: tuple[Rule, ...] = ()
 
 
-def read_sweep(what: str, words: Sequence[str] = (), profile: str | None = None, design: Design | None = None) -> Sweep:
-    """Return the sweep of a recipe or a sweep file, with what the words of the command line add or replace.
+def read_sweep(source: str, words: Sequence[str] = (), profile: str | None = None, design: Design | None = None) -> Sweep:
+    """Return the sweep of a recipe or a sweep file, changed by command-line words.
 
-    A word with several values is an axis, one with a single value is fixed. Raises `RecipeError` for what is written
-    wrongly, and when nothing is varied.
+    A word with several values is an axis; a word with one value is fixed. Raises `RecipeError` for invalid input and when
+    nothing varies.
     """
-    sweep = _from_file(find_sweep(what)) if what.endswith(SUFFIX) else Sweep(name=find(what).stem, recipe=what)
-    for axis in map(read_axis, words):
-        sweep = _changed(sweep, axis)
+    sweep = _from_file(find_sweep(source)) if source.endswith(SUFFIX) else Sweep(name=find(source).stem, recipe=source)
+    for axis in map(parse_axis, words):
+        sweep = _with_axis(sweep, axis)
     sweep = replace(sweep, profile=profile or sweep.profile, design=design or sweep.design)
     if not sweep.axes and len(sweep.seeds) < 2:
-        raise RecipeError("sweep: nothing is varied. Give a field several values: localizer=error_quote,full or seed=0..2")
+        raise RecipeError("sweep: nothing varies. Give a field several values: localizer=error_quote,full or seed=0..2")
     for rule in sweep.rules:
         _check_rule(rule, sweep)
     return sweep
 
 
-def find_sweep(what: str) -> Path:
-    """Return the sweep file of a path; `recipes/...` also means the shipped one. Raises `RecipeError` with the nearest."""
+def find_sweep(source: str) -> Path:
+    """Return the path of a sweep file; `recipes/...` may also name a shipped one.
+
+    Raises `RecipeError` with the closest shipped name when there is no such file.
+    """
     shipped = [f"recipes/{path.relative_to(SHIPPED).as_posix()}" for path in sorted(SHIPPED.rglob(f"*{SUFFIX}"))]
-    if Path(what).is_file():
-        return Path(what)
-    if what in shipped:
-        return SHIPPED / what.removeprefix("recipes/")
-    raise RecipeError(f"no file {what!r}.{did_you_mean(what, shipped)} Shipped sweeps: {', '.join(shipped)}")
+    if Path(source).is_file():
+        return Path(source)
+    if source in shipped:
+        return SHIPPED / source.removeprefix("recipes/")
+    raise RecipeError(f"no file {source!r}.{did_you_mean(source, shipped)} Shipped sweeps: {', '.join(shipped)}")
 
 
 def _from_file(path: Path) -> Sweep:
     where = label(path)
-    asked = validated(SweepFile, read_yaml(path), path="", see=_SEE, source=lambda _: where)
-    recipe = path.parent / asked.recipe if asked.recipe.endswith((".yaml", ".yml")) else asked.recipe
-    design = Design("random", asked.design.random, asked.design.seed) if isinstance(asked.design, RandomDesign) else None
+    content = validated(SweepFile, read_yaml(path), path="", see=_DOCS, source=lambda _: where)
+    recipe = path.parent / content.recipe if content.recipe.endswith((".yaml", ".yml")) else content.recipe
+    if isinstance(content.design, RandomDesign):
+        design = Design("random", content.design.random, content.design.seed)
+    else:
+        design = Design(content.design)
     sweep = Sweep(
-        name=asked.sweep,
+        name=content.sweep,
         recipe=str(recipe),
-        profile=asked.profile,
-        fixed=tuple(overrides(asked.set)),
-        design=design or Design(asked.design if isinstance(asked.design, str) else "grid"),
-        rules=tuple(asked.rules),
+        profile=content.profile,
+        fixed=tuple(overrides(content.set)),
+        design=design,
+        rules=tuple(content.rules),
     )
-    for field, values in asked.axes.items():
+    for field, values in content.axes.items():
         if field == "seed":
-            raise RecipeError(
-                f"{where}: axes.seed: write the seeds as `seeds: 0..2`; every combination is run with all of them"
-            )
-        sweep = replace(sweep, axes=(*sweep.axes, make_axis(field, listed(values))))
-    return sweep if asked.seeds is None else _changed(sweep, make_axis("seed", listed(asked.seeds)))
+            raise RecipeError(f"{where}: axes.seed: write the seeds as `seeds: 0..2`; every combination runs with each of them")
+        sweep = replace(sweep, axes=(*sweep.axes, make_axis(field, value_texts(values))))
+    return sweep if content.seeds is None else _with_axis(sweep, make_axis("seed", value_texts(content.seeds)))
 
 
-def overrides(values: dict[str, Any]) -> list[str]:
-    """Return `field=value` for each."""
-    return [f"{field}={as_text(value)}" for field, value in values.items()]
+def overrides(values: Mapping[str, Any]) -> list[str]:
+    """Return each field and value as `field=value`."""
+    return [f"{field}={override_text(value)}" for field, value in values.items()]
 
 
-def listed(values: Values) -> list[str]:
-    """Return the values of a file as texts."""
-    return [as_text(value) for value in (values if isinstance(values, list) else [values])]
+def value_texts(values: Values) -> list[str]:
+    """Return the values of a sweep file as override texts."""
+    return [override_text(value) for value in (values if isinstance(values, list) else [values])]
 
 
-def _changed(sweep: Sweep, axis: Axis) -> Sweep:
-    """Return the sweep with one field varied or fixed anew."""
+def _with_axis(sweep: Sweep, axis: Axis) -> Sweep:
+    """Return the sweep with a field varied, or fixed if the axis has one value; replaces what it had for that field."""
     if axis.field == "profile" and len(axis.values) == 1:
         return replace(sweep, profile=axis.values[0])
-    if axis.field in _NEVER:
-        raise RecipeError(f"{axis.field}: cannot be varied: trials are told apart by what they do")
+    if axis.field in _FIXED_FIELDS:
+        raise RecipeError(f"{axis.field}: cannot be varied, since it does not change what a trial does. Vary another field")
     if axis.field == "seed":
-        return replace(sweep, seeds=integers(axis))
-    rest = tuple(word for word in sweep.fixed if word.partition("=")[0] != axis.field)
+        return replace(sweep, seeds=parse_integers(axis))
+    fixed = tuple(word for word in sweep.fixed if word.partition("=")[0] != axis.field)
     axes = tuple(other for other in sweep.axes if other.field != axis.field)
     if len(axis.values) == 1 and axis.field != "recipe":
-        return replace(sweep, fixed=(*rest, f"{axis.field}={axis.values[0]}"), axes=axes)
-    return replace(sweep, fixed=rest, axes=replaced(sweep.axes, axis))
+        return replace(sweep, fixed=(*fixed, f"{axis.field}={axis.values[0]}"), axes=axes)
+    return replace(sweep, fixed=fixed, axes=replace_axis(sweep.axes, axis))
 
 
 def _check_rule(rule: Rule, sweep: Sweep) -> None:
@@ -181,6 +185,6 @@ def _check_rule(rule: Rule, sweep: Sweep) -> None:
         )
 
 
-def applying(rules: Iterable[Rule], settings: dict[str, str]) -> list[Rule]:
-    """Return the rules that hold for these settings of the axes."""
-    return [rule for rule in rules if all(settings.get(field) in listed(values) for field, values in rule.when.items())]
+def matching_rules(rules: Iterable[Rule], assignment: Mapping[str, str]) -> list[Rule]:
+    """Return the rules that hold for these axis values."""
+    return [rule for rule in rules if all(assignment.get(field) in value_texts(values) for field, values in rule.when.items())]

@@ -1,9 +1,10 @@
-"""What is run: one resolved recipe with one seed is a trial, whose identity is everything its numbers depend on by intent.
+"""Defines trials and their ids. A trial is one resolved recipe with one seed; its id covers everything its numbers depend on.
 
-Two trials are the same when their recipes agree in all but the name and what is only written or told (checkpoints, samples,
-warnings, trackers), and when rosd-kit and the plugins that bring their parts have the same versions; of a plugin's file its
-content counts. Not part of it, but noted with every result and told in the report where results differ in it: rosd-kit's own
-source, torch, transformers, threads and device. So an edited comment runs nothing again, and a mixture is not hidden.
+Two trials have the same id when their recipes agree in all but the name and what is only written or reported (checkpoints,
+samples, warnings, trackers), and when rosd-kit and the plugins of their components have the same versions; for a plugin file,
+its content counts. The id does not cover rosd-kit's own source, torch, transformers, threads and device: these are recorded
+with each result, and the report says where results differ in them. So an edited comment does not cause trials to run again,
+and results from different environments are still noticed.
 """
 
 from __future__ import annotations
@@ -18,69 +19,76 @@ from typing import Any
 import rosd_kit
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RunError
-from rosd_kit.plugins.registry import Registry
+from rosd_kit.plugins.registry import Origin, Registry
 from rosd_kit.recipe import Recipe, to_values
-from rosd_kit.sweep.combinations import Cell
+from rosd_kit.sweep.combinations import Combination
 from rosd_kit.version import __version__
 
-_TOLD_ONLY = ("name", "checkpoint", "samples", "watch", "tracking")
+_FIELDS_WITHOUT_EFFECT = ("name", "checkpoint", "samples", "watch", "tracking")
 _DIGITS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run of a sweep: `id` tells it from all others, `cell` is the place of its combination in the plan."""
+    """One run of a sweep. `combination` is the index of its combination in the plan."""
 
     id: str
-    cell: int
+    combination: int
     seed: int
     recipe: Recipe
 
 
-def trials_of(cells: Sequence[Cell], seeds: Sequence[int], registry: Registry) -> tuple[Trial, ...]:
-    """Return every combination with every seed, seed by seed, so that what is finished first can be compared.
+def make_trials(combinations: Sequence[Combination], seeds: Sequence[int], registry: Registry) -> tuple[Trial, ...]:
+    """Return a trial for every combination and seed, ordered by seed so that finished trials can be compared early.
 
-    Without seeds, each cell's own is taken. Raises `RunError` for a recipe that a trial cannot run.
+    Without seeds, each combination runs with its recipe's own. Raises `RunError` for a recipe that a trial cannot run.
     """
-    for cell in cells:
-        _check(cell.recipe)
-    rounds = [[(place, cell.recipe.model_copy(update={"seed": seed})) for place, cell in enumerate(cells)] for seed in seeds]
-    planned = [pair for one in rounds for pair in one] or [(place, cell.recipe) for place, cell in enumerate(cells)]
-    return tuple(Trial(id=identity(recipe, registry), cell=place, seed=recipe.seed, recipe=recipe) for place, recipe in planned)
+    for combination in combinations:
+        _check(combination.recipe)
+    recipes = [
+        (index, combination.recipe.model_copy(update={"seed": seed}))
+        for seed in seeds
+        for index, combination in enumerate(combinations)
+    ] or [(index, combination.recipe) for index, combination in enumerate(combinations)]
+    return tuple(
+        Trial(id=trial_id(recipe, registry), combination=index, seed=recipe.seed, recipe=recipe) for index, recipe in recipes
+    )
 
 
-def identity(recipe: Recipe, registry: Registry) -> str:
-    """Return the first digits of the SHA-256 of what makes a trial this one."""
-    values = {field: value for field, value in to_values(recipe).items() if field not in _TOLD_ONLY}
-    return digest({"recipe": values, "rosd-kit": __version__, "code": code_of(recipe, registry, SLOTS)})
+def trial_id(recipe: Recipe, registry: Registry) -> str:
+    """Return a trial's id: the first digits of a SHA-256 of everything its numbers depend on."""
+    values = {field: value for field, value in to_values(recipe).items() if field not in _FIELDS_WITHOUT_EFFECT}
+    return digest({"recipe": values, "rosd-kit": __version__, "code": plugin_versions(recipe, registry, SLOTS)})
 
 
-def code_of(recipe: Recipe, registry: Registry, slots: Container[str]) -> list[tuple[str, str]]:
-    """Return the plugins that bring a recipe's parts in some slots, each with its version or what stands for it."""
+def plugin_versions(recipe: Recipe, registry: Registry, slots: Container[str]) -> list[tuple[str, str]]:
+    """Return the plugins that provide a recipe's components in some slots, each with its version or its file's digest."""
     origins = {registry.entry(kind, choice.name).origin for kind, choice in recipe.choices() if kind in slots}
     return sorted({(o.plugin.rpartition("_")[0] if o.distribution == "file" else o.plugin, _version(o)) for o in origins})
 
 
 def digest(value: Any) -> str:
-    """Return a name for plain values: the same for the same values, in every process."""
+    """Return a short hash of a JSON-serialisable value, the same in every process."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def source_digest() -> str:
-    """Return a name for rosd-kit's own source as it is now."""
+    """Return a short hash of rosd-kit's own source files."""
     folder = Path(rosd_kit.__file__).parent
-    parts = [(path.relative_to(folder).as_posix(), path.read_bytes()) for path in sorted(folder.rglob("*.py"))]
-    return digest([(name, hashlib.sha256(content).hexdigest()) for name, content in parts])
+    files = [(path.relative_to(folder).as_posix(), path.read_bytes()) for path in sorted(folder.rglob("*.py"))]
+    return digest([(name, hashlib.sha256(content).hexdigest()) for name, content in files])
 
 
-def _version(origin: Any) -> str:
+def _version(origin: Origin) -> str:
     if origin.distribution == "file":
         return hashlib.sha256(Path(origin.file).expanduser().read_bytes()).hexdigest()
-    return str(origin.version)
+    return origin.version
 
 
 def _check(recipe: Recipe) -> None:
     if recipe.evaluation.problems == 0:
-        raise RunError("evaluation.problems: 0 measures nothing, and there would be nothing to compare. Set it to 1 or more")
+        raise RunError("evaluation.problems: with 0 problems there is nothing to compare. Set it to 1 or more")
     if recipe.parallel.processes not in (None, 1) or recipe.parallel.mode in ("ddp", "fsdp"):
-        raise RunError("parallel: a trial of a sweep is one process. Leave `parallel` out, or use rosd-kit run with torchrun")
+        raise RunError(
+            "parallel: each trial of a sweep is one process. Leave `parallel` out, or use rosd-kit run with torchrun"
+        )

@@ -1,7 +1,7 @@
-"""One trial in a process of its own: `python -m rosd_kit.sweep.worker FOLDER ID TOKEN LEASE`, started by a launcher.
+"""Runs one trial in its own process: `python -m rosd_kit.sweep.worker FOLDER ID TOKEN LEASE`, started by a launcher.
 
-It takes the trial over under the token, goes on from the trial's own checkpoint, and says in the store what came out. While
-it works it renews its lease; when it finds that somebody else took the trial it ends at once.
+The worker takes the trial over with its token, resumes from the trial's own checkpoint, and records the result in the store.
+Meanwhile it renews its lease. When another process holds the trial, it exits at once.
 """
 
 from __future__ import annotations
@@ -20,28 +20,27 @@ from typing import Any
 
 from rosd_kit.errors import RosdError
 from rosd_kit.files import lock_file, read_json_lines
-from rosd_kit.sweep.lease import Owner
+from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import Row, Store
 
-DONE, FAILED, STOPPED, ELSEWHERE = 0, 13, 14, 15
-"""Exit codes: finished, failed, stopped and let go, and not this process's trial. Every other one is a death."""
+DONE, FAILED, STOPPED, NOT_HELD = 0, 13, 14, 15
+"""Exit codes: finished, failed, stopped on request, and held by another process. Any other code is a crash."""
 TRIALS, EVALUATIONS, LOGS = "trials", "evaluations", "logs"
-_ASK_EVERY = 2.0
+_MAX_RENEWAL_SECONDS = 2.0
 
 
 def main(argv: list[str]) -> int:
     """Run the trial and return the exit code."""
     folder, id, token, lease = Path(argv[0]), argv[1], argv[2], float(argv[3])
     with Store(folder) as store:
-        me = Owner.me(token)
-        row = store.take_over(id, me, lease)
+        row = store.take_over(id, LeaseHolder.this_process(token), lease)
         if row is None:
-            return ELSEWHERE
-        if _is_busy(folder / TRIALS / id):
+            return NOT_HELD
+        if _is_in_use(folder / TRIALS / id):
             store.release(id, token)
-            return ELSEWHERE
-        Heart(folder, id, token, lease).start()
-        began = time.time()
+            return NOT_HELD
+        LeaseRenewer(folder, id, token, lease).start()
+        start = time.time()
         try:
             result = _run(folder, row)
         except KeyboardInterrupt:
@@ -53,35 +52,34 @@ def main(argv: list[str]) -> int:
         if result is None:
             store.release(id, token)
             return STOPPED
-        return DONE if store.finish(id, token, {**result, "seconds": time.time() - began}) else ELSEWHERE
+        return DONE if store.finish(id, token, {**result, "seconds": time.time() - start}) else NOT_HELD
 
 
-class Heart(threading.Thread):
-    """Renews the lease; hears from the store that the trial should stop, or that it is somebody else's."""
+class LeaseRenewer(threading.Thread):
+    """Renews the lease in the background; interrupts the run on a stop request, and exits when the trial was lost."""
 
     def __init__(self, folder: Path, id: str, token: str, lease: float) -> None:
         super().__init__(daemon=True)
-        self._where = (folder, id, token, lease)
+        self._folder, self._id, self._token, self._lease = folder, id, token, lease
 
     def run(self) -> None:
-        """Beat until the process ends."""
-        folder, id, token, lease = self._where
-        store, asked = Store(folder), False
+        """Renew until the process ends."""
+        store, interrupted = Store(self._folder), False
         while True:
-            time.sleep(min(_ASK_EVERY, lease / 4))
+            time.sleep(min(_MAX_RENEWAL_SECONDS, self._lease / 4))
             try:
-                stop = store.renew(id, token, lease)
-            except sqlite3.OperationalError:  # busy beyond all patience; the lease still runs
+                stop = store.renew(self._id, self._token, self._lease)
+            except sqlite3.OperationalError:  # the database stayed busy; the current lease still runs
                 continue
-            if stop is None and store.rows([id])[id].state == "running":
-                os._exit(ELSEWHERE)
-            if stop and not asked:
-                asked = True
+            if stop is None and store.rows([self._id])[self._id].state == "running":
+                os._exit(NOT_HELD)
+            if stop and not interrupted:
+                interrupted = True
                 os.kill(os.getpid(), signal.SIGINT)
 
 
 def _run(folder: Path, row: Row) -> dict[str, Any] | None:
-    """Train to the end and return what the store keeps of it; None when it was stopped before."""
+    """Train to the end and return the result to store, or None when the run was stopped before."""
     from rich.console import Console
 
     from rosd_kit.display.plain import PlainDisplay
@@ -91,30 +89,30 @@ def _run(folder: Path, row: Row) -> dict[str, Any] | None:
     from rosd_kit.sweep.baseline import SharedBaseline
 
     path = folder / TRIALS / row.id
-    begun = (path / "recipe.yaml").is_file()
-    if not begun:
+    started_before = (path / "recipe.yaml").is_file()
+    if not started_before:
         shutil.rmtree(path, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked = path.parent / f".{row.id}.yaml"
-    asked.write_text(row.recipe)
+    recipe_file = path.parent / f".{row.id}.yaml"
+    recipe_file.write_text(row.recipe)
     plugins = PluginManager([Path(file) for file in row.plugins])
     outcome = run_recipe(
-        load_recipe(asked, registry=plugins.registry),
+        load_recipe(recipe_file, registry=plugins.registry),
         plugins=plugins,
         out=path.parent,
         name=row.id,
-        resume=path if begun else None,
+        resume=path if started_before else None,
         display=PlainDisplay(Console(width=120)),
         baseline=SharedBaseline(folder / EVALUATIONS),
     )
-    asked.unlink(missing_ok=True)
+    recipe_file.unlink(missing_ok=True)
     if outcome.summary is None:
         return None
-    return _result(path, resumed=begun) | {"warnings": list(outcome.summary.warnings)}
+    return _result(path, resumed=started_before) | {"warnings": list(outcome.summary.warnings)}
 
 
 def _result(path: Path, *, resumed: bool) -> dict[str, Any]:
-    """Return the evaluations by step, and what they were made with."""
+    """Return a finished run's evaluations and the environment that produced them."""
     from rosd_kit.sweep.trial_id import source_digest
 
     environment = json.loads((path / "environment.json").read_text())
@@ -126,7 +124,7 @@ def _result(path: Path, *, resumed: bool) -> dict[str, Any]:
     }
 
 
-def _is_busy(path: Path) -> bool:
+def _is_in_use(path: Path) -> bool:
     """Return whether a process that lost the trial still works in its folder."""
     if not (path / ".lock").is_file():
         return False

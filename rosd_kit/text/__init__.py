@@ -1,1 +1,1 @@
-"""Characters, tokens, tags, quotes and budgets: pure functions, no model, no component."""
+"""Text as pure functions: tags, quotes, templates, token spans and budgets. Knows no model and no component."""

@@ -1,7 +1,7 @@
-"""Finding in a response what only its teacher was told of: the known leak of self-distillation.
+"""Detects leakage: responses that mention a reference only the teacher's prompt contains.
 
-A student that is pulled towards a teacher with a reference solution in its prompt begins to speak of that solution. These
-are the phrases in which it does; a task whose problems speak so themselves has a share of them from the start.
+A student trained towards a teacher with a reference solution in its prompt may start to mention that solution. The
+phrases below catch this. Tasks whose problems use such phrases themselves have a nonzero leak rate from the start.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ LEAK = re.compile(
 
 
 def leaks(text: str) -> bool:
-    """Return whether a response speaks of a reference that its own prompt does not hold."""
+    """Return whether a response mentions a reference, which its own prompt does not contain."""
     return LEAK.search(text) is not None

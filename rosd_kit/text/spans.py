@@ -1,35 +1,38 @@
-"""Characters to the tokens that were really sampled, for any tokenizer, without encoding anything again.
+"""Maps sampled tokens to character ranges, for any tokenizer, without encoding anything again.
 
-The text of the first j tokens agrees with the whole text up to the characters that those tokens determine; where it stops
-agreeing, a character is still incomplete (half of a multi-byte one). Token j therefore covers what the first j + 1 tokens
-determine beyond the first j, and the character that it leaves incomplete.
+The text of the first j tokens agrees with the whole text up to the characters that those tokens determine. Where it stops
+agreeing, a character is still incomplete (half of a multi-byte one). Token j therefore covers the characters that the first
+j + 1 tokens determine beyond the first j, plus the character that it leaves incomplete.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rosd_kit.text.specials import control_tokens
 
-#: A new window of decoding starts after so many tokens, so that the work grows linearly with the text.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: Decoding restarts in a new window after this many tokens, so that the work grows linearly with the text.
 _WINDOW = 16
 
 
-def decode_with_spans(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text of sampled ids, control tokens left out, and each token's half-open range of characters in it.
+def decode_with_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """Return the text of sampled ids without control tokens, and each token's half-open character range in it.
 
-    Tokens that share a character all cover it. Control tokens are empty ranges at their place.
+    Tokens that share a character all cover it. Control tokens have empty ranges at their position.
     """
     special = control_tokens(tokenizer)
-    kept = [place for place, token in enumerate(ids) if token not in special]
-    text = _decode(tokenizer, [ids[place] for place in kept])
-    covered = iter(_spans(tokenizer, [ids[place] for place in kept], text))
-    spans, at, plain = [], 0, set(kept)
-    for place in range(len(ids)):
-        span = next(covered) if place in plain else (at, at)
-        at = max(at, span[1])
+    kept = [index for index, token in enumerate(ids) if token not in special]
+    text = _decode(tokenizer, [ids[index] for index in kept])
+    covered = iter(_spans(tokenizer, [ids[index] for index in kept], text))
+    spans, end, plain = [], 0, set(kept)
+    for index in range(len(ids)):
+        span = next(covered) if index in plain else (end, end)
+        end = max(end, span[1])
         spans.append(span)
     return text, spans
 
@@ -39,36 +42,36 @@ def first_token_overlapping(spans: Sequence[tuple[int, int]], start: int, end: i
     return next((i for i, (a, b) in enumerate(spans) if max(a, start) < min(b, end)), None)
 
 
-def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _spans(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Return spans of ordinary tokens, decoding windows that begin where a character is complete.
+def _spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[tuple[int, int]]:
+    """Return the spans of ordinary tokens, decoding in windows that start where a character is complete.
 
-    No window begins behind a replacement character: what is invalid there may depend on the bytes before it.
+    No window starts after a replacement character: whether bytes are invalid may depend on the bytes before them.
     """
     spans: list[tuple[int, int]] = []
-    window, offset = 0, 0  # the window's first token, and what to add to its characters to get the text's
-    known, clean = 0, 0  # characters determined so far; the last token boundary between whole characters
+    window, offset = 0, 0  # first token of the window, and the offset from its characters to the text's
+    known, clean = 0, 0  # characters determined so far; last token boundary between whole characters
     for j in range(1, len(ids) + 1):
-        piece = _decode(tokenizer, ids[window:j])
-        agreed = _agreement(piece, text, offset)
+        decoded = _decode(tokenizer, ids[window:j])
+        agreed = _agreement(decoded, text, offset)
         determined = max(known, offset + agreed)
-        open_character = agreed < len(piece) and determined < len(text)
+        open_character = agreed < len(decoded) and determined < len(text)
         spans.append((known, determined + int(open_character)))
         known = determined
-        if not open_character and not piece.endswith("\ufffd"):
+        if not open_character and not decoded.endswith("\ufffd"):
             if j - window >= _WINDOW and clean > window:
                 window, offset = clean, known - len(_decode(tokenizer, ids[clean:j]))
             clean = j
     return spans
 
 
-def _agreement(piece: str, text: str, offset: int) -> int:
-    """Return how many characters of `piece` stand in `text` from `offset` on; only its end can differ."""
-    for length in range(len(piece), max(-1, len(piece) - 8), -1):
-        if text.startswith(piece[:length], offset):
+def _agreement(decoded: str, text: str, offset: int) -> int:
+    """Return how many characters of `decoded` agree with `text` from `offset` on; only its end can differ."""
+    for length in range(len(decoded), max(-1, len(decoded) - 8), -1):
+        if text.startswith(decoded[:length], offset):
             return length
-    same = (a == b for a, b in zip(piece, text[offset:], strict=False))
+    same = (a == b for a, b in zip(decoded, text[offset:], strict=False))
     return sum(1 for _ in itertools.takewhile(bool, same))

@@ -1,11 +1,14 @@
-"""The control tokens of a tokenizer: none of them is text."""
+"""Lists the control tokens of a tokenizer, which are not text."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-def control_tokens(tokenizer: Any) -> dict[int, str]:
-    """Return every control token by id: those with a role (end, padding) and those that only the template uses."""
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return every control token by id: those with a role (end, padding) and those that only the chat template uses."""
     named = dict(zip(tokenizer.all_special_ids, map(str, tokenizer.all_special_tokens), strict=True))
     return named | {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -1,10 +1,11 @@
-"""Reading `<tag>...</tag>` out of what a model wrote: thinking left out, the last complete pair, a status for every outcome."""
+"""Reads `<tag>...</tag>` from model output: skips thinking, takes the last complete pair, and gives every outcome a status."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 _OPEN_THINK = re.compile(r"<\s*think(?:ing)?\s*>", re.IGNORECASE)
 _CLOSE_THINK = re.compile(r"<\s*/\s*think(?:ing)?\s*>", re.IGNORECASE)
@@ -12,16 +13,16 @@ _CLOSE_THINK = re.compile(r"<\s*/\s*think(?:ing)?\s*>", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Tagged:
-    """What a tag held. `status` is `ok`, `missing`, `unclosed` or `empty`; `text` is None unless `ok`."""
+    """The content of a tag; `text` is None unless `status` is `ok`."""
 
     text: str | None
-    status: str
+    status: Literal["ok", "missing", "unclosed", "empty"]
 
 
 def strip_thinking(text: str) -> str:
     """Return the text after its last thinking block.
 
-    A block that the chat template opened has only its closing tag in the text; a block that never closes hides everything.
+    If the chat template opened the block, only its closing tag is in the text. A block that never closes hides the rest.
     """
     closes = list(_CLOSE_THINK.finditer(text))
     rest = text[closes[-1].end() :] if closes else text
@@ -32,8 +33,8 @@ def strip_thinking(text: str) -> str:
 def read_tag(text: str, tag: str) -> Tagged:
     """Return the content of the last complete pair of `tag`, stripped.
 
-    `tag` is written with underscores (`error_quote`); case, and `-` or a space for `_`, make no difference. A pair runs
-    from an opening tag to the next closing one, and starts at the last opening tag before it, so a stray tag hides nothing.
+    `tag` is written with underscores (`error_quote`); in the text, case does not matter, and `-` or a space may replace
+    `_`. A pair is a closing tag and the last opening tag before it, so a stray opening tag hides nothing.
     """
     word = r"[\s_-]*".join(map(re.escape, tag.split("_")))
     marks = list(re.finditer(rf"<\s*(/?)\s*{word}\s*>", text, re.IGNORECASE))

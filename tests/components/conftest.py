@@ -1,4 +1,4 @@
-"""Hand-made rollouts: a text in pieces is a response whose tokens are the pieces, with an end token."""
+"""Hand-made rollouts: a response given as the texts of its tokens, plus an end token."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rosd_kit.types import Case, Completion, FirstError, Group, Problem, Reflect
 END = 1
 
 
-def completion(pieces: Sequence[str], *, ended: bool = True) -> Completion:
-    ends = list(accumulate(map(len, pieces)))
-    spans = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
-    ids = [2 + place for place in range(len(pieces))]
+def completion(token_texts: Sequence[str], *, ended: bool = True) -> Completion:
+    ends = list(accumulate(map(len, token_texts)))
+    spans = [(end - len(token_text), end) for token_text, end in zip(token_texts, ends, strict=True)]
+    ids = [2 + index for index in range(len(token_texts))]
     if ended:
         spans.append((ends[-1], ends[-1]) if ends else (0, 0))
         ids.append(END)
@@ -23,15 +23,17 @@ def completion(pieces: Sequence[str], *, ended: bool = True) -> Completion:
         prompt_ids=(9,),
         token_ids=tuple(ids),
         logprobs=(-0.5,) * len(ids),
-        text="".join(pieces),
+        text="".join(token_texts),
         token_spans=tuple(spans),
         finish_reason="stop" if ended else "length",
     )
 
 
-def rollout(pieces: Sequence[str], *, right: bool = False, index: int = 0, ended: bool = True, feedback: str = "") -> Rollout:
+def rollout(
+    token_texts: Sequence[str], *, right: bool = False, index: int = 0, ended: bool = True, feedback: str = ""
+) -> Rollout:
     verdict = Verdict(score=float(right), success=right, feedback=feedback)
-    return Rollout(index=index, completion=completion(pieces, ended=ended), verdict=verdict)
+    return Rollout(index=index, completion=completion(token_texts, ended=ended), verdict=verdict)
 
 
 def problem(id: str = "p", *, solution: str | None = "the reference") -> Problem:
@@ -51,7 +53,7 @@ def make_rollout() -> Callable[..., Rollout]:
 @pytest.fixture(scope="session")
 def make_case() -> Callable[..., Case]:
     def make(
-        pieces: Sequence[str],
+        token_texts: Sequence[str],
         *,
         right: bool = False,
         ended: bool = True,
@@ -62,7 +64,7 @@ def make_case() -> Callable[..., Case]:
     ) -> Case:
         return Case(
             problem=problem(),
-            rollout=rollout(pieces, right=right, ended=ended, feedback=feedback),
+            rollout=rollout(token_texts, right=right, ended=ended, feedback=feedback),
             views=tuple(View(text=text, source=f"sibling {i}") for i, text in enumerate(views)),
             truth=truth,
             reflection=reflection,
@@ -73,7 +75,7 @@ def make_case() -> Callable[..., Case]:
 
 @pytest.fixture
 def make_group() -> Callable[..., Group]:
-    """Make a group of rollouts from `(text's words, right)` pairs."""
+    """Make a group of rollouts from `(text, right)` pairs; the words of a text are its tokens."""
 
     def make(*members: tuple[str, bool], id: str = "p", solution: str | None = "the reference") -> Group:
         rollouts = tuple(rollout(text.split(), right=right, index=i) for i, (text, right) in enumerate(members))

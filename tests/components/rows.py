@@ -1,4 +1,4 @@
-"""Real rows of the field's files, where they are at hand."""
+"""Rows of real data sets, where their files are available."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DATA = Path(__file__).parents[3] / "shared/data"
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Return the rows of a file, or skip."""
+    """Return the rows of a data file; skip the test if it is missing."""
     file = DATA / f"{name}.jsonl"
     if not file.is_file():
-        pytest.skip(f"{file.name} is not here")
+        pytest.skip(f"{file.name} is not available")
     return list(read_json_lines(file))
 
 

@@ -1,4 +1,4 @@
-"""Programs as answers: what counts as right, what is said of what is wrong, and programs that only pretend."""
+"""Programs as answers: which are right, the feedback on wrong ones, and programs that cheat."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rosd_kit.components.verifiers import Code
-from rosd_kit.components.verifiers.code import read_program, read_trials, same_output
+from rosd_kit.components.verifiers.code import read_program, read_tests, same_output
 from rosd_kit.errors import RunError
 from tests.components.rows import asking
 
@@ -21,7 +21,7 @@ TESTS = "assert add(1, 2) == 3, 'the secret is 3'\nassert add(1, 1) == 2"
 @pytest.fixture(scope="module")
 def verifier():
     try:
-        return Code.build(Code.Config(deadline=20), lambda written: None)
+        return Code.build(Code.Config(deadline=20), lambda choice: None)
     except RunError as error:
         pytest.skip(f"no sandbox here: {error}")
 
@@ -46,13 +46,13 @@ ADD = "def add(a, b):\n    return a + b"
         (TESTS, f"{ADD}\nif __name__ == '__main__': raise SystemExit(1)"),
     ],
 )
-def test_right(verifier, answer, program):
+def test_right_programs(verifier, answer, program):
     verdict = verifier.verify(asking(answer), block(program))
     assert (verdict.success, verdict.score, verdict.status) == (True, 1.0, "ok"), verdict.feedback
 
 
 @pytest.mark.parametrize(
-    ("answer", "program", "told"),
+    ("answer", "program", "feedback"),
     [
         (DOUBLE, "print(4)", "The program gave a wrong output on test 2 of 2."),
         (DOUBLE, "print(1 / 0)", "The program failed (ZeroDivisionError: division by zero, line 1) on test 1 of 2."),
@@ -70,18 +70,18 @@ def test_right(verifier, answer, program):
         ),
     ],
 )
-def test_wrong_and_what_is_said_of_it(verifier, answer, program, told):
+def test_wrong_programs_and_their_feedback(verifier, answer, program, feedback):
     verdict = verifier.verify(asking(answer), block(program))
     assert (verdict.success, verdict.score, verdict.status) == (False, 0.0, "ok")
-    assert verdict.feedback.startswith(told) and "secret" not in verdict.feedback and "42" not in verdict.feedback
+    assert verdict.feedback.startswith(feedback) and "secret" not in verdict.feedback and "42" not in verdict.feedback
 
 
-def test_the_first_failing_test_is_shown_where_that_is_asked_for(verifier):
-    shown = Code(Code.Config(deadline=20, reveal=True)).verify(asking(DOUBLE), block("print(5)")).feedback
-    assert shown == "The program gave a wrong output on test 1 of 2.\nInput:\n2\n\nExpected:\n4\n\nGot:\n5\n"
+def test_feedback_shows_the_first_failing_test_on_request(verifier):
+    feedback = Code(Code.Config(deadline=20, reveal=True)).verify(asking(DOUBLE), block("print(5)")).feedback
+    assert feedback == "The program gave a wrong output on test 1 of 2.\nInput:\n2\n\nExpected:\n4\n\nGot:\n5\n"
 
 
-def test_a_program_that_never_ends_is_wrong(verifier):
+def test_a_program_that_runs_forever_is_wrong(verifier):
     verdict = Code(Code.Config(deadline=1)).verify(asking(DOUBLE), block("while True: pass"))
     assert (verdict.success, verdict.status, verdict.feedback) == (
         False,
@@ -118,20 +118,20 @@ def test_the_last_closed_block_counts(text, program):
 @pytest.mark.parametrize(
     "answer", ["", "5", "{}", "[]", '{"inputs": [1], "outputs": []}', "not python (", '{"fn_name": "f"}', "[" * 9999]
 )
-def test_an_answer_without_tests_is_an_error_of_the_data(verifier, answer):
+def test_a_reference_answer_without_tests_gives_status_error(verifier, answer):
     assert verifier.verify(asking(answer), block("print(1)")).status == "error"
 
 
 @pytest.mark.parametrize(
-    ("said", "expected", "same"),
+    ("output", "expected", "same"),
     [("1 2\n3\n\n", "1  2 \n3", True), ("0.50", "0.5", True), ("1e3", "1000", True), ("1\n2", "1 2", False), ("A", "a", False),
      ("", "", True), ("nan", "nan", True), ("1", "1 1", False), ("0.1", "0.10000001", False)],
 )  # fmt: skip
-def test_outputs_are_compared_word_by_word(said, expected, same):
-    assert same_output(said, expected) is same
+def test_outputs_are_compared_word_by_word(output, expected, same):
+    assert same_output(output, expected) is same
 
 
 def test_expected_outputs_never_enter_the_sandbox():
     for answer in (DOUBLE, CALLS):
-        for trial in read_trials(answer):
-            assert not {"expected", "outputs"} & trial.job.keys() and "42" not in json.dumps(trial.job)
+        for test in read_tests(answer):
+            assert not {"expected", "outputs"} & test.job.keys() and "42" not in json.dumps(test.job)

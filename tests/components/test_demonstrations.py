@@ -1,4 +1,4 @@
-"""Which privileged text a rollout is compared with."""
+"""The privileged text chosen for each rollout."""
 
 from __future__ import annotations
 
@@ -22,79 +22,79 @@ from rosd_kit.types import Completion, Group, Problem, Rollout, Verdict
 SIBLINGS = [FirstSuccess, RandomSuccess, ShortestSuccess]
 
 
-def shown(component, group, index, batch=None, seed=0):
+def views(component, group, index, batch=None, seed=0):
     return component().views(group, group.rollouts[index], batch or [group], random.Random(seed))
 
 
-def told(component, group, index, **more):
-    return [(view.text, view.source) for view in shown(component, group, index, **more)]
+def texts_and_sources(component, group, index, **options):
+    return [(view.text, view.source) for view in views(component, group, index, **options)]
 
 
-def test_the_shortest_has_fewest_tokens_not_fewest_characters(make_group):
+def test_the_shortest_success_has_the_fewest_tokens_not_characters(make_group):
     group = make_group(("w", False), ("a b c", True), ("longwords here", True), ("x y z", True))
-    assert told(ShortestSuccess, group, 0) == [("longwordshere", "sibling 2")]
+    assert texts_and_sources(ShortestSuccess, group, 0) == [("longwordshere", "sibling 2")]
 
 
-def test_of_equally_short_successes_the_first_is_shown(make_group):
+def test_the_first_of_equally_short_successes_is_shown(make_group):
     group = make_group(("w", False), ("a b c", True), ("d e", True), ("f g", True))
-    assert told(ShortestSuccess, group, 0) == [("de", "sibling 2")]
-    assert told(ShortestSuccess, group, 2) == [("fg", "sibling 3")]
+    assert texts_and_sources(ShortestSuccess, group, 0) == [("de", "sibling 2")]
+    assert texts_and_sources(ShortestSuccess, group, 2) == [("fg", "sibling 3")]
 
 
 def test_the_first_success_skips_failures_and_the_rollout_itself(make_group):
     group = make_group(("w", False), ("a", True), ("v", False), ("b", True))
-    assert told(FirstSuccess, group, 0) == [("a", "sibling 1")]
-    assert told(FirstSuccess, group, 1) == [("b", "sibling 3")]
+    assert texts_and_sources(FirstSuccess, group, 0) == [("a", "sibling 1")]
+    assert texts_and_sources(FirstSuccess, group, 1) == [("b", "sibling 3")]
 
 
 @pytest.mark.parametrize("component", SIBLINGS)
-def test_a_group_without_another_success_shows_nothing(make_group, component):
-    assert told(component, make_group(("w", False), ("v", False)), 0) == []
-    assert told(component, make_group(("a", True), ("v", False)), 0) == []
-    assert told(component, make_group(("a", True)), 0) == []
+def test_a_group_without_another_success_has_no_demonstration(make_group, component):
+    assert texts_and_sources(component, make_group(("w", False), ("v", False)), 0) == []
+    assert texts_and_sources(component, make_group(("a", True), ("v", False)), 0) == []
+    assert texts_and_sources(component, make_group(("a", True)), 0) == []
 
 
-def test_a_random_success_is_the_seeds_choice_and_reaches_every_sibling(make_group):
+def test_a_random_success_follows_the_seed_and_may_be_any_sibling(make_group):
     group = make_group(("w", False), ("a", True), ("b", True), ("c", True))
-    drawn = [told(RandomSuccess, group, 0, seed=seed)[0] for seed in range(60)]
-    assert drawn == [told(RandomSuccess, group, 0, seed=seed)[0] for seed in range(60)]
+    drawn = [texts_and_sources(RandomSuccess, group, 0, seed=seed)[0] for seed in range(60)]
+    assert drawn == [texts_and_sources(RandomSuccess, group, 0, seed=seed)[0] for seed in range(60)]
     assert set(drawn) == {("a", "sibling 1"), ("b", "sibling 2"), ("c", "sibling 3")}
 
 
-def test_the_reference_is_the_problems_own_solution(make_group):
-    assert told(Reference, make_group(("w", False)), 0) == [("the reference", "reference")]
-    assert told(Reference, make_group(("w", False), solution=None), 0) == []
+def test_the_reference_is_the_solution_of_the_problem(make_group):
+    assert texts_and_sources(Reference, make_group(("w", False)), 0) == [("the reference", "reference")]
+    assert texts_and_sources(Reference, make_group(("w", False), solution=None), 0) == []
 
 
-def test_another_problems_solution_is_never_the_own_one(make_group):
-    own = make_group(("w", False), id="own", solution="own solution")
+def test_other_problem_never_shows_the_own_solution(make_group):
+    group = make_group(("w", False), id="own", solution="own solution")
     other = make_group(("w", False), id="other", solution="other solution")
     bare = make_group(("w", False), id="bare", solution=None)
-    assert {told(OtherProblem, own, 0, batch=[own, bare, other], seed=seed)[0] for seed in range(20)} == {
+    assert {texts_and_sources(OtherProblem, group, 0, batch=[group, bare, other], seed=seed)[0] for seed in range(20)} == {
         ("other solution", "problem other")
     }
-    assert told(OtherProblem, own, 0, batch=[own, bare]) == []
+    assert texts_and_sources(OtherProblem, group, 0, batch=[group, bare]) == []
 
 
-def test_none_shows_nothing(make_group):
-    assert told(NoDemonstration, make_group(("a", True), ("b", True)), 0) == []
+def test_no_demonstration_shows_nothing(make_group):
+    assert texts_and_sources(NoDemonstration, make_group(("a", True), ("b", True)), 0) == []
 
 
-@given(rights=st.lists(st.booleans(), min_size=1, max_size=8), seed=st.integers(0, 99), data=st.data())
+@given(successes=st.lists(st.booleans(), min_size=1, max_size=8), seed=st.integers(0, 99), data=st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_rollout_is_never_its_own_demonstration_and_a_failure_nobodys(rights, seed, data):
+def test_no_demonstration_is_the_rollout_itself_or_a_failure(successes, seed, data):
     rollouts = tuple(
         Rollout(
             index=i,
             completion=Completion(
                 prompt_ids=(1,), token_ids=(i,), logprobs=(0.0,), text=str(i), token_spans=((0, 1),), finish_reason="stop"
             ),
-            verdict=Verdict(score=float(right), success=right),
+            verdict=Verdict(score=float(success), success=success),
         )
-        for i, right in enumerate(rights)
+        for i, success in enumerate(successes)
     )
     group = Group(problem=Problem(id="p", messages=(), answer="", solution="reference"), rollouts=rollouts)
-    index = data.draw(st.integers(0, len(rights) - 1))
+    index = data.draw(st.integers(0, len(successes) - 1))
     for component in COMPONENTS:
-        for view in shown(component, group, index, seed=seed):
-            assert view.text == "reference" or (int(view.text) != index and rights[int(view.text)])
+        for view in views(component, group, index, seed=seed):
+            assert view.text == "reference" or (int(view.text) != index and successes[int(view.text)])

@@ -1,4 +1,4 @@
-"""Functions as verifiers, and a verifier for each suite."""
+"""Functions as verifiers, and verifiers by suite."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def verifier(registry, *changes: str):
     return build_components(load_recipe("grpo", changes, registry=registry), registry).verifier
 
 
-def test_a_function_of_a_plugin_file_judges_with_its_options(registry):
-    made = verifier(registry, "verifier=ends_with")
-    assert made.verify(asking(""), "yes please") == rk.Verdict(score=1.0, success=True, feedback="say please")
-    assert not made.verify(asking(""), "yes").success and made.verify(asking(""), "").status == "unparsable"
+def test_a_function_in_a_plugin_file_judges_with_its_options(registry):
+    ends_with = verifier(registry, "verifier=ends_with")
+    assert ends_with.verify(asking(""), "yes please") == rk.Verdict(score=1.0, success=True, feedback="say please")
+    assert not ends_with.verify(asking(""), "yes").success and ends_with.verify(asking(""), "").status == "unparsable"
     other = verifier(registry, "verifier={name: ends_with, word: now}")
     assert other.verify(asking(""), "yes now").success and other.verify(asking(""), "no").feedback == "say now"
     with pytest.raises(RecipeError, match=r"verifier.wrod: unknown field .*Did you mean 'word'\?"):
@@ -58,13 +58,13 @@ def test_a_function_of_a_plugin_file_judges_with_its_options(registry):
         verifier(registry, "verifier={name: ends_with, strict: maybe}")
 
 
-def test_a_function_that_raises_says_nothing_of_the_response(registry, caplog):
+def test_a_function_that_raises_gives_status_error(registry, caplog):
     verdict = verifier(registry, "verifier=broken").verify(asking(""), "x")
     assert (verdict.status, verdict.success) == ("error", False) and "broken failed on problem p: KeyError" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("found", "score", "success", "feedback", "status"),
+    ("result", "score", "success", "feedback", "status"),
     [
         (True, 1.0, True, "", "ok"),
         (0.5, 0.5, True, "", "ok"),
@@ -74,27 +74,30 @@ def test_a_function_that_raises_says_nothing_of_the_response(registry, caplog):
         (rk.Verdict(score=0.2, success=True), 0.2, True, "", "ok"),
     ],
 )
-def test_what_a_function_may_return(found, score, success, feedback, status):
-    assert as_verdict(found) == rk.Verdict(score=score, success=success, feedback=feedback, status=status)
+def test_allowed_results_of_a_function_become_verdicts(result, score, success, feedback, status):
+    assert as_verdict(result) == rk.Verdict(score=score, success=success, feedback=feedback, status=status)
 
 
-@pytest.mark.parametrize("found", [2, -1, float("nan"), "yes", (1, 2, 3), []])
-def test_what_it_may_not_return(found):
-    with pytest.raises(ValueError, match="neither true, false"):
-        as_verdict(found)
+@pytest.mark.parametrize("result", [2, -1, float("nan"), "yes", (1, 2, 3), []])
+def test_other_results_of_a_function_are_refused(result):
+    with pytest.raises(ValueError, match="allowed are true, false"):
+        as_verdict(result)
 
 
-def test_each_suite_has_its_verifier_a_plugins_one_too(registry):
-    made = verifier(registry, "verifier={name: by_suite, default: exact, suites: {a: {name: mcq, letters: AB}, b: ends_with}}")
-    right = {"train": "Answer: B", "a": "<answer>B</answer>", "b": "well please"}
-    for suite, text in right.items():
+def test_each_suite_has_its_verifier_including_those_of_plugins(registry):
+    suites = "{a: {name: mcq, letters: AB}, b: ends_with}"
+    by_suite = verifier(registry, f"verifier={{name: by_suite, default: exact, suites: {suites}}}")
+    answers = {"train": "Answer: B", "a": "<answer>B</answer>", "b": "well please"}
+    for suite, text in answers.items():
         problem = replace(asking("B"), suite=suite)
-        assert [v.success for v in made.verify_group(problem, list(right.values()))] == [t == text for t in right.values()]
-        assert made.verify(problem, text).success
+        assert [v.success for v in by_suite.verify_group(problem, list(answers.values()))] == [
+            t == text for t in answers.values()
+        ]
+        assert by_suite.verify(problem, text).success
 
 
 @pytest.mark.parametrize(
-    ("choice", "told"),
+    ("choice", "message"),
     [
         ("{name: by_suite, default: exct}", r"verifier: unknown 'exct'. Did you mean 'exact'\?"),
         (
@@ -105,6 +108,6 @@ def test_each_suite_has_its_verifier_a_plugins_one_too(registry):
         ("by_suite", r"verifier.default: must be given"),
     ],
 )
-def test_mistakes_in_a_choice_are_told(registry, choice, told):
-    with pytest.raises(RecipeError, match=told):
+def test_mistakes_in_a_choice_are_reported(registry, choice, message):
+    with pytest.raises(RecipeError, match=message):
         verifier(registry, f"verifier={choice}")

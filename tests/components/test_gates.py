@@ -1,4 +1,4 @@
-"""Which rollouts go on."""
+"""Gates: which rollouts pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rosd_kit.components.gates import AllRollouts, MixedGroups
 
 
 @pytest.mark.parametrize(
-    ("rights", "outcome"),
+    ("successes", "outcome"),
     [
         ((False, False), "all_wrong"),
         ((True, True), "all_right"),
@@ -17,17 +17,17 @@ from rosd_kit.components.gates import AllRollouts, MixedGroups
         ((True,), "all_right"),
     ],
 )
-def test_only_mixed_groups_pass_and_then_whole(make_group, rights, outcome):
-    group = make_group(*[("text", right) for right in rights])
+def test_mixed_groups_passes_only_mixed_groups_and_all_of_their_rollouts(make_group, successes, outcome):
+    group = make_group(*[("text", success) for success in successes])
     decision = MixedGroups().decide(group)
     assert decision.outcome == outcome
-    expected = list(range(len(rights))) if outcome == "mixed" else []
+    expected = list(range(len(successes))) if outcome == "mixed" else []
     assert [(p.index, p.weight, p.route) for p in decision.passed] == [(i, 1.0, "*") for i in expected]
 
 
-@pytest.mark.parametrize("rights", [(False, False), (True, True), (True, False)])
-def test_no_gate_passes_everybody_and_tells_the_same_outcome(make_group, rights):
-    group = make_group(*[("text", right) for right in rights])
+@pytest.mark.parametrize("successes", [(False, False), (True, True), (True, False)])
+def test_all_passes_every_rollout_and_records_the_same_outcome(make_group, successes):
+    group = make_group(*[("text", success) for success in successes])
     decision = AllRollouts().decide(group)
     assert [p.index for p in decision.passed] == [0, 1]
     assert decision.outcome == MixedGroups().decide(group).outcome

@@ -1,4 +1,4 @@
-"""Mathematical answers: equal expressions, unequal ones, and some that never end."""
+"""Mathematical answers: equal and unequal expressions, and some that take forever."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ pytest.importorskip("math_verify")
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[Math]:
-    made = Math(Math.Config(workers=1, deadline=5))
-    yield made
-    made._pool.close()
+    verifier = Math(Math.Config(workers=1, deadline=5))
+    yield verifier
+    verifier._pool.close()
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def verifier() -> Iterator[Math]:
         ("5", "x" * 1_000_000 + r" \boxed{5}"),
     ],
 )
-def test_equal(verifier, answer, text):
+def test_equal_expressions_are_right(verifier, answer, text):
     verdict = verifier.verify(asking(answer), text)
     assert (verdict.success, verdict.score, verdict.status) == (True, 1.0, "ok")
 
@@ -42,21 +42,21 @@ def test_equal(verifier, answer, text):
     ("answer", "text"),
     [("1/2", r"\boxed{0.25}"), ("72", r"\boxed{72} no, \boxed{27}"), ("3", r"<think>\boxed{3}</think> \boxed{4}")],
 )
-def test_unequal(verifier, answer, text):
+def test_unequal_expressions_are_wrong(verifier, answer, text):
     verdict = verifier.verify(asking(answer), text)
     assert (verdict.success, verdict.status) == (False, "ok") and verdict.feedback
 
 
 @pytest.mark.parametrize("text", ["", "I do not know.", r"<think>\boxed{3}", r"\boxed{}"])
-def test_unreadable(verifier, text):
+def test_a_response_without_an_expression_is_unparsable(verifier, text):
     assert verifier.verify(asking("3"), text).status == "unparsable"
 
 
-def test_a_comparison_that_never_ends_is_an_error_and_the_others_are_judged(verifier):
+def test_an_endless_comparison_gives_status_error_and_the_others_are_judged(verifier):
     endless = r"\boxed{9^{9^{9^{9^{9}}}} + 1}"
-    found = verifier.verify_group(asking("3"), [r"\boxed{3}", endless, r"\boxed{4}"])
-    assert [(v.status, v.success) for v in found] == [("ok", True), ("error", False), ("ok", False)]
+    verdicts = verifier.verify_group(asking("3"), [r"\boxed{3}", endless, r"\boxed{4}"])
+    assert [(v.status, v.success) for v in verdicts] == [("ok", True), ("error", False), ("ok", False)]
 
 
-def test_an_answer_of_the_data_that_is_no_expression_is_an_error(verifier):
+def test_a_reference_answer_that_is_not_an_expression_gives_status_error(verifier):
     assert verifier.verify(asking(""), r"\boxed{3}").status == "error"

@@ -1,4 +1,4 @@
-"""Multiple choice, on real rows and on answers that try to be several."""
+"""Multiple choice, on real rows and on answers with several letters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.components.rows import asking, rows
 SUBJECTS = ["biology", "chemistry", "material", "physics"]
 
 
-def judged(text: str, answer: str = "B", **options) -> tuple[bool, str]:
+def judge(text: str, answer: str = "B", **options) -> tuple[bool, str]:
     verdict = MultipleChoice(MultipleChoice.Config(**options)).verify(asking(answer), text)
     assert verdict.score == float(verdict.success) and verdict.feedback
     return verdict.success, verdict.status
@@ -35,13 +35,13 @@ def judged(text: str, answer: str = "B", **options) -> tuple[bool, str]:
         "<answer>A <answer>B</answer>",
     ],
 )
-def test_right_in_any_dress(text):
-    assert judged(text) == (True, "ok")
+def test_a_decorated_letter_is_read(text):
+    assert judge(text) == (True, "ok")
 
 
 @pytest.mark.parametrize("text", ["<answer>A</answer>", r"\boxed{C}", "<answer>B</answer> <answer>D</answer>"])
-def test_wrong(text):
-    assert judged(text) == (False, "ok")
+def test_another_letter_is_wrong(text):
+    assert judge(text) == (False, "ok")
 
 
 @pytest.mark.parametrize(
@@ -66,22 +66,22 @@ def test_wrong(text):
         r"<answer>none</answer> \boxed{B}",
     ],
 )
-def test_no_single_option(text):
-    assert judged(text) == (False, "unparsable")
+def test_a_response_without_a_single_option_is_unparsable(text):
+    assert judge(text) == (False, "unparsable")
 
 
-def test_options_of_the_verifier():
-    assert judged("<choice>E</choice>", "E", tag="choice", letters="ABCDE") == (True, "ok")
-    assert judged("<answer>E</answer>", "E", letters="ABCD") == (False, "unparsable")
-    assert judged(r"\boxed{B}", boxed=False) == (False, "unparsable")
+def test_tag_letters_and_boxes_are_options():
+    assert judge("<choice>E</choice>", "E", tag="choice", letters="ABCDE") == (True, "ok")
+    assert judge("<answer>E</answer>", "E", letters="ABCD") == (False, "unparsable")
+    assert judge(r"\boxed{B}", boxed=False) == (False, "unparsable")
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_every_real_row_is_right_with_its_own_letter_alone(subject):
-    found = rows(f"sciknoweval-{subject}.train") + rows(f"sciknoweval-{subject}.test")
-    assert len(found) >= 100
-    for row in found:
-        said = [
-            letter for letter in "ABCD" if judged(f"<reasoning>x</reasoning><answer>\n{letter}\n</answer>", row["answer"])[0]
+def test_in_every_real_row_only_the_reference_letter_is_right(subject):
+    data = rows(f"sciknoweval-{subject}.train") + rows(f"sciknoweval-{subject}.test")
+    assert len(data) >= 100
+    for row in data:
+        right = [
+            letter for letter in "ABCD" if judge(f"<reasoning>x</reasoning><answer>\n{letter}\n</answer>", row["answer"])[0]
         ]
-        assert said == [row["answer"]]
+        assert right == [row["answer"]]

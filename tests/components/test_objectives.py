@@ -1,4 +1,4 @@
-"""The terms of the loss: token weights by route, advantages, and values against hand computations."""
+"""Objectives: token weights by route, advantages, and hand-computed losses."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def scores(**changes: Any) -> TokenScores:
     return TokenScores(**values | changes)
 
 
-def test_names_and_capabilities() -> None:
-    facts = {c.name: (set(c.needs), c.needs_teacher) for c in COMPONENTS}
-    assert facts == {
+def test_names_and_capabilities_of_the_built_in_objectives() -> None:
+    capabilities = {c.name: (set(c.needs), c.needs_teacher) for c in COMPONENTS}
+    assert capabilities == {
         "distill": ({"teacher_prompt"}, True),
         "policy_gradient": ({"group"}, False),
         "sft": (set(), False),
     }
 
 
-def test_distill_weights() -> None:
+def test_distill_multiplies_the_weights_of_gate_and_localizer() -> None:
     term = Distill()
     assert term.token_weights(sample(weight=2.0)) == [0.0, 0.0, 2.0, 1.0]
     assert term.token_weights(sample(route="distill")) == [0.0, 0.0, 1.0, 0.5]
@@ -65,33 +65,33 @@ def test_distill_weights() -> None:
 
 
 def test_distill_is_correction_times_divergence_on_the_support() -> None:
-    given = scores()
+    token_scores = scores()
     parts = LossParts(support=StudentTopK(StudentTopK.Config(k=2)), divergence=JSD(), correction=Truncated())
-    projection = parts.support.project(given.student, given.teacher, given.sampled)
+    projection = parts.support.project(token_scores.student, token_scores.teacher, token_scores.sampled)
     expected = JSD().per_token(projection.student, projection.teacher) * torch.tensor([1.0, 2.0, math.exp(-0.5)])
-    torch.testing.assert_close(Distill(parts=parts).per_token(given), expected)
+    torch.testing.assert_close(Distill(parts=parts).per_token(token_scores), expected)
 
 
-def test_distill_on_the_sampled_token() -> None:
-    given = scores()
+def test_distill_on_the_sampled_support_uses_the_sampled_estimate() -> None:
+    token_scores = scores()
     parts = LossParts(support=Sampled(), divergence=ReverseKL(), correction=NoCorrection())
-    teacher = given.teacher.gather(1, given.sampled[:, None]).squeeze(1)
-    torch.testing.assert_close(Distill(parts=parts).per_token(given), given.sampled_logprobs() - teacher)
+    teacher = token_scores.teacher.gather(1, token_scores.sampled[:, None]).squeeze(1)
+    torch.testing.assert_close(Distill(parts=parts).per_token(token_scores), token_scores.sampled_logprobs() - teacher)
     wrong = LossParts(support=Sampled(), divergence=ForwardKL(), correction=NoCorrection())
     with pytest.raises(AssertionError, match="forward_kl"):
-        Distill(parts=wrong).per_token(given)
+        Distill(parts=wrong).per_token(token_scores)
 
 
-def test_a_clip_bounds_what_a_token_costs_before_its_importance_weight() -> None:
-    given, parts = scores(), LossParts(support=Full(), divergence=JSD(), correction=Truncated())
-    costs = JSD().per_token(given.student, given.teacher)
+def test_the_token_clip_bounds_a_tokens_loss_before_its_importance_weight() -> None:
+    token_scores, parts = scores(), LossParts(support=Full(), divergence=JSD(), correction=Truncated())
+    costs = JSD().per_token(token_scores.student, token_scores.teacher)
     clip = float(costs.mean())
-    found = Distill(Distill.Config(token_clip=clip), parts).per_token(given)
+    losses = Distill(Distill.Config(token_clip=clip), parts).per_token(token_scores)
     assert (costs > clip).any() and (costs < clip).any()
-    torch.testing.assert_close(found, costs.clamp_max(clip) * torch.tensor([1.0, 2.0, math.exp(-0.5)]))
+    torch.testing.assert_close(losses, costs.clamp_max(clip) * torch.tensor([1.0, 2.0, math.exp(-0.5)]))
 
 
-def test_distill_needs_its_parts() -> None:
+def test_distill_needs_its_loss_parts_and_a_teacher() -> None:
     with pytest.raises(AssertionError, match="parts"):
         Distill().per_token(scores())
     parts = LossParts(support=Full(), divergence=ForwardKL(), correction=NoCorrection())
@@ -99,7 +99,7 @@ def test_distill_needs_its_parts() -> None:
         Distill(parts=parts).per_token(scores(teacher=None))
 
 
-def test_policy_gradient_weights() -> None:
+def test_policy_gradient_weights_by_token_or_by_sequence() -> None:
     by_token, by_sequence = PolicyGradient(), PolicyGradient(PolicyGradient.Config(normalise="sequence"))
     assert by_token.token_weights(sample(weight=3.0)) == [3.0] * 4
     assert by_sequence.token_weights(sample(weight=3.0)) == [0.75] * 4
@@ -107,7 +107,7 @@ def test_policy_gradient_weights() -> None:
     assert by_sequence.token_weights(sample(response_ids=(), behaviour_logprobs=(), token_weights=())) == []
 
 
-def test_policy_gradient_advantage() -> None:
+def test_policy_gradient_advantage_equals_hand_computed_values() -> None:
     standard, plain = PolicyGradient(), PolicyGradient(PolicyGradient.Config(advantage="mean"))
     assert plain.advantage(sample()) == 0.5
     assert standard.advantage(sample()) == pytest.approx(0.5 / math.sqrt(1 / 3), rel=1e-5)
@@ -115,29 +115,29 @@ def test_policy_gradient_advantage() -> None:
     assert standard.advantage(sample(group_rewards=(1.0,))) == 0.0
 
 
-def test_policy_gradient_clips_only_what_helps() -> None:
+def test_policy_gradient_clips_the_ratio_only_where_that_limits_the_gain() -> None:
     current = torch.zeros(5, dtype=torch.float64, requires_grad=True)
     ratios = torch.tensor([1.1, 1.5, 1.5, 0.5, 0.5], dtype=torch.float64)
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
     logp = torch.zeros(5, 2, dtype=torch.float64)
-    given = TokenScores(logp, None, torch.zeros(5, dtype=torch.long), -ratios.log(), current, advantage)
-    loss = PolicyGradient().per_token(given)
+    token_scores = TokenScores(logp, None, torch.zeros(5, dtype=torch.long), -ratios.log(), current, advantage)
+    loss = PolicyGradient().per_token(token_scores)
     torch.testing.assert_close(loss.tolist(), [-1.1, -1.28, 1.5, 0.8, -0.5])
-    slope = torch.autograd.grad(loss.sum(), current)[0]
-    torch.testing.assert_close(slope.tolist(), [-1.1, 0.0, 1.5, 0.0, -0.5])
+    gradient = torch.autograd.grad(loss.sum(), current)[0]
+    torch.testing.assert_close(gradient.tolist(), [-1.1, 0.0, 1.5, 0.0, -0.5])
 
 
-def test_policy_gradient_survives_an_absurd_ratio() -> None:
-    given = scores(behaviour=torch.full((3,), -1e4, dtype=torch.float64))
-    assert torch.isfinite(PolicyGradient().per_token(given)).all()
+def test_policy_gradient_is_finite_for_an_extreme_ratio() -> None:
+    token_scores = scores(behaviour=torch.full((3,), -1e4, dtype=torch.float64))
+    assert torch.isfinite(PolicyGradient().per_token(token_scores)).all()
 
 
-def test_sft() -> None:
+def test_sft_imitates_successes_or_all() -> None:
     successes, everything = SupervisedFineTuning(), SupervisedFineTuning(SupervisedFineTuning.Config(imitate="all"))
     assert successes.token_weights(sample(weight=2.0)) == [2.0] * 4
     assert successes.token_weights(sample(success=False)) == [0.0] * 4
     assert everything.token_weights(sample(success=False)) == [1.0] * 4
     assert everything.token_weights(sample(route="distill")) == [0.0] * 4
-    given = scores()
-    expected = [-given.student[row, token].item() for row, token in enumerate((0, 3, 4))]
-    torch.testing.assert_close(successes.per_token(given).tolist(), expected)
+    token_scores = scores()
+    expected = [-token_scores.student[row, token].item() for row, token in enumerate((0, 3, 4))]
+    torch.testing.assert_close(successes.per_token(token_scores).tolist(), expected)

@@ -1,4 +1,4 @@
-"""Problems of reasoning-gym: seeded, scored, and refused with a hint where they do not exist."""
+"""Problems from reasoning-gym: seeded, scored, and refused with a hint if they do not exist."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ def task(*kinds: dict, **options) -> ReasoningGym:
     return ReasoningGym(ReasoningGym.Config(train=list(kinds) or [{"kind": "chain_sum"}], **options))
 
 
-def test_problems_are_new_at_every_step_and_the_same_for_a_seed():
-    found = task({"kind": "chain_sum"}, {"kind": "leg_counting"})
-    first, second = (found.train_batch(step=step, count=4, seed=0) for step in (0, 1))
+def test_problems_are_new_at_every_step_and_fixed_by_the_seed():
+    gym = task({"kind": "chain_sum"}, {"kind": "leg_counting"})
+    first, second = (gym.train_batch(step=step, count=4, seed=0) for step in (0, 1))
     assert [p.suite for p in first] == ["chain_sum", "leg_counting"] * 2
     assert len({p.messages[-1]["content"] for p in first + second}) == 8 and len({p.id for p in first + second}) == 8
-    assert found.train_batch(step=0, count=4, seed=0) == first != found.train_batch(step=0, count=4, seed=1)
+    assert gym.train_batch(step=0, count=4, seed=0) == first != gym.train_batch(step=0, count=4, seed=1)
 
 
-def test_trained_kinds_are_measured_first_and_others_are_out_of_domain():
-    found = task(suites=[{"kind": "leg_counting"}])
-    measured = found.suites(count=3, seed=0)
-    assert list(measured) == ["chain_sum", "leg_counting"] and found.in_domain() == {"chain_sum"}
-    trained = {p.messages[-1]["content"] for p in found.train_batch(step=0, count=50, seed=0)}
+def test_trained_kinds_are_evaluated_first_and_others_are_out_of_domain():
+    gym = task(suites=[{"kind": "leg_counting"}])
+    measured = gym.suites(count=3, seed=0)
+    assert list(measured) == ["chain_sum", "leg_counting"] and gym.in_domain() == {"chain_sum"}
+    trained = {p.messages[-1]["content"] for p in gym.train_batch(step=0, count=50, seed=0)}
     assert not trained & {p.messages[-1]["content"] for p in measured["chain_sum"]}
 
 
 @pytest.mark.parametrize("kind", ["chain_sum", "leg_counting", "letter_counting", "number_sorting"])
-def test_the_right_answer_is_right_and_another_is_not(kind):
+def test_only_the_right_answer_is_right(kind):
     verifier = GymVerifier()
     for problem in task({"kind": kind}).train_batch(step=0, count=5, seed=0):
         assert verifier.verify(problem, f"<answer>{problem.answer}</answer>").success
@@ -44,20 +44,20 @@ def test_the_right_answer_is_right_and_another_is_not(kind):
         assert verifier.verify(problem, problem.answer).status == "unparsable"
 
 
-def test_options_and_curricula():
+def test_options_and_curriculum_levels_shape_the_problems():
     two = task({"kind": "chain_sum", "options": {"min_terms": 2, "max_terms": 2}}).train_batch(step=0, count=9, seed=0)
     assert all(problem.meta["entry"]["metadata"]["num_terms"] == 2 for problem in two)
     easy = task({"kind": "chain_sum", "levels": {"num_terms": 0}}).train_batch(step=0, count=9, seed=0)
     hard = task({"kind": "chain_sum", "levels": {"num_terms": 3}}).train_batch(step=0, count=9, seed=0)
-    assert max(map(terms, easy)) < max(map(terms, hard))
+    assert max(map(num_terms, easy)) < max(map(num_terms, hard))
 
 
-def terms(problem) -> int:
+def num_terms(problem) -> int:
     return int(problem.meta["entry"]["metadata"]["num_terms"])
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         ({"kind": "chain_sums"}, "no 'chain_sums'. Did you mean 'chain_sum'?"),
         ({"kind": "chain_sum", "options": {"min_trms": 2}}, "unexpected keyword argument 'min_trms'.*'min_terms'"),
@@ -65,8 +65,8 @@ def terms(problem) -> int:
         ({"kind": "chain_sum", "levels": {"nothing": 1}}, "chain_sum refuses"),
     ],
 )
-def test_what_does_not_exist_is_told(kind, told):
-    with pytest.raises(RunError, match=told):
+def test_unknown_kinds_options_and_levels_are_reported(kind, message):
+    with pytest.raises(RunError, match=message):
         task(kind).train_batch(step=0, count=1, seed=0)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong and how to do it right: prompts, formats and statuses."""
+"""Reflectors: prompts, formats and statuses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rosd_kit.components.reflectors import NoReflector, OracleReflector, Tutor
-from rosd_kit.components.reflectors.tutor import read_reflection, told
+from rosd_kit.components.reflectors.tutor import conversation_text, read_reflection
 from rosd_kit.text.budget import assemble
 from rosd_kit.types import Completion, FirstError, Problem, Reflection
 
@@ -19,8 +19,8 @@ def answering(text: str, finish: str = "stop") -> Completion:
     return Completion(prompt_ids=(1,), token_ids=(2,), logprobs=(0.0,), text=text, token_spans=((0, 1),), finish_reason=finish)
 
 
-class Asked:
-    """Stands for the pipeline's generate: notes what it was asked and gives prepared answers."""
+class FakeGenerate:
+    """Replaces the pipeline's `generate`: records its calls and returns prepared answers."""
 
     def __init__(self, *answers: str) -> None:
         self.answers = answers
@@ -62,13 +62,13 @@ def prompt_text(prompt) -> str:
     ],
 )
 def test_a_reflection_is_read_with_a_status_for_what_is_missing(text, finish, right, expected):
-    found = read_reflection(answering(text, finish), right=right)
-    assert (found.idea, found.quote, found.status) == expected
-    assert found.raw == text and found.quote_start is None
+    reflection = read_reflection(answering(text, finish), right=right)
+    assert (reflection.idea, reflection.quote, reflection.status) == expected
+    assert reflection.raw == text and reflection.quote_start is None
 
 
 @pytest.mark.parametrize("finish", ["overlong", "abort"])
-def test_a_prompt_that_was_not_answered_tells_why(finish):
+def test_an_unanswered_prompt_gives_its_finish_reason_as_status(finish):
     assert read_reflection(answering("", finish), right=False) == Reflection(status=finish)
 
 
@@ -76,13 +76,13 @@ def test_a_prompt_that_was_not_answered_tells_why(finish):
     text=st.lists(st.sampled_from(["<error_quote>", "</error_quote>", "<explanation>", "</explanation>", "<think>", "x", "{"]))
 )
 @settings(max_examples=200, deadline=None)
-def test_any_text_is_read_and_ok_means_that_everything_is_there(text):
+def test_any_text_can_be_read_and_ok_means_nothing_is_missing(text):
     for right in (False, True):
-        found = read_reflection(answering(" ".join(text)), right=right)
-        assert (found.status == "ok") == (found.idea is not None and (right or found.quote is not None))
+        reflection = read_reflection(answering(" ".join(text)), right=right)
+        assert (reflection.status == "ok") == (reflection.idea is not None and (right or reflection.quote is not None))
 
 
-def test_a_wrong_rollout_is_compared_with_its_demonstration_in_the_papers_form(make_case):
+def test_the_prompt_for_a_wrong_rollout_has_the_form_of_the_paper(make_case):
     prompt = Tutor().prompt(make_case(["my", " try"], views=["the right way"]))
     text = prompt_text(prompt)
     parts = ["question p", "[Correct Solution]\nthe right way\n", "[Incorrect Solution]\nmy try\n", "[Answer]\n29\n"]
@@ -96,7 +96,7 @@ def test_a_wrong_rollout_is_compared_with_its_demonstration_in_the_papers_form(m
     }
 
 
-def test_a_right_rollout_is_asked_for_the_explanation_alone(make_case):
+def test_the_prompt_for_a_right_rollout_asks_only_for_an_explanation(make_case):
     text = prompt_text(Tutor().prompt(make_case(["my", " try"], right=True, views=["another way"])))
     assert "my try" in text and "[Answer]\n29\n" in text and "<explanation>" in text
     assert "error_quote" not in text and "another way" not in text
@@ -107,51 +107,51 @@ def test_data_that_looks_like_a_template_field_is_plain_text(make_case):
     assert "[Incorrect Solution]\n{answer} {demonstration}\n" in text and "[Correct Solution]\n{response}\n" in text
 
 
-def test_the_whole_message_list_is_told():
+def test_the_prompt_shows_all_messages_of_the_problem():
     messages = ({"role": "system", "content": "be brief"}, {"role": "user", "content": "2 + 2 ?"})
-    assert told(Problem(id="p", messages=messages, answer="4")) == "system: be brief\n\nuser: 2 + 2 ?"
-    assert told(Problem(id="p", messages=messages[1:], answer="4")) == "2 + 2 ?"
+    assert conversation_text(Problem(id="p", messages=messages, answer="4")) == "system: be brief\n\nuser: 2 + 2 ?"
+    assert conversation_text(Problem(id="p", messages=messages[1:], answer="4")) == "2 + 2 ?"
 
 
-def test_only_rollouts_that_can_be_reflected_on_are_asked_about(make_case):
+def test_wrong_rollouts_without_a_demonstration_are_skipped(make_case):
     cases = [
         make_case(["mistaken"], views=["way"]),
         make_case(["no demonstration"]),
         make_case(["sound"], right=True),
     ]
-    asked = Asked(QUOTE + IDEA, IDEA)
-    found = Tutor().reflect(cases, asked)
-    assert [(r.status, r.idea, r.quote) for r in found] == [
+    generate = FakeGenerate(QUOTE + IDEA, IDEA)
+    reflections = Tutor().reflect(cases, generate)
+    assert [(r.status, r.idea, r.quote) for r in reflections] == [
         ("ok", "it is 4", "2 + 2 = 5"),
         ("skipped", None, None),
         ("ok", "it is 4", None),
     ]
-    first, second = map(prompt_text, asked.calls[0]["prompts"])
+    first, second = map(prompt_text, generate.calls[0]["prompts"])
     assert "[Incorrect Solution]\nmistaken\n" in first and "[Solution]\nsound\n" in second
 
 
-def test_right_rollouts_can_be_left_out_and_nothing_is_asked_for_nothing(make_case):
-    asked = Asked()
+def test_right_rollouts_can_be_skipped_and_without_rollouts_nothing_is_generated(make_case):
+    generate = FakeGenerate()
     tutor = Tutor(Tutor.Config(reflect_right=False))
-    assert [r.status for r in tutor.reflect([make_case(["right"], right=True)], asked)] == ["skipped"]
-    assert tutor.reflect([], asked) == [] and asked.calls == []
+    assert [r.status for r in tutor.reflect([make_case(["right"], right=True)], generate)] == ["skipped"]
+    assert tutor.reflect([], generate) == [] and generate.calls == []
 
 
-def test_the_paper_reflects_greedily_with_the_initial_weights(make_case):
-    asked = Asked(QUOTE + IDEA)
-    Tutor().reflect([make_case(["wrong"], views=["way"])], asked)
-    call = asked.calls[0]
+def test_the_defaults_reflect_greedily_with_the_initial_weights_as_in_the_paper(make_case):
+    generate = FakeGenerate(QUOTE + IDEA)
+    Tutor().reflect([make_case(["wrong"], views=["way"])], generate)
+    call = generate.calls[0]
     assert (call["weights"], call["max_prompt_tokens"]) == ("initial", 8192)
     assert (call["sampling"].temperature, call["sampling"].max_new_tokens) == (0.0, 4096)
     assert Tutor().wants_initial()
 
 
 def test_the_tutors_options_reach_the_engine(make_case):
-    asked = Asked(QUOTE + IDEA)
+    generate = FakeGenerate(QUOTE + IDEA)
     options = {"weights": "live", "temperature": 0.7, "top_p": 0.9, "max_prompt_tokens": 50, "max_new_tokens": 20}
     tutor = Tutor(Tutor.Config(**options))
-    tutor.reflect([make_case(["wrong"], views=["way"])], asked)
-    call = asked.calls[0]
+    tutor.reflect([make_case(["wrong"], views=["way"])], generate)
+    call = generate.calls[0]
     assert (call["weights"], call["max_prompt_tokens"]) == ("live", 50)
     sampling = call["sampling"]
     assert (sampling.temperature, sampling.top_p, sampling.max_new_tokens) == (0.7, 0.9, 20)
@@ -175,7 +175,7 @@ def test_options_that_cannot_work_are_refused(options):
         Tutor.Config(**options)
 
 
-def test_the_oracle_tells_the_truth(make_case):
+def test_the_oracle_reports_the_truth(make_case):
     truth = FirstError(status="error", start=2, end=5, sentence_start=0, replacement="xyz", idea="do xyz")
     wrong, early, right = OracleReflector().reflect(
         [
@@ -183,18 +183,18 @@ def test_the_oracle_tells_the_truth(make_case):
             make_case(["ab"], truth=FirstError(status="incomplete", start=2, end=2, sentence_start=2, idea="go on")),
             make_case(["ab"], right=True, truth=FirstError(status="none", idea="all well")),
         ],
-        Asked(),
+        FakeGenerate(),
     )
     assert wrong == Reflection(idea="do xyz", quote="cde", quote_start=2)
     assert early == Reflection(idea="go on", quote=None, quote_start=2)
     assert right == Reflection(idea="all well")
 
 
-def test_the_oracle_of_a_task_that_does_not_know_says_so(make_case):
-    assert OracleReflector().reflect([make_case(["ab"])], Asked()) == [Reflection(status="no_truth")]
+def test_the_oracle_without_a_truth_reports_no_truth(make_case):
+    assert OracleReflector().reflect([make_case(["ab"])], FakeGenerate()) == [Reflection(status="no_truth")]
 
 
-def test_no_reflector_skips_everybody_and_asks_nothing(make_case):
-    asked = Asked()
-    assert NoReflector().reflect([make_case(["a"]), make_case(["b"])], asked) == [Reflection(status="skipped")] * 2
-    assert asked.calls == []
+def test_no_reflector_skips_all_rollouts_and_generates_nothing(make_case):
+    generate = FakeGenerate()
+    assert NoReflector().reflect([make_case(["a"]), make_case(["b"])], generate) == [Reflection(status="skipped")] * 2
+    assert generate.calls == []

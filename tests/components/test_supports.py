@@ -1,8 +1,9 @@
-"""The supports: coarse-graining laws, exact tails, and which entries are chosen."""
+"""Supports: coarse-graining laws, exact tails, and the choice of entries."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def teacher_topk(k: int, tail: bool = True) -> TeacherTopK:
     return TeacherTopK(TeacherTopK.Config(k=k, tail=tail))
 
 
-def test_names_defaults_and_needs() -> None:
+def test_names_defaults_and_needs_of_the_built_in_supports() -> None:
     assert [c.name for c in COMPONENTS] == ["full", "sampled", "student_topk", "teacher_topk"]
     assert Sampled.needs == {"sampled"}
     assert student_topk(5).Config().model_dump() == {"k": 100, "tail": True}
@@ -55,7 +56,7 @@ def test_sampled_picks_the_sampled_tokens() -> None:
     assert projection.teacher[:, 0].tolist() == [teacher[0, 1], teacher[1, 0], teacher[2, 2]]
 
 
-def test_topk_hand_computed() -> None:
+def test_topk_equals_hand_computed_values() -> None:
     student, teacher = torch.tensor([[0.1, 0.6, 0.3]]).log(), torch.tensor([[0.5, 0.2, 0.3]]).log()
     for support, expected_s, expected_t in [
         (student_topk(1), [0.6, 0.4], [0.2, 0.8]),
@@ -68,22 +69,22 @@ def test_topk_hand_computed() -> None:
 
 
 @LAWS
-@given(seed=SEEDS, who=st.sampled_from([student_topk, teacher_topk]))
-def test_tail_is_a_monotone_coarse_graining(seed: int, who: type[Support]) -> None:
+@given(seed=SEEDS, make_support=st.sampled_from([student_topk, teacher_topk]))
+def test_the_tail_makes_a_monotone_coarse_graining(seed: int, make_support: Callable[[int], Support]) -> None:
     student, teacher = logps(seed)
     for divergence in DIVERGENCES:
         exact = divergence.per_token(student, teacher)
         before = torch.zeros(3, dtype=torch.float64)
         for k in range(1, 11):
-            projection = who(k).project(student, teacher, SAMPLED)
+            projection = make_support(k).project(student, teacher, SAMPLED)
             torch.testing.assert_close(projection.student.exp().sum(-1), torch.ones(3, dtype=torch.float64))
-            found = divergence.per_token(projection.student, projection.teacher)
-            assert (found >= before - 1e-12).all() and (found <= exact + 1e-12).all()
-            before = found
+            coarse = divergence.per_token(projection.student, projection.teacher)
+            assert (coarse >= before - 1e-12).all() and (coarse <= exact + 1e-12).all()
+            before = coarse
         torch.testing.assert_close(before, exact, atol=0, rtol=0)
 
 
-def test_renormalised_is_no_bound() -> None:
+def test_renormalised_entries_may_exceed_the_exact_divergence() -> None:
     exceeded = 0
     for seed in range(30):
         student, teacher = logps(seed)
@@ -96,7 +97,7 @@ def test_renormalised_is_no_bound() -> None:
 
 @pytest.mark.parametrize("tail", [True, False])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_gradcheck_through_the_support(divergence: ForwardKL, tail: bool) -> None:
+def test_gradients_through_the_support_pass_gradcheck(divergence: ForwardKL, tail: bool) -> None:
     student, teacher = logps(5)
 
     def loss(x: Tensor) -> Tensor:
@@ -106,30 +107,30 @@ def test_gradcheck_through_the_support(divergence: ForwardKL, tail: bool) -> Non
     assert torch.autograd.gradcheck(loss, (student.clone().requires_grad_(),))
 
 
-def test_tiny_tail_keeps_its_digits_in_float32() -> None:
+def test_a_tiny_tail_keeps_its_digits_in_float32() -> None:
     """A tail of about 1e-9 is below float32's resolution of 1 - x, but not of the sum over the other entries."""
     scores = torch.tensor([[20.0, 19.0, -2.0, -3.0, -2.5]])
     target = torch.tensor([[1.0, 0.0, 3.0, 0.5, 2.0]])
     tail = math.log(sum(map(math.exp, (-2, -3, -2.5)))) - math.log(math.exp(20) + math.exp(19))
-    slopes = {}
+    gradients = {}
     for dtype in (torch.float32, torch.float64):
         x = scores.to(dtype).requires_grad_()
         projection = student_topk(2).project(x.log_softmax(-1), target.to(dtype).log_softmax(-1), torch.tensor([0]))
         loss = ForwardKL().per_token(projection.student, projection.teacher)
-        slopes[dtype] = torch.autograd.grad(loss.sum(), x)[0].double()
+        gradients[dtype] = torch.autograd.grad(loss.sum(), x)[0].double()
         assert projection.student[0, -1].item() == pytest.approx(tail, abs=1e-5)
-    torch.testing.assert_close(slopes[torch.float32], slopes[torch.float64], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(gradients[torch.float32], gradients[torch.float64], atol=1e-6, rtol=1e-5)
 
 
-def test_empty_tail_is_finite() -> None:
-    nothing = -float("inf")
-    student = torch.tensor([[0.0, 1.0, nothing, nothing]], requires_grad=True)
-    teacher = torch.tensor([[0.5, 0.5, nothing, nothing]])
+def test_an_empty_tail_is_finite() -> None:
+    log_zero = -float("inf")
+    student = torch.tensor([[0.0, 1.0, log_zero, log_zero]], requires_grad=True)
+    teacher = torch.tensor([[0.5, 0.5, log_zero, log_zero]])
     for divergence in DIVERGENCES:
         projection = student_topk(2).project(student.log_softmax(-1), teacher.log_softmax(-1), torch.tensor([0]))
         loss = divergence.per_token(projection.student, projection.teacher)
-        slope = torch.autograd.grad(loss.sum(), student)[0]
-        assert torch.isfinite(loss).all() and torch.isfinite(slope).all()
+        gradient = torch.autograd.grad(loss.sum(), student)[0]
+        assert torch.isfinite(loss).all() and torch.isfinite(gradient).all()
         assert 0 < loss.item() < 1
 
 
@@ -149,19 +150,19 @@ def test_gradients_are_those_of_finite_differences(support: Support, divergence:
 
 @LAWS
 @given(seed=SEEDS, k=st.integers(1, 4), size=st.sampled_from([256, 1000, 1024, 1031]))
-def test_the_search_in_two_steps_finds_the_largest(seed: int, k: int, size: int) -> None:
+def test_the_two_step_search_finds_the_largest(seed: int, k: int, size: int) -> None:
     logp, _ = logps(seed, size=size)
     logp = logp.round(decimals=1) if seed % 2 else logp
-    found, expected = top_indices(logp, k), logp.topk(k, dim=-1).values
-    assert [len(set(row)) for row in found.tolist()] == [k] * 3
-    assert torch.equal(logp.gather(-1, found).sort(descending=True).values, expected)
+    indices, expected = top_indices(logp, k), logp.topk(k, dim=-1).values
+    assert [len(set(row)) for row in indices.tolist()] == [k] * 3
+    assert torch.equal(logp.gather(-1, indices).sort(descending=True).values, expected)
 
 
-def test_a_tail_without_mass_is_finite_and_moves_nothing() -> None:
+def test_a_tail_without_mass_is_finite_and_has_no_gradient() -> None:
     student = torch.tensor([[0.0, -1.0, -math.inf, -math.inf]], dtype=torch.float32).requires_grad_()
-    found = student_topk(2).project(student.log_softmax(-1), torch.tensor([[0.5, 0.5, 0.0, 0.0]]).log(), SAMPLED[:1])
-    assert torch.isfinite(found.student).all() and found.student[0, -1] < -1e8
+    projection = student_topk(2).project(student.log_softmax(-1), torch.tensor([[0.5, 0.5, 0.0, 0.0]]).log(), SAMPLED[:1])
+    assert torch.isfinite(projection.student).all() and projection.student[0, -1] < -1e8
     for divergence in DIVERGENCES:
-        loss = divergence.per_token(found.student, found.teacher).sum()
+        loss = divergence.per_token(projection.student, projection.teacher).sum()
         (gradient,) = torch.autograd.grad(loss, student, retain_graph=True)
         assert torch.isfinite(loss) and torch.isfinite(gradient[:, :2]).all() and (gradient[:, 2:] == 0).all()

@@ -1,4 +1,4 @@
-"""Where problems come from."""
+"""The laboratory's tasks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rosd_kit.micro.domains import SUITES
 
 
 @pytest.mark.parametrize("component", [Micro, MicroCorpus])
-def test_a_step_and_a_seed_stand_for_the_same_problems_and_others_for_others(component):
+def test_step_and_seed_determine_the_problems(component):
     task = component()
     batch = task.train_batch(step=3, count=5, seed=1)
     assert batch == component().train_batch(step=3, count=5, seed=1)
-    asked = [p.messages for p in batch]
-    assert asked != [p.messages for p in task.train_batch(step=4, count=5, seed=1)]
-    assert asked != [p.messages for p in task.train_batch(step=3, count=5, seed=2)]
+    messages = [p.messages for p in batch]
+    assert messages != [p.messages for p in task.train_batch(step=4, count=5, seed=1)]
+    assert messages != [p.messages for p in task.train_batch(step=3, count=5, seed=2)]
     assert len({p.id for p in batch}) == 5
 
 
@@ -46,7 +46,7 @@ def test_reference_solutions_are_right_and_have_no_error(suite):
         assert task.first_error(problem, broken).step == 0
 
 
-def test_lessons_are_problems_with_something_to_imitate_and_no_oracle():
+def test_lessons_have_a_solution_to_imitate_and_no_oracle():
     task = MicroCorpus()
     lessons = task.train_batch(step=0, count=20, seed=0)
     assert all(lesson.solution and lesson.messages for lesson in lessons)

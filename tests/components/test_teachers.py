@@ -1,4 +1,4 @@
-"""Whose weights score, on a tiny real network; and that scoring leaves the student as it was."""
+"""Teachers on a tiny real network: whose weights score, and that scoring leaves the student unchanged."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def logits(model: nn.Module) -> Tensor:
     training = [m for m in model.modules() if m.training]
     model.eval()
     with torch.no_grad():
-        found = model(input_ids=IDS).logits.float()
+        scores = model(input_ids=IDS).logits.float()
     for module in training:
         module.training = True
-    return found
+    return scores
 
 
 def teacher_logits(teacher: Teacher, student: Student) -> Tensor:
-    """Score as the engine does, and check that it leaves no trace."""
+    """Score as the training step does, and check that the student is unchanged afterwards."""
     before = {name: p.detach().clone() for name, p in student.model.named_parameters()}
     flags = [(m.training, *(p.requires_grad for p in m.parameters())) for m in student.model.modules()]
     total = torch.zeros(())
@@ -70,9 +70,9 @@ def teacher_logits(teacher: Teacher, student: Student) -> Tensor:
         for teacher_model in teacher_models:
             with teacher_model.active() as model:
                 assert not any(m.training for m in model.modules())
-                found = model(input_ids=IDS).logits.float()
-                assert not found.requires_grad
-            total = total + teacher_model.share * found
+                scores = model(input_ids=IDS).logits.float()
+                assert not scores.requires_grad
+            total = total + teacher_model.share * scores
     assert all(torch.equal(p, before[name]) for name, p in student.model.named_parameters())
     assert flags == [(m.training, *(p.requires_grad for p in m.parameters())) for m in student.model.modules()]
     return total
@@ -83,9 +83,9 @@ def attached(teacher: Teacher, student: Student) -> Teacher:
     return teacher
 
 
-def test_names_and_capabilities() -> None:
-    facts = {c.name: (set(c.needs), c().wants_initial()) for c in COMPONENTS}
-    assert facts == {
+def test_names_and_needs_of_the_built_in_teachers() -> None:
+    capabilities = {c.name: (set(c.needs), c().wants_initial()) for c in COMPONENTS}
+    assert capabilities == {
         "adapter_off": ({"lora"}, True),
         "ema": (set(), False),
         "frozen": (set(), True),
@@ -97,7 +97,7 @@ def test_names_and_capabilities() -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_frozen_and_live(lora: bool) -> None:
+def test_frozen_scores_with_the_initial_and_live_with_the_current_weights(lora: bool) -> None:
     student = tiny_student(lora=lora)
     initial = logits(student.model)
     frozen, live = attached(Frozen(), student), attached(Live(), student)
@@ -107,7 +107,7 @@ def test_frozen_and_live(lora: bool) -> None:
     assert torch.equal(teacher_logits(live, student), logits(student.model))
 
 
-def test_adapter_off_is_the_base_model() -> None:
+def test_adapter_off_scores_with_the_base_model() -> None:
     student = tiny_student(lora=True)
     initial = logits(student.model)
     teacher = attached(AdapterOff(), student)
@@ -127,7 +127,7 @@ def test_trust_region_is_a_lerp_of_logits(alpha: float, lora: bool) -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_interpolated_mixes_the_initial_weights_with_and_without_the_privilege(lora: bool) -> None:
+def test_interpolated_mixes_the_initial_weights_with_and_without_privileged_text(lora: bool) -> None:
     student = tiny_student(lora=lora)
     initial = logits(student.model)
     teacher = attached(Interpolated(Interpolated.Config(share=0.25)), student)
@@ -162,7 +162,7 @@ def test_ema_averages_the_trainable_weights(lora: bool) -> None:
 
 
 @pytest.mark.parametrize(("rate", "like"), [(0.0, Frozen), (1.0, Live)])
-def test_ema_at_its_ends(rate: float, like: type[Teacher]) -> None:
+def test_ema_with_rate_0_is_frozen_and_with_rate_1_live(rate: float, like: type[Teacher]) -> None:
     student = tiny_student()
     teacher, other = attached(EMA(EMA.Config(rate=rate)), student), attached(like(), student)
     move(student)
@@ -170,7 +170,7 @@ def test_ema_at_its_ends(rate: float, like: type[Teacher]) -> None:
     torch.testing.assert_close(teacher_logits(teacher, student), teacher_logits(other, student))
 
 
-def test_ema_is_averaged_in_float32_for_a_narrow_student() -> None:
+def test_ema_averages_in_float32_for_a_bfloat16_student() -> None:
     """A small step is lost in bfloat16; the average must still arrive."""
     student = tiny_student(dtype=torch.bfloat16)
     teacher = attached(EMA(EMA.Config(rate=0.001)), student)
@@ -184,7 +184,7 @@ def test_ema_is_averaged_in_float32_for_a_narrow_student() -> None:
     assert teacher_logits(teacher, student).isfinite().all()
 
 
-def test_ema_resumes() -> None:
+def test_ema_resumes_from_its_state() -> None:
     student = tiny_student()
     teacher, fresh = attached(EMA(), student), attached(EMA(), student)
     move(student)
@@ -208,7 +208,7 @@ def lora_state() -> dict[str, Tensor]:
     return attached(EMA(), tiny_student(lora=True)).state_dict()
 
 
-def test_ema_gives_the_weights_back_after_an_error() -> None:
+def test_ema_restores_the_weights_after_an_error() -> None:
     student = tiny_student()
     teacher = attached(EMA(), student)
     move(student)
@@ -221,8 +221,8 @@ def test_ema_gives_the_weights_back_after_an_error() -> None:
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("teacher", [Frozen(), Live(), EMA(EMA.Config(rate=0.5)), TrustRegion()], ids=lambda t: t.name)
-def test_a_teacher_that_shares_modules_does_not_disturb_the_gradient(teacher: Teacher, lora: bool) -> None:
-    """The engine with a shared teacher gives what separate copies of the same networks give."""
+def test_a_teacher_that_shares_modules_does_not_change_the_gradient(teacher: Teacher, lora: bool) -> None:
+    """A training step with a shared teacher gives the same as with separate copies of the networks."""
     student = tiny_student(lora=lora)
     teacher.attach(student)
     move(student)
@@ -268,7 +268,7 @@ def step(student: Student, teacher_models: tuple[TeacherModel, ...]) -> tuple[fl
         settings=BatchSettings(),
         pad_id=0,
     )
-    found = {n: p.grad.clone() for n, p in student.model.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad.clone() for n, p in student.model.named_parameters() if p.grad is not None}
     student.model.zero_grad(set_to_none=True)
-    assert found
-    return report.loss, found
+    assert gradients
+    return report.loss, gradients

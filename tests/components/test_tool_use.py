@@ -1,4 +1,4 @@
-"""Tool calls, on real rows and on inputs that are hard to read."""
+"""Tool calls, on real rows and on inputs that are hard to parse."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ VALUES = st.recursive(
 )
 
 
-def judged(text: str, answer: list[dict]) -> tuple[bool, str]:
+def judge(text: str, answer: list[dict]) -> tuple[bool, str]:
     verdict = ToolUse().verify(asking(json.dumps(answer)), text)
     assert verdict.score == float(verdict.success) and (verdict.success or verdict.feedback)
     return verdict.success, verdict.status
 
 
-def written(calls: list[dict]) -> str:
+def as_text(calls: list[dict]) -> str:
     return "Thought: do it\n" + "\n".join(f"Action: {c['Action']}\nAction Input: {c['Action_Input']}" for c in calls)
 
 
@@ -40,12 +40,12 @@ def written(calls: list[dict]) -> str:
         'Action_Input: {"size": 1, "where": {"city": "Bern", "tags": ["a", "b"]}}',
     ],
 )
-def test_right_by_value(text):
-    assert judged(text, ONE) == (True, "ok")
+def test_inputs_are_compared_by_value(text):
+    assert judge(text, ONE) == (True, "ok")
 
 
 @pytest.mark.parametrize(
-    "said",
+    "value",
     [
         '{"size": true, "where": {"city": "Bern", "tags": ["a", "b"]}}',
         '{"size": "1", "where": {"city": "Bern", "tags": ["a", "b"]}}',
@@ -55,8 +55,8 @@ def test_right_by_value(text):
         "{}",
     ],
 )
-def test_another_value_is_wrong(said):
-    assert judged(f"Action: find\nAction Input: {said}", ONE) == (False, "ok")
+def test_another_value_is_wrong(value):
+    assert judge(f"Action: find\nAction Input: {value}", ONE) == (False, "ok")
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_another_value_is_wrong(said):
         "x" * 1_000_000,
     ],
 )
-def test_unreadable(text):
-    assert judged(text, ONE) == (False, "unparsable")
+def test_text_without_a_valid_call_is_unparsable(text):
+    assert judge(text, ONE) == (False, "unparsable")
 
 
 def test_actions_are_a_multiset():
@@ -84,41 +84,41 @@ def test_actions_are_a_multiset():
         {"Action": "a", "Action_Input": "{}"},
         {"Action": "b", "Action_Input": "{}"},
     ]
-    assert judged(written(calls[::-1]), calls) == (True, "ok")
-    assert judged(written(calls[1:]), calls) == (False, "ok")
-    assert judged(written([*calls, calls[0]]), calls) == (False, "ok")
+    assert judge(as_text(calls[::-1]), calls) == (True, "ok")
+    assert judge(as_text(calls[1:]), calls) == (False, "ok")
+    assert judge(as_text([*calls, calls[0]]), calls) == (False, "ok")
 
 
-def test_the_feedback_says_what_is_wrong_and_not_what_is_right():
-    def told(text: str) -> str:
+def test_feedback_says_what_is_wrong_without_revealing_the_right_input():
+    def feedback(text: str) -> str:
         return ToolUse().verify(asking(json.dumps(ONE)), text).feedback
 
-    assert told("Action: find\nAction Input: {}") == "The input of find is wrong."
-    assert told("Action: seek\nAction Input: {}") == "Not asked for: seek."
-    assert told("Action: find\nAction Input: {") == "The Action Input of 'find' is missing or not JSON."
-    assert "Bern" not in told("Action: find\nAction Input: {}")
+    assert feedback("Action: find\nAction Input: {}") == "The input of find is wrong."
+    assert feedback("Action: seek\nAction Input: {}") == "Not asked for: seek."
+    assert feedback("Action: find\nAction Input: {") == "The Action Input of 'find' is missing or not JSON."
+    assert "Bern" not in feedback("Action: find\nAction Input: {}")
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4), st.booleans())
 def test_any_value_is_equal_to_itself_in_any_spelling(value, pretty):
-    said = json.dumps(value, indent=2 if pretty else None, ensure_ascii=pretty, sort_keys=pretty)
-    assume(strip_thinking(said) == said)  # a tag of thinking begins or ends some, wherever it stands
+    text = json.dumps(value, indent=2 if pretty else None, ensure_ascii=pretty, sort_keys=pretty)
+    assume(strip_thinking(text) == text)  # a thinking tag would cut the text, even inside a value
     calls = [{"Action": "a", "Action_Input": json.dumps(value)}]
-    assert judged(f"Action: a\nAction Input: {said}", calls) == (True, "ok")
+    assert judge(f"Action: a\nAction Input: {text}", calls) == (True, "ok")
 
 
 @given(st.text())
 def test_any_text_gets_a_verdict(text):
-    judged(text, ONE), judged(f"Action: find\nAction Input: {text}", ONE)
+    judge(text, ONE), judge(f"Action: find\nAction Input: {text}", ONE)
 
 
-def test_every_real_row_is_right_with_its_own_calls_alone():
-    found = rows("tooluse.test")
-    assert len(found) == 68
-    for row in found:
+def test_in_every_real_row_only_the_reference_calls_are_right():
+    data = rows("tooluse.test")
+    assert len(data) == 68
+    for row in data:
         calls = json.loads(row["answer"])
-        assert judged(written(calls), calls) == (True, "ok")
-        assert judged(written(calls[::-1]), calls) == (True, "ok")
-        spoilt = [{**calls[0], "Action_Input": '{"no": "such"}'}, *calls[1:]]
-        assert judged(written(spoilt), calls) == (False, "ok")
-        assert judged(written([*calls, calls[0]]), calls) == (False, "ok")
+        assert judge(as_text(calls), calls) == (True, "ok")
+        assert judge(as_text(calls[::-1]), calls) == (True, "ok")
+        wrong = [{**calls[0], "Action_Input": '{"no": "such"}'}, *calls[1:]]
+        assert judge(as_text(wrong), calls) == (False, "ok")
+        assert judge(as_text([*calls, calls[0]]), calls) == (False, "ok")

@@ -1,4 +1,4 @@
-"""Is the response right? Answers as people write them, and any text at all."""
+"""The verifiers `exact` and `micro`, on typical answers and on arbitrary text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def asking(answer: str) -> Problem:
     return Problem(id="p", messages=({"role": "user", "content": "?"},), answer=answer)
 
 
-def judged(text: str, answer: str, **options) -> tuple[bool, str]:
+def judge(text: str, answer: str, **options) -> tuple[bool, str]:
     verdict = Exact(Exact.Config(**options)).verify(asking(answer), text)
     assert verdict.score == float(verdict.success)
     return verdict.success, verdict.status
@@ -40,8 +40,8 @@ def judged(text: str, answer: str, **options) -> tuple[bool, str]:
         ("x" * 10_000 + "\nAnswer: 7", "7"),
     ],
 )
-def test_an_answer_is_right_in_any_dress(text, answer):
-    assert judged(text, answer) == (True, "ok")
+def test_a_decorated_answer_is_right(text, answer):
+    assert judge(text, answer) == (True, "ok")
 
 
 @pytest.mark.parametrize(
@@ -57,16 +57,16 @@ def test_an_answer_is_right_in_any_dress(text, answer):
     ],
 )
 def test_another_answer_is_wrong(text, answer):
-    assert judged(text, answer) == (False, "ok")
+    assert judge(text, answer) == (False, "ok")
 
 
 @pytest.mark.parametrize("text", ["", "4", "The result is 4.", "Answer:", "Answer: ", "Answer: **", "Answer: 4\n" + "x" * 5000])
 def test_no_answer_is_unparsable_and_wrong(text):
-    assert judged(text, "4") == (False, "unparsable")
+    assert judge(text, "4") == (False, "unparsable")
 
 
 def test_an_empty_answer_is_never_right():
-    assert judged("Answer: $.", "*") == (False, "unparsable")
+    assert judge("Answer: $.", "*") == (False, "unparsable")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_an_empty_answer_is_never_right():
         ("Answer: 12km", "12 km", r" ?(km|cm)$"),
     ],
 )
-def test_commas_and_units_are_dropped_on_demand_on_both_sides(text, answer, drop):
-    assert judged(text, answer, drop=drop) == (True, "ok")
+def test_drop_removes_commas_and_units_from_both_answers(text, answer, drop):
+    assert judge(text, answer, drop=drop) == (True, "ok")
 
 
 @pytest.mark.parametrize(
@@ -91,28 +91,28 @@ def test_commas_and_units_are_dropped_on_demand_on_both_sides(text, answer, drop
         (r"\boxed{5}", "4", False),
     ],
 )
-def test_boxed_answers_with_nested_braces(text, answer, right):
-    assert judged(text, answer, pattern=BOXED) == (right, "ok")
+def test_a_pattern_can_read_boxed_answers_with_nested_braces(text, answer, right):
+    assert judge(text, answer, pattern=BOXED) == (right, "ok")
 
 
 @pytest.mark.parametrize(
     ("text", "right"),
     [("Answer: (B) Paris", True), ("The answer is B.", True), ("Answer: B) Paris", True), ("answer: C", False)],
 )
-def test_multiple_choice_letters(text, right):
-    assert judged(text, "B", pattern=LETTER) == (right, "ok")
+def test_a_pattern_can_read_multiple_choice_letters(text, right):
+    assert judge(text, "B", pattern=LETTER) == (right, "ok")
 
 
-def test_case_is_ignored_on_demand():
-    assert judged("Answer: Straße", "STRASSE", ignore_case=True) == (True, "ok")
+def test_ignore_case_ignores_case():
+    assert judge("Answer: Straße", "STRASSE", ignore_case=True) == (True, "ok")
 
 
 @pytest.mark.parametrize(
-    ("option", "complaint"),
+    ("option", "message"),
     [({"pattern": "x"}, "exactly one group"), ({"pattern": "(x"}, "regular expression"), ({"drop": "["}, "regular expression")],
 )
-def test_a_pattern_that_cannot_work_is_refused(option, complaint):
-    with pytest.raises(ValidationError, match=complaint):
+def test_a_pattern_that_cannot_work_is_refused(option, message):
+    with pytest.raises(ValidationError, match=message):
         Exact.Config(**option)
 
 
@@ -128,14 +128,14 @@ def test_a_pattern_that_cannot_work_is_refused(option, complaint):
         ("", False, "unparsable", "no Answer"),
     ],
 )
-def test_the_laboratorys_verifier_takes_the_last_answer(text, success, status, feedback):
+def test_micro_takes_the_last_answer(text, success, status, feedback):
     verdict = MicroVerifier().verify(asking("25"), text)
     assert (verdict.success, verdict.score, verdict.status, verdict.feedback) == (success, float(success), status, feedback)
 
 
 @given(text=st.text(max_size=300) | st.text(max_size=40).map("Answer: {}".format), answer=st.text(max_size=20))
 @settings(max_examples=300, deadline=None)
-def test_no_text_makes_a_verifier_raise(text, answer):
+def test_verifiers_never_raise(text, answer):
     for verifier in (Exact(), Exact(Exact.Config(pattern=BOXED, ignore_case=True)), MicroVerifier()):
         verdict = verifier.verify(asking(answer), text)
         assert verdict.status in ("ok", "unparsable")
@@ -144,11 +144,11 @@ def test_no_text_makes_a_verifier_raise(text, answer):
 
 @given(answer=st.text(alphabet=st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_the_right_answer_is_right_whatever_it_is(answer):
-    success, status = judged(f"Some words.\nAnswer: {answer}", answer)
+def test_any_right_answer_is_right(answer):
+    success, status = judge(f"Some words.\nAnswer: {answer}", answer)
     assert success or status == "unparsable" or "answer" in answer.casefold()
 
 
-def test_a_group_is_judged_one_by_one():
+def test_a_group_is_judged_in_order():
     verdicts = Exact().verify_group(asking("4"), ["Answer: 4", "", "Answer: 5"])
     assert [(v.success, v.status) for v in verdicts] == [(True, "ok"), (False, "unparsable"), (False, "ok")]

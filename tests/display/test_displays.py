@@ -1,4 +1,4 @@
-"""What a person or a program reads of a run, on wide and narrow terminals."""
+"""The output of displays for people and programs, on wide and narrow terminals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rosd_kit.display import RunSummary, make_display
 from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import PlainDisplay
-from rosd_kit.display.text import duration, harmless, localisation, oracle_lines, sparkline
+from rosd_kit.display.text import duration, localisation, oracle_lines, sanitize, sparkline
 from rosd_kit.evaluation.intervals import Interval
 from rosd_kit.evaluation.results import SuiteResult, compare
 
@@ -77,11 +77,11 @@ def pipe() -> Console:
     return Console(file=io.StringIO(), width=30, force_terminal=False)
 
 
-def told(console: Console) -> str:
+def output(console: Console) -> str:
     return console.file.getvalue()
 
 
-def squeezed(text: str) -> str:
+def without_spaces(text: str) -> str:
     return re.sub(r"[\s│]", "", text)
 
 
@@ -91,84 +91,84 @@ def assert_fits(text: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [120, 80, 30])
-def test_the_live_panel_tells_everything_within_the_width(width):
+def test_the_live_panel_shows_everything_within_the_width(width):
     console = terminal(width)
     display = LiveDisplay(console)
-    display.title, display.steps, display.began = "rosd in runs/rosd-1", 40, display.began - 100
+    display.title, display.steps, display.started = "rosd in runs/rosd-1", 40, display.started - 100
     display.phase("reflect")
     display.evaluation(10, AFTER)
     for step in range(1, 11):
         display.step(step, METRICS)
     console.print(display.panel())
-    text = told(console)
+    text = output(console)
     assert_fits(text, width)
-    read = squeezed(text)
+    read = without_spaces(text)
     for fact in (
         "step 10/40", "reflect", "5:00 left", "success", "25%", "0.1234", "0.567", "mixed 3", "exact 5", "missing 1",
         "exact start 60%", "within step 30%", "missed 10%", "generate 1234", "reflect 567", "train 8901",
         "evaluation after 10 steps", "coins (trained)", "81.2", "40.6 .. 90.6", "another_long_suite",
     ):  # fmt: skip
-        assert squeezed(fact) in read, fact
+        assert without_spaces(fact) in read, fact
 
 
 @pytest.mark.parametrize("width", [120, 80, 30])
 @pytest.mark.parametrize("kind", [LiveDisplay, PlainDisplay])
-def test_the_end_tells_everything_within_the_width(kind, width):
+def test_the_summary_shows_everything_within_the_width(kind, width):
     console = terminal(width)
     kind(console).finish(SUMMARY)
-    text = told(console)
+    text = output(console)
     assert_fits(text, width)
     change = SUMMARY.comparisons[0].difference
-    read = squeezed(text)
+    read = without_spaces(text)
     for fact in (
         "rosd: 120 steps in 1:02:05", "coins (trained)", "25.0 (12.5 .. 62.5)", "81.2 (40.6 .. 90.6)",
         f"{100 * change.mean:+.1f} ({100 * change.low:+.1f} .. {100 * change.high:+.1f}) *", "another_long_suite",
-        "mean@4 over 4 problems a suite", "localizer against the oracle: exact start 60%", "of 10 wrong rollouts",
+        "mean@4 over 4 problems per suite", "localizer against the oracle: exact start 60%", "of 10 wrong rollouts",
         "quoted the true first error in 75% of 8", "warning: no quote was found", SUMMARY.folder, "try next:", "rosd-kit eval",
     ):  # fmt: skip
-        assert squeezed(fact) in read, fact
-    assert text.count("*") == 3  # the trained suite, all suites, and what the mark means
+        assert without_spaces(fact) in read, fact
+    assert text.count("*") == 3  # the trained suite, all suites, and the note
 
 
-def test_a_wide_terminal_gets_one_line_a_suite():
+def test_a_wide_terminal_gets_one_line_per_suite():
     console = terminal(100)
     PlainDisplay(console).finish(SUMMARY)
-    [line] = [line for line in told(console).splitlines() if "coins (trained)" in line]
+    [line] = [line for line in output(console).splitlines() if "coins (trained)" in line]
     assert "25.0 (12.5 .. 62.5)" in line and "81.2 (40.6 .. 90.6)" in line and line.rstrip().endswith("*")
 
 
-def test_worst_case_bounds_keep_one_line_a_suite_at_80_columns():
+def test_a_table_with_worst_case_bounds_has_one_line_per_suite_at_80_columns():
     same = (result("sums", [0.25, 0.0, 0.5, 0.25], in_domain=True), result("sums_long", [0.25, 0.5, 0.5, 0.25]))
     console = terminal(80)
     PlainDisplay(console, quiet=True).finish(replace(SUMMARY, comparisons=compare(same, same)))
-    text = told(console)
+    text = output(console)
     assert_fits(text, 80)
     assert re.search(r"^sums \(trained\) +25\.0 \(.+ \.\. .+\) +25\.0 \(.+\) +\+0\.0 \(-60\.2 \.\. \+60\.2†\)$", text, re.M)
 
 
-def test_a_whole_live_run_leaves_warnings_and_the_result():
+def test_a_live_run_leaves_its_warnings_and_its_result_on_the_terminal():
     console = terminal(60)
     display = LiveDisplay(console)
     display.phase("loading")
     display.start("rosd in runs/rosd-1", FACTS, 2, 0)
     display.step(1, METRICS)
-    display.warning("mind [bold]this")
+    display.warning("note [bold]this")
     display.finish(SUMMARY)
     display.close()
     assert not display.live.is_started
-    assert "warning: mind [bold]this" in told(console)
-    assert "model: micro, 0.78M parameters on cpu" in told(console)
+    assert "warning: note [bold]this" in output(console)
+    assert "model: micro, 0.78M parameters on cpu" in output(console)
 
 
-def test_plain_lines_elsewhere_are_not_broken():
+def test_plain_lines_are_not_wrapped_outside_a_terminal():
     console = pipe()
     display = make_display(console=console)
     assert isinstance(display, PlainDisplay)
     display.start("rosd in runs/rosd-1", FACTS, 40, 0)
-    display.began -= 30
+    display.started -= 30
     display.step(10, METRICS)
     display.warning("a warning that is longer than thirty characters")
-    lines = told(console).splitlines()
+    lines = output(console).splitlines()
     assert lines[0] == "rosd in runs/rosd-1"
     assert lines[3] == (
         "step 10/40 | success 25% | loss 0.1234 | samples 7 | "
@@ -177,34 +177,34 @@ def test_plain_lines_elsewhere_are_not_broken():
     assert lines[4] == "warning: a warning that is longer than thirty characters"
 
 
-def test_time_left_counts_only_the_steps_of_this_session():
+def test_the_time_left_is_estimated_from_the_steps_since_the_resume():
     console = pipe()
     display = PlainDisplay(console)
     display.start("rosd", {}, 100, 90)
-    display.began -= 20
+    display.started -= 20
     display.step(92, METRICS)
-    assert told(console).splitlines()[-1].endswith("1:20 left")
+    assert output(console).splitlines()[-1].endswith("1:20 left")
 
 
-def test_quiet_prints_only_the_result_and_warns_on_the_other_stream(capsys):
+def test_quiet_prints_only_the_result_and_warnings_to_standard_error(capsys):
     console = pipe()
     display = make_display(quiet=True, console=console)
     display.start("rosd", FACTS, 2, 0)
     display.step(1, METRICS)
     display.evaluation(1, AFTER)
-    display.warning("mind this")
-    assert told(console) == ""
-    assert capsys.readouterr().err == "warning: mind this\n"
+    display.warning("note this")
+    assert output(console) == ""
+    assert capsys.readouterr().err == "warning: note this\n"
     display.finish(SUMMARY)
-    assert told(console).startswith("\nrosd: 120 steps")
+    assert output(console).startswith("\nrosd: 120 steps")
 
 
 @pytest.mark.parametrize(("options", "live"), [({}, True), ({"quiet": True}, False), ({"live": False}, False)])
-def test_only_a_terminal_that_wants_it_is_redrawn(options, live):
+def test_the_live_display_is_used_on_a_terminal_unless_switched_off(options, live):
     assert isinstance(make_display(console=terminal(80), **options), LiveDisplay) == live
 
 
-def test_json_lines_parse_strictly_and_hold_everything(capsys):
+def test_json_lines_are_valid_json_and_contain_everything(capsys):
     def refuse(word):
         raise AssertionError(word)
 
@@ -213,7 +213,7 @@ def test_json_lines_parse_strictly_and_hold_everything(capsys):
     display.phase("generate")
     display.step(1, {**METRICS, "train/loss": math.nan, "train/grad_norm": math.inf})
     display.evaluation(1, AFTER)
-    display.warning("mind \ud800 this\nand that")
+    display.warning("note \ud800 this\nand that")
     display.finish(SUMMARY)
     events = [json.loads(line, parse_constant=refuse) for line in capsys.readouterr().out.splitlines()]
     assert [event["event"] for event in events] == ["start", "step", "evaluation", "warning", "finish"]
@@ -222,7 +222,7 @@ def test_json_lines_parse_strictly_and_hold_everything(capsys):
     assert step["metrics"]["rollout/success"] == 0.25
     assert (step["metrics"]["train/loss"], step["metrics"]["train/grad_norm"]) == (None, None)
     assert SuiteResult.from_json(evaluation["results"][0]) == AFTER[0]
-    assert warning["text"] == "mind \ud800 this\nand that"
+    assert warning["text"] == "note \ud800 this\nand that"
     assert finish["comparisons"][0]["difference"]["excludes_zero"] is True
     assert finish["comparisons"][0]["before"]["mean"] == 0.25
     assert finish["folder"] == SUMMARY.folder
@@ -230,52 +230,52 @@ def test_json_lines_parse_strictly_and_hold_everything(capsys):
 
 @given(st.text())
 @settings(deadline=None, max_examples=50)
-def test_text_from_data_cannot_drive_the_terminal(text):
+def test_text_from_data_cannot_control_the_terminal(text):
     console = terminal(40)
     PlainDisplay(console).warning(text)
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", told(console))
-    assert len(harmless(text)) == len(text)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", output(console))
+    assert len(sanitize(text)) == len(text)
 
 
-def test_all_measures_fit_a_terminal_and_doubts_are_told():
+def test_all_measures_fit_a_terminal_and_caveats_are_noted():
     half = Interval(mean=0.5, low=0.25, high=0.75)
     whole = [replace(one, pass_at={"4": half}, majority=half, failed={"x": 2}) for one in AFTER]
     console = terminal(80)
     PlainDisplay(console).measured("runs/rosd-1", 3, [replace(whole[0], scores={"a": 1.0}), whole[1]])
-    text = told(console)
+    text = output(console)
     assert_fits(text, 80)
     [line] = [line for line in text.splitlines() if line.startswith("coins (trained)")]
     assert line.split()[2:] == ["81.2", "40.6", "..", "90.6†", "50.0", "50.0", "100.0", "20.0"]
     assert re.search(r"^all suites +75\.0", text, re.M)
-    note = squeezed(text)
-    assert squeezed("† all scores are equal: the interval is a worst-case bound") in note
-    assert squeezed("the verifier failed on 4 samples, which count as neither right nor wrong") in note
+    note = without_spaces(text)
+    assert without_spaces("† all scores are equal: the interval is a worst-case bound") in note
+    assert without_spaces("the verifier failed on 4 samples, which count as neither right nor wrong") in note
 
 
-def test_markup_in_names_is_shown_as_it_is():
+def test_markup_in_names_is_printed_literally():
     console = terminal(80)
     PlainDisplay(console).evaluation(3, [result("[red]suite[/red]", [1.0])])
-    assert "[red]suite[/red]" in told(console)
+    assert "[red]suite[/red]" in output(console)
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")]
 )
-def test_durations(seconds, shown):
+def test_durations_are_written_with_minutes_or_hours(seconds, shown):
     assert duration(seconds) == shown
 
 
-def test_sparkline_and_shares():
+def test_sparkline_localisation_and_oracle_lines():
     assert sparkline([0.0, 0.5, 1.0, 2.0], 3) == "▅██"
     assert localisation({"oracle/missed": 0.0}) == ""
     assert localisation({"oracle/exact_start": 1.0, "oracle/missed": 3.0}) == "exact start 25%, within step 0%, missed 75% of 4"
     assert oracle_lines({}) == []
     assert oracle_lines({"oracle/idea_asked": 4.0, "oracle/idea_right": 1.0}) == [
-        "reflector against the oracle: gave the right replacement for it in 25% of 4"
+        "reflector against the oracle: gave the correct replacement for it in 25% of 4"
     ]
 
 
-def test_in_colour_every_row_of_the_panel_has_its_line():
+def test_in_colour_every_row_of_the_panel_is_on_its_own_line():
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", record=True)
     display = LiveDisplay(console)
     display.step(1, METRICS)

@@ -15,7 +15,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, to_values
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import read_sweep
-from tests.sweep.made import finish
+from tests.sweep.made_up_results import finish
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted((ROOT / "plugins").glob("rosd-kit-*"))
@@ -195,3 +195,12 @@ def test_links_inside_the_repository_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_the_notebook_example_works(desk, capsys):
+    (page,) = [text for name, text in blocks("python") if name == "python.md"]
+    names: dict[str, object] = {"__name__": "in_a_notebook"}
+    exec(compile(page, "in_a_notebook.py", "exec"), names)
+    said = capsys.readouterr().out
+    assert "runs/from-number: 2 steps, finished: True" in said
+    assert len(names["losses"]) == 2 and "from_number" in Path("runs/from-number/recipe.yaml").read_text()

@@ -1,4 +1,4 @@
-"""Vital signs of hand-made groups, and the phrases that give a leak away."""
+"""Collapse metrics of hand-made groups, and the phrases that reveal a leak."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rosd_kit.text.leaks import leaks
 from rosd_kit.types import Completion, Group, Problem, Rollout, Verdict
 
 
-def rollout(answer: str | None, right: bool, ids: tuple[int, ...], *, text: str = "", status: str = "ok") -> Rollout:
+def rollout(answer: str | None, correct: bool, ids: tuple[int, ...], *, text: str = "", status: str = "ok") -> Rollout:
     logprobs = tuple(-float(i) for i in range(len(ids)))
     spans = ((0, 0),) * len(ids)
     completion = Completion(
         prompt_ids=(1,), token_ids=ids, logprobs=logprobs, text=text, token_spans=spans, finish_reason="stop"
     )
-    verdict = Verdict(score=float(right), success=right, answer=answer, status=status)
+    verdict = Verdict(score=float(correct), success=correct, answer=answer, status=status)
     return Rollout(index=0, completion=completion, verdict=verdict)
 
 
@@ -23,7 +23,7 @@ def group(*rollouts: Rollout) -> Group:
     return Group(problem=Problem(id="p", messages=(), answer="4"), rollouts=rollouts)
 
 
-def test_signs_of_known_groups():
+def test_metrics_of_known_groups():
     mixed = group(
         rollout("4", True, (1, 2)), rollout("5", False, (1, 2)), rollout("6", False, (1, 3)), rollout("6", False, (1, 4))
     )
@@ -39,12 +39,12 @@ def test_signs_of_known_groups():
     }
 
 
-def test_signs_that_cannot_be_told_are_left_out():
+def test_undefined_metrics_are_left_out():
     failed = group(rollout(None, False, (1,), status="error"))
     assert collapse_metrics([failed]) == {"rollout/entropy": 0.0, "leak/reference": 0.0}
     assert collapse_metrics([]) == {}
-    right = collapse_metrics([group(rollout("4", True, (1, 2)), rollout(None, True, (1, 2)))])
-    assert right["diversity/answers"] == 0.5 and "diversity/wrong_answers" not in right
+    correct = collapse_metrics([group(rollout("4", True, (1, 2)), rollout(None, True, (1, 2)))])
+    assert correct["diversity/answers"] == 0.5 and "diversity/wrong_answers" not in correct
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_signs_that_cannot_be_told_are_left_out():
         "26 + 5 = 31 . Key idea : add",
     ],
 )
-def test_phrases_that_only_a_teacher_could_say(text):
+def test_phrases_that_refer_to_the_teachers_context_are_leaks(text):
     assert leaks(text)
 
 
@@ -75,5 +75,5 @@ def test_phrases_that_only_a_teacher_could_say(text):
         "Step 1 : 26 + 5 = 31 . Answer : 31 .",
     ],
 )
-def test_phrases_of_anybody(text):
+def test_ordinary_phrases_are_not_leaks(text):
     assert not leaks(text)

@@ -1,4 +1,4 @@
-"""pass@k, majority@k, distinct-2 and means over suites: known cases, and laws."""
+"""pass@k, majority@k, distinct-2 and means over suites: known cases and properties."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import rosd_kit.evaluation
 from rosd_kit.evaluation.formulas import distinct_bigrams, majority_share, pass_at_k
 from rosd_kit.evaluation.intervals import Interval, bootstrap_mean, mean_of
 from rosd_kit.evaluation.metrics import METRICS, compute
-from rosd_kit.evaluation.results import averages
+from rosd_kit.evaluation.results import suite_averages
 
 FOLDER = Path(rosd_kit.evaluation.__file__).parent
 
 
 @given(st.integers(1, 9), st.data())
 @settings(deadline=None)
-def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples, data):
-    """Equation 1 of arXiv 2107.03374 is the share of all k-subsets of the samples that hold a right one."""
-    right, k = data.draw(st.integers(0, samples)), data.draw(st.integers(1, samples))
-    draws = list(combinations([True] * right + [False] * (samples - right), k))
-    assert pass_at_k(samples, right, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+def test_pass_at_k_is_the_share_of_subsets_with_a_correct_sample(samples, data):
+    """Equation 1 of arXiv 2107.03374 is the share of all k-subsets of the samples that contain a correct one."""
+    correct, k = data.draw(st.integers(0, samples)), data.draw(st.integers(1, samples))
+    subsets = list(combinations([True] * correct + [False] * (samples - correct), k))
+    assert pass_at_k(samples, correct, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
 
 
 def test_pass_at_k_of_many_samples_is_finite():
@@ -34,14 +34,14 @@ def test_pass_at_k_of_many_samples_is_finite():
     assert pass_at_k(10_000, 5_001, 5_000) == 1.0
 
 
-@pytest.mark.parametrize(("samples", "right", "k"), [(4, 1, 5), (4, 5, 1), (4, 1, 0), (4, -1, 1)])
-def test_what_cannot_be_told_is_refused(samples, right, k):
-    with pytest.raises(ValueError, match="cannot be told"):
-        pass_at_k(samples, right, k)
+@pytest.mark.parametrize(("samples", "correct", "k"), [(4, 1, 5), (4, 5, 1), (4, 1, 0), (4, -1, 1)])
+def test_pass_at_k_of_invalid_counts_is_an_error(samples, correct, k):
+    with pytest.raises(ValueError, match="is undefined"):
+        pass_at_k(samples, correct, k)
 
 
 @pytest.mark.parametrize(
-    ("answers", "right", "share"),
+    ("answers", "correct", "share"),
     [
         (["4", "4", "5"], [True, True, False], 1.0),
         (["4", "5", "5"], [True, False, False], 0.0),
@@ -53,8 +53,8 @@ def test_what_cannot_be_told_is_refused(samples, right, k):
         ([None, "3"], [True, False], 0.5),
     ],
 )
-def test_the_majority_shares_ties_and_takes_right_answers_for_one(answers, right, share):
-    assert majority_share(answers, right) == share
+def test_the_majority_splits_ties_and_counts_correct_answers_as_one(answers, correct, share):
+    assert majority_share(answers, correct) == share
 
 
 def test_distinct_bigrams_count_pairs_over_all_samples():
@@ -77,34 +77,33 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_loads_from_disk_and_says_the_same(name, monkeypatch, tmp_path):
-    """Offline, as anybody would: `evaluate.load` of the module's path."""
+def test_every_metric_loads_from_disk_offline_and_gives_the_same_result(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_EVALUATE_OFFLINE", "1")
     inputs, expected = INPUTS[name]
     loaded = evaluate.load(str(FOLDER / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True)
-    found = loaded.compute(**inputs)
-    assert found[name] == pytest.approx(expected)
-    assert found == compute(name, **inputs)
+    result = loaded.compute(**inputs)
+    assert result[name] == pytest.approx(expected)
+    assert result == compute(name, **inputs)
 
 
-def test_problems_with_too_few_samples_are_left_out_of_pass_at_k():
-    found = compute("pass_at_k", predictions=[1, 0, 1], references=["a", "a", "b"], k=2)
-    assert (found["pass_at_k"], found["problems"]) == (1.0, 1)
+def test_pass_at_k_skips_problems_with_too_few_samples():
+    result = compute("pass_at_k", predictions=[1, 0, 1], references=["a", "a", "b"], k=2)
+    assert (result["pass_at_k"], result["problems"]) == (1.0, 1)
     with pytest.raises(ValueError, match="no problem has 3 samples"):
         compute("pass_at_k", predictions=[1, 0], references=["a", "a"], k=3)
 
 
-def test_the_mean_of_suites_is_as_sure_as_all_of_them_together():
-    """Two suites of 200 problems each: the interval is that of a stratified bootstrap of both."""
+def test_the_interval_of_a_mean_of_suites_matches_a_stratified_bootstrap():
+    """Two suites with 200 problems each."""
     rng = np.random.default_rng(3)
     one, other = rng.binomial(1, 0.3, 200).astype(float), rng.binomial(1, 0.8, 200).astype(float)
-    found = mean_of([bootstrap_mean(one.tolist()), bootstrap_mean(other.tolist())])
-    draws = [(rng.choice(one, 200).mean() + rng.choice(other, 200).mean()) / 2 for _ in range(4000)]
-    assert found.mean == pytest.approx((one.mean() + other.mean()) / 2)
-    assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.006)
+    interval = mean_of([bootstrap_mean(one.tolist()), bootstrap_mean(other.tolist())])
+    resampled = [(rng.choice(one, 200).mean() + rng.choice(other, 200).mean()) / 2 for _ in range(4000)]
+    assert interval.mean == pytest.approx((one.mean() + other.mean()) / 2)
+    assert [interval.low, interval.high] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.006)
 
 
-def test_the_mean_of_one_is_that_one_and_of_none_is_refused():
+def test_the_mean_of_one_interval_is_itself_and_of_none_is_an_error():
     one = Interval(mean=0.5, low=0.2, high=0.6)
     assert mean_of([one]) == Interval(mean=0.5, low=pytest.approx(0.2), high=pytest.approx(0.6))
     assert mean_of([one, Interval(mean=1.0, low=0.9, high=1.0, worst_case=True)]).worst_case
@@ -112,9 +111,9 @@ def test_the_mean_of_one_is_that_one_and_of_none_is_refused():
         mean_of([])
 
 
-def test_averages_are_told_where_they_say_something_new():
+def test_averages_that_repeat_another_are_omitted():
     half = Interval(mean=0.5, low=0.4, high=0.6)
-    assert averages([(True, half)]) == averages([]) == {}
-    assert list(averages([(True, half), (False, half)])) == ["all suites"]
-    assert list(averages([(True, half), (False, half), (False, half)])) == ["other suites", "all suites"]
-    assert list(averages([(False, half), (False, half)])) == ["all suites"]
+    assert suite_averages([(True, half)]) == suite_averages([]) == {}
+    assert list(suite_averages([(True, half), (False, half)])) == ["all suites"]
+    assert list(suite_averages([(True, half), (False, half), (False, half)])) == ["other suites", "all suites"]
+    assert list(suite_averages([(False, half), (False, half)])) == ["all suites"]

@@ -1,4 +1,4 @@
-"""Suites on the embedded model: what is asked, what is measured, and what is compared."""
+"""Evaluation of suites: the requests, the measures and the comparison."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from rosd_kit.types import Completion, Problem, Verdict
 SMALL = EvaluationSettings(problems=3, samples=2)
 
 
-class Counting:
-    """An engine that remembers what it was asked and answers by the seed."""
+class RecordingEngine:
+    """Records its requests and answers by their seeds."""
 
     def __init__(self) -> None:
         self.calls: list[list] = []
@@ -41,8 +41,8 @@ class Counting:
         ]  # fmt: skip
 
 
-class Odd(Verifier):
-    """Judges a response right when it says 1."""
+class OddVerifier(Verifier):
+    """Judges the response `1` correct."""
 
     name = "odd"
 
@@ -63,28 +63,28 @@ def fixed_task(**suites: list[str]):
 
 def measure(task, engine, settings=SMALL):
     return evaluate_suites(
-        task=task, engine=engine, verifier=Odd(), prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=settings,
-        max_new_tokens=9,
+        task=task, engine=engine, verifier=OddVerifier(), prompt_ids=lambda m: tuple(m[0]["content"].encode()),
+        settings=settings, max_new_tokens=9,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def micro():
     recipe = load_recipe("rosd", ["model.device=cpu"], "micro", registry=PluginManager().registry)
-    parts = build_components(recipe, PluginManager().registry)
+    components = build_components(recipe, PluginManager().registry)
     student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False)
-    parts.rollout.start(student)
+    components.rollout.start(student)
 
     def evaluate(settings=SMALL):
         return evaluate_suites(
-            task=parts.task, engine=parts.rollout, verifier=parts.verifier, prompt_ids=student.prompt_ids, settings=settings,
-            max_new_tokens=24,
+            task=components.task, engine=components.rollout, verifier=components.verifier, prompt_ids=student.prompt_ids,
+            settings=settings, max_new_tokens=24,
         )  # fmt: skip
 
     return evaluate
 
 
-def test_the_embedded_model_is_measured_on_every_suite_alike_twice(micro):
+def test_evaluating_the_embedded_model_twice_gives_the_same_results(micro):
     first, again = micro(), micro()
     assert first == again
     assert len(first) > 1 and any(r.in_domain for r in first) and not all(r.in_domain for r in first)
@@ -97,12 +97,12 @@ def test_the_embedded_model_is_measured_on_every_suite_alike_twice(micro):
     assert all(comparison.difference.mean == 0.0 and not comparison.excludes_zero for comparison in compare(first, again))
 
 
-def test_no_problems_is_no_evaluation(micro):
+def test_with_zero_problems_nothing_is_evaluated(micro):
     assert micro(EvaluationSettings(problems=0)) == ()
 
 
-def test_all_suites_go_to_the_engine_in_one_call_with_a_seed_for_each_sample():
-    engine = Counting()
+def test_all_suites_go_to_the_engine_in_one_call_with_one_seed_per_sample():
+    engine = RecordingEngine()
     measure(fixed_task(one=["a", "b"], two=["c"]), engine)
     [requests] = engine.calls
     assert [bytes(r.prompt_ids).decode() for r in requests] == ["a", "a", "b", "b", "c", "c"]
@@ -110,47 +110,47 @@ def test_all_suites_go_to_the_engine_in_one_call_with_a_seed_for_each_sample():
     assert {(r.sampling.temperature, r.sampling.top_p, r.sampling.max_new_tokens) for r in requests} == {(0.6, 0.95, 9)}
 
 
-def test_a_problem_is_asked_the_same_whatever_else_is_measured():
-    alone, among = Counting(), Counting()
+def test_the_requests_of_a_problem_do_not_depend_on_other_problems():
+    alone, with_others = RecordingEngine(), RecordingEngine()
     measure(fixed_task(two=["c"]), alone)
-    measure(fixed_task(one=["a", "b"], two=["x", "c"]), among)
-    assert alone.calls[0] == among.calls[0][-2:]
+    measure(fixed_task(one=["a", "b"], two=["x", "c"]), with_others)
+    assert alone.calls[0] == with_others.calls[0][-2:]
 
 
-def test_what_is_measured_is_what_was_answered():
-    engine = Counting()
+def test_the_measures_match_the_responses():
+    engine = RecordingEngine()
     one, two = measure(fixed_task(one=["a", "b", "c"], two=["d"]), engine, EvaluationSettings(problems=3, samples=3))
     seeds = [r.seed for r in engine.calls[0]]
-    right = [seed % 2 for seed in seeds]
-    assert list(one.scores.values()) == pytest.approx([sum(right[i : i + 3]) / 3 for i in (0, 3, 6)])
-    assert (one.mean, two.mean) == pytest.approx((sum(right[:9]) / 9, sum(right[9:]) / 3))
+    correct = [seed % 2 for seed in seeds]
+    assert list(one.scores.values()) == pytest.approx([sum(correct[i : i + 3]) / 3 for i in (0, 3, 6)])
+    assert (one.mean, two.mean) == pytest.approx((sum(correct[:9]) / 9, sum(correct[9:]) / 3))
     assert one.mean_tokens == pytest.approx(sum(1 + seed % 3 for seed in seeds[:9]) / 9)
     assert (one.in_domain, two.in_domain, one.format_rate) == (True, False, 1.0)
 
 
-def test_a_suite_without_problems_or_with_one_twice_is_the_tasks_mistake():
+def test_an_empty_suite_or_a_duplicate_problem_is_an_error():
     with pytest.raises(RunError, match="suite 'two' has no problems"):
-        measure(fixed_task(one=["a"], two=[]), Counting())
-    with pytest.raises(RunError, match="holds the id 'b' twice"):
-        measure(fixed_task(one=["a", "b", "b"]), Counting())
+        measure(fixed_task(one=["a"], two=[]), RecordingEngine())
+    with pytest.raises(RunError, match="contains the id 'b' twice"):
+        measure(fixed_task(one=["a", "b", "b"]), RecordingEngine())
 
 
-def test_results_survive_json():
-    [result] = measure(fixed_task(one=["a", "b"]), Counting())
+def test_results_are_unchanged_by_a_json_round_trip():
+    [result] = measure(fixed_task(one=["a", "b"]), RecordingEngine())
     assert SuiteResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
-def test_evaluations_of_other_problems_or_suites_are_not_compared():
-    one, other = (measure(fixed_task(one=ids), Counting()) for ids in (["a", "b"], ["a", "c"]))
-    with pytest.raises(RunError, match=r"suite 'one' was measured on other problems.*evaluation\.seed"):
+def test_evaluations_of_different_problems_or_suites_cannot_be_compared():
+    one, other = (measure(fixed_task(one=ids), RecordingEngine()) for ids in (["a", "b"], ["a", "c"]))
+    with pytest.raises(RunError, match=r"suite 'one' was evaluated on different problems.*evaluation\.seed"):
         compare(one, other)
     with pytest.raises(RunError, match="the suites before"):
-        compare(one, measure(fixed_task(two=["a", "b"]), Counting()))
+        compare(one, measure(fixed_task(two=["a", "b"]), RecordingEngine()))
 
 
-def test_metrics_are_known_cases_and_need_no_network(monkeypatch):
+def test_metrics_of_known_cases_without_network(monkeypatch):
     def refuse(*args, **options):
-        raise AssertionError("a metric went to the network")
+        raise AssertionError("a metric used the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert set(METRICS) == {"mean_at_k", "pass_at_k", "majority_at_k", "format_rate", "mean_tokens", "distinct_bigrams"}
@@ -159,8 +159,8 @@ def test_metrics_are_known_cases_and_need_no_network(monkeypatch):
     assert compute("mean_tokens", predictions=[1, 2, 6]) == {"mean_tokens": 3.0}
 
 
-class Failing(Odd):
-    """Fails on every response of some problems, and on the first of others."""
+class FailingVerifier(OddVerifier):
+    """Returns status `error` for every response to one problem, and for the first response to another."""
 
     def __init__(self, always: str = "", once: str = "") -> None:
         self.always, self.once, self.seen = always, once, set()
@@ -173,29 +173,32 @@ class Failing(Odd):
         return super().verify(problem, response)
 
 
-def failing(verifier, *ids, faults=None):
+def measure_with(verifier, *ids, faults=None):
     return evaluate_suites(
-        task=fixed_task(one=list(ids)), engine=Counting(), verifier=verifier,
+        task=fixed_task(one=list(ids)), engine=RecordingEngine(), verifier=verifier,
         prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=SMALL, max_new_tokens=9, faults=faults,
     )  # fmt: skip
 
 
-def test_what_the_verifier_failed_on_is_neither_right_nor_wrong():
-    [whole], [found] = failing(Odd(), "a", "b", "c"), failing(Failing(always="b", once="c"), "a", "b", "c")
-    assert (found.problems, found.errors, found.failed) == (3, 3, {"b": 2, "c": 1})
-    assert found.scores.keys() == {"a", "c"} and found.scores["a"] == whole.scores["a"]
-    assert found.scores["c"] in (0.0, 1.0)
-    assert found.mean == pytest.approx(sum(found.scores.values()) / 2)
-    assert found.format_rate == 1.0
-    [comparison] = compare([whole], [found])
-    assert comparison.difference.mean == pytest.approx(
-        sum(found.scores[id] - whole.scores[id] for id in found.scores) / len(found.scores)
+def test_samples_on_which_the_verifier_failed_are_neither_right_nor_wrong():
+    [unaffected], [result] = (
+        measure_with(OddVerifier(), "a", "b", "c"),
+        measure_with(FailingVerifier(always="b", once="c"), "a", "b", "c"),
     )
-    assert SuiteResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert (result.problems, result.errors, result.failed) == (3, 3, {"b": 2, "c": 1})
+    assert result.scores.keys() == {"a", "c"} and result.scores["a"] == unaffected.scores["a"]
+    assert result.scores["c"] in (0.0, 1.0)
+    assert result.mean == pytest.approx(sum(result.scores.values()) / 2)
+    assert result.format_rate == 1.0
+    [comparison] = compare([unaffected], [result])
+    assert comparison.difference.mean == pytest.approx(
+        sum(result.scores[id] - unaffected.scores[id] for id in result.scores) / len(result.scores)
+    )
+    assert SuiteResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
-class Raising(Odd):
-    """Raises at, or is unsure beyond its contract of, the responses to some problems."""
+class RaisingVerifier(OddVerifier):
+    """Raises on the responses to some problems; returns a NaN score, which the contract forbids, for the problem `nan`."""
 
     name = "raising"
 
@@ -205,36 +208,36 @@ class Raising(Odd):
     def verify(self, problem, response):
         if problem.id in self.ids:
             return Verdict(score=1 / 0, success=True)
-        return Verdict(score=float("nan"), success=True) if problem.id == "unsure" else super().verify(problem, response)
+        return Verdict(score=float("nan"), success=True) if problem.id == "nan" else super().verify(problem, response)
 
 
-def test_a_verifier_that_raises_at_some_responses_is_told_of_and_the_others_are_measured():
-    [expected] = failing(Failing(always="b"), "a", "b", "c")
+def test_a_verifier_that_raises_on_some_responses_is_reported_and_the_others_are_measured():
+    [expected] = measure_with(FailingVerifier(always="b"), "a", "b", "c")
     faults = Faults()
-    [found] = failing(Raising("b"), "a", "b", "c", faults=faults)
-    assert found == expected and found.failed == {"b": 2}
-    told = "verifier 'raising' failed on 2 of 6; first on problem 'b': ZeroDivisionError: division by zero"
-    assert faults.told() == (told,)
-    [found] = failing(Raising(), "a", "unsure")
-    assert found.failed == {"unsure": 2}
+    [result] = measure_with(RaisingVerifier("b"), "a", "b", "c", faults=faults)
+    assert result == expected and result.failed == {"b": 2}
+    message = "verifier 'raising' failed on 2 of 6; first on problem 'b': ZeroDivisionError: division by zero"
+    assert faults.told() == (message,)
+    [result] = measure_with(RaisingVerifier(), "a", "nan")
+    assert result.failed == {"nan": 2}
 
 
-def test_a_verifier_that_raises_at_everything_ends_the_evaluation_with_its_own_error():
+def test_a_verifier_that_always_raises_ends_the_evaluation_with_its_own_error():
     with pytest.raises(ZeroDivisionError) as raised:
-        failing(Raising("a", "b"), "a", "b")
+        measure_with(RaisingVerifier("a", "b"), "a", "b")
     assert "verifier 'raising' failed on 4 of 4" in raised.value.__notes__[0]
 
 
-def test_a_suite_that_was_never_judged_is_not_known_and_not_compared():
-    [found] = failing(Failing(always="a"), "a")
-    assert found.mean != found.mean and found.scores == {} and found.errors == 2
-    again = SuiteResult.from_json(json.loads(json.dumps(finite(found.to_json()))))
+def test_a_suite_without_verdicts_has_no_mean_and_cannot_be_compared():
+    [result] = measure_with(FailingVerifier(always="a"), "a")
+    assert result.mean != result.mean and result.scores == {} and result.errors == 2
+    again = SuiteResult.from_json(json.loads(json.dumps(finite(result.to_json()))))
     assert again.mean != again.mean and again.failed == {"a": 2}
-    with pytest.raises(RunError, match="the verifier judged no problem of suite 'one'"):
-        compare([found], [found])
+    with pytest.raises(RunError, match="no problem of suite 'one' was judged in both"):
+        compare([result], [result])
 
 
-def test_the_embedded_model_has_all_measures(micro):
+def test_the_embedded_model_gets_all_measures(micro):
     for result in micro(EvaluationSettings(problems=4, samples=4)):
         assert list(result.pass_at) == ["1", "2", "4"]
         assert result.pass_at["1"].mean == pytest.approx(result.mean)
@@ -245,11 +248,11 @@ def test_the_embedded_model_has_all_measures(micro):
         assert SuiteResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
-def test_no_majority_is_told_where_the_verifier_does_not_say_what_was_answered():
-    assert measure(fixed_task(one=["a", "b", "c"]), Counting())[0].majority is None
+def test_there_is_no_majority_if_the_verifier_does_not_report_answers():
+    assert measure(fixed_task(one=["a", "b", "c"]), RecordingEngine())[0].majority is None
 
 
-def test_evaluations_of_an_earlier_version_are_read():
+def test_evaluations_of_earlier_and_later_versions_can_be_read():
     old = {"suite": "s", "in_domain": True, "mean": 0.5, "low": 0.1, "high": 0.9, "problems": 1, "samples": 2}
-    found = SuiteResult.from_json({**old, "format_rate": 1.0, "mean_tokens": 3.0, "scores": {"a": 0.5}, "later": 1})
-    assert (found.pass_at, found.majority, found.errors, found.entropy) == ({}, None, 0, None)
+    result = SuiteResult.from_json({**old, "format_rate": 1.0, "mean_tokens": 3.0, "scores": {"a": 0.5}, "later": 1})
+    assert (result.pass_at, result.majority, result.errors, result.entropy) == ({}, None, 0, None)

@@ -1,4 +1,4 @@
-"""The laboratory's tasks: hand-worked cases, and laws of the first-error oracle over random problems and texts."""
+"""The laboratory's domains: hand-worked cases, and laws of the first-error oracle on random problems and texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drawn(case: tuple[str, int, int]):
     return DOMAINS[name], DOMAINS[name].draw(random.Random(seed), moves)
 
 
-def test_a_sum_is_asked_and_solved_as_people_write_it():
+def test_the_question_and_solution_of_a_sum():
     assert Sums().question(SUM) == "Start at 17 . Add 8 . Subtract 5 . Add 9 . What is the result ?"
     assert write_solution(*Sums().solve(SUM)) == SOLVED
 
@@ -42,7 +42,7 @@ def test_the_clock_wraps_at_twelve():
     assert Clock().truth((10, 2)) == 12
 
 
-def test_coins_tells_of_two_purses_and_changes_one():
+def test_coins_has_two_purses_and_changes_one():
     instance = Instance(start=(12, "Ann", 9, "Bob"), moves=(("+", 5), ("-", 3)))
     assert Coins().solve(instance) == (["Ann has 12 + 5 = 17", "Ann has 17 - 3 = 14"], "14")
     purses = "Ann has 12 coins . Bob has 9 coins ."
@@ -50,7 +50,7 @@ def test_coins_tells_of_two_purses_and_changes_one():
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "step", "told", "replacement"),
+    ("text", "status", "step", "claim", "replacement"),
     [
         (SOLVED, "none", -1, "", ""),
         (SOLVED.replace("Step 2 : ", ""), "none", -1, "", ""),
@@ -70,17 +70,17 @@ def test_coins_tells_of_two_purses_and_changes_one():
         ("", "incomplete", 0, "", "17 + 8 = 25"),
     ],
 )
-def test_the_first_error_of_worked_cases(text, status, step, told, replacement):
-    found = first_error(Sums(), SUM, text)
-    assert (found.status, found.step, found.replacement) == (status, step, replacement)
-    assert (text[found.start : found.end] if status != "none" else "") == told
+def test_the_first_error_of_hand_worked_cases(text, status, step, claim, replacement):
+    error = first_error(Sums(), SUM, text)
+    assert (error.status, error.step, error.replacement) == (status, step, replacement)
+    assert (text[error.start : error.end] if status != "none" else "") == claim
 
 
 def test_the_sentence_and_the_idea_of_an_error():
     text = SOLVED.replace("= 20 .", "= 21 .")
-    found = first_error(Sums(), SUM, text)
-    assert text[found.sentence_start :].startswith("Step 2 : 25")
-    assert found.idea == "25 - 5 = 20 . 20 + 9 = 29"
+    error = first_error(Sums(), SUM, text)
+    assert text[error.sentence_start :].startswith("Step 2 : 25")
+    assert error.idea == "25 - 5 = 20 . 20 + 9 = 29"
 
 
 @given(instances())
@@ -94,41 +94,41 @@ def test_a_canonical_solution_has_no_error(case):
 
 @given(instances(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_changing_one_claim_is_found_exactly_there(case, data):
+def test_a_changed_claim_is_found_exactly(case, data):
     domain, instance = drawn(case)
     claims, answer = domain.solve(instance)
     at = data.draw(st.integers(0, len(claims) - 1))
     broken = list(claims)
     broken[at] = broken[at].rsplit(" ", 1)[0] + " 77"
     text = write_solution(broken, answer)
-    found = first_error(domain, instance, text)
-    assert (found.status, found.step, found.replacement) == ("error", at, claims[at])
-    assert text[found.start : found.end] == broken[at]
-    assert text[: found.sentence_start].count(" . ") == at
+    error = first_error(domain, instance, text)
+    assert (error.status, error.step, error.replacement) == ("error", at, claims[at])
+    assert text[error.start : error.end] == broken[at]
+    assert text[: error.sentence_start].count(" . ") == at
 
 
 @given(instances(), st.text(max_size=200) | st.lists(st.sampled_from(vocabulary()), max_size=60).map(" ".join))
 @settings(max_examples=300, deadline=None)
-def test_any_text_has_a_verdict_with_a_span_inside_it(case, text):
+def test_any_text_has_a_status_and_a_span_inside_it(case, text):
     domain, instance = drawn(case)
-    found = first_error(domain, instance, text)
-    assert found.status in ("none", "error", "incomplete", "unparsable")
-    if found.status != "none":
-        assert 0 <= found.sentence_start <= found.start <= found.end <= len(text)
-        assert 0 <= found.step <= len(instance.moves)
-        assert found.replacement and found.idea
+    error = first_error(domain, instance, text)
+    assert error.status in ("none", "error", "incomplete", "unparsable")
+    if error.status != "none":
+        assert 0 <= error.sentence_start <= error.start <= error.end <= len(text)
+        assert 0 <= error.step <= len(instance.moves)
+        assert error.replacement and error.idea
 
 
 @given(st.integers(0, 10**9))
 @settings(max_examples=200, deadline=None)
-def test_every_lesson_is_in_the_language_and_a_faulty_solution_has_a_fault(seed):
+def test_lessons_use_only_known_words_and_faulty_solutions_have_an_error(seed):
     rng = random.Random(seed)
     lesson = draw_lesson(rng)
-    told = f"{lesson.domain.question(lesson.instance)} {lesson.demonstration} {lesson.response} {lesson.idea} {lesson.target}"
+    text = f"{lesson.domain.question(lesson.instance)} {lesson.demonstration} {lesson.response} {lesson.idea} {lesson.target}"
     tokenizer = build_tokenizer()
-    ids = tokenizer.encode(told, add_special_tokens=False)
+    ids = tokenizer.encode(text, add_special_tokens=False)
     assert tokenizer.convert_tokens_to_ids(UNKNOWN) not in ids
-    assert tokenizer.decode(ids) == " ".join(told.split())
+    assert tokenizer.decode(ids) == " ".join(text.split())
     faulty = faulty_solution(lesson.domain, lesson.instance, rng)
     assert first_error(lesson.domain, lesson.instance, faulty).status != "none"
 
@@ -152,7 +152,7 @@ def test_sums_and_coins_share_facts_and_misconceptions():
     assert misconceptions(Sums) == misconceptions(Coins)
 
 
-def test_the_vocabulary_is_large_enough_for_a_top_100_to_be_a_restriction():
+def test_the_vocabulary_is_larger_than_the_default_top_k():
     assert len(vocabulary()) > 128 and len(set(vocabulary())) == len(vocabulary())
 
 

@@ -1,4 +1,4 @@
-"""The report while a run goes on: who may read it, and that what is new arrives."""
+"""The live report: who may read it, and that new records arrive."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ import pytest
 
 from rosd_kit.errors import RunError
 from rosd_kit.report.live import Follower, LiveServer
-from tests.report.writing import record
+from tests.report.run_writer import record
 
 
 @pytest.fixture
 def run(new_run):
-    run = new_run("going")
+    run = new_run("live")
     run.evaluation(0, 0.4, 0.5)
     run.step(1, [record(1, 0), record(1, 1)])
     return run
 
 
-def ask(address: str, path: str = "", *, host: str | None = None, method: str = "GET") -> tuple[int, bytes, dict]:
+def request(address: str, path: str = "", *, host: str | None = None, method: str = "GET") -> tuple[int, bytes, dict]:
     url = urlsplit(address)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     connection.request(method, url.path + path, headers={"Host": host or url.netloc})
-    answer = connection.getresponse()
-    found = answer.status, answer.read(), dict(answer.getheaders())
+    response = connection.getresponse()
+    result = response.status, response.read(), dict(response.getheaders())
     connection.close()
-    return found
+    return result
 
 
-def test_only_the_secret_path_on_this_machine_is_answered(run):
+def test_only_requests_to_the_secret_path_on_this_machine_are_answered(run):
     with LiveServer(run.folder) as server:
         port = server.server.server_address[1]
         assert server.server.server_address[0] == "127.0.0.1"
-        status, page, headers = ask(server.address)
+        status, page, headers = request(server.address)
         assert status == 200 and b"<!doctype html>" in page and b"26 + 5" not in page
         assert "connect-src 'self'" in page.decode() and headers["Referrer-Policy"] == "no-referrer"
-        assert ask(server.address, "update")[0] == 200
-        assert ask(f"http://127.0.0.1:{port}/")[0] == 404
-        assert ask(f"http://127.0.0.1:{port}/guessed/update")[0] == 404
-        assert ask(server.address, "../recipe.yaml")[0] == 404
-        assert ask(server.address, method="POST")[0] == 501
+        assert request(server.address, "update")[0] == 200
+        assert request(f"http://127.0.0.1:{port}/")[0] == 404
+        assert request(f"http://127.0.0.1:{port}/guessed/update")[0] == 404
+        assert request(server.address, "../recipe.yaml")[0] == 404
+        assert request(server.address, method="POST")[0] == 501
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "[::1]:{port}"])
-def test_a_name_that_was_made_to_point_here_is_refused(run, host):
+def test_a_foreign_host_name_that_points_here_is_refused(run, host):
     with LiveServer(run.folder) as server:
         port = server.server.server_address[1]
-        status, body, _ = ask(server.address, "update", host=host.format(port=port))
+        status, body, _ = request(server.address, "update", host=host.format(port=port))
         assert status == 403 and b"sums" not in body
-        assert ask(server.address, "update", host=f"localhost:{port}")[0] == 200
+        assert request(server.address, "update", host=f"localhost:{port}")[0] == 200
 
 
-def test_only_what_is_new_is_sent(run):
+def test_only_new_records_are_sent(run):
     follower = Follower(run.folder)
     first = follower.update({})
     assert (len(first["overview"]["metrics"]), len(first["overview"]["evaluations"]), len(first["chunks"])) == (1, 1, 1)
@@ -73,7 +73,7 @@ def test_only_what_is_new_is_sent(run):
     assert follower.details(2, first["generation"]) is follower.details(0, "another") is None
 
 
-def test_a_run_that_went_back_is_sent_anew(run):
+def test_a_run_that_resumed_from_an_earlier_step_is_sent_again(run):
     follower = Follower(run.folder)
     run.step(2, [record(2, 0)])
     before = follower.update({})
@@ -87,27 +87,27 @@ def test_a_run_that_went_back_is_sent_anew(run):
 
 
 @pytest.mark.parametrize("have", [{"metrics": "-1"}, {"chunks": "x"}, {"metrics": "99999999999"}, {"generation": "../.."}])
-def test_nonsense_is_answered_with_everything(run, have):
-    found = Follower(run.folder).update(have)
-    assert len(found["overview"]["metrics"]) == 1 and len(found["chunks"]) == 1
+def test_an_invalid_request_gets_everything(run, have):
+    update = Follower(run.folder).update(have)
+    assert len(update["overview"]["metrics"]) == 1 and len(update["chunks"]) == 1
 
 
-def test_a_line_that_is_being_written_is_left_out(run):
+def test_an_incomplete_line_is_skipped(run):
     with (run.folder / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 2, "rollout/succ')
     assert len(Follower(run.folder).update({})["overview"]["metrics"]) == 1
 
 
-def test_no_run_and_a_taken_port_are_told(run, tmp_path):
-    with pytest.raises(RunError, match=r"holds no run \(no recipe.yaml\)"):
+def test_a_folder_without_a_run_and_a_taken_port_are_errors(run, tmp_path):
+    with pytest.raises(RunError, match=r"is not a run folder \(no recipe.yaml\)"):
         LiveServer(tmp_path)
-    with LiveServer(run.folder) as server, pytest.raises(RunError, match="cannot be listened on"):
+    with LiveServer(run.folder) as server, pytest.raises(RunError, match="cannot listen on"):
         LiveServer(run.folder, server.server.server_address[1])
 
 
-def test_an_open_page_shows_new_steps_by_itself(run, look):
+def test_an_open_page_updates_itself(run, open_page):
     with LiveServer(run.folder) as server:
-        page = look(server.address)
+        page = open_page(server.address)
         assert "step 1 of 9" in page.inner_text("#facts") and page.inner_text("#live") == "live"
         page.click("#tab-rollouts")
         page.wait_for_selector("#tokens")
@@ -119,26 +119,26 @@ def test_an_open_page_shows_new_steps_by_itself(run, look):
         assert page.inner_text("#tokens").startswith("Step 1 : 26")
         page.click("#tab-overview")
         assert "+50.0" in page.inner_text("#results")
-        assert page.wrong == [] and all(url.startswith(server.address) for url in page.asked if not url.startswith("data:"))
-    page.locator("#live", has_text="the server is gone").wait_for()
+        assert page.errors == [] and all(url.startswith(server.address) for url in page.requests if not url.startswith("data:"))
+    page.locator("#live", has_text="connection lost").wait_for()
 
 
-def test_updates_are_json_without_nan(run):
+def test_updates_contain_null_instead_of_nan(run):
     run.step(2, [], **{"train/loss": float("nan")})
 
     def refuse(word):
         raise AssertionError(word)
 
     with LiveServer(run.folder) as server:
-        found = json.loads(ask(server.address, "update")[1], parse_constant=refuse)
-    assert found["overview"]["metrics"][1]["train/loss"] is None
+        update = json.loads(request(server.address, "update")[1], parse_constant=refuse)
+    assert update["overview"]["metrics"][1]["train/loss"] is None
 
 
-def test_the_command_serves_until_it_is_interrupted(run):
+def test_the_command_serves_until_an_interrupt(run):
     words = [sys.executable, "-m", "rosd_kit", "report", str(run.folder), "--live"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().strip()
-        assert ask(address)[0] == 200
+        assert request(address)[0] == 200
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")

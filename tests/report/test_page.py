@@ -1,4 +1,4 @@
-"""The report in a real browser: what is seen, what keys do, and that no rollout can do anything."""
+"""The report in a real browser: what it shows, its keys, and that text from rollouts cannot run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rosd_kit.report.page import write_report
-from tests.report.writing import WORDS, record
+from tests.report.run_writer import WORDS, record
 
 EVIL = (
     "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=2'><b>bold</b> \u2028 & \ud800 😀 26 + 5 = 33"
@@ -16,7 +16,7 @@ EVIL = (
 
 @pytest.fixture(scope="module")
 def report(new_run):
-    """Two steps of eight rollouts: a missing quote, a fuzzy one, a missed error, one right, one that is hostile, one leak."""
+    """Write two steps of eight rollouts: among them a missing and a fuzzy quote, a correct, a hostile and a leaking rollout."""
     run = new_run("<b>name")
     run.evaluation(0, 0.4, 0.5)
     odd = [
@@ -40,40 +40,40 @@ def report(new_run):
 
 
 @pytest.fixture
-def page(report, look):
-    return look(report)
+def page(report, open_page):
+    return open_page(report)
 
 
-def rollouts(page, place: str = "1/0"):
-    page.evaluate(f"location.hash = '#rollouts/{place}'")
+def open_rollout(page, address: str = "1/0"):
+    page.evaluate(f"location.hash = '#rollouts/{address}'")
     page.reload()
     page.wait_for_selector("#tokens")
     return page
 
 
-def test_the_file_asks_for_nothing_and_says_nothing_wrong(page, report):
-    rollouts(page)
-    assert {url.split("#")[0] for url in page.asked if not url.startswith("data:")} == {report.as_uri()}
-    assert page.wrong == []
+def test_the_file_makes_no_requests_and_has_no_errors(page, report):
+    open_rollout(page)
+    assert {url.split("#")[0] for url in page.requests if not url.startswith("data:")} == {report.as_uri()}
+    assert page.errors == []
     text = report.read_text()
     assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text) == []
     assert "According to" not in text and "onerror" not in text
 
 
-def test_the_overview_tells_results_and_warnings(page):
+def test_the_overview_shows_results_charts_and_warnings(page):
     table = page.inner_text("#results table")
     assert re.search(r"sums \(trained\)\s+40\.0 20\.0 \.\. 60\.0\s+90\.0 70\.0 \.\. 100\.0\s+\+50\.0", table)
     assert re.search(r"clock\s.*−30\.0", table)
     assert page.locator("#results td.up").count() == 1 and page.locator("#results td.down").count() == 1
     assert "outside the trained domain mean@k fell by 30.0 points" in page.inner_text("#warnings")
     titles = page.locator("figcaption").all_inner_texts()
-    for title in ("sums", "clock", "Loss", "Success of rollouts", "Response length", "Entropy", "Where the weights begin"):
-        assert any(title in found for found in titles), title
-    said = page.get_by_role("img", name=re.compile("^Success of rollouts")).get_attribute("aria-label")
-    assert "40% at step 1, 50% at step 2" in said
+    for title in ("sums", "clock", "Loss", "Rollout success", "Response length", "Entropy", "Where the token weights start"):
+        assert any(title in caption for caption in titles), title
+    label = page.get_by_role("img", name=re.compile("^Rollout success")).get_attribute("aria-label")
+    assert "40% at step 1, 50% at step 2" in label
 
 
-def test_a_chart_reads_steps_by_the_arrow_keys(page):
+def test_the_arrow_keys_read_single_steps_of_a_chart(page):
     picture = page.get_by_role("img", name=re.compile("^Loss"))
     picture.focus()
     page.keyboard.press("ArrowLeft")
@@ -84,8 +84,8 @@ def test_a_chart_reads_steps_by_the_arrow_keys(page):
 
 @pytest.mark.parametrize(
     ("outcome", "count"),
-    [("right", 1), ("wrong", 15), ("quote missing", 1), ("quote fuzzy", 1), ("wrong diagnosis", 2), ("error missed", 2),
-     ("reflection failed", 1), ("cut off", 1), ("speaks of a reference", 1), ("not trained on", 1)],
+    [("correct", 1), ("wrong", 15), ("quote missing", 1), ("quote fuzzy", 1), ("wrong diagnosis", 2), ("error missed", 2),
+     ("reflection failed", 1), ("truncated", 1), ("mentions a reference", 1), ("not trained on", 1)],
 )  # fmt: skip
 def test_rollouts_are_filtered_by_outcome(page, outcome, count):
     page.click("#tab-rollouts")
@@ -107,11 +107,11 @@ def test_rollouts_are_filtered_by_suite_step_and_text_together(page):
     page.locator("#matches", has_text="1 of 16").wait_for()
     page.fill("#by-text", "no such words")
     page.locator("#matches", has_text="0 of 16").wait_for()
-    assert "No rollout is left" in page.inner_text("#detail")
+    assert "No rollout matches" in page.inner_text("#detail")
 
 
 def test_a_rollout_shows_quote_weights_divergence_and_prompts(page):
-    rollouts(page)
+    open_rollout(page)
     assert page.inner_text("#tokens").startswith(" ".join(WORDS))
     joined = "[...document.querySelectorAll('#tokens .%s')].map((t) => t.textContent).join('')"
     assert page.evaluate(joined % "quoted").strip() == "26 + 5 = 33"
@@ -124,12 +124,12 @@ def test_a_rollout_shows_quote_weights_divergence_and_prompts(page):
     assert page.evaluate(heat)[3:5] == [1.0, 0.5]  # gaps of -1 and +0.25 nats on a square-root scale
     assert page.evaluate(joined % "less").strip() == "26"
     assert page.inner_text(".prompts ins").strip() == "Key idea : 26 + 5 = 31 ."
-    for text in ("sibling 3", "26 + 5 = 31 . 31 - 7 = 24", "right answer", "quote right"):
+    for text in ("sibling 3", "26 + 5 = 31 . 31 - 7 = 24", "correct answer", "quote correct"):
         assert text.lower() in page.inner_text("#detail").lower()
 
 
-def test_tokens_are_read_one_by_one(page):
-    rollouts(page)
+def test_the_arrow_keys_read_single_tokens(page):
+    open_rollout(page)
     page.focus("#tokens")
     for _ in range(4):
         page.keyboard.press("ArrowRight")
@@ -141,7 +141,7 @@ def test_tokens_are_read_one_by_one(page):
 
 
 def test_keys_move_through_the_list(page):
-    rollouts(page)
+    open_rollout(page)
     page.keyboard.press("j")
     page.wait_for_url(re.compile("#rollouts/1/1$"))
     page.keyboard.press("k")
@@ -159,53 +159,53 @@ def test_keys_move_through_the_list(page):
     assert page.is_visible("#overview-panel") and not page.is_visible("#rollouts-panel")
 
 
-def test_a_hostile_rollout_is_text(page):
-    rollouts(page, "1/4")
+def test_markup_in_a_rollout_is_shown_as_text(page):
+    open_rollout(page, "1/4")
     assert page.evaluate("window.hacked") is None
-    assert page.wrong == []
+    assert page.errors == []
     assert page.locator("#detail img, #detail b:not(.quoted, .true, .start), #detail script").count() == 0
     shown = page.evaluate("document.querySelector('#tokens').textContent")
     assert shown == EVIL.replace("\ud800", "\ufffd") or shown == EVIL
     assert page.title().startswith("<b>name") and page.locator("h1 b").count() == 0
 
 
-def test_even_markup_that_got_in_could_not_run(page):
+def test_injected_markup_cannot_run_either(page):
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked=3\">')")
     page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.hacked=4'}))")
     page.evaluate("new Promise((done) => setTimeout(done, 50))")
     assert page.evaluate("window.hacked") is None
-    assert any("Content Security Policy" in text for text in page.wrong)
+    assert any("Content Security Policy" in text for text in page.errors)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_sticks_out_at_any_width(report, look, width):
-    page = look(report, viewport={"width": width, "height": 800})
+def test_the_page_fits_any_width(report, open_page, width):
+    page = open_page(report, viewport={"width": width, "height": 800})
     for tab in ("overview", "rollouts", "recipe"):
         page.click(f"#tab-{tab}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
 
 
-def test_dark_and_light_follow_the_system_or_the_button(report, look):
+def test_the_theme_follows_the_system_or_the_button(report, open_page):
     paper = "getComputedStyle(document.body).backgroundColor"
-    dark, light = (look(report, color_scheme=scheme).evaluate(paper) for scheme in ("dark", "light"))
+    dark, light = (open_page(report, color_scheme=scheme).evaluate(paper) for scheme in ("dark", "light"))
     assert dark != light
-    page = look(report, color_scheme="dark")
+    page = open_page(report, color_scheme="dark")
     page.click("#theme")
     assert (page.evaluate(paper), page.inner_text("#theme")) == (light, "Theme: light")
 
 
-def test_tabs_are_tabs(page):
+def test_the_arrow_keys_switch_tabs(page):
     page.focus("#tab-overview")
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("tab", name=re.compile("Rollouts")).get_attribute("aria-selected") == "true"
     assert page.is_visible("#rollouts-panel")
 
 
-def test_ten_thousand_rollouts_draw_only_those_in_sight(new_run, look):
+def test_of_ten_thousand_rollouts_only_the_visible_ones_are_drawn(new_run, open_page):
     run = new_run("many")
     for step in range(1, 81):
         run.step(step, [record(step, i) for i in range(128)])
-    page = look(write_report(run.folder))
+    page = open_page(write_report(run.folder))
     page.click("#tab-rollouts")
     page.wait_for_selector("#tokens")
     assert page.inner_text("#matches") == "10,240 of 10,240"

@@ -86,7 +86,7 @@ def test_a_model_is_measured_by_a_recipe_also_at_an_odd_path(measure, trained, t
     assert code == 0
     assert "".join(lines[: lines.index(next(line for line in lines if line.startswith("suite")))]) == str(odd)
     assert "sums (trained)" in out
-    assert lines[-1].startswith("mean@2 over 2 problems a suite, with 95 % intervals")
+    assert lines[-1].startswith("mean@2 over 2 problems per suite, with 95 % intervals")
 
 
 def test_quiet_prints_only_the_table(measure):
@@ -105,7 +105,7 @@ def test_what_is_neither_run_nor_model_is_refused_without_asking_the_hub(measure
 
 def test_no_problems_to_measure_on_is_said(measure):
     code, out, _ = measure("micro", "evaluation.problems=0")
-    assert code == 0 and "nothing was measured: evaluation.problems is 0" in out
+    assert code == 0 and "nothing was evaluated: evaluation.problems is 0" in out
 
 
 def test_two_models_are_compared_on_the_same_problems_and_written_down(measure, trained, tmp_path):

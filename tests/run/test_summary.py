@@ -150,7 +150,7 @@ def test_evaluations_that_differ_are_a_warning_and_no_error_at_the_end_of_a_run(
     told = summary(before=[result({"a": 0.0})], after=[result({"a": 0.0, "b": 1.0})], warnings=["earlier"])
     assert told.comparisons == ()
     assert told.warnings[0] == "earlier"
-    assert "measured on other problems" in told.warnings[1]
+    assert "evaluated on different problems" in told.warnings[1]
 
 
 def test_without_evaluations_there_is_no_comparison():
@@ -188,7 +188,7 @@ def test_a_quiet_command_prints_only_the_result(tmp_path, tiny, capfd):
         main(["run", "rosd", *tiny, "steps=1", "--out", str(tmp_path), "--name", "run", "--quiet"])
     told = capfd.readouterr()
     assert told.out.startswith("\nrosd: 1 step in 0:0")
-    assert f"the run lies in {tmp_path / 'run'}" in told.out
+    assert f"run folder: {tmp_path / 'run'}" in told.out
     assert told.err == ""
 
 

@@ -1,4 +1,4 @@
-"""What the tests of sweeps share: the registry, small sweeps of the embedded laboratory, and the command line."""
+"""Fixtures for the tests of sweeps: the registry and plans; and the smallest training settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import read_sweep
 
-#: The least that is still real training.
+#: The smallest settings with which training still does something.
 SMALL = (
     "problems_per_step=8",
     "group_size=4",
@@ -26,5 +26,5 @@ def registry():
 
 @pytest.fixture
 def plan(registry):
-    """Return the plan that words of the command line stand for."""
-    return lambda what, *words, **options: make_plan(read_sweep(what, words, **options), registry)
+    """Return a function that plans a sweep from command-line words."""
+    return lambda source, *words, **options: make_plan(read_sweep(source, words, **options), registry)

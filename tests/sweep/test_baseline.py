@@ -1,4 +1,4 @@
-"""The evaluation before training: made once, whoever asks, and made anew for whatever it depends on."""
+"""The evaluation before training is measured once per sweep, and again only when something it depends on changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VERIFIER = """
 import rosd_kit as rk
 
 class Mine(rk.Verifier):
-    '''Everything is right.'''
+    '''Judges every response correct.'''
     name = 'mine'
 
     def verify(self, problem, text):
@@ -46,28 +46,29 @@ def rosd_kit_components():
 
 
 @pytest.fixture
-def ask(tmp_path):
-    """Ask for the evaluation of a run of these words; tell the number of measurements so far."""
-    made, builtin = [], PluginManager(selection="builtin")
+def request_count(tmp_path):
+    """Return a function that requests the evaluation for these overrides and returns the number of measurements so far."""
+    measurements, builtin = [], PluginManager(selection="builtin")
 
     def measure():
         time.sleep(0.05)
-        made.append(1)
+        measurements.append(1)
         return RESULTS
 
-    def asked(*words, weights="w", plugins=builtin):
+    def request(*words, weights="w", plugins=builtin):
         recipe = load_recipe("rosd", words, registry=plugins.registry)
         student = SimpleNamespace(fingerprint=weights, device="cpu")
         assert SharedBaseline(tmp_path / "evaluations")(recipe, student, plugins.registry, measure) == RESULTS
-        return len(made)
+        return len(measurements)
 
-    return asked
+    return request
 
 
-def test_it_is_made_once_for_runs_that_differ_only_in_training(ask):
-    assert ask() == 1
-    others = [ask("seed=1"), ask("localizer=full", "teacher=ema"), ask("optimizer.lr=1e-5", "evaluation.every=3", "steps=5")]
-    assert others == [1, 1, 1]
+def test_runs_that_differ_only_in_training_share_one_measurement(request_count):
+    assert request_count() == 1
+    assert request_count("seed=1") == 1
+    assert request_count("localizer=full", "teacher=ema") == 1
+    assert request_count("optimizer.lr=1e-5", "evaluation.every=3", "steps=5") == 1
 
 
 @pytest.mark.parametrize(
@@ -80,28 +81,28 @@ def test_it_is_made_once_for_runs_that_differ_only_in_training(ask):
         ("model.dtype=bfloat16",),
     ],
 )
-def test_it_is_made_anew_for_what_it_depends_on(ask, words):
-    assert (ask(), ask(*words)) == (1, 2)
+def test_settings_that_it_depends_on_cause_a_new_measurement(request_count, words):
+    assert (request_count(), request_count(*words)) == (1, 2)
 
 
-def test_other_weights_are_measured_themselves(ask):
-    assert (ask(), ask(weights="v"), ask(weights="v")) == (1, 2, 2)
+def test_different_weights_cause_a_new_measurement(request_count):
+    assert (request_count(), request_count(weights="v"), request_count(weights="v")) == (1, 2, 2)
 
 
-def test_it_is_made_anew_when_the_file_that_brings_the_verifier_has_changed(ask, tmp_path):
+def test_a_changed_verifier_plugin_causes_a_new_measurement(request_count, tmp_path):
     def with_file(text, *words):
         (tmp_path / "mine.py").write_text(VERIFIER + text)
-        return ask(*words, plugins=PluginManager([tmp_path / "mine.py"], selection="builtin"))
+        return request_count(*words, plugins=PluginManager([tmp_path / "mine.py"], selection="builtin"))
 
-    assert (with_file("", "verifier=mine"), with_file("# mended\n", "verifier=mine")) == (1, 2)
-    assert (with_file(""), with_file("# mended\n")) == (3, 3), "here it brings nothing that counts"
+    assert (with_file("", "verifier=mine"), with_file("# changed\n", "verifier=mine")) == (1, 2)
+    assert (with_file(""), with_file("# changed\n")) == (3, 3), "the plugin does not matter where its verifier is not used"
 
 
-def test_of_several_who_ask_at_once_one_measures_and_the_others_wait(ask):
-    told = []
-    threads = [threading.Thread(target=lambda: told.append(ask())) for _ in range(4)]
+def test_of_concurrent_requests_one_measures_and_the_others_wait(request_count):
+    counts = []
+    threads = [threading.Thread(target=lambda: counts.append(request_count())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == [1, 1, 1, 1]
+    assert counts == [1, 1, 1, 1]

@@ -1,7 +1,8 @@
-"""The store: who may work on what, and that nothing is lost or done twice however processes end."""
+"""The store: which process may work on a trial, and that nothing is lost or done twice when processes die."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,10 +15,10 @@ from dataclasses import replace
 import pytest
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.lease import Owner
+from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import FILE, Store
 
-IDS = [f"{place:02}" for place in range(20)]
+IDS = [f"{index:02}" for index in range(20)]
 
 
 @pytest.fixture
@@ -27,95 +28,95 @@ def store(tmp_path):
         yield opened
 
 
-def elsewhere(token="other"):
-    """Return a process of another machine, of which nothing can be known but its lease."""
-    return replace(Owner.me(token), place="another machine")
+def remote_holder(token="other"):
+    """Return a holder on another machine, about which only the lease is known."""
+    return replace(LeaseHolder.this_process(token), host="another machine")
 
 
-def dead():
-    """Return a process of this machine that is no more."""
+def dead_holder():
+    """Return a holder on this machine whose process is dead."""
     process = subprocess.Popen([sys.executable, "-c", ""])
-    owner = replace(Owner.me(), pid=process.pid)
+    holder = replace(LeaseHolder.this_process(), pid=process.pid)
     process.wait()
-    return owner
+    return holder
 
 
-def test_a_trial_is_claimed_by_one_in_the_order_asked_for(store):
-    first, second = store.claim(IDS, Owner.me(), 60), store.claim(["01", "00"], Owner.me(), 60)
+def test_each_trial_is_claimed_once_in_the_given_order(store):
+    first, second = store.claim(IDS, LeaseHolder.this_process(), 60), store.claim(["01", "00"], LeaseHolder.this_process(), 60)
     assert (first.id, second.id) == ("00", "01")
     assert (first.state, first.starts, first.plugins) == ("running", 1, ("/plugins/a.py",))
-    assert store.claim(["00", "01"], Owner.me(), 60) is None
+    assert store.claim(["00", "01"], LeaseHolder.this_process(), 60) is None
 
 
-def test_what_is_there_stays_when_it_is_asked_for_again(store):
-    me = Owner.me()
-    store.claim(["00"], me, 60)
-    assert store.finish("00", me.token, {"x": 1})
+def test_adding_a_trial_again_changes_nothing(store):
+    holder = LeaseHolder.this_process()
+    store.claim(["00"], holder, 60)
+    assert store.finish("00", holder.token, {"x": 1})
     store.add([("00", "other recipe", 0), ("99", "recipe", 0)], [])
     assert store.rows(["00"])["00"].result == {"x": 1} and store.rows(["00"])["00"].recipe == "recipe"
-    assert store.claim(["00"], Owner.me(), 60) is None
+    assert store.claim(["00"], LeaseHolder.this_process(), 60) is None
 
 
-def test_a_dead_process_of_this_machine_loses_its_trial_at_once(store):
-    store.claim(["00"], dead(), lease=3600)
-    taken = store.claim(["00"], Owner.me(), 60)
+def test_a_dead_process_on_this_machine_loses_its_trial_at_once(store):
+    store.claim(["00"], dead_holder(), lease=3600)
+    taken = store.claim(["00"], LeaseHolder.this_process(), 60)
     assert taken.id == "00" and taken.starts == 2
 
 
-def test_a_living_process_of_this_machine_keeps_its_trial_beyond_its_lease(store):
-    store.claim(["00"], Owner.me(), lease=-1)
-    assert store.claim(["00"], Owner.me(), 60) is None
+def test_a_living_process_on_this_machine_keeps_its_trial_after_its_lease_ends(store):
+    store.claim(["00"], LeaseHolder.this_process(), lease=-1)
+    assert store.claim(["00"], LeaseHolder.this_process(), 60) is None
 
 
-def test_a_process_elsewhere_keeps_its_trial_as_long_as_its_lease(store):
-    store.claim(["00"], elsewhere(), lease=3600)
-    assert store.claim(["00"], Owner.me(), 60) is None
+def test_a_process_on_another_machine_loses_its_trial_when_its_lease_ends(store):
+    store.claim(["00"], remote_holder(), lease=3600)
+    assert store.claim(["00"], LeaseHolder.this_process(), 60) is None
     assert store.renew("00", "other", lease=-1) is False
-    assert store.claim(["00"], Owner.me(), 60).id == "00"
+    assert store.claim(["00"], LeaseHolder.this_process(), 60).id == "00"
 
 
-def test_who_lost_a_trial_can_do_nothing_to_it(store):
-    me = Owner.me()
-    store.claim(["00"], elsewhere(), lease=-1)
-    store.claim(["00"], me, 60)
+def test_a_process_that_lost_a_trial_cannot_change_it(store):
+    holder = LeaseHolder.this_process()
+    store.claim(["00"], remote_holder(), lease=-1)
+    store.claim(["00"], holder, 60)
     assert store.renew("00", "other", 60) is None
     assert not store.finish("00", "other", {}) and not store.fail("00", "other", "x") and not store.release("00", "other")
-    assert store.rows(["00"])["00"].owner == me
-    assert store.finish("00", me.token, {}) and store.finishes() == {"00": 1}
-    assert not store.finish("00", me.token, {}) and store.finishes() == {"00": 1}
+    assert store.rows(["00"])["00"].holder == holder
+    assert store.finish("00", holder.token, {}) and store.finish_counts() == {"00": 1}
+    assert not store.finish("00", holder.token, {}) and store.finish_counts() == {"00": 1}
 
 
-def test_a_process_takes_over_what_was_claimed_for_it_and_nothing_else(store):
-    store.claim(["00"], elsewhere("mine"), 60)
-    assert store.take_over("00", Owner.me("not mine"), 60) is None
-    taken = store.take_over("00", Owner.me("mine"), 60)
-    assert taken.owner == Owner.me("mine") and taken.starts == 1
-    assert store.take_over("77", Owner.me(), 60) is None
+def test_a_process_takes_over_only_the_trial_claimed_with_its_token(store):
+    store.claim(["00"], remote_holder("mine"), 60)
+    assert store.take_over("00", LeaseHolder.this_process("not mine"), 60) is None
+    taken = store.take_over("00", LeaseHolder.this_process("mine"), 60)
+    assert taken.holder == LeaseHolder.this_process("mine") and taken.starts == 1
+    assert store.take_over("77", LeaseHolder.this_process(), 60) is None
 
 
-def test_a_trial_can_be_asked_to_stop_and_is_then_free(store):
-    me = Owner.me()
-    store.claim(["00"], me, 60)
-    store.stop("00", me.token)
-    assert store.renew("00", me.token, 60) is True
-    assert store.take_over("00", me, 60) is None
-    assert store.release("00", me.token)
-    again = store.claim(["00"], Owner.me(), 60)
+def test_a_trial_stopped_on_request_is_free_again(store):
+    holder = LeaseHolder.this_process()
+    store.claim(["00"], holder, 60)
+    store.request_stop("00", holder.token)
+    assert store.renew("00", holder.token, 60) is True
+    assert store.take_over("00", holder, 60) is None
+    assert store.release("00", holder.token)
+    again = store.claim(["00"], LeaseHolder.this_process(), 60)
     assert again.starts == 2 and again.stop is False
 
 
-def test_a_failed_trial_keeps_its_error_until_it_is_tried_again(store):
-    me = Owner.me()
-    store.claim(["00"], me, 60)
-    assert store.fail("00", me.token, "no luck")
+def test_a_failed_trial_keeps_its_error_until_it_is_retried(store):
+    holder = LeaseHolder.this_process()
+    store.claim(["00"], holder, 60)
+    assert store.fail("00", holder.token, "no luck")
     assert store.rows(["00"])["00"].error == "no luck"
-    assert store.claim(["00"], Owner.me(), 60) is None
+    assert store.claim(["00"], LeaseHolder.this_process(), 60) is None
     assert store.retry(["00", "01"]) == 1
-    assert store.claim(["00"], Owner.me(), 60).error is None
+    assert store.claim(["00"], LeaseHolder.this_process(), 60).error is None
 
 
-def test_the_first_fact_stays_and_the_last_plan_counts(store):
-    assert [store.fact("threads", "2"), store.fact("threads", "8")] == ["2", "2"]
+def test_a_default_is_set_once_and_the_latest_plan_is_returned(store):
+    assert [store.set_default("threads", "2"), store.set_default("threads", "8")] == ["2", "2"]
     for digest, name in (("a", "one"), ("b", "two"), ("a", "one")):
         store.add_plan(digest, name, {"name": name})
     assert (store.plan()["name"], store.plan("two")["name"]) == ("one", "two")
@@ -123,8 +124,16 @@ def test_the_first_fact_stays_and_the_last_plan_counts(store):
         store.plan("three")
 
 
-def test_files_that_cannot_be_used_are_told(tmp_path):
-    with pytest.raises(RunError, match="holds no sweep"):
+def test_the_holder_is_stored_under_the_keys_of_earlier_versions(store):
+    holder = LeaseHolder.this_process("mine")
+    store.claim(["00"], holder, 60)
+    (stored,) = store._db.execute("SELECT owner FROM trials WHERE id = '00'").fetchone()
+    assert json.loads(stored) == {"token": "mine", "place": holder.host, "pid": holder.pid, "born": holder.started}
+    assert store.rows(["00"])["00"].holder == holder
+
+
+def test_an_unusable_database_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="contains no sweep"):
         Store(tmp_path)
     (tmp_path / FILE).write_text("this is no database, but long enough to look like a file of something" * 20)
     with pytest.raises(RunError, match="cannot be used"):
@@ -141,7 +150,7 @@ def test_files_that_cannot_be_used_are_told(tmp_path):
 def test_processes_killed_at_any_moment_lose_nothing_and_finish_everything_once(tmp_path):
     with Store(tmp_path, create=True) as store:
         store.add([(id, "recipe", 0) for id in IDS], [])
-    command = [sys.executable, "-m", "tests.sweep.holder", str(tmp_path), "0.3", *IDS]
+    command = [sys.executable, "-m", "tests.sweep.fake_worker", str(tmp_path), "0.3", *IDS]
     generator, kills = random.Random(0), 0
     workers = [subprocess.Popen(command) for _ in range(2)]
     with Store(tmp_path) as store:
@@ -158,7 +167,7 @@ def test_processes_killed_at_any_moment_lose_nothing_and_finish_everything_once(
                 workers[workers.index(victim)] = subprocess.Popen(command)
             else:
                 time.sleep(0.005)
-        assert store.finishes() == dict.fromkeys(IDS, 1)
+        assert store.finish_counts() == dict.fromkeys(IDS, 1)
         assert sum(row.starts for row in store.rows().values()) >= len(IDS)
         assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert kills == 15

@@ -1,4 +1,4 @@
-"""How long a sweep takes is timed in a run that leaves nothing behind."""
+"""The run that times a sweep's steps is short and has no side effects."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from rosd_kit.run import loop
 from rosd_kit.sweep.estimate import time_steps
 
 
-def test_the_timed_run_is_short_and_tells_no_tracker(monkeypatch):
-    asked = []
-    monkeypatch.setattr(loop, "run_recipe", lambda recipe, **options: asked.append(recipe))
+def test_the_timed_run_is_short_and_has_no_trackers(monkeypatch):
+    recipes = []
+    monkeypatch.setattr(loop, "run_recipe", lambda recipe, **options: recipes.append(recipe))
     manager = PluginManager(selection="builtin")
     words = ["tracking.to=[wandb]", "steps=50", "evaluation.every=5", "samples.every=1"]
     time_steps(load_recipe("rosd", words, registry=manager.registry), manager)
-    [short] = asked
+    [short] = recipes
     assert (short.steps, short.evaluation.every, short.samples.every, short.tracking.to) == (2, 0, 0, [])

@@ -1,4 +1,4 @@
-"""Tokenizers of the three kinds there are: byte-level BPE, whole words, and characters that fall back to bytes."""
+"""Tokenizers of three kinds: byte-level BPE, whole words, and characters with byte fallback."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _byte_level() -> Tokenizer:
 
 
 def _byte_fallback(*, strip: bool) -> Tokenizer:
-    """SentencePiece's manner: `▁` for a space, `<0x..>` for a byte of a character that has no token."""
+    """Build one in the style of SentencePiece: `▁` for a space, `<0x..>` for a byte of a character without a token."""
     pieces = [END, "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz0123456789=.,é日"]
     merges = [("▁", "a"), ("t", "h"), ("th", "e"), ("▁", "the"), ("i", "s")]
     vocab = {piece: i for i, piece in enumerate([*pieces, *("".join(pair) for pair in merges)])}

@@ -1,3 +1,7 @@
+"""Fitting prompts into a token budget."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +13,14 @@ HEADER = 3
 
 
 def count(messages):
-    """A chat that costs one token a word and three for its header."""
+    """Count one token per word, plus three for the generation header."""
     return HEADER + sum(len(message["content"].split()) for message in messages)
 
 
 def prompt(*sections, head=()):
-    return Prompt(head=tuple(head), sections=tuple(Section(text=text, cut_priority=keep or None) for text, keep in sections))
+    return Prompt(
+        head=tuple(head), sections=tuple(Section(text=text, cut_priority=priority or None) for text, priority in sections)
+    )
 
 
 def content(fitted):
@@ -33,7 +39,7 @@ def test_privileged_text_is_shortened_from_its_end_and_marked():
     assert (fitted.cut, fitted.fits) == (1, True)
 
 
-def test_what_is_kept_least_is_cut_first():
+def test_the_smallest_priority_is_cut_first():
     fitted = fit_prompt(prompt(("p ", 0), ("sol " * 6, 1), ("idea " * 3, 2), ("end", 0)), count, HEADER + 6)
     assert "sol" in content(fitted) or content(fitted).count("idea") == 3
     assert content(fitted).count("idea") == 3
@@ -46,7 +52,7 @@ def test_a_second_section_is_cut_when_the_first_is_not_enough():
     assert fitted.cut == 2 and fitted.fits
 
 
-def test_the_problem_is_never_cut_even_where_nothing_fits():
+def test_the_problem_is_never_cut_even_if_nothing_fits():
     fitted = fit_prompt(prompt(("a long problem that stays ", 0), ("idea idea", 1)), count, HEADER + 2)
     assert content(fitted) == "a long problem that stays "
     assert not fitted.fits
@@ -67,21 +73,21 @@ def test_text_without_spaces_is_cut_by_characters():
     sections=st.lists(st.tuples(st.text(alphabet="ab ", max_size=20), st.integers(0, 3)), min_size=1, max_size=5),
     budget=st.integers(0, 40),
 )
-def test_uncut_sections_stay_in_order_and_a_met_budget_is_met(sections, budget):
+def test_uncut_sections_stay_in_order_and_fitting_prompts_meet_the_budget(sections, budget):
     whole = prompt(*sections)
     fitted = fit_prompt(whole, count, budget)
     if fitted.fits:
         assert count(fitted.messages) <= budget
     rest = content(fitted)
-    for text, keep in sections:
-        if keep == 0:
+    for text, priority in sections:
+        if priority == 0:
             assert text in rest
             rest = rest[rest.index(text) + len(text) :]
     if not fitted.fits:
-        assert fitted.cut == sum(1 for text, keep in sections if keep and text)
+        assert fitted.cut == sum(1 for text, priority in sections if priority and text)
 
 
-def test_a_prompt_that_keeps_nothing_of_what_may_be_cut_does_not_fit():
+def test_a_prompt_without_any_cuttable_text_left_does_not_fit():
     assert not fit_prompt(prompt(("p ", 0), ("idea idea", 1)), count, HEADER + 1).fits
     assert fit_prompt(prompt(("p ", 0), ("sol sol sol", 1), ("idea", 2)), count, HEADER + 2).fits
 

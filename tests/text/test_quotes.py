@@ -1,3 +1,7 @@
+"""Finding quotes in responses."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -7,13 +11,13 @@ from rosd_kit.text.quotes import find_quote
 STEPS = "Step 1 : 26 + 5 = 33 . Step 2 : 33 - 7 = 26 . Step 3 : 26 + 5 = 33 . Answer : 33 ."
 
 
-def found(text, quote, **options):
-    match = find_quote(text, quote, **options)
-    return match.outcome, text[match.start : match.end] if match.occurrences else None
+def match(text, quote, **options):
+    quote_match = find_quote(text, quote, **options)
+    return quote_match.outcome, text[quote_match.start : quote_match.end] if quote_match.occurrences else None
 
 
 @pytest.mark.parametrize(
-    ("text", "quote", "outcome", "place"),
+    ("text", "quote", "outcome", "matched"),
     [
         ("so x = 2 holds", "x = 2", "exact", "x = 2"),
         ("so x = 2 holds", "  x = 2\n", "exact", "x = 2"),
@@ -28,17 +32,17 @@ def found(text, quote, **options):
         ("short", "a quote that is much longer than the text", "missing", None),
     ],
 )
-def test_a_quote_is_found_exactly_then_normalised_then_fuzzily(text, quote, outcome, place):
-    assert found(text, quote) == (outcome, place)
+def test_a_quote_is_found_exactly_then_normalised_then_fuzzily(text, quote, outcome, matched):
+    assert match(text, quote) == (outcome, matched)
 
 
-def test_a_misspelt_quote_is_found_fuzzily_from_its_beginning():
-    outcome, place = found("we add seventeen to eight and get 26", "we add seventen to eight and get 26")
-    assert outcome == "fuzzy" and place.startswith("we add seventeen to eight and get 2")
+def test_a_misspelt_quote_is_found_fuzzily_from_its_start():
+    outcome, matched = match("we add seventeen to eight and get 26", "we add seventen to eight and get 26")
+    assert outcome == "fuzzy" and matched.startswith("we add seventeen to eight and get 2")
 
 
 def test_fuzzy_matching_can_be_turned_off():
-    assert found("we add seventeen to eight", "we add seventen to eight", min_ratio=101.0) == ("missing", None)
+    assert match("we add seventeen to eight", "we add seventen to eight", min_ratio=101.0) == ("missing", None)
 
 
 def test_whole_words_come_before_parts_of_words():
@@ -58,19 +62,19 @@ def test_whole_words_come_before_parts_of_words():
         ("not step 30 but another", 1),
     ],
 )
-def test_a_repeated_quote_is_the_first_one_unless_the_explanation_names_another(hint, step):
+def test_the_first_of_repeated_quotes_is_chosen_unless_the_hint_names_another(hint, step):
     match = find_quote(STEPS, "26 + 5 = 33", hint=hint)
     assert match.start == STEPS.index("26 + 5 = 33", STEPS.index(f"Step {step}"))
     assert (match.outcome, match.occurrences) == ("exact", 2)
 
 
-def test_overlapping_places_all_count():
+def test_overlapping_occurrences_all_count():
     assert find_quote("aaa", "aa").occurrences == 2
 
 
 @given(before=st.text(max_size=30), quote=st.text(min_size=1, max_size=30), after=st.text(max_size=30))
 @example("", "İ", "")
-def test_what_is_copied_to_the_letter_is_found_exactly(before, quote, after):
+def test_a_verbatim_quote_is_found_exactly(before, quote, after):
     text = before + quote + after
     match = find_quote(text, quote)
     if quote.strip():
@@ -95,5 +99,5 @@ def test_a_match_always_lies_inside_the_text(text, quote):
 )
 def test_spacing_and_case_never_hide_a_quote(words, gap):
     text = f"start . {gap.join(words)} . end"
-    place = find_quote(text, " ".join(words).upper())
-    assert place.outcome in {"exact", "normalised"}
+    quote_match = find_quote(text, " ".join(words).upper())
+    assert quote_match.outcome in {"exact", "normalised"}

@@ -1,3 +1,7 @@
+"""Finding the start of a sentence."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,13 +24,13 @@ from rosd_kit.text.sentences import sentence_start
         ("  spaced", "spaced", "spaced"),
     ],
 )
-def test_the_sentence_around_a_place_begins_behind_the_last_boundary(text, inside, sentence):
+def test_a_sentence_starts_after_the_last_boundary_before_the_position(text, inside, sentence):
     assert text[sentence_start(text, text.index(inside)) :] == sentence
 
 
 @given(text=st.text(alphabet="ab .!?\n1", max_size=60), data=st.data())
-def test_a_start_is_never_behind_the_place_and_is_its_own_start(text, data):
-    at = data.draw(st.integers(0, len(text)))
-    start = sentence_start(text, at)
-    assert 0 <= start <= at
+def test_a_start_is_never_after_the_position_and_is_its_own_start(text, data):
+    position = data.draw(st.integers(0, len(text)))
+    start = sentence_start(text, position)
+    assert 0 <= start <= position
     assert sentence_start(text, start) == start

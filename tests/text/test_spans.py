@@ -1,4 +1,4 @@
-"""Characters to sampled tokens, held against what each kind of tokenizer is known to do with its bytes."""
+"""Character ranges of sampled tokens, checked against the known byte handling of each kind of tokenizer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plain(kind: str, ids: list[int]) -> list[int]:
 
 
 def check_laws(kind: str, ids: list[int]) -> None:
-    """Whatever was sampled: the tokenizer's own text, spans in order and without a gap, special tokens empty."""
+    """Check that the text is the tokenizer's own, spans are ordered without gaps, and special tokens are empty."""
     tokenizer = tokenizer_of(kind)
     text, spans = decode_with_spans(tokenizer, ids)
     assert text == tokenizer.decode(plain(kind, ids), clean_up_tokenization_spaces=False)
@@ -49,27 +49,27 @@ def test_any_sampled_ids_have_ordered_spans_without_gaps(kind, data):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=80)
 @given(text=st.one_of(st.sampled_from(TEXTS), st.text(max_size=40)), cut=st.integers(0, 12))
-def test_encoded_text_that_is_cut_anywhere_has_ordered_spans_without_gaps(kind, text, cut):
+def test_truncated_encoded_text_has_ordered_spans_without_gaps(kind, text, cut):
     ids = tokenizer_of(kind)(text, add_special_tokens=False)["input_ids"]
     check_laws(kind, ids[: max(0, len(ids) - cut)])
 
 
 def byte_level_truth(ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
-    """Text and spans by counting bytes: a token covers every character that holds one of its bytes."""
+    """Return text and spans by counting bytes: a token covers every character that contains one of its bytes."""
     tokenizer = tokenizer_of("byte_level")
     to_byte = _byte_of_letter()
-    pieces = [bytes(to_byte[letter] for letter in tokenizer.convert_ids_to_tokens(i)) for i in ids]
-    owners = _characters(b"".join(pieces))
+    token_bytes = [bytes(to_byte[letter] for letter in tokenizer.convert_ids_to_tokens(i)) for i in ids]
+    owners = _characters(b"".join(token_bytes))
     spans, at = [], 0
-    for piece in pieces:
-        own = [i for i, (a, b) in enumerate(owners) if a < at + len(piece) and b > at]
-        spans.append((own[0], own[-1] + 1))
-        at += len(piece)
-    return b"".join(pieces).decode("utf-8", "replace"), spans
+    for one_token in token_bytes:
+        covered = [i for i, (a, b) in enumerate(owners) if a < at + len(one_token) and b > at]
+        spans.append((covered[0], covered[-1] + 1))
+        at += len(one_token)
+    return b"".join(token_bytes).decode("utf-8", "replace"), spans
 
 
 def _characters(data: bytes) -> list[tuple[int, int]]:
-    """Return the byte range of each character of the text that `data` decodes to; what is invalid counts as one."""
+    """Return the byte range of each character that `data` decodes to; invalid bytes count as one character."""
     broken: list[tuple[int, int]] = []
 
     def record(error: UnicodeError) -> tuple[str, int]:
@@ -88,7 +88,7 @@ def _characters(data: bytes) -> list[tuple[int, int]]:
 
 
 def _byte_of_letter() -> dict[str, int]:
-    """Undo the printable disguise of bytes: printable Latin-1 letters stand for themselves, the others follow from 256 on."""
+    """Invert the byte-level alphabet: printable Latin-1 letters map to themselves, the other bytes to letters from 256 on."""
     kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in kept]
     letters = {chr(byte): byte for byte in kept} | {chr(256 + i): byte for i, byte in enumerate(rest)}
@@ -98,7 +98,7 @@ def _byte_of_letter() -> dict[str, int]:
 
 @settings(deadline=None, max_examples=300)
 @given(ids=ids_of("byte_level").map(lambda ids: plain("byte_level", ids)))
-def test_every_character_begins_at_the_token_that_holds_its_first_byte_also_where_bytes_are_invalid(ids):
+def test_every_character_starts_at_the_token_with_its_first_byte_even_if_invalid(ids):
     text, spans = decode_with_spans(tokenizer_of("byte_level"), ids)
     true_text, true_spans = byte_level_truth(ids)
     assert text == true_text
@@ -124,7 +124,7 @@ def test_word_level_spans_are_the_words_and_the_space_before_them(words):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_special_tokens_are_empty_and_hide_nothing(kind):
+def test_special_tokens_have_empty_spans(kind):
     tokenizer = tokenizer_of(kind)
     end = tokenizer.eos_token_id
     ids = tokenizer("a = 7", add_special_tokens=False)["input_ids"]
@@ -134,7 +134,7 @@ def test_special_tokens_are_empty_and_hide_nothing(kind):
     assert spans[len(ids) + 1][0] == spans[len(ids) + 1][1]
 
 
-def test_a_character_of_several_tokens_belongs_to_each_of_them():
+def test_all_tokens_of_a_character_cover_it():
     tokenizer = tokenizer_of("byte_fallback")
     ids = tokenizer("a🙂b", add_special_tokens=False)["input_ids"]
     text, spans = decode_with_spans(tokenizer, ids)
@@ -144,7 +144,7 @@ def test_a_character_of_several_tokens_belongs_to_each_of_them():
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_a_span_of_characters_begins_at_the_first_token_that_shares_one_of_them(data):
+def test_the_first_overlapping_token_shares_a_character_with_the_range(data):
     ids = data.draw(ids_of("byte_level"))
     text, spans = decode_with_spans(tokenizer_of("byte_level"), ids)
     start = data.draw(st.integers(0, len(text)))
@@ -153,7 +153,7 @@ def test_a_span_of_characters_begins_at_the_first_token_that_shares_one_of_them(
     assert first_token_overlapping(spans, start, end) == (sharing[0] if sharing else None)
 
 
-def test_a_quote_that_begins_inside_a_token_takes_the_whole_token():
+def test_a_range_that_starts_inside_a_token_overlaps_it():
     tokenizer = tokenizer_of("byte_level")
     ids = tokenizer("the other", add_special_tokens=False)["input_ids"]
     text, spans = decode_with_spans(tokenizer, ids)
@@ -161,12 +161,12 @@ def test_a_quote_that_begins_inside_a_token_takes_the_whole_token():
     assert first_token_overlapping(spans, spans[wide][0] + 1, len(text)) == wide
 
 
-def test_no_token_overlaps_an_empty_span_or_one_behind_the_end():
+def test_no_token_overlaps_an_empty_range_or_one_after_the_end():
     assert first_token_overlapping([(0, 3), (3, 5)], 3, 3) is None
     assert first_token_overlapping([(0, 3), (3, 5)], 5, 9) is None
 
 
-def test_long_responses_are_decoded_in_windows_with_the_same_result():
+def test_decoding_in_windows_gives_the_same_spans():
     tokenizer = tokenizer_of("byte_level")
     ids = tokenizer("naïve 🙂 日本語 the answer is 42. " * 40, add_special_tokens=False)["input_ids"]
     assert decode_with_spans(tokenizer, ids) == byte_level_truth(ids)

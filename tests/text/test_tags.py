@@ -1,3 +1,7 @@
+"""Reading tags and stripping thinking."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +21,7 @@ from rosd_kit.text.tags import read_tag, strip_thinking
         ("a</think>b<think>c", "b"),
     ],
 )
-def test_only_what_follows_the_last_thinking_block_is_read(text, rest):
+def test_only_text_after_the_last_thinking_block_is_kept(text, rest):
     assert strip_thinking(text) == rest
 
 
@@ -59,12 +63,12 @@ def test_every_other_outcome_has_a_status(text, status):
 
 
 @given(before=st.text(), content=st.text(alphabet=st.characters(exclude_characters="<>")), after=st.text())
-def test_a_last_pair_is_found_whatever_stands_around_it(before, content, after):
+def test_the_last_pair_is_found_in_any_surrounding_text(before, content, after):
     tagged = read_tag(f"{before}<explanation>{content}</explanation>{after.replace('<', '')}", "explanation")
     assert tagged.text == (content.strip() or None)
 
 
 @given(st.text(alphabet="<>/think a", max_size=60))
-def test_no_text_is_too_odd_to_strip_or_read(text):
+def test_any_text_can_be_stripped_and_read(text):
     assert text.endswith(strip_thinking(text)) or strip_thinking(text) in text
     assert read_tag(text, "think").status in {"ok", "missing", "unclosed", "empty"}

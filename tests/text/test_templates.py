@@ -1,3 +1,7 @@
+"""Prompt templates."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,7 +9,7 @@ from hypothesis import strategies as st
 from rosd_kit.text.templates import check_template, fill
 
 
-def test_fields_become_sections_with_their_keep_and_the_rest_is_never_cut():
+def test_fields_become_sections_with_their_priority_and_other_text_is_never_cut():
     sections = fill("Q: {problem} Idea: {idea}.", {"problem": "2+2", "idea": "add"}, {"idea": 1})
     assert [(s.text, s.cut_priority) for s in sections] == [
         ("Q: ", None),
@@ -26,12 +30,12 @@ def test_braces_in_data_are_plain_text(value, other):
     assert "".join(s.text for s in sections) == rf"{value} \frac{{1}}{{2}} {other}"
 
 
-@pytest.mark.parametrize(("template", "told"), [("{problem} {idee}", "{idee}"), ("{idea}", "{problem}")])
-def test_a_template_with_an_unknown_field_or_without_the_problem_is_refused(template, told):
+@pytest.mark.parametrize(("template", "field"), [("{problem} {idee}", "{idee}"), ("{idea}", "{problem}")])
+def test_a_template_with_an_unknown_field_or_without_the_problem_is_refused(template, field):
     with pytest.raises(ValueError, match="problem") as caught:
         check_template(template, ["problem", "idea"])
-    assert told in str(caught.value)
+    assert field in str(caught.value)
 
 
-def test_a_good_template_is_returned_as_it_is():
+def test_a_valid_template_is_returned_unchanged():
     assert check_template("{problem} {idea} {1}", ["problem", "idea"]) == "{problem} {idea} {1}"

@@ -1,4 +1,4 @@
-"""Contexts: the teacher's prompt."""
+"""Contexts: write the teacher's prompt."""
 
 from rosd_kit.components.contexts.feedback import Feedback
 from rosd_kit.components.contexts.key_idea import KeyIdea

@@ -1,10 +1,10 @@
-"""SDPO's other teacher prompt: what the environment said of the attempt."""
+"""SDPO's second teacher prompt: the problem and the verifier's feedback on the attempt."""
 
 from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.building import teacher_prompt
+from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
 from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
@@ -18,17 +18,17 @@ Correctly solve the original question."""
 
 
 class Feedback(Context):
-    """Shows the teacher the verifier's feedback and, where the template asks for it, the attempt."""
+    """Shows the teacher the verifier's feedback and, if the template has `{attempt}`, the attempt itself."""
 
     name = "feedback"
     needs = frozenset({"feedback"})
     provides = frozenset({"teacher_prompt"})
 
     class Config(Context.Config):
-        """The prompt."""
+        """Options of `feedback`."""
 
         template: str = FEEDBACK
-        """{problem} {feedback} {attempt}."""
+        """Prompt template; fields: {problem} {feedback} {attempt}."""
 
         @field_validator("template")
         @classmethod
@@ -36,6 +36,8 @@ class Feedback(Context):
             return check_template(template, ("problem", "feedback", "attempt"))
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
-        said = case.rollout.verdict.feedback
-        fields = {"feedback": said, "attempt": case.rollout.completion.text}
-        return (teacher_prompt(case.problem, self.config.template, fields),) if said else ()
+        feedback = case.rollout.verdict.feedback
+        if not feedback:
+            return ()
+        fields = {"feedback": feedback, "attempt": case.rollout.completion.text}
+        return (teacher_prompt(case.problem, self.config.template, fields),)

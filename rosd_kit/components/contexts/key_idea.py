@@ -1,4 +1,4 @@
-"""ROSD's teacher prompt: the reflection's idea and no solution (arXiv 2605.28014)."""
+"""ROSD's teacher prompt: the problem and the reflection's idea, without a solution (arXiv 2605.28014)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.building import teacher_prompt
 from rosd_kit.components.contexts.solution import SOLUTION
+from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
 from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
@@ -21,23 +21,23 @@ Correctly solve the original question."""
 
 
 class KeyIdea(Context):
-    """Shows the teacher the corrective idea; without one, a sibling's solution or nothing."""
+    """Shows the teacher the reflection's idea; without an idea, the demonstration or nothing."""
 
     name = "key_idea"
     needs = frozenset({"reflection"})
     provides = frozenset({"teacher_prompt"})
 
     class Config(Context.Config):
-        """The prompt, and what stands in for a missing idea."""
+        """Options of `key_idea`."""
 
         template: str = IDEA
-        """With an idea: {problem} {idea} {feedback}."""
+        """Prompt template; fields: {problem} {idea} {feedback}."""
         feedback: bool = False
-        """Tell what the verifier said of the attempt, too: it fills {feedback}, which is empty otherwise."""
+        """Also show the verifier's feedback on the attempt: it fills {feedback}, which is empty otherwise."""
         fallback: Literal["solution", "skip"] = "solution"
-        """No idea: show the demonstration as SDPO does, or leave the rollout out."""
+        """Without an idea: `solution` shows the demonstration, as SDPO does; `skip` leaves the rollout out."""
         fallback_template: str = SOLUTION
-        """With a demonstration instead: {problem} {solution}."""
+        """Prompt template for the fallback `solution`; fields: {problem} {solution}."""
 
         @field_validator("template")
         @classmethod
@@ -52,8 +52,8 @@ class KeyIdea(Context):
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         idea = case.reflection.idea if case.reflection else None
         if idea:
-            said = case.rollout.verdict.feedback if self.config.feedback else ""
-            fields = {"idea": idea, "feedback": f"{said}\n\n" if said else ""}
+            feedback = case.rollout.verdict.feedback if self.config.feedback else ""
+            fields = {"idea": idea, "feedback": f"{feedback}\n\n" if feedback else ""}
             return (teacher_prompt(case.problem, self.config.template, fields),)
         if self.config.fallback == "solution" and case.views:
             solution = {"solution": case.views[0].text}

@@ -1,4 +1,4 @@
-"""No teacher prompt."""
+"""The context for recipes without a teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rosd_kit.types import Case, Prompt
 
 
 class NoContext(Context):
-    """Writes no teacher prompt, for recipes without distillation."""
+    """Writes no teacher prompt; for recipes without distillation."""
 
     name = "none"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.building import teacher_prompt
+from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
 from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
@@ -18,17 +18,17 @@ Correctly solve the original question."""
 
 
 class Solution(Context):
-    """Shows the teacher a solution: one prompt for each demonstration, none without."""
+    """Shows the teacher a correct solution: one prompt per demonstration, none if there is no demonstration."""
 
     name = "solution"
     needs = frozenset({"demonstration"})
     provides = frozenset({"teacher_prompt"})
 
     class Config(Context.Config):
-        """The prompt."""
+        """Options of `solution`."""
 
         template: str = SOLUTION
-        """{problem} {solution}."""
+        """Prompt template; fields: {problem} {solution}."""
 
         @field_validator("template")
         @classmethod

@@ -1,10 +1,10 @@
-"""A solution and the reflection's idea together."""
+"""A teacher prompt with both a correct solution and the reflection's idea."""
 
 from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.building import teacher_prompt
+from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
 from rosd_kit.contracts import Context
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
@@ -21,17 +21,17 @@ Correctly solve the original question."""
 
 
 class SolutionAndIdea(Context):
-    """Shows the teacher both; a rollout that lacks either is left out."""
+    """Shows the teacher a solution and the reflection's idea; leaves out rollouts that lack either."""
 
     name = "solution_and_idea"
     needs = frozenset({"demonstration", "reflection"})
     provides = frozenset({"teacher_prompt"})
 
     class Config(Context.Config):
-        """The prompt."""
+        """Options of `solution_and_idea`."""
 
         template: str = BOTH
-        """{problem} {solution} {idea}."""
+        """Prompt template; fields: {problem} {solution} {idea}."""
 
         @field_validator("template")
         @classmethod

@@ -1,4 +1,4 @@
-"""Importance weights for the gap between the policy that sampled and the one that is trained."""
+"""Corrections: importance weights for the gap between the sampling policy and the trained policy."""
 
 from __future__ import annotations
 

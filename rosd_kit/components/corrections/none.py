@@ -1,4 +1,4 @@
-"""No importance weights. Knows nothing of how stale the rollouts are."""
+"""No importance weights. Does not know how stale the rollouts are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rosd_kit.contracts import Correction
 
 
 class NoCorrection(Correction):
-    """Weight 1 for every token."""
+    """Gives every token weight 1."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""Truncated importance sampling. Knows nothing of the loss that it weighs."""
+"""Truncated importance sampling. Does not know the loss it weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rosd_kit.contracts import Correction
 
 
 class Truncated(Correction):
-    """The ratio of the trained policy to the sampling one, at most `cap`.
+    """Weights each token by its probability ratio, trained to sampling policy, capped at `cap`.
 
-    It makes up for rollouts that are a few updates old and for engines that compute other log-probs than the trainer.
+    It corrects for rollouts that are a few updates old and for engines whose log-probs differ from the trainer's.
     Source: ROSD (arXiv 2605.28014), min(pi_old / pi_rollout, 2).
     """
 
@@ -23,7 +23,7 @@ class Truncated(Correction):
         """Options of `truncated`."""
 
         cap: PositiveFloat = 2.0
-        """The largest weight; the bias that it brings keeps the variance finite."""
+        """Largest weight. The cap adds bias but keeps the variance finite."""
 
     def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return min(exp(current - behaviour), cap), `[tokens]`, without gradient."""

@@ -1,4 +1,4 @@
-"""Demonstrations: the privileged text that a rollout is compared with."""
+"""Demonstrations: choose the privileged text for each rollout."""
 
 from rosd_kit.components.demonstrations.first_success import FirstSuccess
 from rosd_kit.components.demonstrations.none import NoDemonstration

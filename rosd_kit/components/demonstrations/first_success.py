@@ -1,4 +1,4 @@
-"""One sibling's success."""
+"""Demonstrates with the first successful sibling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class FirstSuccess(Demonstration):
-    """Shows the first sibling that succeeded (the authors' code)."""
+    """Shows the first successful sibling, as the code of ROSD's authors does."""
 
     name = "first_success"
     needs = frozenset({"group"})

@@ -1,4 +1,4 @@
-"""No demonstration."""
+"""The demonstration for recipes without privileged text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class NoDemonstration(Demonstration):
-    """Shows nothing."""
+    """Shows no privileged text."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""OP2SD's control: a solution that has nothing to do with the problem."""
+"""OP2SD's control: a solution unrelated to the problem."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class OtherProblem(Demonstration):
-    """Shows another problem's reference solution, drawn from the same step: does privilege matter at all?"""
+    """Shows the reference solution of another problem of the same step, as a control.
+
+    If this works as well as the right solution, the content of the privileged text does not matter.
+    """
 
     name = "other_problem"
     sees_batch = True

@@ -1,4 +1,4 @@
-"""A sibling's success, drawn by chance."""
+"""Demonstrates with a random successful sibling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class RandomSuccess(Demonstration):
-    """Shows one sibling success, drawn with the run's seed."""
+    """Shows a random successful sibling, drawn with the run's seed."""
 
     name = "random_success"
     needs = frozenset({"group"})

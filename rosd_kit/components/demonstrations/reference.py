@@ -1,4 +1,4 @@
-"""The dataset's own solution."""
+"""Demonstrates with the solution in the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One sibling's success."""
+"""Demonstrates with the shortest successful sibling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.types import Group, Rollout, View
 
 
 class ShortestSuccess(Demonstration):
-    """Shows the sibling success with the fewest tokens (arXiv 2605.28014, v1); the first of equals."""
+    """Shows the successful sibling with the fewest tokens, the first if several tie (ROSD, arXiv 2605.28014, v1)."""
 
     name = "shortest_success"
     needs = frozenset({"group"})

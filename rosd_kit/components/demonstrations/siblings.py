@@ -1,4 +1,4 @@
-"""Demonstrations from a rollout's own group: what the siblings that succeeded wrote."""
+"""Finds the successful siblings of a rollout and turns them into views."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from rosd_kit.types import Group, Rollout, View
 
 
 def successes(group: Group, rollout: Rollout) -> list[Rollout]:
-    """Return the successful siblings of a rollout, never itself, in the order in which they were sampled."""
+    """Return the other successful rollouts of the group, in sampling order."""
     return [other for other in group.rollouts if other.verdict.success and other.index != rollout.index]
 
 
 def as_views(siblings: list[Rollout]) -> tuple[View, ...]:
-    """Return each sibling's text as a view."""
+    """Return one view per sibling, with its text."""
     return tuple(View(text=s.completion.text, source=f"sibling {s.index}") for s in siblings)

@@ -1,4 +1,4 @@
-"""How far the student is from the teacher at one token."""
+"""Divergences: how far the student is from the teacher at each token."""
 
 from __future__ import annotations
 

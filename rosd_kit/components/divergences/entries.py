@@ -1,4 +1,4 @@
-"""Divergences that are a sum over vocabulary entries, and the clip on each entry."""
+"""The base of divergences that sum over vocabulary entries, with an optional clip per entry."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rosd_kit.contracts import Divergence
 
 
 class EntrySum(Divergence):
-    """A divergence that adds up what each entry contributes."""
+    """Base of divergences that sum one contribution per vocabulary entry."""
 
     class Config(Divergence.Config):
-        """The clip, which all sums over entries share."""
+        """The clip on entries."""
 
         entry_clip: PositiveFloat | None = None
-        """The most that one entry may contribute, in nats; no gradient comes from an entry above it. Only the positive
-        side is cut, so a clipped divergence may be negative (OPSD's later release clips at 0.05)."""
+        """Largest contribution of one entry, in nats; entries above it get no gradient. Only the positive side is
+        clipped, so a clipped divergence may be negative. OPSD's later release uses 0.05."""
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

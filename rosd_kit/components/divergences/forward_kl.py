@@ -1,4 +1,4 @@
-"""KL(teacher || student). Knows neither the support nor where the log-probs come from."""
+"""KL(teacher || student). Does not know the support or the source of the log-probs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rosd_kit.components.divergences.entries import EntrySum
 
 
 class ForwardKL(EntrySum):
-    """KL(T||S) = sum_y T(y) (log T(y) - log S(y)): the student must cover all that the teacher finds likely.
+    """KL(T||S) = sum_y T(y) (log T(y) - log S(y)): the student must cover everything the teacher finds likely.
 
-    Gradient in the student's logits: S - T. Source: GKD (arXiv 2306.13649), where it is the limit beta = 0.
+    Gradient with respect to the student's logits: S - T. Source: GKD (arXiv 2306.13649), the limit beta = 0.
     """
 
     name = "forward_kl"

@@ -1,4 +1,4 @@
-"""The generalised Jensen-Shannon divergence. Knows neither the support nor where the log-probs come from."""
+"""The generalised Jensen-Shannon divergence. Does not know the support or the source of the log-probs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rosd_kit.components.divergences.entries import EntrySum
 class JSD(EntrySum):
     """JSD_beta = beta KL(T||M) + (1-beta) KL(S||M) with M = beta T + (1-beta) S: bounded, between the two KLs.
 
-    Gradient in the student's logits: (1-beta) S (log S - log M - KL(S||M)). Near T = S it is about beta (1-beta) times
-    a KL, so with beta = 0.5 the gradient is a quarter of KL's. Source: GKD (arXiv 2306.13649), equation 1; ROSD and
-    SDPO take beta = 0.5. For beta = 0 or 1, which by convention mean the KLs, use `forward_kl` and `reverse_kl`.
+    Gradient with respect to the student's logits: (1-beta) S (log S - log M - KL(S||M)). Near T = S it is about
+    beta (1-beta) times a KL, so at beta = 0.5 the gradient is a quarter of KL's. Source: GKD (arXiv 2306.13649),
+    equation 1; ROSD and SDPO use beta = 0.5. By convention beta = 0 and 1 mean the KLs: use `forward_kl` and `reverse_kl`.
     """
 
     name = "jsd"
@@ -26,7 +26,7 @@ class JSD(EntrySum):
         """Options of `jsd`."""
 
         beta: float = Field(default=0.5, gt=0.0, lt=1.0)
-        """The teacher's share in the mixture; towards 0 it acts like forward KL, towards 1 like reverse KL."""
+        """The teacher's share in the mixture; near 0 it behaves like forward KL, near 1 like reverse KL."""
 
     def entries(self, log_s: Float[Tensor, "tokens k"], log_t: Float[Tensor, "tokens k"]) -> Float[Tensor, "tokens k"]:
         """Return beta T (log T - log M) + (1-beta) S (log S - log M), `[tokens, k]`; they sum to at most h(beta)."""

@@ -1,4 +1,4 @@
-"""What keeps sums of `p log p` finite. Knows nothing of the divergences that use it."""
+"""Keeps sums of `p log p` finite. Does not know the divergences that use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-#: Stands for log 0. Its exp is exactly 0, so 0 * log 0 = 0 without a mask, and no real log-prob comes near it.
+#: Stands for log 0. Its exp is exactly 0, so 0 * log 0 = 0 without a mask, and no real log-prob is this small.
 LOG_ZERO = -1e9
 
 

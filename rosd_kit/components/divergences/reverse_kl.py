@@ -1,4 +1,4 @@
-"""KL(student || teacher), exact and from the sampled token. Knows neither the support nor how tokens were sampled."""
+"""KL(student || teacher), exact or estimated from the sampled token. Does not know the support or the sampler."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rosd_kit.components.divergences.numerics import floored
 
 
 class ReverseKL(EntrySum):
-    """KL(S||T) = sum_y S(y) (log S(y) - log T(y)): the student settles on what the teacher finds likely.
+    """KL(S||T) = sum_y S(y) (log S(y) - log T(y)): the student concentrates on what the teacher finds likely.
 
-    Gradient in the student's logits: S (log S - log T - KL). Source: GKD (arXiv 2306.13649), the limit beta = 1.
+    Gradient with respect to the student's logits: S (log S - log T - KL). Source: GKD (arXiv 2306.13649), the limit beta = 1.
     """
 
     name = "reverse_kl"
@@ -23,10 +23,10 @@ class ReverseKL(EntrySum):
         return log_s.exp() * (log_s - log_t)
 
     def sampled(self, student: Float[Tensor, " tokens"], teacher: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-        """Return the one-sample estimate log S - log T, `[tokens]`, may be negative.
+        """Return the one-sample estimate log S - log T, `[tokens]`, which may be negative.
 
-        Its gradient is (log S - log T) grad log S, the score-function estimator: for tokens drawn from S both the
-        value and the gradient are those of KL(S||T) in expectation.
+        Its gradient is (log S - log T) grad log S, the score-function estimator: for tokens drawn from S, value and
+        gradient equal those of KL(S||T) in expectation.
         """
         log_s, log_t = floored(student), floored(teacher)
         gap = (log_s - log_t).detach()

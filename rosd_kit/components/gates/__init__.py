@@ -1,4 +1,4 @@
-"""Gates: which rollouts go on."""
+"""Gates: filter rollouts before reflection and scoring."""
 
 from rosd_kit.components.gates.all import AllRollouts
 from rosd_kit.components.gates.mixed_groups import MixedGroups

@@ -1,4 +1,4 @@
-"""No gate."""
+"""The gate that passes everything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rosd_kit.types import GateDecision, Group, Passed
 
 
 class AllRollouts(Gate):
-    """Passes every rollout, and still says whether its group was mixed."""
+    """Passes every rollout; still records whether its group was mixed."""
 
     name = "all"
 

@@ -1,4 +1,4 @@
-"""ROSD's gate: only groups that hold both a success and a failure have something to teach."""
+"""ROSD's gate: keeps only groups with both a success and a failure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class MixedGroups(Gate):
     name = "mixed_groups"
 
     def decide(self, group: Group) -> GateDecision:
-        right = sum(rollout.verdict.success for rollout in group.rollouts)
-        if right == 0:
+        successes = sum(rollout.verdict.success for rollout in group.rollouts)
+        if successes == 0:
             return GateDecision(outcome="all_wrong")
-        if right == len(group.rollouts):
+        if successes == len(group.rollouts):
             return GateDecision(outcome="all_right")
         return GateDecision(outcome="mixed", passed=tuple(Passed(index=r.index) for r in group.rollouts))

@@ -1,4 +1,4 @@
-"""Localizers: which response tokens carry the signal."""
+"""Localizers: choose the response tokens that carry the distillation signal."""
 
 from rosd_kit.components.localizers.error_quote import ErrorQuote
 from rosd_kit.components.localizers.full import Full

@@ -1,4 +1,4 @@
-"""ROSD's localizer: distil from the quoted first error onward (arXiv 2605.28014, equation for m_t)."""
+"""ROSD's localizer: distils from the quoted first error onward (arXiv 2605.28014, equation for m_t)."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from rosd_kit.types import Case, TokenWeights
 
 
 class ErrorQuote(Localizer):
-    """Weights the tokens from the reflector's quote to the end; right rollouts have weight everywhere."""
+    """Weights the tokens from the reflector's quote to the end; right rollouts get weight everywhere."""
 
     name = "error_quote"
     needs = frozenset({"quote"})
 
     class Config(Localizer.Config):
-        """Where the weights begin, and what happens when the quote is not found."""
+        """Options of `error_quote`."""
 
         boundary: Literal["quote", "sentence"] = "quote"
-        """`quote`: the first quoted token (v1); `sentence`: the start of the sentence that holds it (v2)."""
+        """Where the weights start. `quote`: at the first quoted token (v1); `sentence`: at the start of its sentence (v2)."""
         missing: Literal["skip", "full", "sentence"] = "full"
-        """No usable quote: leave the rollout out, weight all of it (v1), or weight its last sentence."""
+        """Without a usable quote: `skip` the rollout, weight the `full` response (v1), or weight its last `sentence`."""
         min_ratio: float = Field(default=80.0, ge=0.0)
-        """Least similarity, 0 to 100, of a fuzzy match; above 100 there are none."""
+        """Minimum similarity of a fuzzy match, 0 to 100; above 100 turns fuzzy matching off."""
 
     def locate(self, case: Case) -> TokenWeights:
         completion = case.rollout.completion
         if case.rollout.verdict.success:
             return everywhere(completion, "right")
-        found = self._find(case)
-        if found is None:
-            return self._without_quote(case)
-        start = found.start
+        match = self._find_quote(case)
+        if match is None:
+            return self._weigh_without_quote(case)
+        start = match.start
         if self.config.boundary == "sentence" and start < len(completion.text):
             start = sentence_start(completion.text, start)
-        outcome = f"{found.outcome}_ambiguous" if found.occurrences > 1 else found.outcome
+        outcome = f"{match.outcome}_ambiguous" if match.occurrences > 1 else match.outcome
         return from_character(completion, start, outcome)
 
-    def _find(self, case: Case) -> QuoteMatch | None:
+    def _find_quote(self, case: Case) -> QuoteMatch | None:
         reflection, text = case.reflection, case.rollout.completion.text
         if reflection is None:
             return None
         if reflection.quote_start is not None:
             return QuoteMatch(start=reflection.quote_start, end=reflection.quote_start, outcome="exact")
         hint, ratio = reflection.idea or "", self.config.min_ratio
-        found = find_quote(text, reflection.quote or "", hint=hint, min_ratio=ratio)
-        return found if found.outcome != "missing" else None
+        match = find_quote(text, reflection.quote or "", hint=hint, min_ratio=ratio)
+        return match if match.outcome != "missing" else None
 
-    def _without_quote(self, case: Case) -> TokenWeights:
+    def _weigh_without_quote(self, case: Case) -> TokenWeights:
         completion = case.rollout.completion
         if self.config.missing == "skip":
             return nowhere(completion, "missing")

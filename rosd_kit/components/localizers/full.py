@@ -1,4 +1,4 @@
-"""No localisation."""
+"""The localizer of methods without localisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The localizer that knows: procedural tasks tell where a response first goes wrong."""
+"""The oracle localizer: uses the true first error, which procedural tasks know."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rosd_kit.types import Case, TokenWeights
 
 
 class OracleLocalizer(Localizer):
-    """Weights the tokens from the true first error to the end; the upper bound of localisation."""
+    """Weights the tokens from the true first error to the end: the upper bound for localizers."""
 
     name = "oracle"
     needs = frozenset({"oracle"})
 
     class Config(Localizer.Config):
-        """Where the weights begin."""
+        """Options of `oracle`."""
 
         boundary: Literal["quote", "sentence"] = "quote"
-        """`quote`: the wrong claim; `sentence`: the sentence that holds it."""
+        """Where the weights start. `quote`: at the wrong claim; `sentence`: at the start of its sentence."""
 
     def locate(self, case: Case) -> TokenWeights:
         completion, truth = case.rollout.completion, case.truth

@@ -1,4 +1,4 @@
-"""SDFT's mask: the first tokens of a response carry no signal."""
+"""SDFT's mask: no signal from the first tokens of a response."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class SkipFirst(Localizer):
     locates = False
 
     class Config(Localizer.Config):
-        """How many."""
+        """Options of `skip_first`."""
 
         n: NonNegativeInt = 3
-        """Tokens without weight at the start of the response."""
+        """Number of tokens at the start of the response that get weight 0."""
 
     def locate(self, case: Case) -> TokenWeights:
         length = len(case.rollout.completion.token_ids)

@@ -1,4 +1,4 @@
-"""Where the informed teacher disagrees most. Knows nothing of quotes or errors."""
+"""Localizes by divergence. Does not know quotes or errors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rosd_kit.types import Case, DistillSample, SampleScores, TokenWeights
 
 
 class TopDivergence(Localizer):
-    """Weights the tokens of each response at which student and teacher differ most.
+    """Weights the tokens of each response where student and teacher diverge most.
 
-    Needs no reflection, and one more pass of both networks. It finds where the privilege tells, which need not be where
-    the error begins.
+    Needs no reflection, but one more forward pass of both networks. It finds where the privileged text changes the
+    teacher's predictions, which need not be where the error begins.
     """
 
     name = "top_divergence"
@@ -25,10 +25,10 @@ class TopDivergence(Localizer):
     refines = True
 
     class Config(Localizer.Config):
-        """How many."""
+        """Options of `top_divergence`."""
 
         share: float = Field(default=0.2, gt=0.0, le=1.0)
-        """Share of each response's tokens, rounded up; among equal tokens the earlier ones."""
+        """Share of each response's tokens to weight, rounded up; ties go to the earlier token."""
 
     def locate(self, case: Case) -> TokenWeights:
         return everywhere(case.rollout.completion, "full")

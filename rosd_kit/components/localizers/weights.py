@@ -1,4 +1,4 @@
-"""Token weights that begin somewhere and stay on to the end."""
+"""Builds token weights: on every token, on none, or from a character to the end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def nowhere(completion: Completion, outcome: str) -> TokenWeights:
 
 
 def from_character(completion: Completion, start: int, outcome: str) -> TokenWeights:
-    """Return m_t = 1[t >= k], where token k is the first that holds text from character `start` on.
+    """Return m_t = 1[t >= k], where k is the first token that covers text at or after character `start`.
 
-    When the text ends at `start` (the response stopped too early), the token that ended it, the last one, has weight.
+    If the text ends at `start` (the response stopped too early), only the last token gets weight.
     """
     spans = completion.token_spans
     first = next((t for t, (a, b) in enumerate(spans) if a < b and b > start), max(0, len(spans) - 1))

@@ -1,4 +1,4 @@
-"""The terms of the loss."""
+"""Objectives: the terms of the loss."""
 
 from __future__ import annotations
 

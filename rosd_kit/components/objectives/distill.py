@@ -1,4 +1,4 @@
-"""The distillation term. Knows neither the teacher's weights nor its prompt, only its log-probs."""
+"""The distillation term. Sees only the teacher's log-probs, never its weights or prompt."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rosd_kit.types import DistillSample
 
 
 class Distill(Objective):
-    """Pull the student towards the teacher: correction times divergence, on the support, where the localizer points.
+    """Pulls the student towards the teacher: importance weight times divergence on the localized tokens.
 
-    Source: ROSD (arXiv 2605.28014), whose loss this is with `jsd`, `student_topk` and `truncated`; OPSD and SDPO are
-    the same term with other parts.
+    Source: ROSD (arXiv 2605.28014), whose loss is this term with `jsd`, `student_topk` and `truncated`; OPSD and SDPO
+    are the same term with other components.
     """
 
     name = "distill"
@@ -28,10 +28,10 @@ class Distill(Objective):
         """Options of `distill`."""
 
         token_clip: PositiveFloat | None = None
-        """The most that one token may cost, in nats, before its importance weight; no gradient comes from a token above it."""
+        """Largest loss of one token, in nats, before its importance weight; tokens above it get no gradient."""
 
     def token_weights(self, sample: DistillSample) -> Sequence[float]:
-        """Return the localizer's weights times the gate's; zeros for a sample without a teacher prompt."""
+        """Return the localizer's weights times the gate's; all zeros without a teacher prompt."""
         scale = sample.weight if self.takes(sample) and sample.teacher_views else 0.0
         return [scale * weight for weight in sample.token_weights]
 

@@ -1,4 +1,4 @@
-"""Group-relative policy optimisation. Knows nothing of teachers; rewards come with the samples."""
+"""Group-relative policy optimisation. Does not know teachers; rewards come with the samples."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SMALLEST_STD = 1e-6
 
 
 class PolicyGradient(Objective):
-    """GRPO: push up the tokens of rollouts that beat their group, with PPO's clipped ratio.
+    """GRPO: raises the probability of rollouts that beat their group's mean reward, with PPO's clipped ratio.
 
-    Source: GRPO (arXiv 2402.03300); wider upper clip and the mean over tokens from DAPO (arXiv 2503.14476); advantage
-    without the division from Dr. GRPO (arXiv 2503.20783). A group whose rewards are all equal has advantage 0; its
+    Source: GRPO (arXiv 2402.03300); the wider upper clip and the mean over tokens are from DAPO (arXiv 2503.14476),
+    the advantage without division from Dr. GRPO (arXiv 2503.20783). A group with equal rewards has advantage 0; its
     tokens still count in the mean.
     """
 
@@ -32,16 +32,16 @@ class PolicyGradient(Objective):
         """Options of `policy_gradient`."""
 
         advantage: Literal["mean_std", "mean"] = "mean_std"
-        """Reward minus the group's mean, divided by the group's standard deviation or not."""
+        """`mean`: reward minus the group's mean; `mean_std`: that, divided by the group's standard deviation."""
         clip_low: float = Field(default=0.2, ge=0.0, le=1.0)
-        """The ratio counts no less than 1 - clip_low where that would help."""
+        """Lower clip of the ratio, at 1 - clip_low; takes effect where the advantage is negative."""
         clip_high: PositiveFloat = 0.28
-        """The ratio counts no more than 1 + clip_high where that would help."""
+        """Upper clip of the ratio, at 1 + clip_high; takes effect where the advantage is positive."""
         normalise: Literal["token", "sequence"] = "token"
-        """Mean over all tokens of the step, or mean over sequences of the mean over their tokens."""
+        """`token`: mean over all tokens of the step; `sequence`: mean over sequences of each sequence's mean."""
 
     def token_weights(self, sample: DistillSample) -> Sequence[float]:
-        """Return the gate's weight for each token, divided by the length under `sequence`."""
+        """Return the gate's weight for each token, divided by the response's length under `sequence`."""
         length = len(sample.response_ids)
         weight = sample.weight if self.takes(sample) else 0.0
         if self.config.normalise == "sequence" and length:
@@ -49,7 +49,7 @@ class PolicyGradient(Objective):
         return [weight] * length
 
     def advantage(self, sample: DistillSample) -> float:
-        """Return how far the reward is above its group's mean, in sample standard deviations under `mean_std`."""
+        """Return the reward minus its group's mean, in sample standard deviations under `mean_std`."""
         rewards = sample.group_rewards
         if len(rewards) < 2:
             return 0.0
@@ -57,11 +57,11 @@ class PolicyGradient(Objective):
         return gap / (statistics.stdev(rewards) + _SMALLEST_STD) if self.config.advantage == "mean_std" else gap
 
     def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
-        """Return -min(r A, clip(r) A) with r the ratio to the policy that sampled."""
+        """Return -min(r A, clip(r) A) where r is the probability ratio of trained to sampling policy."""
         return self.surrogate(scores, scores.advantage)
 
     def surrogate(self, scores: TokenScores, advantage: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-        """Return the clipped loss for advantages of each token's own; the gradient flows through the ratio's top alone."""
+        """Return the clipped loss for per-token advantages; the gradient flows only through the ratio's numerator."""
         advantage = advantage.detach()
         ratio = (scores.current - scores.behaviour.detach()).clamp_max(_LARGEST_LOG_RATIO).exp()
         clipped = ratio.clamp(1 - self.config.clip_low, 1 + self.config.clip_high)

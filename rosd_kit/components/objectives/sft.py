@@ -1,4 +1,4 @@
-"""Cross entropy on the student's own responses. Knows nothing of teachers or advantages."""
+"""Cross entropy on the student's own responses. Does not know teachers or advantages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rosd_kit.types import DistillSample
 
 
 class SupervisedFineTuning(Objective):
-    """Raise the likelihood of sampled responses: rejection fine-tuning when only successes count."""
+    """Raises the likelihood of sampled responses: rejection fine-tuning if only successes count."""
 
     name = "sft"
 
@@ -25,8 +25,8 @@ class SupervisedFineTuning(Objective):
 
     def token_weights(self, sample: DistillSample) -> Sequence[float]:
         """Return the gate's weight for each token; zeros for a failure unless `imitate` is `all`."""
-        wanted = self.takes(sample) and (sample.success or self.config.imitate == "all")
-        return [sample.weight if wanted else 0.0] * len(sample.response_ids)
+        imitated = self.takes(sample) and (sample.success or self.config.imitate == "all")
+        return [sample.weight if imitated else 0.0] * len(sample.response_ids)
 
     def per_token(self, scores: TokenScores) -> Float[Tensor, " tokens"]:
         """Return the negative log-probs of the sampled tokens at temperature 1, in nats."""

@@ -1,4 +1,4 @@
-"""Reflectors: what went wrong, and how to do it right."""
+"""Reflectors: find a rollout's first error and say how to do it right."""
 
 from rosd_kit.components.reflectors.none import NoReflector
 from rosd_kit.components.reflectors.oracle import OracleReflector

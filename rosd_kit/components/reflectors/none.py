@@ -1,4 +1,4 @@
-"""No reflection."""
+"""The reflector for recipes without reflection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.types import Case, Reflection
 
 
 class NoReflector(Reflector):
-    """Reflects on nothing and costs nothing."""
+    """Skips every rollout, at no cost."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""The reflector that knows: procedural tasks tell the true first error and the right continuation."""
+"""The oracle reflector: reports the true first error and the right continuation, which procedural tasks know."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rosd_kit.types import Case, Reflection
 
 
 class OracleReflector(Reflector):
-    """Tells the task's own truth; the upper bound of what reflection can give."""
+    """Reports the task's own truth: the upper bound for reflectors."""
 
     name = "oracle"
     needs = frozenset({"oracle"})
     provides = frozenset({"reflection", "quote"})
 
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
-        return [_truth(case) for case in cases]
+        return [_true_reflection(case) for case in cases]
 
 
-def _truth(case: Case) -> Reflection:
+def _true_reflection(case: Case) -> Reflection:
     truth = case.truth
     if truth is None:
         return Reflection(status="no_truth")

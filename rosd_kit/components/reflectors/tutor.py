@@ -1,6 +1,6 @@
-"""ROSD's self-reflector: the model compares a wrong rollout with a right one and quotes the first error.
+"""ROSD's self-reflector: the model compares a wrong rollout with a demonstration and quotes its first error.
 
-Source: arXiv 2605.28014. The format is two tags, `<error_quote>` and `<explanation>`; right rollouts get only the latter.
+Source: arXiv 2605.28014. A reflection has two tags, `<error_quote>` and `<explanation>`; on right rollouts only the latter.
 """
 
 from __future__ import annotations
@@ -52,31 +52,31 @@ _CUT_PRIORITY = {"demonstration": 1, "response": 2}
 
 
 class Tutor(Reflector):
-    """Asks the model itself for the first error and a corrective idea, in ROSD's format."""
+    """Asks the model itself for the first error of a rollout and a corrective idea, in ROSD's format."""
 
     name = "tutor"
     needs = frozenset({"demonstration"})
     provides = frozenset({"reflection", "quote"})
 
     class Config(Reflector.Config):
-        """Whose weights reflect, how, and on what prompt."""
+        """Options of `tutor`."""
 
         weights: Literal["frozen", "live"] = "frozen"
-        """`frozen`: the weights the run began with (the paper); `live`: the student's."""
+        """Whose weights reflect. `frozen`: the run's initial weights (the paper); `live`: the student's current weights."""
         temperature: NonNegativeFloat = 0.0
-        """0 is greedy (the paper)."""
+        """Sampling temperature; 0 is greedy (the paper)."""
         top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-        """Nucleus mass, when the temperature is not 0."""
+        """Nucleus sampling mass; has no effect at temperature 0."""
         max_prompt_tokens: PositiveInt = 8192
-        """Budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
+        """Token budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
         max_new_tokens: PositiveInt = 4096
-        """Longest reflection."""
+        """Maximum length of a reflection, in tokens."""
         reflect_right: bool = True
-        """Reflect on right rollouts too (why the solution is valid)."""
+        """Also reflect on right rollouts (why the solution is valid)."""
         wrong_template: str = WRONG
-        """Prompt for a wrong rollout: {problem} {demonstration} {response} {answer}."""
+        """Prompt template for wrong rollouts; fields: {problem} {demonstration} {response} {answer}."""
         right_template: str = RIGHT
-        """Prompt for a right rollout: {problem} {response} {answer}."""
+        """Prompt template for right rollouts; fields: {problem} {response} {answer}."""
 
         @field_validator("wrong_template")
         @classmethod
@@ -92,10 +92,10 @@ class Tutor(Reflector):
         return bool(self.config.weights == "frozen")
 
     def prompt(self, case: Case) -> Prompt:
-        """Return what the tutor is asked about one rollout."""
+        """Return the prompt that asks the tutor about one rollout."""
         right = case.rollout.verdict.success
         fields = {
-            "problem": told(case.problem),
+            "problem": conversation_text(case.problem),
             "demonstration": case.views[0].text if case.views else "",
             "response": case.rollout.completion.text,
             "answer": case.problem.answer,
@@ -105,7 +105,7 @@ class Tutor(Reflector):
 
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
         asked = [i for i, case in enumerate(cases) if self.asks(case)]
-        found = [Reflection(status="skipped")] * len(cases)
+        reflections = [Reflection(status="skipped")] * len(cases)
         if asked:
             answers = generate(
                 [self.prompt(cases[i]) for i in asked],
@@ -118,27 +118,27 @@ class Tutor(Reflector):
                 weights="initial" if self.config.weights == "frozen" else "live",
             )
             for i, answer in zip(asked, answers, strict=True):
-                found[i] = self.read(answer, cases[i])
-        return found
+                reflections[i] = self.read(answer, cases[i])
+        return reflections
 
     def read(self, answer: Completion, case: Case) -> Reflection:
-        """Return what an answer to `prompt(case)` says."""
+        """Parse the answer to `prompt(case)`."""
         return read_reflection(answer, right=case.rollout.verdict.success)
 
     def asks(self, case: Case) -> bool:
-        """Return whether there is anything to ask about this rollout; the others are `skipped`."""
+        """Return whether to ask about this rollout; the others get status `skipped`."""
         return bool(self.config.reflect_right) if case.rollout.verdict.success else bool(case.views)
 
 
-def told(problem: Problem) -> str:
-    """Return the whole message list as text; a single user message is told as it is."""
+def conversation_text(problem: Problem) -> str:
+    """Return the problem's messages as one text, with their roles if there are several."""
     if len(problem.messages) == 1:
         return problem.messages[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in problem.messages)
 
 
 def read_reflection(answer: Completion, *, right: bool) -> Reflection:
-    """Return what a reflection says; whatever is missing is told by the status."""
+    """Parse a reflection; the status says what is missing."""
     if answer.finish_reason in ("overlong", "abort"):
         return Reflection(status=answer.finish_reason)
     text = strip_thinking(answer.text)

@@ -1,4 +1,4 @@
-"""Which vocabulary entries the student and the teacher are compared on."""
+"""Supports: choose the vocabulary entries on which student and teacher are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole vocabulary. Knows nothing of memory: the chunks are cut elsewhere."""
+"""The whole vocabulary. Does not know memory limits: tokens are cut into chunks elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.contracts import Projection, Support
 
 
 class Full(Support):
-    """Every vocabulary entry: the exact divergence."""
+    """Keeps every vocabulary entry: the exact divergence."""
 
     name = "full"
 
@@ -19,5 +19,5 @@ class Full(Support):
         teacher: Float[Tensor, "tokens vocab"],
         sampled: Int[Tensor, " tokens"],
     ) -> Projection:
-        """Return the log-probs as they are."""
+        """Return the log-probs unchanged."""
         return Projection(student=student, teacher=teacher)

@@ -1,4 +1,4 @@
-"""The sampled token alone. Knows nothing of the policy that sampled it."""
+"""The sampled token alone. Does not know the policy that sampled it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rosd_kit.contracts import Projection, Support
 
 
 class Sampled(Support):
-    """Only the token that was sampled: the cheapest signal and the noisiest, unbiased for on-policy reverse KL.
+    """Keeps only the sampled token: the cheapest and noisiest signal, unbiased for on-policy reverse KL.
 
-    Needs a divergence that can be estimated from one sample. Unbiased where tokens were drawn from the student itself
-    at temperature 1; use a correction where they were not.
+    Needs a divergence that can be estimated from one sample. Unbiased if the tokens were drawn from the student itself
+    at temperature 1; otherwise use a correction.
     """
 
     name = "sampled"

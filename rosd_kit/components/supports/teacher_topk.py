@@ -1,43 +1,24 @@
-"""The entries the teacher finds likeliest. Knows nothing of the divergence taken on them."""
+"""The entries the teacher finds likeliest. Does not know the divergence taken on them."""
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
-from pydantic import PositiveInt
+from jaxtyping import Float
 from torch import Tensor
 
-from rosd_kit.components.supports.buckets import bucketed, top_indices
-from rosd_kit.contracts import Projection, Support
+from rosd_kit.components.supports.topk import TopK
 
 
-class TeacherTopK(Support):
-    """The teacher's k likeliest entries, and one bucket for all others.
+class TeacherTopK(TopK):
+    """Keeps the teacher's k likeliest entries, plus one bucket for all others.
 
-    The same coarse-graining as `student_topk`, on the entries that the teacher finds likely. Source: OPSD
+    The same coarse-graining as `student_topk`, on the entries the teacher finds likely. Source: OPSD
     (arXiv 2601.18734), which renormalises (`tail: false`).
     """
 
     name = "teacher_topk"
 
-    class Config(Support.Config):
-        """Options of `teacher_topk`."""
-
-        k: PositiveInt = 100
-        """How many entries; from the size of the vocabulary on, the support is the full one."""
-        tail: bool = True
-        """Whether the other entries form one bucket; if not, the k entries are renormalised."""
-
-    def project(
-        self,
-        student: Float[Tensor, "tokens vocab"],
-        teacher: Float[Tensor, "tokens vocab"],
-        sampled: Int[Tensor, " tokens"],
-    ) -> Projection:
-        """Return log-probs `[tokens, k + 1]` with the tail last, or `[tokens, k]` without it."""
-        if self.config.k >= student.shape[-1]:
-            return Projection(student=student, teacher=teacher)
-        indices = top_indices(teacher, self.config.k)
-        return Projection(
-            student=bucketed(student, indices, tail=self.config.tail),
-            teacher=bucketed(teacher, indices, tail=self.config.tail),
-        )
+    def ranking(
+        self, student: Float[Tensor, "tokens vocab"], teacher: Float[Tensor, "tokens vocab"]
+    ) -> Float[Tensor, "tokens vocab"]:
+        """Return the teacher's log-probs."""
+        return teacher

@@ -1,9 +1,9 @@
-"""How a lesson is asked: by the components and templates that a run on the profile `micro` uses."""
+"""Turns lessons into prompts with the components and templates of the profile `micro`."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
@@ -17,7 +17,7 @@ from rosd_kit.contracts import Component, Context
 from rosd_kit.micro.corpus import Lesson
 from rosd_kit.recipe.sources import find
 from rosd_kit.text.budget import assemble
-from rosd_kit.types import Case, Completion, Message, Problem, Prompt, Reflection, Rollout, View
+from rosd_kit.types import Case, Completion, Message, Problem, Reflection, Rollout, View
 
 _CONTEXTS: dict[str, type[Context]] = {
     "idea": KeyIdea,
@@ -27,19 +27,21 @@ _CONTEXTS: dict[str, type[Context]] = {
 }
 
 
+ComponentT = TypeVar("ComponentT", bound=Component)
+
+
 class LessonPrompts:
     """Turns lessons into chat messages."""
 
     def __init__(self) -> None:
-        self.tutor: Any = _component(Tutor)
-        self.contexts: dict[str, Any] = {kind: _component(cls) for kind, cls in _CONTEXTS.items()}
+        self.tutor = _component(Tutor)
+        self.contexts = {kind: _component(cls) for kind, cls in _CONTEXTS.items()}
 
     def messages(self, lesson: Lesson, problem: Problem) -> tuple[Message, ...]:
-        """Return what the model is shown for this lesson."""
+        """Return the chat that the model sees for this lesson."""
         if lesson.kind == "solve":
             return problem.messages
         case = _case(lesson, problem)
-        prompt: Prompt
         if lesson.kind in _CONTEXTS:
             (prompt,) = self.contexts[lesson.kind].prompts(case)
         else:
@@ -47,14 +49,15 @@ class LessonPrompts:
         return assemble(prompt)
 
 
-def _component(cls: type[Component]) -> Component:
+def _component(cls: type[ComponentT]) -> ComponentT:
+    """Build a component with the profile's options."""
     options = _profile_options().get(cls.kind, {}).get(cls.name, {})
     return cls(cls.Config(**options))
 
 
 @cache
 def _profile_options() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the profile's options by slot and component."""
+    """Return the options in the profile `micro`, by slot and component."""
     profile = OmegaConf.to_container(OmegaConf.load(find("micro", folder="profiles")))
     assert isinstance(profile, dict)
     options: dict[str, dict[str, dict[str, Any]]] = profile["components"]
@@ -62,10 +65,10 @@ def _profile_options() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _case(lesson: Lesson, problem: Problem) -> Case:
-    """Return the case in which a run would ask this lesson's question."""
-    said = lesson.response if lesson.kind != "feedback" else f"Answer : {lesson.response} ."
-    completion = Completion(prompt_ids=(), token_ids=(), logprobs=(), text=said, token_spans=(), finish_reason="stop")
-    verdict = MicroVerifier().verify(problem, said)
+    """Return the case for which a run would write this lesson's prompt."""
+    response = lesson.response if lesson.kind != "feedback" else f"Answer : {lesson.response} ."
+    completion = Completion(prompt_ids=(), token_ids=(), logprobs=(), text=response, token_spans=(), finish_reason="stop")
+    verdict = MicroVerifier().verify(problem, response)
     return Case(
         problem=problem,
         rollout=Rollout(index=0, completion=completion, verdict=verdict),

@@ -1,4 +1,4 @@
-"""The embedded laboratory's task: procedural problems of one domain to train on, all domains to be measured on."""
+"""The laboratory's task: trains on procedural problems of one domain and evaluates on all of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Micro(Task):
     provides = frozenset({"solution", "oracle"})
 
     class Config(Task.Config):
-        """Which domain to train on."""
+        """Options of `micro`."""
 
         train: Literal["sums", "sums_long", "coins", "clock", "colours"] = "sums"
-        """The suite whose problems are trained on; the others measure skill outside it."""
+        """Suite to train on; the other suites measure skill outside the trained domain."""
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
         return [_problem(self.config.train, f"train-{seed}-{step}-{i}") for i in range(count)]
@@ -39,7 +39,7 @@ class Micro(Task):
 
 
 def as_problem(domain: Domain, instance: Instance, *, suite: str, id: str) -> Problem:
-    """Return an instance as a problem with its answer and canonical solution."""
+    """Turn an instance into a problem with its answer and canonical solution."""
     claims, answer = domain.solve(instance)
     return Problem(
         id=id,
@@ -52,6 +52,6 @@ def as_problem(domain: Domain, instance: Instance, *, suite: str, id: str) -> Pr
 
 
 def _problem(suite: str, name: str) -> Problem:
-    """Return the one problem that this suite and name stand for; the name is the whole seed."""
+    """Return the problem with this suite and name; the name is the whole seed."""
     rng = random.Random(f"{suite} {name}")
     return as_problem(*draw_instance(rng, *SUITES[suite]), suite=suite, id=f"{suite}-{name}")

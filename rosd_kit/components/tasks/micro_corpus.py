@@ -1,7 +1,7 @@
-"""The lessons that the embedded base model is taught, as a task: every lesson is a problem with a reference solution.
+"""The training lessons of the embedded base model, as a task: each lesson is a problem with a reference solution.
 
-Prompts are written by the very components that will write them in a run (tutor, contexts), with the options of the
-profile `micro`, so the model is taught what it will be asked.
+The components that write prompts in a run (tutor, contexts) also write the lessons' prompts, with the options of the
+profile `micro`, so the model trains on the prompts that it will see.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rosd_kit.types import Problem
 
 
 class MicroCorpus(Task):
-    """Lessons for the embedded base model: solving, reflecting, solving with privileged text."""
+    """Lessons for the embedded base model: solving, reflecting, and solving with privileged text."""
 
     name = "micro_corpus"
     provides = frozenset({"solution"})

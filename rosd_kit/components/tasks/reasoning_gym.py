@@ -1,4 +1,4 @@
-"""Procedural problems of reasoning-gym: over a hundred kinds, each seeded and scored by its own rules."""
+"""Procedural problems from reasoning-gym: over a hundred kinds, each seeded and scored by its own rules."""
 
 from __future__ import annotations
 
@@ -22,49 +22,51 @@ class Kind(Config):
     kind: str
     """Name of a reasoning-gym data set, for example `chain_sum`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Its own options, for example `{min_terms: 3, max_terms: 5}`."""
+    """Options of that data set, for example `{min_terms: 3, max_terms: 5}`."""
     levels: dict[str, int] = Field(default_factory=dict)
-    """Its curriculum: the level of each attribute, counted from 0, for example `{num_terms: 2}`."""
+    """Curriculum level of each attribute, counted from 0, for example `{num_terms: 2}`."""
 
 
 class ReasoningGym(Task):
-    """Problems of reasoning-gym, new ones at every step; use it with verifier `reasoning_gym`."""
+    """Problems from reasoning-gym, new ones at every step; use it with the verifier `reasoning_gym`."""
 
     name = "reasoning_gym"
     provides = frozenset({"gym_entry"})
 
     class Config(Task.Config):
-        """What to train on and what to measure on."""
+        """Options of `reasoning_gym`."""
 
         train: list[Kind] = Field(min_length=1)
-        """Kinds to train on, in turn; each is also measured, as a suite of its name."""
+        """Kinds to train on, in turn; each is also evaluated, as a suite with its name."""
         suites: list[Kind] = Field(default_factory=list)
-        """Further kinds to measure on, outside the trained domain."""
+        """Further kinds to evaluate on, outside the trained domain."""
         system: str | None = INSTRUCTION
         """The system message; null for none."""
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
         kinds = self.config.train
-        numbers = [(kinds[place % len(kinds)], place) for place in range(step * count, (step + 1) * count)]
-        return [self._problem(kind, "train", stable_seed(seed, "train", place), place) for kind, place in numbers]
+        return [
+            self._problem(kinds[index % len(kinds)], "train", stable_seed(seed, "train", index), index)
+            for index in range(step * count, (step + 1) * count)
+        ]
 
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
         kinds: dict[str, Kind] = {}
         for kind in [*self.config.train, *self.config.suites]:
             kinds.setdefault(kind.kind, kind)
         return {
-            name: [self._problem(kind, "test", stable_seed(seed, "test", place), place) for place in range(count)]
+            name: [self._problem(kind, "test", stable_seed(seed, "test", index), index) for index in range(count)]
             for name, kind in kinds.items()
         }
 
     def in_domain(self) -> frozenset[str]:
         return frozenset(kind.kind for kind in self.config.train)
 
-    def _problem(self, kind: Kind, part: str, seed: int, place: int) -> Problem:
+    def _problem(self, kind: Kind, split: str, seed: int, index: int) -> Problem:
         (entry,) = make_dataset(kind, seed % (1 << 31), 1)
         system: list[Message] = [{"role": "system", "content": self.config.system}] if self.config.system else []
         return Problem(
-            id=f"{kind.kind}-{part}-{place}",
+            id=f"{kind.kind}-{split}-{index}",
             suite=kind.kind,
             messages=(*system, {"role": "user", "content": entry["question"]}),
             answer=str(entry["answer"]),
@@ -73,7 +75,7 @@ class ReasoningGym(Task):
 
 
 def make_dataset(kind: Kind, seed: int, size: int) -> Any:
-    """Return `size` entries of a kind. Raises `RunError` for a kind, option or level that does not exist."""
+    """Return `size` entries of a kind. Raises `RunError` if the kind, an option or a level does not exist."""
     if importlib.util.find_spec("reasoning_gym") is None:
         raise RunError('task=reasoning_gym needs reasoning-gym. Run: pip install "rosd-kit[gym]"')
     import reasoning_gym
@@ -83,7 +85,7 @@ def make_dataset(kind: Kind, seed: int, size: int) -> Any:
         near = did_you_mean(kind.kind, DATASETS) or f" Known: {', '.join(sorted(DATASETS))}"
         raise RunError(f"task.train: reasoning-gym has no {kind.kind!r}.{near}")
     try:
-        options = {**_levelled(kind.kind, tuple(sorted(kind.levels.items()))), **kind.options}
+        options = {**_options_of_levels(kind.kind, tuple(sorted(kind.levels.items()))), **kind.options}
         return reasoning_gym.create_dataset(kind.kind, seed=seed, size=size, **options)
     except (TypeError, AssertionError, ValueError, KeyError) as error:
         known = sorted(vars(DATASETS[kind.kind][1]())) if not kind.levels else "see its curriculum"
@@ -91,8 +93,8 @@ def make_dataset(kind: Kind, seed: int, size: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _levelled(kind: str, levels: tuple[tuple[str, int], ...]) -> dict[str, Any]:
-    """Return the options that a kind's curriculum gives at some levels."""
+def _options_of_levels(kind: str, levels: tuple[tuple[str, int], ...]) -> dict[str, Any]:
+    """Return the options that a kind's curriculum sets for these levels."""
     if not levels:
         return {}
     from reasoning_gym.factory import create_curriculum
@@ -100,5 +102,5 @@ def _levelled(kind: str, levels: tuple[tuple[str, int], ...]) -> dict[str, Any]:
     curriculum = create_curriculum(kind)
     for attribute, level in levels:
         curriculum.set_attr_level(attribute, level)
-    found = vars(curriculum.generate_configuration())
-    return {name: value for name, value in found.items() if name not in ("seed", "size")}
+    options = vars(curriculum.generate_configuration())
+    return {name: value for name, value in options.items() if name not in ("seed", "size")}

@@ -1,4 +1,4 @@
-"""Whose weights score the rollouts."""
+"""Teachers: whose weights score the rollouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base model under a LoRA student as teacher. Knows nothing of how adapters are switched off."""
+"""The base model under a LoRA student as teacher. Does not know how adapters are switched off."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from rosd_kit.components.teachers.frozen import Frozen
 
 
 class AdapterOff(Frozen):
-    """The student without its adapters: the frozen teacher that costs no memory. Source: OPSD (arXiv 2601.18734).
+    """The student without its adapters: a frozen teacher that needs no extra memory. Source: OPSD (arXiv 2601.18734).
 
-    With LoRA the same as `frozen`; a recipe that writes this name is refused for a student that trains all weights.
+    With LoRA it equals `frozen`; recipes that train all weights are refused.
     """
 
     name = "adapter_off"

@@ -1,4 +1,4 @@
-"""An exponential moving average of the student as teacher. Knows nothing of the optimizer."""
+"""An exponential moving average of the student as teacher. Does not know the optimizer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class EMA(Teacher):
     """teacher <- (1 - rate) teacher + rate student, after every step. Source: SDPO (arXiv 2601.20802), rate 0.05.
 
     Only trainable tensors can differ from the student's, so only they are kept: with LoRA the average is as small as
-    the adapters. To score, their storage changes places with the student's, which copies nothing
-    unless the student is in pieces.
+    the adapters. To score, the student's parameters point to the average's storage, which copies nothing; sharded
+    parameters (FSDP) exchange their contents instead.
     """
 
     name = "ema"
@@ -29,10 +29,10 @@ class EMA(Teacher):
         """Options of `ema`."""
 
         rate: float = Field(default=0.05, ge=0.0, le=1.0)
-        """Share of the student that enters the teacher at each step; 0 is `frozen`, 1 is `live`."""
+        """Share of the student in each update of the average; 0 is `frozen`, 1 is `live`."""
 
     def attach(self, student: Policy) -> None:
-        """Start the average at the student's present weights, at least in float32."""
+        """Start the average at the student's current weights, in float32 or wider."""
         self._average = {name: _widened(p) for name, p in _trainable(student.model)}
         self._refresh(student.model)
 
@@ -46,11 +46,11 @@ class EMA(Teacher):
 
     @contextmanager
     def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
-        """Yield the student's network, which holds the average while it scores."""
+        """Yield the student's network, which computes with the average while it scores."""
         yield (TeacherModel(student.model, guard=lambda: self._swapped(student.model)),)
 
     def extra_bytes(self, trained: int, narrow: int) -> int:
-        """Return the size of the average, and of its rounding where the weights are narrower."""
+        """Return the bytes of the average, plus those of its rounded copy for weights narrower than float32."""
         return 4 * trained + 2 * narrow
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ class EMA(Teacher):
         return dict(self._average)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a saved average; raises `RunError` when it belongs to another model."""
+        """Load a saved average. Raises `RunError` if it belongs to another model."""
         if different := sorted(state.keys() ^ self._average.keys()):
             raise RunError(
                 f"teacher: the checkpoint's ema state does not fit the student: {len(different)} tensors are only on "
@@ -69,24 +69,24 @@ class EMA(Teacher):
             self._scored[name].copy_(average)
 
     def _refresh(self, model: nn.Module) -> None:
-        """Hold the average in the parameters' own type; that is the average itself unless they are narrower."""
+        """Round the average to the parameters' dtype; no copy is made if the dtypes are equal."""
         self._scored = {name: self._average[name].to(p.dtype) for name, p in _trainable(model)}
 
     @contextmanager
     def _swapped(self, model: nn.Module) -> Iterator[None]:
         pairs = [(p, p.data, self._scored[name]) for name, p in _trainable(model)]
-        # FSDP remembers where a piece lies, so of pieces it is the content that changes places.
-        pieces = [(local_shard(p.detach()), local_shard(average)) for p, _, average in pairs if isinstance(p, DTensor)]
+        # FSDP keeps references to its shards' storage, so shards exchange contents instead of storage.
+        shards = [(local_shard(p.detach()), local_shard(average)) for p, _, average in pairs if isinstance(p, DTensor)]
         pairs = [pair for pair in pairs if not isinstance(pair[0], DTensor)]
         try:
             for parameter, _, average in pairs:
                 parameter.data = average
-            _exchange(pieces)
+            _exchange(shards)
             yield
         finally:
-            _exchange(pieces)
-            for parameter, own, _ in pairs:
-                parameter.data = own
+            _exchange(shards)
+            for parameter, original, _ in pairs:
+                parameter.data = original
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -1,4 +1,4 @@
-"""The initial weights as teacher. Knows nothing of how the student keeps them."""
+"""The initial weights as teacher. Does not know how the student keeps them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
 def initial_teacher(student: Policy, share: float = 1.0) -> TeacherModel:
-    """Return the student's initial weights as a teacher model that is switched on only while it scores."""
+    """Return the student's initial weights as a teacher model, active only while it scores."""
     with student.initial() as model:
         return TeacherModel(model, share, guard=student.initial)
 
 
 class Frozen(Teacher):
-    """The weights that the run began with, never updated. Source: ROSD (arXiv 2605.28014), OPSD (arXiv 2601.18734)."""
+    """The run's initial weights, never updated. Source: ROSD (arXiv 2605.28014), OPSD (arXiv 2601.18734)."""
 
     name = "frozen"
 

@@ -1,4 +1,4 @@
-"""The initial weights with and without the privilege, mixed. Knows nothing of how the student keeps them."""
+"""A mixture of the initial weights with and without privileged text. Does not know how the student keeps them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
 class Interpolated(Teacher):
-    """Logits share * informed + (1-share) * uninformed, both by the initial weights: a target between the two.
+    """Logits share * informed + (1-share) * uninformed, both from the initial weights: a target between the two.
 
-    The sum of logits is the normalised geometric mixture informed^share * uninformed^(1-share), so that the share says
-    how far the privileged text may move the target. Source: beta-OPSD (reviewed in arXiv 2608.25936), share = 1/beta.
+    The sum of logits is the normalised geometric mixture informed^share * uninformed^(1-share), so `share` sets how
+    far the privileged text may move the target. Source: beta-OPSD (reviewed in arXiv 2608.25936), share = 1/beta.
     """
 
     name = "interpolated"
@@ -25,7 +25,7 @@ class Interpolated(Teacher):
         """Options of `interpolated`."""
 
         share: float = Field(default=0.5, gt=0.0, le=1.0)
-        """Share of the informed side; 1 is `frozen`."""
+        """Share of the informed logits; 1 is `frozen`."""
 
     def wants_initial(self) -> bool:
         """Return True: the initial weights must be kept."""

@@ -1,4 +1,4 @@
-"""The student itself as teacher. Knows nothing of the privileged prompt that tells them apart."""
+"""The student itself as teacher. Does not know the privileged prompt that sets them apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
 class Live(Teacher):
-    """The student's current weights: only the prompt makes the teacher. No gradient flows through it."""
+    """The student's current weights: only the prompt sets teacher and student apart. No gradient flows through it."""
 
     name = "live"
 

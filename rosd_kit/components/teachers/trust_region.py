@@ -1,4 +1,4 @@
-"""A blend of the student and its initial weights as teacher. Knows nothing of how the student keeps them."""
+"""A blend of the student and its initial weights as teacher. Does not know how the student keeps them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rosd_kit.contracts import Policy, Teacher, TeacherModel
 class TrustRegion(Teacher):
     """Logits (1-alpha) initial + alpha live: the normalised geometric mixture of the two distributions.
 
-    It follows the student no further than `alpha` lets it. Source: SDPO (arXiv 2601.20802), trust-region teacher.
+    `alpha` limits how far it follows the student. Source: SDPO (arXiv 2601.20802), trust-region teacher.
     """
 
     name = "trust_region"

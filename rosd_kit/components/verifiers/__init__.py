@@ -1,4 +1,4 @@
-"""Verifiers: is the response right?"""
+"""Verifiers: judge whether a response is right."""
 
 from rosd_kit.components.verifiers.by_suite import BySuite
 from rosd_kit.components.verifiers.code import Code

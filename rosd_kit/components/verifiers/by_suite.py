@@ -1,4 +1,4 @@
-"""A verifier for each suite, where the sets that are measured need other ones than the set that is trained on."""
+"""Chooses a verifier by suite, for evaluation sets that need another verifier than the training set."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Choice = str | dict[str, Any]
 
 
 class BySuite(Verifier):
-    """Hands each problem to the verifier that is named for its suite; training problems are of the suite `train`."""
+    """Passes each problem to the verifier of its suite; training problems have the suite `train`."""
 
     name = "by_suite"
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):
-        """Which verifier judges what, each written as in the slot itself: a name, or a name with options."""
+        """Verifiers, each written as in the slot itself: a name, or a name with options."""
 
         default: Choice
-        """For every suite that is not named below."""
+        """Verifier of every suite not listed in `suites`."""
         suites: dict[str, Choice] = Field(default_factory=dict)
-        """For single suites: `{tool_use: tool_use, gpqa: {name: mcq, letters: ABCD}}`."""
+        """Verifiers by suite: `{tool_use: tool_use, gpqa: {name: mcq, letters: ABCD}}`."""
 
-    def __init__(self, config: Any, parts: Mapping[str, Verifier], default: Verifier) -> None:
+    def __init__(self, config: Any, verifiers: Mapping[str, Verifier], default: Verifier) -> None:
         super().__init__(config)
-        self._parts, self._default = parts, default
+        self._verifiers, self._default = verifiers, default
 
     @classmethod
     def build(cls, options: Any, part: Callable[[Any], Component]) -> Self:
-        made: dict[str, Any] = {suite: part(choice) for suite, choice in options.suites.items()}
+        verifiers: dict[str, Any] = {suite: part(choice) for suite, choice in options.suites.items()}
         default: Any = part(options.default)
-        return cls(options, made, default)
+        return cls(options, verifiers, default)
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        return self._of(problem).verify(problem, text)
+        return self._verifier_of(problem).verify(problem, text)
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        return self._of(problem).verify_group(problem, texts)
+        return self._verifier_of(problem).verify_group(problem, texts)
 
-    def _of(self, problem: Problem) -> Verifier:
-        return self._parts.get(problem.suite, self._default)
+    def _verifier_of(self, problem: Problem) -> Verifier:
+        return self._verifiers.get(problem.suite, self._default)

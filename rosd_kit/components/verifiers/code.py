@@ -1,4 +1,4 @@
-"""Programs, judged by running them in the sandbox: on inputs, by calls of a function, or under Python tests."""
+"""Judges programs by running them in the sandbox: on inputs, by calling a function, or against Python tests."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ from rosd_kit.types import Problem, Verdict
 
 _FENCE = re.compile(r"^[^\S\n]*```[^\S\n]*(\w*)[^\S\n]*$", re.MULTILINE)
 _PYTHON = ("", "python", "python3", "py")
-_SHOWN = 400
+#: Longest input or output in a feedback, in characters.
+_FEEDBACK_LIMIT = 400
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramTest:
-    """One test: what to run besides the program, what to give it, and what must come of it (None: that it ends well)."""
+    """One test: the sandbox job, the program's standard input, and the expected result (None: only that it succeeds)."""
 
     job: Mapping[str, Any]
-    given: str = ""
+    stdin: str = ""
     expected: Any = None
 
 
 class Code(Verifier):
-    """Runs the last fenced block of Python in a sandbox; right is what passes every test of the answer.
+    """Runs the last fenced block of Python in a sandbox; it is right if it passes every test in the answer.
 
-    The answer is JSON, `{"inputs": [...], "outputs": [...]}` or `[{"input": ..., "output": ...}]`, where inputs go to the
-    standard input, or with `fn_name` to that function; or it is Python that raises where the program is wrong.
+    The answer is JSON, `{"inputs": [...], "outputs": [...]}` or `[{"input": ..., "output": ...}]`, whose inputs go to
+    standard input, or with `fn_name` to that function. Or it is Python that raises if the program is wrong.
     """
 
     name = "code"
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):
-        """How much a program may use."""
+        """Limits of a program."""
 
         deadline: PositiveFloat = 6.0
-        """Seconds for each test."""
+        """Time limit of each test, in seconds."""
         memory_mib: PositiveInt = 1024
-        """Most address space of a program."""
+        """Address space limit of a program, in MiB."""
         workers: PositiveInt = 2
-        """Programs that run at once."""
+        """Number of programs that run at once."""
         reveal: bool = False
-        """Show the input, the expected output and the actual one of the first test that fails."""
+        """Show the input, expected output and actual output of the first failing test in the feedback."""
 
     @classmethod
     def build(cls, options: Any, part: Callable[[Any], Component]) -> Component:
-        """Return the verifier. Raises `RunError` where this machine cannot confine a program."""
-        made = cls(options)
-        made._sandbox.check()
-        return made
+        """Return the verifier. Raises `RunError` if this machine cannot sandbox a program."""
+        verifier = cls(options)
+        verifier._sandbox.check()
+        return verifier
 
     @cached_property
     def _sandbox(self) -> Sandbox:
@@ -70,72 +71,73 @@ class Code(Verifier):
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         try:
-            trials = read_trials(problem.answer)
+            tests = read_tests(problem.answer)
         except (ValueError, KeyError, TypeError, RecursionError):  # the data is at fault, not the response
             return [Verdict(score=0.0, success=False, status="error") for _ in texts]
         with ThreadPoolExecutor(self.config.workers, "rosd-kit-code") as threads:
-            return list(threads.map(lambda text: self._judged(read_program(text), trials), texts))
+            return list(threads.map(lambda text: self._judge(read_program(text), tests), texts))
 
-    def _judged(self, program: str | None, trials: Sequence[ProgramTest]) -> Verdict:
+    def _judge(self, program: str | None, tests: Sequence[ProgramTest]) -> Verdict:
         if program is None:
             feedback = "No program was found in a block ```python ... ```."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)
-        for number, trial in enumerate(trials, start=1):
-            ran = self._sandbox.run({**trial.job, "program": program}, trial.given)
-            if fault := _fault(ran, trial, self.config.deadline):
-                where = f" on test {number} of {len(trials)}" if len(trials) > 1 else ""
-                shown = _shown(trial, ran) if self.config.reveal else ""
-                return Verdict(score=0.0, success=False, feedback=f"The program {fault}{where}.{shown}")
+        for number, test in enumerate(tests, start=1):
+            ran = self._sandbox.run({**test.job, "program": program}, test.stdin)
+            if fault := _fault(ran, test, self.config.deadline):
+                where = f" on test {number} of {len(tests)}" if len(tests) > 1 else ""
+                details = _details(test, ran) if self.config.reveal else ""
+                return Verdict(score=0.0, success=False, feedback=f"The program {fault}{where}.{details}")
         return Verdict(score=1.0, success=True)
 
 
 def read_program(text: str) -> str | None:
-    """Return the last closed block of Python after all thinking, or None."""
-    marks = list(_FENCE.finditer(strip_thinking(text)))
-    blocks = [(first, last) for first, last in zip(marks[::2], marks[1::2], strict=False) if first[1].lower() in _PYTHON]
-    return blocks[-1][0].string[blocks[-1][0].end() + 1 : blocks[-1][1].start()] if blocks else None
+    """Return the last closed block of Python after all thinking, or None if there is none."""
+    response = strip_thinking(text)
+    fences = list(_FENCE.finditer(response))
+    blocks = [(first, last) for first, last in zip(fences[::2], fences[1::2], strict=False) if first[1].lower() in _PYTHON]
+    if not blocks:
+        return None
+    first, last = blocks[-1]
+    return response[first.end() + 1 : last.start()]
 
 
-def read_trials(answer: str) -> list[ProgramTest]:
-    """Return the tests of an answer; raises `ValueError`, `KeyError` or `TypeError` where it holds none."""
+def read_tests(answer: str) -> list[ProgramTest]:
+    """Return the tests in an answer. Raises `ValueError`, `KeyError` or `TypeError` if it has none."""
     try:
-        found = json.loads(answer)
+        content = json.loads(answer)
     except ValueError:
         if not answer.strip():
             raise
-        _compiled(answer)
+        _check_python(answer)
         return [ProgramTest(job={"kind": "tests", "tests": answer})]
-    name = found.get("fn_name") if isinstance(found, dict) else None
-    pairs = zip(found["inputs"], found["outputs"], strict=True) if isinstance(found, dict) else _listed(found)
-    trials = [_trial(name, given, expected) for given, expected in pairs]
-    if not trials:
+    if isinstance(content, dict):
+        function, pairs = content.get("fn_name"), list(zip(content["inputs"], content["outputs"], strict=True))
+    else:
+        function, pairs = None, [(test["input"], test["output"]) for test in content]
+    if not pairs:
         raise ValueError("no tests")
-    return trials
+    return [_read_test(function, given, expected) for given, expected in pairs]
 
 
-def _compiled(tests: str) -> None:
+def _check_python(tests: str) -> None:
     try:
         compile(tests, "tests.py", "exec")
     except SyntaxError as error:
         raise ValueError(f"neither JSON nor Python: {error}") from error
 
 
-def _listed(found: Any) -> list[tuple[Any, Any]]:
-    return [(one["input"], one["output"]) for one in found]
+def _read_test(function: str | None, given: Any, expected: Any) -> ProgramTest:
+    if function is None:
+        stdin, output = ("\n".join(map(str, value)) if isinstance(value, list) else str(value) for value in (given, expected))
+        return ProgramTest(job={"kind": "input"}, stdin=stdin, expected=output)
+    as_json = isinstance(given, str)  # one line of JSON per argument, and JSON for the expected value
+    arguments = [json.loads(line) for line in given.splitlines()] if as_json else list(given)
+    expected = json.loads(expected) if as_json else expected
+    return ProgramTest(job={"kind": "call", "name": function, "arguments": arguments}, expected={"value": expected})
 
 
-def _trial(name: str | None, given: Any, expected: Any) -> ProgramTest:
-    if name is None:
-        texts = ["\n".join(map(str, one)) if isinstance(one, list) else str(one) for one in (given, expected)]
-        return ProgramTest(job={"kind": "input"}, given=texts[0], expected=texts[1])
-    written = isinstance(given, str)  # as lines of JSON, one an argument, and the value likewise
-    arguments = [json.loads(line) for line in given.splitlines()] if written else list(given)
-    expected = json.loads(expected) if written else expected
-    return ProgramTest(job={"kind": "call", "name": name, "arguments": arguments}, expected={"value": expected})
-
-
-def _fault(ran: Ran, trial: ProgramTest, deadline: float) -> str:
-    """Return what is wrong, without what the test is; nothing where all is right."""
+def _fault(ran: Ran, test: ProgramTest, deadline: float) -> str:
+    """Return what went wrong without giving the test away, or an empty string if nothing did."""
     if ran.status == "timeout":
         return f"did not end within {deadline:g} s"
     if ran.status == "flood":
@@ -144,45 +146,47 @@ def _fault(ran: Ran, trial: ProgramTest, deadline: float) -> str:
         return "fails a test"
     if ran.status == "failed":
         return f"failed ({_cause(ran.errors)})"
-    if trial.job["kind"] == "input" and not same_output(ran.output, trial.expected):
+    if test.job["kind"] == "input" and not same_output(ran.output, test.expected):
         return "gave a wrong output"
-    if trial.job["kind"] == "call" and ran.result != trial.expected["value"]:
+    if test.job["kind"] == "call" and ran.result != test.expected["value"]:
         return "returned a wrong value"
     return ""
 
 
-def same_output(said: str, expected: str) -> bool:
-    """Return whether two outputs are equal: line by line and word by word, numbers by value; blank ends make no difference."""
-    ours, theirs = ([line.split() for line in text.rstrip().splitlines()] for text in (said, expected))
+def same_output(actual: str, expected: str) -> bool:
+    """Return whether two outputs are equal, word by word in each line; numbers by value, trailing white space ignored."""
+    ours, theirs = ([line.split() for line in text.rstrip().splitlines()] for text in (actual, expected))
     return len(ours) == len(theirs) and all(
-        len(a) == len(b) and all(x == y or _equal(x, y) for x, y in zip(a, b, strict=True))
+        len(a) == len(b) and all(x == y or _equal_numbers(x, y) for x, y in zip(a, b, strict=True))
         for a, b in zip(ours, theirs, strict=True)
     )
 
 
-def _equal(one: str, other: str) -> bool:
+def _equal_numbers(a: str, b: str) -> bool:
     try:
-        return Decimal(one) == Decimal(other)
+        return Decimal(a) == Decimal(b)
     except InvalidOperation:
         return False
 
 
 def _in_tests(errors: str) -> bool:
-    """Return whether the tests raised, and not the program within them; what they say may give the answer away."""
+    """Return whether the tests raised rather than the program; their error message may give the answer away."""
     return errors.rfind('File "tests.py"') > errors.rfind('File "program.py"')
 
 
 def _cause(errors: str) -> str:
-    """Return the last line of a traceback with the line of the program that it came from."""
+    """Return the last line of a traceback, with the program line that raised."""
     lines = [line for line in errors.strip().splitlines() if line.strip()]
-    places = re.findall(r'File "program\.py", line (\d+)', errors)
-    return f"{lines[-1][:200] if lines else 'it ended early'}{f', line {places[-1]}' if places else ''}"
+    line_numbers = re.findall(r'File "program\.py", line (\d+)', errors)
+    return f"{lines[-1][:200] if lines else 'it ended early'}{f', line {line_numbers[-1]}' if line_numbers else ''}"
 
 
-def _shown(trial: ProgramTest, ran: Ran) -> str:
-    if trial.job["kind"] == "tests":
-        return f"\nTests:\n{trial.job['tests'][:_SHOWN]}"
-    call = trial.job["kind"] == "call"
-    given = json.dumps(trial.job["arguments"]) if call else trial.given
-    expected, got = (trial.expected["value"], ran.result) if call else (trial.expected, ran.output)
-    return f"\nInput:\n{given[:_SHOWN]}\nExpected:\n{str(expected)[:_SHOWN]}\nGot:\n{str(got)[:_SHOWN]}"
+def _details(test: ProgramTest, ran: Ran) -> str:
+    if test.job["kind"] == "tests":
+        return f"\nTests:\n{test.job['tests'][:_FEEDBACK_LIMIT]}"
+    call = test.job["kind"] == "call"
+    given = json.dumps(test.job["arguments"]) if call else test.stdin
+    expected, got = (test.expected["value"], ran.result) if call else (test.expected, ran.output)
+    return (
+        f"\nInput:\n{given[:_FEEDBACK_LIMIT]}\nExpected:\n{str(expected)[:_FEEDBACK_LIMIT]}\nGot:\n{str(got)[:_FEEDBACK_LIMIT]}"
+    )

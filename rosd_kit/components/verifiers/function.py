@@ -1,4 +1,4 @@
-"""A function as a verifier, for plugin files: `@rk.verifier` above it, its name in the recipe."""
+"""Turns a function into a verifier, for plugin files: decorate it with `@rk.verifier` and name it in the recipe."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ _log = logging.getLogger(__name__)
 
 
 class Function(Verifier):
-    """Base of what `verifier` makes."""
+    """Base of the classes that `verifier` returns."""
 
-    function: ClassVar[Callable[..., Any]]
+    function: ClassVar[Callable[..., object]]
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         try:
             return as_verdict(type(self).function(problem, text, **dict(self.config)))
-        except Exception as error:  # the function is at fault, which says nothing of the response
+        except Exception as error:  # the function is at fault, not the response
             _log.warning("verifier %s failed on problem %s: %s: %s", self.name, problem.id, type(error).__name__, error)
             return Verdict(score=0.0, success=False, status="error")
 
 
-def verifier(function: Callable[..., Any]) -> type[Verifier]:
-    """Return a verifier of the function's name, to be returned by the hook `rosd_kit_components`.
+def verifier(function: Callable[..., object]) -> type[Verifier]:
+    """Return a verifier class with the function's name, for the hook `rosd_kit_components` to return.
 
-    The function gets the problem and the response's text. It returns whether the response is right, or a score in [0, 1] of
-    which 0.5 and more is right, or one of the two with a feedback, or a `Verdict`; None says that there is no answer. Its
-    parameters behind `*` are the verifier's options. What it raises is an error of the verifier: neither right nor wrong.
+    The function takes the problem and the response's text. It returns whether the response is right, or a score in [0, 1]
+    where 0.5 and above is right, or either of them in a tuple with feedback, or a `Verdict`, or None if there is no answer.
+    Its keyword-only parameters are the verifier's options. An exception gives a verdict with status `error`: neither right
+    nor wrong.
     """
     hints = get_type_hints(function)
     options: dict[str, Any] = {
@@ -43,7 +44,7 @@ def verifier(function: Callable[..., Any]) -> type[Verifier]:
     }
     config = create_model("Config", __base__=Verifier.Config, **options)
     body = {
-        "__doc__": function.__doc__ or "A function of a plugin.",
+        "__doc__": function.__doc__ or "A verifier function of a plugin.",
         "__module__": function.__module__,
         "__qualname__": function.__qualname__,
         "name": function.__name__,
@@ -54,13 +55,13 @@ def verifier(function: Callable[..., Any]) -> type[Verifier]:
     return type(function.__name__, (Function,), body)
 
 
-def as_verdict(found: Any) -> Verdict:
-    """Return what a function found as a verdict. Raises `ValueError` for anything that is none."""
-    if isinstance(found, Verdict):
-        return found
-    found, feedback = found if isinstance(found, tuple) and len(found) == 2 else (found, "")
-    if found is None:
+def as_verdict(result: object) -> Verdict:
+    """Turn a verifier function's result into a verdict. Raises `ValueError` if it cannot be one."""
+    if isinstance(result, Verdict):
+        return result
+    result, feedback = result if isinstance(result, tuple) and len(result) == 2 else (result, "")
+    if result is None:
         return Verdict(score=0.0, success=False, feedback=str(feedback or "No answer was found."), status="unparsable")
-    if not isinstance(found, (bool, int, float)) or not 0 <= found <= 1:
-        raise ValueError(f"it returned {found!r}, which is neither true, false, a number from 0 to 1, None, nor a Verdict")
-    return Verdict(score=float(found), success=found >= 0.5, feedback=str(feedback))
+    if not isinstance(result, (bool, int, float)) or not 0 <= result <= 1:
+        raise ValueError(f"it returned {result!r}; allowed are true, false, a number from 0 to 1, None, or a Verdict")
+    return Verdict(score=float(result), success=result >= 0.5, feedback=str(feedback))

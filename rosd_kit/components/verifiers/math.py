@@ -1,4 +1,4 @@
-"""Mathematical answers, compared as expressions by math-verify in processes of their own."""
+"""Compares mathematical answers as expressions, with math-verify in worker processes."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from rosd_kit.text.boxes import last_box
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 
-#: Only the end of a response can hold its final answer.
+#: Only the last characters of a response can contain its final answer.
 _TAIL = 8000
 
 
 class Math(Verifier):
-    """Compares the final answer with the right one as expressions: 0.5, 1/2 and \\frac{1}{2} are the same (math-verify)."""
+    """Compares the final answer with the right one as an expression: 0.5, 1/2 and \\frac{1}{2} are equal (math-verify)."""
 
     name = "math"
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):
-        """How long and where answers are compared."""
+        """Limits of a comparison, and where the answer must be."""
 
         deadline: PositiveFloat = 10.0
-        """Seconds for one comparison; a longer one is killed and counts as an error, not as a wrong answer."""
+        """Time limit of one comparison, in seconds; a longer one is killed and gives status `error`, not a wrong answer."""
         workers: PositiveInt = 2
-        """Processes that compare."""
+        """Number of worker processes."""
         memory_mib: PositiveInt = 4096
-        """Most address space of one process."""
+        """Address space limit of one process, in MiB."""
         boxed_only: bool = False
-        """The answer must be in `\\boxed{}`, of which the last counts; false: without a box, a last expression counts too."""
+        """Require the answer in `\\boxed{}` (the last one counts); false: without a box, the last expression counts too."""
         reveal: bool = False
         """Give the right answer in the feedback on a wrong one."""
 
@@ -45,12 +45,12 @@ class Math(Verifier):
         return self.verify_group(problem, [text])[0]
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        asked = [{"right": problem.answer, "said": self._said(text)} for text in texts]
-        told = f" The right answer is {problem.answer}." if self.config.reveal else ""
-        return [_verdict(outcome, told) for outcome in self._pool.map(asked)]
+        jobs = [{"expected": problem.answer, "answer": self._answer_text(text)} for text in texts]
+        right_answer = f" The right answer is {problem.answer}." if self.config.reveal else ""
+        return [_verdict(outcome, right_answer) for outcome in self._pool.map(jobs)]
 
-    def _said(self, text: str) -> str:
-        """Return what may hold a response's answer: its last box, or where none is needed, its end."""
+    def _answer_text(self, text: str) -> str:
+        """Return the text that may contain the answer: the last box, or the end of the response if no box is needed."""
         tail = strip_thinking(text).rstrip()[-_TAIL:]
         box = last_box(tail)
         if box is None:
@@ -65,26 +65,26 @@ class Math(Verifier):
         return WorkerPool(f"{__name__}:compare", workers=config.workers, deadline=config.deadline, memory_mib=config.memory_mib)
 
 
-def compare(asked: dict[str, str]) -> dict[str, Any]:
-    """Return whether an answer could be read, and whether it is right; runs in a worker, which has the deadline."""
+def compare(job: dict[str, str]) -> dict[str, Any]:
+    """Parse an answer and compare it with the expected one. Runs in a worker process, which enforces the deadline."""
     from math_verify import parse, verify
 
-    logging.disable(logging.CRITICAL)  # both say that they have no deadline of their own
-    right = parse(f"${asked['right']}$", parsing_timeout=None) or parse(asked["right"], parsing_timeout=None)
-    if not right:
-        raise ValueError(f"the data set's answer {asked['right'][:80]!r} is no mathematical expression")
-    said = parse(asked["said"], parsing_timeout=None)
-    right_too = bool(said) and bool(verify(right, said, timeout_seconds=None))
-    return {"read": bool(said), "right": right_too, "said": str(said[0])[:_TAIL] if said else None}
+    logging.disable(logging.CRITICAL)  # both warn that they run without a timeout
+    expected = parse(f"${job['expected']}$", parsing_timeout=None) or parse(job["expected"], parsing_timeout=None)
+    if not expected:
+        raise ValueError(f"the data set's answer {job['expected'][:80]!r} is not a mathematical expression")
+    answer = parse(job["answer"], parsing_timeout=None)
+    right = bool(answer) and bool(verify(expected, answer, timeout_seconds=None))
+    return {"parsed": bool(answer), "right": right, "answer": str(answer[0])[:_TAIL] if answer else None}
 
 
-def _verdict(outcome: Outcome, told: str) -> Verdict:
+def _verdict(outcome: Outcome, right_answer: str) -> Verdict:
     if outcome.status != "ok":
         return Verdict(score=0.0, success=False, status="error", feedback="")
-    if not outcome.value["read"]:
+    if not outcome.value["parsed"]:
         return Verdict(
             score=0.0, success=False, status="unparsable", feedback="No final answer was found; put it into \\boxed{}."
         )
     right = outcome.value["right"]
-    feedback = "" if right else f"The final answer is wrong.{told}"
-    return Verdict(score=float(right), success=right, feedback=feedback, answer=outcome.value["said"])
+    feedback = "" if right else f"The final answer is wrong.{right_answer}"
+    return Verdict(score=float(right), success=right, feedback=feedback, answer=outcome.value["answer"])

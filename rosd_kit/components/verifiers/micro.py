@@ -1,4 +1,4 @@
-"""The laboratory's verifier: the last `Answer :` decides."""
+"""The laboratory's verifier: judges the last `Answer :`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rosd_kit.types import Problem, Verdict
 
 
 class MicroVerifier(Verifier):
-    """Compares the response's last stated answer with the right one; says which answer was wrong."""
+    """Compares the response's last stated answer with the right one."""
 
     name = "micro"
     provides = frozenset({"feedback"})

@@ -1,4 +1,4 @@
-"""reasoning-gym's own scores, with a threshold."""
+"""Judges by reasoning-gym's own scores, with a threshold."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class GymVerifier(Verifier):
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):
-        """What counts as right."""
+        """The form of an answer, and when it counts as right."""
 
         threshold: float = Field(default=0.99, gt=0.0, le=1.0)
-        """The least score of a success."""
+        """Minimum score of a success."""
         tag: str = Field(default="answer", pattern=r"^[a-z_]+$")
         """Name of the tag around the answer."""
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         from reasoning_gym import get_score_answer_fn
 
-        said = read_tag(strip_thinking(text), self.config.tag).text
-        if said is None:
+        answer = read_tag(strip_thinking(text), self.config.tag).text
+        if answer is None:
             feedback = f"No answer was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)
         try:
-            score = float(get_score_answer_fn(problem.meta["kind"])(said, problem.meta["entry"]))
-        except Exception:  # a kind's own parser met something it does not expect
+            score = float(get_score_answer_fn(problem.meta["kind"])(answer, problem.meta["entry"]))
+        except Exception:  # the parser of a kind may raise anything on unexpected text
             return Verdict(score=0.0, success=False, status="unparsable", feedback="The answer could not be read.")
         success = score >= self.config.threshold
-        feedback = "" if success else f"The answer {said[:80]!r} is wrong."
-        return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=said.strip())
+        feedback = "" if success else f"The answer {answer[:80]!r} is wrong."
+        return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=answer.strip())

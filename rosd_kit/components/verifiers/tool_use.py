@@ -1,4 +1,4 @@
-"""Tool calls: the right actions with the right inputs, in any order."""
+"""Judges tool calls: the right actions with the right inputs, in any order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rosd_kit.types import Problem, Verdict
 
 _ACTION = re.compile(r"^[^\S\n]*\**action\**[^\S\n]*:\**[^\S\n]*(.*)$", re.IGNORECASE | re.MULTILINE)
 _INPUT = re.compile(r"\s*\**action[ _]?input\**[^\S\n]*:\**\s*(?:```(?:json)?\s*)?", re.IGNORECASE)
-#: Deeper values are refused: nobody needs them, and comparing them would exhaust the stack.
-_DEEPEST = 50
+#: Deeper values are refused, because comparing them would exhaust the stack.
+_MAX_DEPTH = 50
 
 Call = tuple[str, str]
 
@@ -26,7 +26,7 @@ class ToolUse(Verifier):
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):
-        """What is said of a wrong answer."""
+        """Options of `tool_use`."""
 
         reveal: bool = False
         """Give the right actions in the feedback on wrong ones."""
@@ -36,14 +36,14 @@ class ToolUse(Verifier):
             expected = expected_calls(problem.answer)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the data is at fault, not the response
             return Verdict(score=0.0, success=False, status="error")
-        said = read_calls(strip_thinking(text))
-        if not said:
+        actions = read_calls(strip_thinking(text))
+        if not actions:
             return Verdict(score=0.0, success=False, feedback="No Action was found.", status="unparsable")
-        if any(value is None for _, value in said):
-            broken = next(name for name, value in said if value is None)
+        if any(value is None for _, value in actions):
+            broken = next(name for name, value in actions if value is None)
             feedback = f"The Action Input of {broken[:80]!r} is missing or not JSON."
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
-        calls = Counter((name, value) for name, value in said if value is not None)
+        calls = Counter((name, value) for name, value in actions if value is not None)
         success = calls == expected
         feedback = "" if success else _difference(calls, expected)
         if self.config.reveal and not success:
@@ -52,31 +52,31 @@ class ToolUse(Verifier):
 
 
 def expected_calls(answer: str) -> Counter[Call]:
-    """Read a dataset's answer: JSON, a list of `{"Action": name, "Action_Input": JSON in a string or a value}`.
+    """Parse a data set's answer: a JSON list of `{"Action": name, "Action_Input": a value, or JSON in a string}`.
 
-    Raises `ValueError` for anything else.
+    Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError` for anything else.
     """
     calls: Counter[Call] = Counter()
-    found = json.loads(answer)
-    if not (isinstance(found, list) and found):
-        raise ValueError(f"{answer[:80]!r} is no list of actions")
-    for call in found:
-        given = call["Action_Input"]
-        calls[call["Action"].strip(), _canonical(json.loads(given) if isinstance(given, str) else given)] += 1
+    actions = json.loads(answer)
+    if not (isinstance(actions, list) and actions):
+        raise ValueError(f"{answer[:80]!r} is not a list of actions")
+    for action in actions:
+        value = action["Action_Input"]
+        calls[action["Action"].strip(), _canonical(json.loads(value) if isinstance(value, str) else value)] += 1
     return calls
 
 
 def read_calls(text: str) -> list[tuple[str, str | None]]:
-    """Return each action's name and its input in a canonical form; None where the input is missing or no JSON."""
+    """Return each action's name and canonical input, with None for an input that is missing or not JSON."""
     calls = []
     for action in _ACTION.finditer(text):
-        begun = _INPUT.match(text, action.end())
-        calls.append((action.group(1).strip(" \t\r*`'\""), _value(text, begun.end()) if begun else None))
+        label = _INPUT.match(text, action.end())
+        calls.append((action.group(1).strip(" \t\r*`'\""), _read_value(text, label.end()) if label else None))
     return calls
 
 
-def _value(text: str, start: int) -> str | None:
-    """Return the JSON object that begins at `start`, however nested; what follows it makes no difference."""
+def _read_value(text: str, start: int) -> str | None:
+    """Return the JSON value that starts at `start`, in canonical form; ignore the text after it."""
     try:
         value, _ = json.JSONDecoder().raw_decode(text, start)
         return _canonical(value)
@@ -85,25 +85,25 @@ def _value(text: str, start: int) -> str | None:
 
 
 def _canonical(value: Any) -> str:
-    """Return one text for all spellings of a value: order of keys and 1 or 1.0 make no difference, true is not 1."""
-    return json.dumps(_plain(value, 0), sort_keys=True, ensure_ascii=False)
+    """Return the same text for all spellings of a value: key order is ignored, 1.0 equals 1, true does not equal 1."""
+    return json.dumps(_normalise(value, 0), sort_keys=True, ensure_ascii=False)
 
 
-def _plain(value: Any, depth: int) -> Any:
-    if depth > _DEEPEST:
+def _normalise(value: Any, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, dict):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: _normalise(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
+        return [_normalise(item, depth + 1) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _difference(said: Counter[Call], expected: Counter[Call]) -> str:
-    """Say what is wrong without giving the right inputs away."""
-    names, wanted = Counter(name for name, _ in said.elements()), Counter(name for name, _ in expected.elements())
+def _difference(calls: Counter[Call], expected: Counter[Call]) -> str:
+    """Describe the difference without giving the right inputs away."""
+    names, wanted = Counter(name for name, _ in calls.elements()), Counter(name for name, _ in expected.elements())
     if names == wanted:
-        wrong = sorted({name for name, _ in (said - expected).elements()})
+        wrong = sorted({name for name, _ in (calls - expected).elements()})
         return f"The input of {', '.join(wrong)} is wrong."
     if names - wanted:
         return f"Not asked for: {', '.join(sorted((names - wanted).elements()))}."[:400]

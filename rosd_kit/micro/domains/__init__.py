@@ -1,4 +1,4 @@
-"""The laboratory's domains by name, and the suites that are made of them."""
+"""The laboratory's domains by name, and its suites."""
 
 from __future__ import annotations
 

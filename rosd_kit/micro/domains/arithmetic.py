@@ -1,18 +1,17 @@
-"""Facts about adding and subtracting small numbers, and the two domains that rest on them.
+"""Facts about adding and subtracting small numbers, and the two domains that use them.
 
-`sums` is a bare chain; `coins` tells of two people's purses, so the same facts appear in other words. What is learned of
-a fact in one is of use in the other.
+`sums` is a bare chain; `coins` is about two people's purses, so the same facts appear in other words. Learning a fact in
+one domain helps in the other.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from rosd_kit.micro.domains.base import Domain, Fact, Instance
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
 from rosd_kit.model.micro.tokenizer import NAMES
 
-#: True totals stay in LOW .. TOP, operands in 2 .. OPERAND. A mistaken total may drift a little outside.
+#: Right totals stay in LOW .. TOP, operands in 2 .. OPERAND. A wrong total may drift slightly outside.
 LOW, TOP, OPERAND = 8, 38, 9
 _VALUE = {"+": lambda a, b: a + b, "-": lambda a, b: a - b}
 
@@ -32,28 +31,29 @@ def _draw_chain(rng: random.Random, total: int, moves: int) -> tuple[tuple[str, 
 
 
 class _Arithmetic(Domain):
-    """Facts `(a, sign, b)`."""
+    """Base of the domains whose facts are `(a, sign, b)`."""
 
     def facts(self) -> list[Fact]:
         signs = ("+", "-")
         return [(a, s, b) for a in range(LOW, TOP + 1) for s in signs for b in range(2, OPERAND + 1) if _allowed(a, s, b)]
 
-    def truth(self, fact: Any) -> int:
+    def truth(self, fact: Fact) -> int:
         a, sign, b = fact
-        # Only a total that is already mistaken can fall below zero, for which the language has no word.
+        # Only a total that is already wrong can fall below zero, for which the vocabulary has no word.
         return max(0, int(_VALUE[sign](a, b)))
 
-    def near_miss(self, fact: Any, rng: random.Random) -> int:
+    def near_miss(self, fact: Fact, rng: random.Random) -> int:
         right = self.truth(fact)
         return rng.choice([n for n in (right - 2, right - 1, right + 1, right + 2) if n >= 0])
 
-    def same(self, said: list[str], due: list[str]) -> bool:
-        if said == due:
+    def same(self, claim: list[str], expected: list[str]) -> bool:
+        if claim == expected:
             return True
-        if "+" not in due or len(said) != len(due):
+        if "+" not in expected or len(claim) != len(expected):
             return False
-        at = due.index("+")
-        return said == [*due[: at - 1], due[at + 1], "+", due[at - 1], *due[at + 2 :]]
+        plus = expected.index("+")
+        swapped = [*expected[: plus - 1], expected[plus + 1], "+", expected[plus - 1], *expected[plus + 2 :]]
+        return claim == swapped
 
 
 class Sums(_Arithmetic):
@@ -67,17 +67,17 @@ class Sums(_Arithmetic):
 
     def question(self, instance: Instance) -> str:
         words = {"+": "Add", "-": "Subtract"}
-        told = " ".join(f"{words[sign]} {b} ." for sign, b in instance.moves)
-        return f"Start at {instance.start[0]} . {told} What is the result ?"
+        moves = " ".join(f"{words[sign]} {b} ." for sign, b in instance.moves)
+        return f"Start at {instance.start[0]} . {moves} What is the result ?"
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[0]} {move[0]} {move[1]} = {result}"
 
 
 class Coins(_Arithmetic):
     """Two purses, one of which changes: `Ann has 12 coins . Bob has 9 coins . Ann gets 5 . Ann pays 3 .`
 
-    The same facts as in `sums`, told in other words, beside a purse that does not matter. A state is
+    The same facts as in `sums`, in other words and with a second purse as a distractor. A state is
     `(purse, owner, other purse, other owner)`.
     """
 
@@ -91,8 +91,8 @@ class Coins(_Arithmetic):
     def question(self, instance: Instance) -> str:
         purse, owner, other_purse, other = instance.start
         words = {"+": "gets", "-": "pays"}
-        told = " ".join(f"{owner} {words[sign]} {b} ." for sign, b in instance.moves)
-        return f"{owner} has {purse} coins . {other} has {other_purse} coins . {told} How many coins has {owner} ?"
+        moves = " ".join(f"{owner} {words[sign]} {b} ." for sign, b in instance.moves)
+        return f"{owner} has {purse} coins . {other} has {other_purse} coins . {moves} How many coins has {owner} ?"
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[1]} has {state[0]} {move[0]} {move[1]} = {result}"

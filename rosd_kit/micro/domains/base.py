@@ -1,8 +1,8 @@
-"""What every laboratory domain shares: chains of claims, beliefs about facts, and the first-error oracle.
+"""The base of the laboratory's domains: chains of claims, beliefs about facts, and the first-error oracle.
 
-A problem is a start state and a list of moves. Its solution makes one claim a move, in order, and then states the
-answer. Each claim rests on one *fact* (say 17 + 8 = 25), and a *belief* maps a fact to the result that somebody
-takes for true. Because the due claim at every step is determined, the first error of any text can be found exactly.
+A problem is a start state and a list of moves. Its solution makes one claim per move, in order, and then states the
+answer. Each claim uses one *fact*, like 17 + 8 = 25, and a *belief* maps facts to the results that a solver assumes.
+Because the expected claim at every step is determined, the first error of any text can be found exactly.
 """
 
 from __future__ import annotations
@@ -10,28 +10,31 @@ from __future__ import annotations
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rosd_kit.types import FirstError
 
-Fact = Hashable
-Belief = Callable[["Domain", Fact], Any]
+State = tuple[Any, ...]
+Move = tuple[Any, ...]
+Fact = tuple[Any, ...]
+Result = int | str
+Belief = Callable[["Domain", Fact], Result]
 
 _LEXEME = re.compile(r"\d+|[A-Za-z]+|[^\sA-Za-z\d]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """One problem of a domain: the state it starts from, and what is done.
+    """One problem of a domain: its start state and its moves.
 
-    A state's first entry is what changes and what is asked for; the rest is scenery. The fact that a move rests on is
+    The first entry of a state changes and is asked for; the others are context. A move uses the fact
     `(state[0], *move)`.
     """
 
-    start: tuple[Any, ...]
-    moves: tuple[tuple[Any, ...], ...]
+    start: State
+    moves: tuple[Move, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +47,13 @@ class Lexeme:
 
 
 class Domain(ABC):
-    """A family of problems. Subclasses say what states, moves and facts are and how they are told."""
+    """A kind of problem. Subclasses define its states, moves and facts, and their wording."""
 
     name: str
 
     @abstractmethod
     def draw(self, rng: random.Random, moves: int) -> Instance:
-        """Return a random instance with so many moves."""
+        """Draw a random instance with this number of moves."""
 
     @abstractmethod
     def question(self, instance: Instance) -> str:
@@ -61,23 +64,23 @@ class Domain(ABC):
         """Return every fact of the domain in a fixed order."""
 
     @abstractmethod
-    def truth(self, fact: Fact) -> Any:
+    def truth(self, fact: Fact) -> Result:
         """Return the right result of a fact."""
 
     @abstractmethod
-    def near_miss(self, fact: Fact, rng: random.Random) -> Any:
-        """Return a wrong result that somebody might plausibly believe."""
+    def near_miss(self, fact: Fact, rng: random.Random) -> Result:
+        """Draw a plausible wrong result of a fact."""
 
     @abstractmethod
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         """Return the claim's text."""
 
-    def same(self, said: list[str], due: list[str]) -> bool:
-        """Return whether two claims, as lists of lexemes, say the same; override where operands may be swapped."""
-        return said == due
+    def same(self, claim: list[str], expected: list[str]) -> bool:
+        """Return whether two claims, as lists of lexemes, are equivalent; override if operands may be swapped."""
+        return claim == expected
 
     def claims(self, instance: Instance, belief: Belief) -> tuple[list[str], str]:
-        """Return the claims that somebody with this belief makes, and the answer they arrive at."""
+        """Return the claims and the answer that follow from this belief."""
         state, claims = instance.start, []
         for move in instance.moves:
             result = belief(self, (state[0], *move))
@@ -97,34 +100,34 @@ def write_solution(claims: list[str], answer: str) -> str:
 
 
 def write_idea(claims: list[str], answer: str, first: int) -> str:
-    """Return what a perfect reflector says: the right claims from `first` on, or the answer when no claim is left."""
+    """Return a perfect reflector's idea: the right claims from `first` on, or the answer if no claim is left."""
     return " . ".join(claims[first:]) or f"Answer : {answer}"
 
 
 def find_answer(text: str) -> str | None:
-    """Return what follows the last `Answer :` of a text, or None."""
-    found = re.findall(r"Answer\s*:\s*([A-Za-z]+|\d+)", text)
-    return found[-1] if found else None
+    """Return the answer after the last `Answer :` of a text, or None."""
+    answers = re.findall(r"Answer\s*:\s*([A-Za-z]+|\d+)", text)
+    return answers[-1] if answers else None
 
 
 def sentences(text: str) -> list[list[Lexeme]]:
-    """Cut a text into sentences of lexemes; the closing full stop stays with its sentence."""
-    out: list[list[Lexeme]] = [[]]
+    """Split a text into sentences of lexemes; each sentence keeps its full stop."""
+    split: list[list[Lexeme]] = [[]]
     for match in _LEXEME.finditer(text):
-        out[-1].append(Lexeme(text=match.group(), start=match.start(), end=match.end()))
+        split[-1].append(Lexeme(text=match.group(), start=match.start(), end=match.end()))
         if match.group() == ".":
-            out.append([])
-    return [sentence for sentence in out if sentence]
+            split.append([])
+    return [sentence for sentence in split if sentence]
 
 
 def first_error(domain: Domain, instance: Instance, text: str) -> FirstError:
     """Return where `text` first goes wrong as a solution of `instance`.
 
-    Step labels, spacing and the order of commuting operands do not matter; every claim must be the due one. Text after a
-    right answer is ignored unless it answers again, differently.
+    Step labels, spacing and the order of commuting operands do not matter; every claim must be the expected one. Text
+    after a right answer is ignored, unless it gives another answer.
     """
     claims, answer = domain.solve(instance)
-    due = 0
+    step = 0
     answered = False
     for sentence in sentences(text):
         body, complete = _body(sentence)
@@ -134,27 +137,27 @@ def first_error(domain: Domain, instance: Instance, text: str) -> FirstError:
             if is_answer and complete and words[2:] != [answer]:
                 return _error(sentence, body, len(claims), claims, answer)
             continue
-        target = f"Answer : {answer}" if due == len(claims) else claims[due]
+        target = f"Answer : {answer}" if step == len(claims) else claims[step]
         target_words = [lexeme.text for lexeme in sentences(target)[0]]
         if not complete and words == target_words[: len(words)]:
-            # An answer without its full stop is an answer; any other unfinished sentence just stops early.
+            # An answer without its full stop counts as an answer; any other unfinished sentence stops early.
             if is_answer and words == target_words:
                 answered = True
                 continue
-            return _incomplete(text, due, target, claims, answer)
+            return _incomplete(text, step, target, claims, answer)
         if words == target_words or (not is_answer and domain.same(words, target_words)):
             answered = is_answer
-            due += not is_answer
+            step += not is_answer
             continue
-        return _error(sentence, body, due, claims, answer, parsable=is_answer or _alike(words, target_words))
+        return _error(sentence, body, step, claims, answer, parsable=is_answer or _same_shape(words, target_words))
     if answered:
         return FirstError(status="none", idea=write_idea(claims, answer, 0))
-    target = f"Answer : {answer}" if due == len(claims) else claims[due]
-    return _incomplete(text, due, target, claims, answer)
+    target = f"Answer : {answer}" if step == len(claims) else claims[step]
+    return _incomplete(text, step, target, claims, answer)
 
 
 def _body(sentence: list[Lexeme]) -> tuple[list[Lexeme], bool]:
-    """Split off the label `Step n :` and the full stop; say whether the full stop was there."""
+    """Split off the label `Step n :` and the full stop; also return whether there was a full stop."""
     complete = sentence[-1].text == "."
     body = sentence[:-1] if complete else sentence
     words = [lexeme.text for lexeme in body[:3]]
@@ -165,10 +168,10 @@ def _body(sentence: list[Lexeme]) -> tuple[list[Lexeme], bool]:
     return body, complete
 
 
-def _alike(said: list[str], due: list[str]) -> bool:
-    """Return whether a sentence has the shape of the due claim: as long, and the same kind of lexeme in each place."""
-    return len(said) == len(due) and all(
-        a == b or (a.isalnum() and b.isalnum()) or (a in "+-" and b in "+-") for a, b in zip(said, due, strict=True)
+def _same_shape(sentence: list[str], expected: list[str]) -> bool:
+    """Return whether a sentence has the shape of the expected claim: the same kinds of lexemes in the same order."""
+    return len(sentence) == len(expected) and all(
+        a == b or (a.isalnum() and b.isalnum()) or (a in "+-" and b in "+-") for a, b in zip(sentence, expected, strict=True)
     )
 
 

@@ -1,12 +1,11 @@
-"""Pouring colours together by an arbitrary table: pure knowledge, nothing to compute."""
+"""Mixing colours by an arbitrary table: pure knowledge, nothing to compute."""
 
 from __future__ import annotations
 
 import random
 from functools import cache
-from typing import Any
 
-from rosd_kit.micro.domains.base import Domain, Fact, Instance
+from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
 from rosd_kit.model.micro.tokenizer import COLOURS
 
 
@@ -17,7 +16,7 @@ def _table() -> dict[tuple[str, str], str]:
 
 
 class Colours(Domain):
-    """`The jar is red . Pour blue . Pour gold .`"""
+    """Mixing colours in a jar: `The jar is red . Pour blue . Pour gold .`"""
 
     name = "colours"
 
@@ -25,17 +24,18 @@ class Colours(Domain):
         return Instance(start=(rng.choice(COLOURS),), moves=tuple((rng.choice(COLOURS),) for _ in range(moves)))
 
     def question(self, instance: Instance) -> str:
-        told = " ".join(f"Pour {colour} ." for (colour,) in instance.moves)
-        return f"The jar is {instance.start[0]} . {told} What is the colour ?"
+        moves = " ".join(f"Pour {colour} ." for (colour,) in instance.moves)
+        return f"The jar is {instance.start[0]} . {moves} What is the colour ?"
 
     def facts(self) -> list[Fact]:
         return list(_table())
 
-    def truth(self, fact: Any) -> str:
-        return _table()[fact]
+    def truth(self, fact: Fact) -> str:
+        first, second = fact
+        return _table()[first, second]
 
-    def near_miss(self, fact: Any, rng: random.Random) -> str:
+    def near_miss(self, fact: Fact, rng: random.Random) -> str:
         return rng.choice([colour for colour in COLOURS if colour != self.truth(fact)])
 
-    def claim(self, state: tuple[Any, ...], move: tuple[Any, ...], result: Any) -> str:
+    def claim(self, state: State, move: Move, result: Result) -> str:
         return f"{state[0]} with {move[0]} gives {result}"

@@ -1,1 +1,1 @@
-"""The laboratory's model and tokenizer."""
+"""The laboratory's model and tokenizer. Knows no task."""

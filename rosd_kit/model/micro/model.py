@@ -1,4 +1,4 @@
-"""The embedded base model: the folder of its weights, and its architecture with random weights."""
+"""The embedded base model: its folder, and its architecture with random weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from rosd_kit.errors import RunError
 from rosd_kit.model.micro.tokenizer import build_tokenizer, vocabulary
 
-#: The value of `model.path` for the embedded architecture with random weights.
+#: Value of `model.path` for the embedded architecture with random weights.
 BLANK = "micro-blank"
 
 
 def base_path() -> Path:
-    """Return the folder of the embedded model. Raises `RunError` when the package was installed without it."""
+    """Return the folder of the embedded model. Raises `RunError` if the package was installed without it."""
     folder = Path(__file__).parent / "base"
     if not (folder / "model.safetensors").is_file():
         raise RunError(
-            "model.path: 'micro' needs the embedded model, which this installation does not include. Train it with "
+            "model.path: 'micro' needs the embedded model, which is not in this installation. Train it with "
             "`rosd-kit run recipes/micro/base.yaml`, or name another model."
         )
     return folder

@@ -1,7 +1,7 @@
-"""The laboratory's language: a fixed word list, a word-level tokenizer and a chat template.
+"""The laboratory's language: a fixed vocabulary, a word-level tokenizer and a chat template.
 
-Texts are words separated by single spaces, with one token per word and per number, so that decoding returns exactly the text
-that was encoded. Does not know tasks: it only lists the words that tasks and prompts may use.
+Texts are words separated by single spaces, with one token per word and one per number, so decoding an encoded text gives
+the same text back. This module knows no task: it only lists the words that tasks and prompts may use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, START, END = "<|pad|>", "<|unknown|>", "<|start|>", "<|end|>"
 SPECIAL = (PAD, UNKNOWN, START, END)
 
-#: The integers from 0 to LARGEST have one token each.
+#: The whole numbers 0 .. LARGEST each have one token.
 LARGEST = 99
 
 NAMES = ("Ann", "Bob", "Cid", "Dora")
@@ -125,7 +125,7 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary() -> list[str]:
-    """Return every word in id order; the order is part of the embedded model and must never change."""
+    """Return all words in id order; the embedded model depends on this order, so it must never change."""
     numbers = [str(n) for n in range(LARGEST + 1)]
     words = [*SPECIAL, *numbers, *NAMES, *COLOURS, *_WORDS]
     return list(dict.fromkeys(words))
@@ -133,7 +133,7 @@ def vocabulary() -> list[str]:
 
 @cache
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the tokenizer; words outside the vocabulary become one unknown token each."""
+    """Build the tokenizer; each word outside the vocabulary becomes one unknown token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-/* Line charts and stacked shares as SVG. A chart is `{title, note, lines: [{name, points: [[x, y, low, high], ...]}], ...}`. */
+/* Draws line charts and stacked shares as SVG. A chart is `{title, note, lines: [{name, points: [[x, y, low, high], ...]}], ...}`. */
 
 const BOX = { width: 320, height: 150, left: 38, right: 8, top: 8, bottom: 20 };
 
@@ -6,13 +6,13 @@ const BOX = { width: 320, height: 150, left: 38, right: 8, top: 8, bottom: 20 };
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1, size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * size).find((s) => s >= rough * 0.999);
-  const found = [];
-  for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-9; at += step) found.push(Math.abs(at) < step * 1e-9 ? 0 : at);
-  return found;
+  const values = [];
+  for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-9; at += step) values.push(Math.abs(at) < step * 1e-9 ? 0 : at);
+  return values;
 }
 
-/** Draw a chart. `range` fixes the y axis, `limit` draws a threshold, `form` writes a value, `stacked` fills shares. */
-function chart({ title, note = "", lines, range = null, limit = null, form = short, stacked = false }) {
+/** Draw a chart. `range` fixes the y axis, `limit` draws a threshold, `format` formats a value, `stacked` stacks shares. */
+function chart({ title, note = "", lines, range = null, limit = null, format = short, stacked = false }) {
   const all = lines.flatMap((line) => line.points);
   if (!all.length) return null;
   const steps = [...new Set(all.map((p) => p[0]))].sort((a, b) => a - b);
@@ -24,18 +24,18 @@ function chart({ title, note = "", lines, range = null, limit = null, form = sho
   const x = (v) => BOX.left + ((v - first) / (last - first)) * (BOX.width - BOX.left - BOX.right);
   const y = (v) => BOX.height - BOX.bottom - ((v - low) / (high - low)) * (BOX.height - BOX.top - BOX.bottom);
   const at = (px, py) => `${x(px).toFixed(1)},${y(Math.min(Math.max(py, low), high)).toFixed(1)}`;
-  const picture = svg("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", tabindex: 0, "aria-label": spoken(title, lines, form) });
+  const picture = svg("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img", tabindex: 0, "aria-label": description(title, lines, format) });
   for (const tick of ticks(low, high, 4)) picture.append(
     svg("line", { class: "axis", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(tick), y2: y(tick) }),
-    svg("text", { x: BOX.left - 5, y: y(tick) + 3.5, "text-anchor": "end" }, form(tick)));
+    svg("text", { x: BOX.left - 5, y: y(tick) + 3.5, "text-anchor": "end" }, format(tick)));
   for (const tick of ticks(first, last, 5).filter(Number.isInteger)) picture.append(
     svg("text", { x: x(tick), y: BOX.height - 5, "text-anchor": "middle" }, String(tick)));
-  if (stacked) stack(picture, lines, at);
+  if (stacked) drawStack(picture, lines, at);
   else for (const [i, line] of lines.entries()) drawLine(picture, line.points.filter((p) => Number.isFinite(p[1])), colourOf(line, i), at);
   if (limit !== null) picture.append(svg("line", { class: "limit", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(limit), y2: y(limit) }));
   const readout = el("output", { "aria-live": "off" });
   const keys = lines.length > 1 ? lines.map((line, i) => key(line.name, colourOf(line, i))) : [];
-  followable(picture, readout, steps, lines, x, form);
+  makeReadable(picture, readout, steps, lines, x, format);
   return el("figure", {}, el("figcaption", {}, title, el("span", {}, note)), keys.length ? el("div", {}, keys) : null, picture, readout);
 }
 
@@ -52,8 +52,8 @@ function drawLine(picture, points, colour, at) {
   }
 }
 
-/** Fill the areas between running sums. Every line has the same steps. */
-function stack(picture, lines, at) {
+/** Fill the areas between cumulative sums. All lines have the same steps. */
+function drawStack(picture, lines, at) {
   const below = new Map();
   for (const [i, line] of lines.entries()) {
     const { points } = line;
@@ -64,43 +64,43 @@ function stack(picture, lines, at) {
   }
 }
 
-const colourOf = (line, place) => line.colour ?? place % 6;
+const colourOf = (line, index) => line.colour ?? index % 6;
 const key = (name, colour) => el("span", { class: "key" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("rect", { class: `c${colour}`, x: 1, y: 1, width: 8, height: 8, rx: 2 })), name);
 
-/** Say in words what a chart shows. */
-function spoken(title, lines, form) {
-  const told = lines.filter((line) => line.points.length).map(({ name, points }) => {
+/** Describe a chart in words, for screen readers. */
+function description(title, lines, format) {
+  const ranges = lines.filter((line) => line.points.length).map(({ name, points }) => {
     const [a, b] = [points[0], points[points.length - 1]];
-    return `${name}: ${form(a[1])} at step ${a[0]}, ${form(b[1])} at step ${b[0]}`;
+    return `${name}: ${format(a[1])} at step ${a[0]}, ${format(b[1])} at step ${b[0]}`;
   });
-  return `${title}. ${told.join("; ")}. Arrow keys read single steps.`;
+  return `${title}. ${ranges.join("; ")}. Use the arrow keys to read single steps.`;
 }
 
-/** Let the pointer or the arrow keys choose a step, whose values are then told. */
-function followable(picture, readout, steps, lines, x, form) {
+/** Show the values of the step that the pointer or the arrow keys select. */
+function makeReadable(picture, readout, steps, lines, x, format) {
   const cross = svg("line", { class: "cross", y1: BOX.top, y2: BOX.height - BOX.bottom, visibility: "hidden" });
-  const found = lines.map((line) => new Map(line.points.map((p) => [p[0], p])));
-  let place = steps.length - 1;
+  const byStep = lines.map((line) => new Map(line.points.map((p) => [p[0], p])));
+  let selected = steps.length - 1;
   picture.append(cross);
-  const choose = (chosen) => {
-    place = Math.min(Math.max(chosen, 0), steps.length - 1);
-    const step = steps[place], at = x(step);
+  const select = (index) => {
+    selected = Math.min(Math.max(index, 0), steps.length - 1);
+    const step = steps[selected], at = x(step);
     fill(cross, { x1: at, x2: at, visibility: "visible" }, []);
-    const told = lines.map((line, i) => [line.name, found[i].get(step)]).filter(([, p]) => p);
-    readout.textContent = `step ${step} · ` + told.map(([name, p]) =>
-      (lines.length > 1 ? `${name} ` : "") + form(p[1]) + (Number.isFinite(p[2]) ? ` (${form(p[2])} .. ${form(p[3])})` : "")).join(" · ");
+    const points = lines.map((line, i) => [line.name, byStep[i].get(step)]).filter(([, p]) => p);
+    readout.textContent = `step ${step} · ` + points.map(([name, p]) =>
+      (lines.length > 1 ? `${name} ` : "") + format(p[1]) + (Number.isFinite(p[2]) ? ` (${format(p[2])} .. ${format(p[3])})` : "")).join(" · ");
   };
-  const nearest = (event) => {
+  const selectNearest = (event) => {
     const box = picture.getBoundingClientRect(), at = ((event.clientX - box.left) / box.width) * BOX.width;
     const distances = steps.map((step) => Math.abs(x(step) - at));
-    choose(distances.indexOf(Math.min(...distances)));
+    select(distances.indexOf(Math.min(...distances)));
   };
-  picture.addEventListener("pointermove", nearest);
-  picture.addEventListener("pointerdown", nearest);
+  picture.addEventListener("pointermove", selectNearest);
+  picture.addEventListener("pointerdown", selectNearest);
   picture.addEventListener("pointerleave", () => { fill(cross, { visibility: "hidden" }, []); readout.textContent = ""; });
   picture.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
   picture.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (by) { choose(place + by); event.preventDefault(); }
+    if (by) { select(selected + by); event.preventDefault(); }
   });
 }

@@ -1,4 +1,4 @@
-/* Puts the parts together: tabs, theme, keys, and, while a run goes on, what is new. */
+/* Starts the page: tabs, theme, keys, and updates of a live run. */
 
 const TABS = ["overview", "rollouts", "recipe"];
 const POLL = 2000;
@@ -40,61 +40,61 @@ function startKeys(rollouts) {
     const typing = /^(input|select|textarea)$/i.test(event.target.tagName) && event.target.type !== "radio";
     if (event.key === "Escape" && typing) byId("list").focus();
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const does = {
+    const action = {
       o: () => openTab("overview", true), r: () => openTab("rollouts", true),
       j: () => rollouts.move(1), k: () => rollouts.move(-1), "/": () => { openTab("rollouts"); byId("by-text").focus(); },
       1: () => rollouts.setHeat("weight"), 2: () => rollouts.setHeat("divergence"), 3: () => rollouts.setHeat("gap"),
     }[event.key];
-    if (does) { event.preventDefault(); does(); }
+    if (action) { event.preventDefault(); action(); }
   });
 }
 
 function describe({ overview }) {
-  const { parts, environment } = overview, done = overview.metrics.length ? overview.metrics[overview.metrics.length - 1].step : 0;
-  const made = Object.entries(parts).filter(([, name]) => name).map(([slot, name]) => `${slot} ${name}`);
-  byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}`, ...made].filter(Boolean).join(" · ");
+  const { components, environment } = overview, done = overview.metrics.length ? overview.metrics[overview.metrics.length - 1].step : 0;
+  const slots = Object.entries(components).filter(([, name]) => name).map(([slot, name]) => `${slot} ${name}`);
+  byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}`, ...slots].filter(Boolean).join(" · ");
   byId("recipe").textContent = overview.recipe;
-  const told = { ...environment, versions: Object.entries(environment.versions ?? {}).map((pair) => pair.join(" ")).join(", "), git: environment.git ? `${environment.git.commit}${environment.git.dirty ? ", with changes" : ""}` : null };
-  byId("environment").replaceChildren(...Object.entries(told).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
+  const facts = { ...environment, versions: Object.entries(environment.versions ?? {}).map((pair) => pair.join(" ")).join(", "), git: environment.git ? `${environment.git.commit}${environment.git.dirty ? ", with uncommitted changes" : ""}` : null };
+  byId("environment").replaceChildren(...Object.entries(facts).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
 }
 
-/** Open what the address names: a tab, or a rollout by step and place. */
-async function follow(run, rollouts) {
-  const [tab, step, place] = location.hash.slice(1).split("/");
+/** Open the tab, or the rollout by step and index, that the address names. */
+async function openAddress(run, rollouts) {
+  const [tab, step, index] = location.hash.slice(1).split("/");
   if (TABS.includes(tab)) openTab(tab);
-  const found = rollouts.shown.findIndex((row) => row.step === Number(step) && row.place === Number(place));
-  if (place !== undefined && found >= 0) await rollouts.choose(found);
+  const position = rollouts.shown.findIndex((row) => row.step === Number(step) && row.index === Number(index));
+  if (index !== undefined && position >= 0) await rollouts.select(position);
 }
 
-async function watchRun(run, rollouts) {
-  const light = byId("live");
-  light.hidden = false;
+async function followRun(run, rollouts) {
+  const status = byId("live");
+  status.hidden = false;
   for (;;) {
-    light.textContent = "live";
+    status.textContent = "live";
     await new Promise((done) => setTimeout(done, POLL));
     if (document.hidden) continue;
     try {
-      const found = await run.source.more();
-      light.classList.remove("lost");
-      if (!found.again && !found.overview.metrics.length && !found.overview.evaluations.length && !found.chunks.length) continue;
-      run.take(found);
+      const update = await run.source.update();
+      status.classList.remove("lost");
+      if (!update.restarted && !update.overview.metrics.length && !update.overview.evaluations.length && !update.chunks.length) continue;
+      run.add(update);
       describe(run);
       drawOverview(run);
-      if (found.again || found.chunks.length) await rollouts.refresh();
+      if (update.restarted || update.chunks.length) await rollouts.refresh();
     } catch (error) {
-      light.classList.add("lost");
-      light.textContent = "the server is gone";
+      status.classList.add("lost");
+      status.textContent = "connection lost";
       await new Promise((done) => setTimeout(done, POLL));
     }
   }
 }
 
-async function begin() {
+async function start() {
   const live = document.documentElement.dataset.mode === "live";
   startTheme();
-  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack it (DecompressionStream, 2023)");
+  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack it (it needs DecompressionStream, available since 2023)");
   const run = new Run(live ? new LiveSource() : new FileSource());
-  run.take(await run.source.begin());
+  run.add(await run.source.load());
   byId("loading").hidden = true;
   const rollouts = new Rollouts(run);
   startTabs();
@@ -103,12 +103,12 @@ async function begin() {
   describe(run);
   drawOverview(run);
   await rollouts.refresh();
-  await follow(run, rollouts);
+  await openAddress(run, rollouts);
   document.documentElement.dataset.ready = "yes";
-  if (live) watchRun(run, rollouts);
+  if (live) followRun(run, rollouts);
 }
 
-begin().catch((error) => {
+start().catch((error) => {
   byId("loading").hidden = false;
   byId("loading").textContent = `The report cannot be shown: ${error.message}.`;
 });

@@ -1,7 +1,7 @@
-/* The first page: warnings, results, curves. */
+/* The overview tab: warnings, results, charts. */
 
 const column = (metrics, name) => metrics.filter((m) => Number.isFinite(m[name])).map((m) => [m.step, m[name]]);
-const asShare = (value) => percent(value, 0) + "%";
+const asPercent = (value) => percent(value, 0) + "%";
 
 function drawOverview(run) {
   const { overview } = run;
@@ -10,8 +10,8 @@ function drawOverview(run) {
   const groups = [
     ["Learning curves", curves(overview), "mean@k with its 95 % interval over problems"],
     ["Training", training(overview), ""],
-    ["Signs of collapse", collapse(overview), "dashed: where the run warns, for entropy and answers only while success has not risen"],
-    ["Localizer and reflector against the oracle", oracle(overview), "over wrong rollouts whose first error is known"],
+    ["Collapse indicators", collapse(overview), "dashed: warning threshold (for entropy and answers, only while success has not risen)"],
+    ["Localizer and reflector against the oracle", oracle(overview), "wrong rollouts whose first error is known"],
   ];
   byId("charts").replaceChildren(...groups.flatMap(([title, charts, note]) => {
     const drawn = charts.map(chart).filter(Boolean);
@@ -21,86 +21,86 @@ function drawOverview(run) {
 
 function results({ differences, evaluations }) {
   if (!differences.length) return evaluations.length ? [latest(evaluations[evaluations.length - 1])] : [el("p", { class: "quiet" }, "No evaluation yet.")];
-  const side = (one) => [percent(one.mean), " ", el("small", {}, `${percent(one.low)} .. ${percent(one.high)}${one.worst_case ? " †" : ""}`)];
-  const bounded = differences.some((d) => d.before.worst_case || d.after.worst_case || d.change.worst_case);
+  const cell = (interval) => [percent(interval.mean), " ", el("small", {}, `${percent(interval.low)} .. ${percent(interval.high)}${interval.worst_case ? " †" : ""}`)];
+  const worstCase = differences.some((d) => d.before.worst_case || d.after.worst_case || d.change.worst_case);
   const last = evaluations[evaluations.length - 1], errors = last.results.reduce((sum, r) => sum + (r.errors ?? 0), 0);
-  const note = `mean@${last.results[0].samples} over ${last.results[0].problems} problems a suite, before and after ${last.step} steps, in %, with 95 % intervals; * leaves out zero.`
-    + (bounded ? " † all scores are equal: the interval is a worst-case bound." : "") + (errors ? ` The verifier failed on ${errors} samples, which are left out.` : "");
+  const note = `mean@${last.results[0].samples} over ${last.results[0].problems} problems per suite, before and after ${last.step} steps, in %, with 95 % intervals; * the interval excludes zero.`
+    + (worstCase ? " † all scores are equal: the interval is a worst-case bound." : "") + (errors ? ` The verifier failed on ${errors} samples, which are not counted.` : "");
   const rows = differences.map((d) => {
-    const sure = d.change.low > 0 ? "up" : d.change.high < 0 ? "down" : "";
-    return el("tr", { class: d.average && "mean" }, el("th", { scope: "row" }, d.name + (d.in_domain ? " (trained)" : "")), el("td", {}, side(d.before)), el("td", {}, side(d.after)),
-      el("td", { class: sure }, signed(d.change.mean), sure ? " * " : " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}`)));
+    const direction = d.change.low > 0 ? "up" : d.change.high < 0 ? "down" : "";
+    return el("tr", { class: d.average && "mean" }, el("th", { scope: "row" }, d.name + (d.in_domain ? " (trained)" : "")), el("td", {}, cell(d.before)), el("td", {}, cell(d.after)),
+      el("td", { class: direction }, signed(d.change.mean), direction ? " * " : " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}`)));
   });
   return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Results" }, el("table", {}, el("caption", {}, note),
     el("thead", {}, el("tr", {}, ["suite", "before", "after", "difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))];
 }
 
 function latest({ step, results }) {
-  const told = results.map((r) => `${r.suite} ${percent(r.mean)}% (${percent(r.low)} .. ${percent(r.high)})`);
-  return el("p", {}, `After ${step} steps: ${told.join(", ")}`);
+  const means = results.map((r) => `${r.suite} ${percent(r.mean)}% (${percent(r.low)} .. ${percent(r.high)})`);
+  return el("p", {}, `After ${step} steps: ${means.join(", ")}`);
 }
 
 function curves({ evaluations }) {
   const suites = [...new Set(evaluations.flatMap((e) => e.results.map((r) => r.suite)))];
-  const of = (suite) => evaluations.flatMap((e) => e.results.filter((r) => r.suite === suite).map((r) => [e.step, r]));
+  const resultsOf = (suite) => evaluations.flatMap((e) => e.results.filter((r) => r.suite === suite).map((r) => [e.step, r]));
   return suites.map((suite) => {
-    const found = of(suite), k = String(found[0][1].samples);
-    const lines = [{ name: `mean@${k}`, points: found.map(([step, r]) => [step, r.mean, r.low, r.high]) }];
-    const passes = found.filter(([, r]) => r.pass_at?.[k]).map(([step, r]) => [step, r.pass_at[k].mean]);
-    const votes = found.filter(([, r]) => r.majority).map(([step, r]) => [step, r.majority.mean]);
-    if (passes.length && k !== "1") lines.push({ name: `pass@${k}`, points: passes });
-    if (votes.length && k !== "1") lines.push({ name: `majority@${k}`, points: votes });
-    return { title: suite, note: found[0][1].in_domain ? "trained" : "", lines, range: [0, 1], form: asShare };
+    const evaluated = resultsOf(suite), k = String(evaluated[0][1].samples);
+    const lines = [{ name: `mean@${k}`, points: evaluated.map(([step, r]) => [step, r.mean, r.low, r.high]) }];
+    const passAtK = evaluated.filter(([, r]) => r.pass_at?.[k]).map(([step, r]) => [step, r.pass_at[k].mean]);
+    const majority = evaluated.filter(([, r]) => r.majority).map(([step, r]) => [step, r.majority.mean]);
+    if (passAtK.length && k !== "1") lines.push({ name: `pass@${k}`, points: passAtK });
+    if (majority.length && k !== "1") lines.push({ name: `majority@${k}`, points: majority });
+    return { title: suite, note: evaluated[0][1].in_domain ? "trained" : "", lines, range: [0, 1], format: asPercent };
   });
 }
 
 function training({ metrics }) {
-  const one = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
+  const single = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
   const gates = ["mixed", "all_right", "all_wrong"].map((kind) => ({ name: kind.replace("_", " "), points: metrics.map((m) => [m.step, m[`gate/${kind}`] ?? 0]) })).filter((line) => line.points.some((p) => p[1]));
   return [
-    one("Success of rollouts", "rollout/success", { range: [0, 1], form: asShare }),
-    one("Loss", "train/loss", { note: "nats a token" }),
-    one("Gradient norm", "train/grad_norm"),
-    one("Teacher's gain", "train/teacher_gain", { note: "log p, teacher − student" }),
-    one("Samples trained on", "train/samples"),
+    single("Rollout success", "rollout/success", { range: [0, 1], format: asPercent }),
+    single("Loss", "train/loss", { note: "nats per token" }),
+    single("Gradient norm", "train/grad_norm"),
+    single("Teacher gain", "train/teacher_gain", { note: "log p, teacher − student" }),
+    single("Training samples", "train/samples", { note: "per step" }),
     { title: "Groups", lines: gates },
-    one("Weight change", "train/weight_change"),
-    one("Seconds a step", "time/step"),
+    single("Weight change", "train/weight_change"),
+    single("Step time", "time/step", { note: "seconds" }),
   ];
 }
 
 function collapse({ metrics, watch, evaluations }) {
   const first = (name) => metrics.find((m) => Number.isFinite(m[name]))?.[name] ?? null;
-  const share = (name, part) => (first(name) === null || part === null ? null : first(name) * part);
+  const scaled = (name, factor) => (first(name) === null || factor === null ? null : first(name) * factor);
   const leaks = watch.leaks === null || first("leak/reference") === null ? null : first("leak/reference") + watch.leaks;
-  const long = share("rollout/length", watch.length), most = Math.max(...column(metrics, "rollout/length").map((p) => p[1]), 0);
-  const mean = (step) => (found) => [step, found.reduce((a, b) => a + b, 0) / found.length];
-  const outside = evaluations.map((e) => [e.step, e.results.filter((r) => !r.in_domain).map((r) => r.mean)]).filter(([, found]) => found.length).map(([step, found]) => mean(step)(found));
-  const inside = evaluations.map((e) => [e.step, e.results.filter((r) => r.in_domain).map((r) => r.mean)]).filter(([, found]) => found.length).map(([step, found]) => mean(step)(found));
-  const drop = outside.length && watch.out_of_domain !== null ? outside[0][1] - watch.out_of_domain : null;
-  const one = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
+  const maxLength = scaled("rollout/length", watch.length), longest = Math.max(...column(metrics, "rollout/length").map((p) => p[1]), 0);
+  const domainMeans = (inDomain) => evaluations.map((e) => [e.step, e.results.filter((r) => r.in_domain === inDomain).map((r) => r.mean)])
+    .filter(([, means]) => means.length).map(([step, means]) => [step, means.reduce((a, b) => a + b, 0) / means.length]);
+  const outside = domainMeans(false), inside = domainMeans(true);
+  const minOutside = outside.length && watch.out_of_domain !== null ? outside[0][1] - watch.out_of_domain : null;
+  const single = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
   return [
-    one("Response length", "rollout/length", { note: "tokens", limit: long !== null && long < 2 * most ? long : null }),
-    { title: "Entropy", note: "nats a token", lines: [{ name: "rollouts", points: column(metrics, "rollout/entropy") }, { name: "weighted tokens", points: column(metrics, "train/entropy") }].filter((l) => l.points.length), limit: share("rollout/entropy", watch.entropy) },
-    { title: "Distinct answers", note: "an answer", lines: [{ name: "all", points: column(metrics, "diversity/answers") }, { name: "wrong ones", points: column(metrics, "diversity/wrong_answers") }].filter((l) => l.points.length), range: [0, 1], limit: share("diversity/wrong_answers", watch.variety) },
-    one("Distinct-2", "diversity/bigrams", { note: "token pairs in a group" }),
-    { title: "Coverage", note: "pass@k and mean of groups", lines: [{ name: "pass@k", points: column(metrics, "diversity/pass_at_k") }, { name: "pass@k − mean", points: column(metrics, "diversity/gap") }].filter((l) => l.points.length), range: [0, 1], form: asShare },
-    one("Speaks of a reference", "leak/reference", { note: "share of rollouts", form: (v) => percent(v, 1) + "%", limit: leaks }),
-    { title: "In and out of domain", note: "mean@k of suites", lines: [{ name: "trained", points: inside }, { name: "others", points: outside }].filter((l) => l.points.length), range: [0, 1], form: asShare, limit: drop },
+    single("Response length", "rollout/length", { note: "tokens", limit: maxLength !== null && maxLength < 2 * longest ? maxLength : null }),
+    { title: "Entropy", note: "nats per token", lines: [{ name: "rollouts", points: column(metrics, "rollout/entropy") }, { name: "weighted tokens", points: column(metrics, "train/entropy") }].filter((l) => l.points.length), limit: scaled("rollout/entropy", watch.entropy) },
+    { title: "Distinct answers", note: "per answer", lines: [{ name: "all", points: column(metrics, "diversity/answers") }, { name: "wrong only", points: column(metrics, "diversity/wrong_answers") }].filter((l) => l.points.length), range: [0, 1], limit: scaled("diversity/wrong_answers", watch.variety) },
+    single("Distinct-2", "diversity/bigrams", { note: "token pairs in a group" }),
+    { title: "Coverage", note: "pass@k and mean over groups", lines: [{ name: "pass@k", points: column(metrics, "diversity/pass_at_k") }, { name: "pass@k − mean", points: column(metrics, "diversity/gap") }].filter((l) => l.points.length), range: [0, 1], format: asPercent },
+    single("Mentions a reference", "leak/reference", { note: "share of rollouts", format: (v) => percent(v, 1) + "%", limit: leaks }),
+    { title: "In and out of domain", note: "mean@k over suites", lines: [{ name: "trained", points: inside }, { name: "others", points: outside }].filter((l) => l.points.length), range: [0, 1], format: asPercent, limit: minOutside },
   ].filter((c) => c.lines.length);
 }
 
 function oracle({ metrics }) {
-  const kinds = [["at the error", "exact_start", 2], ["within a sentence", "within_step", 4], ["missed", "missed", 1]];
-  const sum = (m) => kinds.reduce((total, [, kind]) => total + (m[`oracle/${kind}`] ?? 0), 0);
+  const outcomes = [["at the error", "exact_start", 2], ["in its sentence", "within_step", 4], ["missed", "missed", 1]];
+  const sum = (m) => outcomes.reduce((total, [, outcome]) => total + (m[`oracle/${outcome}`] ?? 0), 0);
   const known = metrics.filter((m) => sum(m) > 0), total = known.reduce((all, m) => all + sum(m), 0);
-  const rate = (part) => metrics.filter((m) => m[`oracle/${part}_asked`] > 0).map((m) => [m.step, (m[`oracle/${part}_right`] ?? 0) / m[`oracle/${part}_asked`]]);
-  const whole = (part) => { const [a, b] = ["right", "asked"].map((w) => metrics.reduce((s, m) => s + (m[`oracle/${part}_${w}`] ?? 0), 0)); return b ? `${percent(a / b, 0)}% of ${grouped(b)}` : ""; };
-  const outcomes = [...new Set(metrics.flatMap((m) => Object.keys(m).filter((n) => n.startsWith("localize/") && n !== "localize/right")))].sort();
+  const rate = (kind) => metrics.filter((m) => m[`oracle/${kind}_asked`] > 0).map((m) => [m.step, (m[`oracle/${kind}_right`] ?? 0) / m[`oracle/${kind}_asked`]]);
+  const overall = (kind) => { const [a, b] = ["right", "asked"].map((w) => metrics.reduce((s, m) => s + (m[`oracle/${kind}_${w}`] ?? 0), 0)); return b ? `${percent(a / b, 0)}% of ${grouped(b)}` : ""; };
+  const matches = [...new Set(metrics.flatMap((m) => Object.keys(m).filter((n) => n.startsWith("localize/") && n !== "localize/right")))].sort();
   return [
-    { title: "Where the weights begin", note: total ? `${grouped(total)} rollouts` : "", stacked: true, range: [0, 1], form: asShare, lines: total ? kinds.map(([name, kind, colour]) => ({ name, colour, points: known.map((m) => [m.step, (m[`oracle/${kind}`] ?? 0) / sum(m)]) })) : [] },
-    { title: "Reflector quotes the first error", note: whole("quote"), range: [0, 1], form: asShare, lines: [{ name: "right quotes", points: rate("quote") }] },
-    { title: "Idea begins with the right claim", note: whole("idea"), range: [0, 1], form: asShare, lines: [{ name: "right ideas", points: rate("idea") }] },
-    { title: "How quotes were found", note: "wrong rollouts", lines: outcomes.map((name) => ({ name: name.slice(9).replace("_", " "), points: metrics.map((m) => [m.step, m[name] ?? 0]) })) },
+    { title: "Where the token weights start", note: total ? `${grouped(total)} rollouts` : "", stacked: true, range: [0, 1], format: asPercent, lines: total ? outcomes.map(([name, outcome, colour]) => ({ name, colour, points: known.map((m) => [m.step, (m[`oracle/${outcome}`] ?? 0) / sum(m)]) })) : [] },
+    { title: "Reflector quotes the first error", note: overall("quote"), range: [0, 1], format: asPercent, lines: [{ name: "correct quotes", points: rate("quote") }] },
+    { title: "Idea starts with the correct claim", note: overall("idea"), range: [0, 1], format: asPercent, lines: [{ name: "correct ideas", points: rate("idea") }] },
+    { title: "How quotes were matched", note: "wrong rollouts", lines: matches.map((name) => ({ name: name.slice(9).replace("_", " "), points: metrics.map((m) => [m.step, m[name] ?? 0]) })) },
   ];
 }

@@ -1,31 +1,31 @@
 "use strict";
-/* Elements and numbers. Text from a run only ever becomes a text node: nothing here parses markup. */
+/* Creates elements and formats numbers. Text from a run only becomes text nodes: nothing here parses markup. */
 
 const byId = (id) => document.getElementById(id);
 
 /** Return a new element: attributes by name (`class`, `aria-...`, `onclick` as a function), children as nodes or text. */
 function el(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  fill(made, attributes, children);
-  return made;
+  const element = document.createElement(name);
+  fill(element, attributes, children);
+  return element;
 }
 
 function svg(name, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  fill(made, attributes, children);
-  return made;
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  fill(element, attributes, children);
+  return element;
 }
 
-function fill(made, attributes, children) {
+function fill(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+    if (typeof value === "function") element.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }
 
-/** Put these children in the place of an element's own; lists are put in one by one, what is missing is left out. */
-function put(parent, ...children) {
+/** Replace an element's children. Lists are flattened; null, undefined and false are skipped. */
+function replaceChildren(parent, ...children) {
   parent.replaceChildren();
   fill(parent, {}, children);
 }
@@ -33,7 +33,7 @@ function put(parent, ...children) {
 const percent = (share, digits = 1) => (share === null || Number.isNaN(share) ? "–" : (100 * share).toFixed(digits));
 const signed = (share) => (share >= 0 ? "+" : "−") + Math.abs(100 * share).toFixed(1);
 
-/** Return a number as short as it can be read: 3 significant digits. */
+/** Return a number with 3 significant digits. */
 function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === 0) return "0";
@@ -44,14 +44,14 @@ function short(value) {
 
 const grouped = (count) => count.toLocaleString("en-US");
 
-/** Cut two texts into [kind, text] pieces, `same`, `removed` or `added`, word by word: [of the first, of the second]. */
+/** Compare two texts word by word. Returns, for each text, segments [kind, text] with kind `same`, `removed` or `added`. */
 function differences(one, other) {
   const a = one.split(/(\s+)/).filter(Boolean), b = other.split(/(\s+)/).filter(Boolean);
   let head = 0, tail = 0;
   while (head < a.length && head < b.length && a[head] === b[head]) head++;
   while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
-  const middle = common(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
-  const wrap = (words, kept, kind) => joined([
+  const middle = commonSubsequence(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
+  const wrap = (words, kept, kind) => mergeSegments([
     ...words.slice(0, head).map((word) => ["same", word]),
     ...words.slice(head, words.length - tail).map((word, i) => [kept.has(i) ? "same" : kind, word]),
     ...words.slice(words.length - tail).map((word) => ["same", word]),
@@ -59,8 +59,8 @@ function differences(one, other) {
   return [wrap(a, middle[0], "removed"), wrap(b, middle[1], "added")];
 }
 
-/** Return the places of a longest common subsequence in both lists; none where the lists are too long to compare. */
-function common(a, b) {
+/** Return the indices of a longest common subsequence in both lists; none if the lists are too long to compare. */
+function commonSubsequence(a, b) {
   const kept = [new Set(), new Set()];
   if (!a.length || !b.length || a.length * b.length > 2e6) return kept;
   const width = b.length + 1, best = new Uint32Array((a.length + 1) * width);
@@ -75,11 +75,12 @@ function common(a, b) {
   return kept;
 }
 
-function joined(pieces) {
-  const runs = [];
-  for (const [kind, text] of pieces) {
-    if (runs.length && runs[runs.length - 1][0] === kind) runs[runs.length - 1][1] += text;
-    else runs.push([kind, text]);
+/** Merge adjacent segments of the same kind. */
+function mergeSegments(segments) {
+  const merged = [];
+  for (const [kind, text] of segments) {
+    if (merged.length && merged[merged.length - 1][0] === kind) merged[merged.length - 1][1] += text;
+    else merged.push([kind, text]);
   }
-  return runs;
+  return merged;
 }

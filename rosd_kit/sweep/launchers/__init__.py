@@ -1,4 +1,4 @@
-"""Launchers: where a trial's process runs. Each starts a command and says when it ended; the store says what came of it."""
+"""Launchers run workers somewhere: each starts commands and reports their exit codes. Results go through the store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ LAUNCHERS = ("processes", "ray", "slurm")
 
 
 def make_launcher(name: str, options: Mapping[str, str]) -> Launcher:
-    """Return a launcher. Raises `RunError` for an unknown one, its options, or what it needs and is not installed."""
+    """Return a launcher. Raises `RunError` for an unknown name, invalid options, or a missing dependency."""
     if name == "processes":
-        from rosd_kit.sweep.launchers.processes import Processes
+        from rosd_kit.sweep.launchers.processes import ProcessLauncher
 
-        return Processes(options)
+        return ProcessLauncher(options)
     if name == "ray":
-        from rosd_kit.sweep.launchers.ray import Ray
+        from rosd_kit.sweep.launchers.ray import RayLauncher
 
-        return Ray(options)
+        return RayLauncher(options)
     if name == "slurm":
-        from rosd_kit.sweep.launchers.slurm import Slurm
+        from rosd_kit.sweep.launchers.slurm import SlurmLauncher
 
-        return Slurm(options)
+        return SlurmLauncher(options)
     raise RunError(f"--launcher: unknown {name!r}.{did_you_mean(name, LAUNCHERS)} Known: {', '.join(LAUNCHERS)}")

@@ -1,4 +1,4 @@
-"""Processes of this machine. Where there are GPUs, each place has its own, in turns."""
+"""Runs workers as processes on this machine. With GPUs, slots take turns over them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, refuse_options, start
 
 
-class Processes(Launcher):
-    """Starts every command as a process of its own."""
+class ProcessLauncher(Launcher):
+    """Starts each command as a process; each slot sees one GPU."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
         refuse_options("processes", options)
-        self._gpus = gpus()
+        self._gpus = visible_gpus()
         self.jobs = max(1, len(self._gpus))
 
-    def launch(self, task: Command, slot: int) -> Handle:
-        extra = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if task.gpu and self._gpus else {}
-        return _Started(start(task, extra))
+    def launch(self, command: Command, slot: int) -> Handle:
+        extra = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if command.gpu and self._gpus else {}
+        return _ProcessHandle(start(command, extra))
 
 
-class _Started(Handle):
+class _ProcessHandle(Handle):
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
@@ -30,8 +30,8 @@ class _Started(Handle):
         return self._process.poll()
 
 
-def gpus() -> list[str]:
-    """Return the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as names for CUDA_VISIBLE_DEVICES."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

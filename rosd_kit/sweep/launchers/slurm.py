@@ -1,4 +1,4 @@
-"""SLURM, by submitit: every trial is a job. Nodes must see the sweep's folder under the same path."""
+"""Runs workers as SLURM jobs through submitit. Every node must see the sweep's folder under the same path."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, run_to_its_end
+from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, run_and_wait
 
 _JOBS = 16
 
 
-class Slurm(Launcher):
-    """Submits every command as a job.
+class SlurmLauncher(Launcher):
+    """Submits each command as a job.
 
-    Options are submitit's parameters without `slurm_`: `partition=gpu`, `gpus_per_node=1`, `timeout_min=120`; `cluster=local`
-    runs the jobs as processes of this machine, by which the launcher is tested.
+    Options are submitit's parameters without the prefix `slurm_`: `partition=gpu`, `gpus_per_node=1`, `timeout_min=120`. With
+    `cluster=local`, jobs run as processes on this machine, which is how the launcher is tested.
     """
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -28,21 +28,22 @@ class Slurm(Launcher):
         self._options = {name: _number(text) for name, text in options.items() if name != "cluster"}
         self.jobs = _JOBS
 
-    def launch(self, task: Command, slot: int) -> Handle:
+    def launch(self, command: Command, slot: int) -> Handle:
         try:
-            executor = self._submitit.AutoExecutor(folder=str(task.log.parent / "slurm"), cluster=self._cluster)
-            executor.update_parameters(name="rosd-kit", cpus_per_task=task.threads)
-            executor.update_parameters(**{self._name(name): value for name, value in self._options.items()})
-            return _Job(executor.submit(run_to_its_end, task.command, str(task.log), str(task.cwd), task.threads))
+            executor = self._submitit.AutoExecutor(folder=str(command.log.parent / "slurm"), cluster=self._cluster)
+            executor.update_parameters(name="rosd-kit", cpus_per_task=command.threads)
+            executor.update_parameters(**{self._parameter(name): value for name, value in self._options.items()})
+            job = executor.submit(run_and_wait, command.argv, str(command.log), str(command.cwd), command.threads)
         except (NameError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"--launcher slurm: {error}. Options are given as --launcher-option partition=gpu") from error
+            raise RunError(f"--launcher slurm: {error}. Give options as --launcher-option partition=gpu") from error
+        return _JobHandle(job)
 
-    def _name(self, option: str) -> str:
-        known = ("timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node", "name")
-        return option if option in known else f"slurm_{option}"
+    def _parameter(self, option: str) -> str:
+        shared = ("timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node", "name")
+        return option if option in shared else f"slurm_{option}"
 
 
-class _Job(Handle):
+class _JobHandle(Handle):
     def __init__(self, job: Any) -> None:
         self._job = job
 

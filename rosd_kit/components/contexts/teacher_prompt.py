@@ -1,4 +1,4 @@
-"""The teacher's prompt: the problem's own messages, the last user message extended by privileged text."""
+"""Builds the teacher's prompt: the problem's messages, with privileged text added to the last one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from rosd_kit.text.templates import fill
 from rosd_kit.types import Problem, Prompt
 
-#: Which privileged text is shortened first when a prompt is over its budget.
+#: Privileged text is shortened in this order, smallest number first, when a prompt exceeds its token budget.
 CUT_PRIORITY = {"attempt": 1, "solution": 2, "idea": 3, "feedback": 4}
 
 
 def teacher_prompt(problem: Problem, template: str, fields: Mapping[str, str]) -> Prompt:
-    """Return the problem's messages with the last one rewritten by `template`, whose `{problem}` is its own text."""
+    """Return the problem's messages with the last one replaced by `template`, where `{problem}` stands for its text."""
     *head, last = problem.messages
     sections = fill(template, {"problem": last["content"], **fields}, CUT_PRIORITY)
     return Prompt(head=tuple(head), sections=sections, role=last["role"])

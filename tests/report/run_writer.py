@@ -1,4 +1,4 @@
-"""Runs written by hand, so that every number in them is known."""
+"""Writes runs by hand, so that every number in them is known."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ WORDS = TEXT.split()
 
 
 def record(step: int, index: int, **changes: Any) -> dict[str, Any]:
-    """Return a wrong rollout of 19 words and an end token, quoted and weighted from its third word on."""
+    """Return a wrong rollout of 19 words and an end token, quoted and weighted from its fourth token on."""
     text = TEXT
     ends = [len(" ".join(WORDS[: i + 1])) for i in range(len(WORDS))]
     spans = [[start, end] for start, end in zip([0, *ends], ends, strict=False)] + [[len(text), len(text)]]
     count = len(spans)
-    whole = {
+    values = {
         "step": step,
         "problem": f"sums-{step}-{index // 4}",
         "suite": "sums",
@@ -49,7 +49,7 @@ def record(step: int, index: int, **changes: Any) -> dict[str, Any]:
         "teacher_prompts": ["<|start|> user : Start at 26 . What is the result ? Key idea : 26 + 5 = 31 . <|end|>"],
         "status": "ok",
     }
-    return whole | changes
+    return values | changes
 
 
 def result(suite: str, mean: float, *, in_domain: bool) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def metrics(step: int, **changes: float) -> dict[str, Any]:
     } | changes
 
 
-class Writer:
-    """Writes a run as a training loop does: metrics line by line, the samples of a step at once."""
+class RunWriter:
+    """Writes a run like the training loop: metrics line by line, the samples of a step at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,5 +100,5 @@ class Writer:
         file.write_text("".join(json.dumps(one) + "\n" for one in records))
 
     def evaluation(self, step: int, trained: float, other: float) -> None:
-        found = [result("sums", trained, in_domain=True), result("clock", other, in_domain=False)]
-        self.line("evaluations.jsonl", {"step": step, "results": found})
+        results = [result("sums", trained, in_domain=True), result("clock", other, in_domain=False)]
+        self.line("evaluations.jsonl", {"step": step, "results": results})

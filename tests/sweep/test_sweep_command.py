@@ -1,4 +1,4 @@
-"""Real sweeps of the embedded laboratory: trials in processes, what they share, and what their end leaves behind."""
+"""Real sweeps of the embedded model: trials in processes, what they share, and what a finished sweep leaves behind."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def records(folder, name):
 
 
 def numbers(folder):
-    """Return the metrics of every step but those of time."""
+    """Return the metrics of every step, without those that measure time."""
     steps = records(folder, "metrics.jsonl")
     return [{name: step[name] for name in step if not name.startswith(("time/", "speed/"))} for step in steps]
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """Return the folder of a sweep of two combinations that is finished."""
+    """Return the folder of a finished sweep with two combinations."""
     out = tmp_path_factory.mktemp("sweeps")
     assert sweep(*WORDS, out=out) == 0
     return out / "rosd"
 
 
-def test_every_trial_is_finished_once_and_kept_without_checkpoints(swept):
+def test_every_trial_finishes_once_and_its_checkpoints_are_removed(swept):
     with Store(swept) as store:
         rows = store.rows()
         assert [row.state for row in rows.values()] == ["finished", "finished"]
-        assert store.finishes() == dict.fromkeys(rows, 1)
+        assert store.finish_counts() == dict.fromkeys(rows, 1)
     for id, row in rows.items():
         folder = swept / "trials" / id
         assert row.result["evaluations"] == records(folder, "evaluations.jsonl")
@@ -58,7 +58,7 @@ def test_every_trial_is_finished_once_and_kept_without_checkpoints(swept):
         assert (folder / "model").is_dir() and not (folder / "checkpoints").exists()
 
 
-def test_the_evaluation_before_training_is_made_once_and_changes_no_number(swept, tmp_path):
+def test_the_evaluation_before_training_is_shared_and_does_not_change_the_results(swept, tmp_path):
     (shared,) = (swept / "evaluations").glob("*.json")
     with Store(swept) as store:
         trials = {row.id: row for row in store.rows().values()}
@@ -79,7 +79,7 @@ def test_the_evaluation_before_training_is_made_once_and_changes_no_number(swept
     assert trial[-1]["train/loss"] > 0
 
 
-def test_what_is_finished_is_never_run_again(swept, capsys):
+def test_finished_trials_are_not_run_again(swept, capsys):
     with Store(swept) as store:
         before = store.rows()
     assert sweep(*WORDS, out=swept.parent) == 0
@@ -88,33 +88,33 @@ def test_what_is_finished_is_never_run_again(swept, capsys):
     assert "2 finished" in capsys.readouterr().out
 
 
-def test_a_rehearsal_rests_on_the_finished_trials_and_writes_nothing(swept, capsys):
+def test_a_dry_run_estimates_from_finished_trials_and_writes_nothing(swept, capsys):
     before = sorted(path.name for path in swept.rglob("*"))
     assert sweep(*WORDS, "seed=0..1", "--dry-run", out=swept.parent) == 0
-    said = capsys.readouterr().out
-    assert "4 trials: 2 combinations (grid), 2 seeds" in said
-    assert said.count("finished") >= 2 and said.count("new") == 2
-    assert "2 trials left: about" in said and "on the finished trials of 2 of 2 combinations" in said
+    output = capsys.readouterr().out
+    assert "4 trials: 2 combinations (grid), 2 seeds" in output
+    assert output.count("finished") >= 2 and output.count("new") == 2
+    assert "2 trials left: about" in output and "Based on the finished trials of 2 of 2 combinations" in output
     assert sorted(path.name for path in swept.rglob("*")) == before
 
 
-def test_the_report_is_printed_in_every_format_and_drawn(swept, tmp_path, capsys):
+def test_the_report_prints_markdown_and_writes_plots(swept, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="needs the extra `plots`")
     with pytest.raises(SystemExit) as end:
         main(["sweep", "report", str(swept), "--format", "markdown", "--plots", str(tmp_path)])
     assert not end.value.code
-    said = capsys.readouterr().out
-    assert "| localizer | seeds | % (95 %) | difference (95 %) | p (Holm) | verdict |" in said
-    assert "the recipe |" in said and "one seed" in said
+    output = capsys.readouterr().out
+    assert "| localizer | seeds | % (95 %) | difference (95 %) | p (Holm) | verdict |" in output
+    assert "the recipe |" in output and "one seed" in output
     assert sorted(path.name for path in tmp_path.glob("*.svg")) == ["curves.svg", "differences.svg", "domains.svg"]
-    assert read_results(swept).cells[0].means[IN_DOMAIN].seeds == 1
+    assert read_results(swept).combinations[0].means[IN_DOMAIN].seeds == 1
 
 
-def test_a_trial_that_cannot_run_says_why_and_can_be_tried_again(tmp_path, capsys):
+def test_a_trial_that_cannot_run_reports_why_and_suggests_a_retry(tmp_path, capsys):
     words = ("rosd", "seed=0..1", "steps=1", "model.path=./nowhere", *SMALL)
     assert sweep(*words, "--jobs", "2", out=tmp_path) == 1
-    said = capsys.readouterr().out
-    assert "2 failed" in said and "nowhere" in said and "--retry" in said
+    output = capsys.readouterr().out
+    assert "2 failed" in output and "nowhere" in output and "--retry" in output
     with Store(tmp_path / "rosd") as store:
         first = store.rows()
     assert all(row.state == "failed" and "nowhere" in row.error for row in first.values())

@@ -1,0 +1,47 @@
+"""Imports heavy packages when something in them is first used, for commands that only list and show."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+def defer(*packages: str) -> None:
+    """Let `import PACKAGE` cost nothing until the package is used. Packages that are imported already stay as they are."""
+    for package in packages:
+        if package not in sys.modules:
+            stand_in = _Deferred(package)
+            stand_in.__spec__ = ModuleSpec(package, None)
+            sys.modules[package] = stand_in
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Deferred(ModuleType):
+    """Stands in for a package until one of its attributes is asked for; from then on it passes everything on."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__path__", "__version__"):
+            raise AttributeError(name)  # `inspect` asks every module for its __file__, which is not a use of it
+        package = self.__name__
+        if sys.modules.get(package) is self:
+            del sys.modules[package]
+        return getattr(import_module(package), name)
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds submodules that were loaded while their deferred parent was asked for its path: Python would load them twice."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in sys.modules and path is not None else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        return None
