@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rosd_kit.contracts import Component
-from rosd_kit.errors import RosdError, RunError
+from rosd_kit.errors import RosdError, RunError, shortened
 from rosd_kit.types import FirstError, GateDecision, Group, Prompt, Reflection, TokenWeights, Verdict, View
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def check_decision(group: Group) -> Callable[[GateDecision], None]:
 
     def check(decision: GateDecision) -> None:
         if not isinstance(decision, GateDecision):
-            raise TypeError(f"returned {_shown(decision)}, not a GateDecision")
+            raise TypeError(f"returned {shortened(decision)}, not a GateDecision")
         indices = [passed.index for passed in decision.passed]
         if len(set(indices)) < len(indices) or not set(indices) <= there:
             raise ValueError(f"let rollouts {indices} pass out of {sorted(there)}")
@@ -124,7 +124,7 @@ def check_truth(length: int) -> Callable[[tuple[FirstError | None]], None]:
         if truth is None:
             return
         if not isinstance(truth, FirstError):
-            raise TypeError(f"returned {_shown(truth)}, not a FirstError")
+            raise TypeError(f"returned {shortened(truth)}, not a FirstError")
         if not -1 <= truth.start <= truth.end <= length:  # -1: there is none
             raise ValueError(f"an error from character {truth.start} to {truth.end} of {length}")
 
@@ -141,7 +141,7 @@ def check_located(count: int) -> Callable[[TokenWeights], None]:
 
     def check(weights: TokenWeights) -> None:
         if not isinstance(weights, TokenWeights):
-            raise TypeError(f"returned {_shown(weights)}, not TokenWeights")
+            raise TypeError(f"returned {shortened(weights)}, not TokenWeights")
         check_weights(count)(weights.weights)
         if not all(weight <= 1.0 for weight in weights.weights):
             raise ValueError(f"a weight of {max(weights.weights)}; weights are in [0, 1]")
@@ -169,14 +169,9 @@ def check_prompts(prompts: Sequence[Prompt]) -> None:
 
 def _all_are(kind: type, values: Iterable[Any], count: int | None = None) -> None:
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(f"returned {_shown(values)}, not a sequence of {kind.__name__}")
+        raise TypeError(f"returned {shortened(values)}, not a sequence of {kind.__name__}")
     if count is not None and len(values) != count:
         raise ValueError(f"returned {len(values)} of {kind.__name__} where {count} were asked for")
     for value in values:
         if not isinstance(value, kind):
-            raise TypeError(f"returned {_shown(value)} among its answers, not a {kind.__name__}")
-
-
-def _shown(value: Any) -> str:
-    told = repr(value)
-    return told if len(told) <= 80 else f"{told[:80]} ..."
+            raise TypeError(f"returned {shortened(value)} among its answers, not a {kind.__name__}")
