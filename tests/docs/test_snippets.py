@@ -23,6 +23,8 @@ TUTORIAL = ROOT / "docs/plugins/tutorial.md"  # read from top to bottom in test_
 MANUAL = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not page.is_relative_to(ROOT / "docs/beyond")]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *MANUAL,
     ROOT / "rosd_kit/model/micro/base/README.md",
     ROOT / "plugins/README.md",
@@ -31,7 +33,10 @@ PAGES = [
 BLOCK = re.compile(r"^```([\w{}-]*)\n(.*?)^```$", re.S | re.M)
 SHELLS = ("console", "bash", "sh")
 EXECUTED = {*SHELLS, "yaml", "python"}
-NOT_OURS = ("pip ", "pytest", "lm-eval ", "python plugins/measure.py", "export OPENAI_API_KEY")
+NOT_OURS = (
+    *("pip ", "pytest", "ruff ", "mypy", "lint-imports", "sphinx-build ", "lm-eval "),
+    *("python docs/", "python plugins/measure.py", "export OPENAI_API_KEY"),
+)
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -126,6 +131,9 @@ def test_a_command_works_as_it_stands(desk, line, capsys, request):
     if any(word.startswith("plugins/") for word in words):
         request.getfixturevalue("installed")
         words[0] = words[0].replace("run", "show")  # the packages' own tests run their recipes
+    if words[:2] == ["plugins", "check"] and words[2] == "after_word.py":
+        with pytest.raises(SystemExit):
+            main(["plugins", "new", "after-word", "--kind", "localizer", "--file"])  # as the line before it says
     if words[:2] == ["sweep", "report"]:
         name = f"recipes/ablations/{words[4]}.sweep.yaml" if "--plan" in words else "rosd"
         finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
