@@ -47,6 +47,7 @@ PURPOSES: Mapping[str, str] = {
     "errors": "errors that users can act on",
     "files": "atomic writes, JSON lines, locks",
     "version": "versions of package and API",
+    "deferred": "imports heavy packages late",
     "seeds": "seeds that stay the same",
     "renames": "old names, and what replaced them",
 }
