@@ -1,6 +1,6 @@
-"""New plugins: a file, or a package with a recipe, a test and a README, made from the example of a slot.
+"""Writes new plugins: one file, or a package with a recipe, a test and a README, from the example of a slot.
 
-The examples are real modules in `examples/`; only their name changes on the way.
+The examples are working modules in `examples/`; only the component's name changes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from rosd_kit.errors import PluginError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
-#: What a recipe says besides the slot itself, so that the example of this slot has something to work on.
+#: Slot to the recipe of its example, which extends a recipe in which the example has an effect.
 _RECIPES: Mapping[str, str] = {
     "task": "extends: opsd\ntask: {name}\n",
     "verifier": "extends: rosd\nverifier: {name}\n",
-    "rollout": "extends: rosd\nrollout: {name}\nproblems_per_step: 4  # it samples one response at a time\n",
+    "rollout": "extends: rosd\nrollout: {name}\nproblems_per_step: 4  # this engine samples one response at a time\n",
     "gate": "extends: rosd\ngate: {name}\n",
     "demonstration": "extends: sdpo\ndemonstration: {name}\n",
-    "reflector": "extends: rosd\nreflector: {name}\nlocalizer: full  # it quotes nothing that could be found again\n",
+    "reflector": "extends: rosd\nreflector: {name}\nlocalizer: full  # this reflector gives no quotes\n",
     "localizer": "extends: rosd\nlocalizer: {name}\n",
     "context": "extends: sdpo\ncontext: {name}\n",
     "teacher": "extends: rosd\nteacher: {name}\n",
@@ -79,17 +79,17 @@ _README = """# {distribution}
 ```
 pip install -e ".[test]"
 rosd-kit components {kind} {name}     # its options
-rosd-kit run recipe.yaml --dry-run    # one sample end to end, nothing trained
+rosd-kit run recipe.yaml --dry-run    # one sample end to end, without training
 rosd-kit run recipe.yaml
-pytest                                # the laws that every {kind} keeps
+pytest                                # checks the laws of every {kind}
 ```
 
-`{module}.py` holds the {kind} and the hook that hands it to rosd-kit; `recipe.yaml` is a recipe that uses it.
+`{module}.py` has the {kind} and the hook that registers it; `recipe.yaml` is a recipe that uses it.
 """
 
 
 def new_file(name: str, kind: str, folder: Path) -> Path:
-    """Write a plugin in one file and return it; raises `PluginError` for a bad name or a file that is there already."""
+    """Write a plugin in one file and return its path. Raises `PluginError` if the name is invalid or the file exists."""
     word = _word(name)
     file = folder / f"{word}.py"
     _write(file, example(kind, word))
@@ -97,14 +97,14 @@ def new_file(name: str, kind: str, folder: Path) -> Path:
 
 
 def new_package(name: str, kind: str, folder: Path) -> Path:
-    """Write a package that can be installed and return its folder; raises `PluginError` as `new_file` does."""
+    """Write an installable package and return its folder. Raises `PluginError` if the name is invalid or the folder exists."""
     word = _word(name)
     distribution = f"rosd-kit-{word.replace('_', '-')}"
     root = folder / distribution
     if root.exists():
         raise PluginError(f"plugins new: {str(root)!r} exists already. Choose another name, or remove it.")
     source = example(kind, word)
-    facts = {
+    values = {
         "distribution": distribution,
         "kind": kind,
         "name": word,
@@ -113,44 +113,45 @@ def new_package(name: str, kind: str, folder: Path) -> Path:
         "suite": f"{kind.capitalize()}Suite",
         "summary": _summary(source),
     }
-    _write(root / "pyproject.toml", _PYPROJECT.format(**facts))
+    _write(root / "pyproject.toml", _PYPROJECT.format(**values))
     _write(root / f"rosd_kit_{word}.py", source)
     _write(root / "recipe.yaml", recipe(kind, word))
-    _write(root / "tests/test_conformance.py", _TEST.format(**facts))
-    _write(root / "README.md", _README.format(**facts))
+    _write(root / "tests/test_conformance.py", _TEST.format(**values))
+    _write(root / "README.md", _README.format(**values))
     return root
 
 
 def example(kind: str, name: str) -> str:
-    """Return the source of a slot's example under another name."""
+    """Return the source of a slot's example with the component renamed."""
     source = (files(__name__) / "examples" / f"{kind}.py").read_text()
     source = source.replace("Example", class_name(name))
     return source.replace("`example`", f"`{name}`").replace('name = "example"', f'name = "{name}"')
 
 
 def recipe(kind: str, name: str) -> str:
-    """Return a recipe that puts a component into its slot."""
+    """Return a recipe that uses a component in its slot."""
     return f"# A recipe that uses the {kind} {name}.\nname: {name}\n{_RECIPES[kind].format(name=name)}"
 
 
 def class_name(name: str) -> str:
-    """Return the class name of a component: `after_keyword` is `AfterKeyword`."""
+    """Return the class name of a component, for example `AfterKeyword` for `after_keyword`."""
     return "".join(part.capitalize() for part in name.split("_"))
 
 
 def _word(name: str) -> str:
-    """Return what a recipe calls the component; the prefix that distributions have is left out."""
+    """Return the component's name in recipes: without the prefix `rosd-kit-` of distributions, with underscores."""
     plain = name.removeprefix("rosd-kit-").removeprefix("rosd_kit_")
     if not _NAME.fullmatch(plain):
         raise PluginError(
-            f"plugins new: {name!r} is not a name. Allowed: lower-case letters, digits and -, such as after-keyword"
+            f"plugins new: {name!r} is not a name. Allowed are lower-case letters, digits and -, for example after-keyword"
         )
     return plain.replace("-", "_")
 
 
 def _summary(source: str) -> str:
-    found = re.search(r'^class .*?"""(.*?)"""', source, re.S | re.M)
-    return " ".join(found.group(1).split()) if found else ""
+    """Return the docstring of the first class on one line."""
+    match = re.search(r'^class .*?"""(.*?)"""', source, re.S | re.M)
+    return " ".join(match.group(1).split()) if match else ""
 
 
 def _write(file: Path, text: str) -> None:

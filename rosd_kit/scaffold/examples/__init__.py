@@ -1,1 +1,1 @@
-"""One plugin a slot, each a file of its own: what `rosd-kit plugins new` begins with, `Example` under the author's name."""
+"""One example plugin per slot, one file each. `rosd-kit plugins new` copies one and renames `Example`."""

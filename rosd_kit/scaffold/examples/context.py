@@ -1,27 +1,27 @@
-"""The context `example`: what the teacher is told."""
+"""The context `example`: writes the teacher's prompt."""
 
 from __future__ import annotations
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Context):
-    """Tells the teacher one solution before the problem is asked; without one it tells nothing."""
+    """Shows the teacher one correct solution before the problem; without a solution there is no teacher prompt."""
 
     name = "example"
     needs = frozenset({"demonstration"})
     provides = frozenset({"teacher_prompt"})
 
     class Config(rk.Config):
-        """The words around the solution."""
+        """The text around the solution."""
 
         before: str = "Correct solution : "
-        """Stands before the solution."""
+        """Text before the solution."""
         after: str = " Solve it correctly . "
-        """Stands between the solution and the problem."""
+        """Text between the solution and the problem."""
 
     def prompts(self, case: rk.Case) -> tuple[rk.Prompt, ...]:
         if not case.views or not case.views[0].text:

@@ -1,4 +1,4 @@
-"""The correction `example`: importance weights for rollouts that are a few updates old."""
+"""The correction `example`: weights tokens of rollouts that an older policy sampled."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pydantic import Field
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Correction):
-    """Weight 1 while the two policies agree about a token, and 0 where they no longer do."""
+    """Gives a token weight 1 while the two policies agree about it, and 0 when they no longer do."""
 
     name = "example"
 
     class Config(rk.Config):
-        """What counts as agreement."""
+        """The limit of agreement."""
 
-        most: float = Field(default=0.7, gt=0.0)
-        """Largest difference of the two log-probs, in nats."""
+        max_difference: float = Field(default=0.7, gt=0.0)
+        """Largest difference between the two logprobs, in nats."""
 
     def weigh(self, behaviour: torch.Tensor, current: torch.Tensor) -> torch.Tensor:
-        apart = (current - behaviour).abs().detach()
-        return (apart <= float(self.config.most)).to(current.dtype)
+        difference = (current - behaviour).abs().detach()
+        return (difference <= float(self.config.max_difference)).to(current.dtype)
 
 
 @rk.hookimpl

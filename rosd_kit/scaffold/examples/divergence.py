@@ -1,4 +1,4 @@
-"""The divergence `example`: how far the student is from the teacher at one token."""
+"""The divergence `example`: measures the distance between student and teacher at each token."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
-#: Stands for log 0: its exponential is exactly 0, and no gradient becomes a NaN.
+#: Replaces log 0: its exponential is exactly 0, and no gradient becomes NaN.
 _LOG_ZERO = -1e9
 
 

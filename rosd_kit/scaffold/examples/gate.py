@@ -1,4 +1,4 @@
-"""The gate `example`: which rollouts of a group go on."""
+"""The gate `example`: selects the rollouts of a group to train on."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from pydantic import Field
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Gate):
-    """Passes the failures of groups that succeed sometimes: neither hopeless problems nor those already mastered."""
+    """Passes the failures of groups with some successes, and nothing of unsolved or already mastered problems."""
 
     name = "example"
 
     class Config(rk.Config):
-        """Which groups are worth the effort."""
+        """The groups to pass."""
 
-        most: float = Field(default=0.9, gt=0.0, lt=1.0)
-        """Largest share of successes in the group."""
+        max_success_rate: float = Field(default=0.9, gt=0.0, lt=1.0)
+        """Largest share of successes in a group that is passed."""
 
     def decide(self, group: rk.Group) -> rk.GateDecision:
-        share = sum(rollout.verdict.success for rollout in group.rollouts) / len(group.rollouts)
-        if share == 0:
-            return rk.GateDecision(outcome="hopeless")
-        if share > self.config.most:
+        success_rate = sum(rollout.verdict.success for rollout in group.rollouts) / len(group.rollouts)
+        if success_rate == 0:
+            return rk.GateDecision(outcome="unsolved")
+        if success_rate > self.config.max_success_rate:
             return rk.GateDecision(outcome="mastered")
         failures = [rollout for rollout in group.rollouts if not rollout.verdict.success]
         return rk.GateDecision(outcome="mixed", passed=tuple(rk.Passed(index=r.index) for r in failures))

@@ -8,12 +8,12 @@ import torch
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Objective):
-    """Raises the likelihood of responses that beat the mean of their group, by how much they beat it."""
+    """Raises the likelihood of responses whose reward is above their group's mean, in proportion to the difference."""
 
     name = "example"
     needs = frozenset({"group"})

@@ -1,4 +1,4 @@
-"""The reflector `example`: what went wrong, and how to do it right."""
+"""The reflector `example`: explains what went wrong in a rollout."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ from pydantic import Field
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Reflector):
-    """Asks the model why a wrong response is wrong, and takes the whole answer as the idea."""
+    """Asks the model why a wrong response is wrong, and uses its whole answer as the idea."""
 
     name = "example"
     provides = frozenset({"reflection"})
 
     class Config(rk.Config):
-        """What is asked, and the budgets."""
+        """The question and the token budgets."""
 
         question: str = "Why is the solution wrong ?"
-        """What the model is asked about the response."""
+        """The question about the response."""
         max_prompt_tokens: int = Field(default=400, ge=1)
-        """Budget of the prompt; the response is shortened to fit."""
+        """Token budget of the prompt; the response is shortened to fit."""
         max_new_tokens: int = Field(default=64, ge=1)
-        """Longest answer."""
+        """Longest answer, in tokens."""
 
     def reflect(self, cases: Sequence[rk.Case], generate: rk.Generate) -> list[rk.Reflection]:
-        wrong = [place for place, case in enumerate(cases) if not case.rollout.verdict.success]
-        found = [rk.Reflection(status="skipped")] * len(cases)
+        wrong = [index for index, case in enumerate(cases) if not case.rollout.verdict.success]
+        reflections = [rk.Reflection(status="skipped")] * len(cases)
         answers = generate(
-            [self._prompt(cases[place]) for place in wrong],
+            [self._prompt(cases[index]) for index in wrong],
             sampling=rk.Sampling(temperature=0.0, max_new_tokens=self.config.max_new_tokens),
             max_prompt_tokens=self.config.max_prompt_tokens,
             weights="live",
         )
-        for place, answer in zip(wrong, answers, strict=True):
+        for index, answer in zip(wrong, answers, strict=True):
             idea = answer.text.strip()
             status = answer.finish_reason if answer.finish_reason in ("overlong", "abort") else "truncated"
-            whole = answer.finish_reason == "stop" and idea
-            found[place] = rk.Reflection(idea=idea if whole else None, status="ok" if whole else status, raw=answer.text)
-        return found
+            complete = answer.finish_reason == "stop" and idea
+            reflections[index] = rk.Reflection(
+                idea=idea if complete else None, status="ok" if complete else status, raw=answer.text
+            )
+        return reflections
 
     def _prompt(self, case: rk.Case) -> rk.Prompt:
         *head, last = case.problem.messages

@@ -1,4 +1,4 @@
-"""The rollout engine `example`: who generates."""
+"""The rollout engine `example`: samples responses."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.RolloutEngine):
-    """Samples with the student's own module, one request after the other: short, and slow."""
+    """Samples with the student's own module, one request at a time: simple but slow."""
 
     name = "example"
 
     class Config(rk.Config):
-        """How it samples."""
+        """The context window."""
 
         window: int | None = None
-        """Most tokens of prompt and response together; null: as many as the model has positions for."""
+        """Largest number of tokens of prompt and response together; null: the model's number of positions."""
 
     def start(self, student: rk.Policy, site: rk.Site | None = None) -> None:
         self.student = student
@@ -33,25 +33,25 @@ class Example(rk.RolloutEngine):
 
     def generate(self, requests: Sequence[rk.GenerateRequest], *, weights: rk.PolicyWeights = "live") -> list[rk.Completion]:
         if weights == "live":
-            return [self._one(self.student.model, request, self.version) for request in requests]
+            return [self._complete(self.student.model, request, self.version) for request in requests]
         with self.student.initial() as model:
-            return [self._one(model, request, 0) for request in requests]
+            return [self._complete(model, request, 0) for request in requests]
 
-    def _one(self, model: Any, request: rk.GenerateRequest, version: int) -> rk.Completion:
+    def _complete(self, model: Any, request: rk.GenerateRequest, version: int) -> rk.Completion:
         ids: list[int] = []
         logprobs: list[float] = []
         window = self.config.window or model.config.max_position_embeddings
-        room = min(request.sampling.max_new_tokens, window - len(request.prompt_ids))
+        max_tokens = min(request.sampling.max_new_tokens, window - len(request.prompt_ids))
         generator = torch.Generator().manual_seed(request.seed)
-        following, cache = torch.tensor([request.prompt_ids], device=self.student.device), None
+        next_ids, cache = torch.tensor([request.prompt_ids], device=self.student.device), None
         with rk.TeacherModel(model).active():
-            while len(ids) < room and not (ids and ids[-1] in self.student.end_ids):
-                out = model(input_ids=following, past_key_values=cache, use_cache=True)
+            while len(ids) < max_tokens and not (ids and ids[-1] in self.student.end_ids):
+                out = model(input_ids=next_ids, past_key_values=cache, use_cache=True)
                 cache = out.past_key_values
-                token, logprob = _drawn(out.logits[0, -1].float().cpu(), request.sampling, generator)
+                token, logprob = _sample(out.logits[0, -1].float().cpu(), request.sampling, generator)
                 ids.append(token)
                 logprobs.append(logprob)
-                following = torch.tensor([[token]], device=self.student.device)
+                next_ids = torch.tensor([[token]], device=self.student.device)
         text, spans = rk.decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids
         return rk.Completion(
@@ -60,20 +60,20 @@ class Example(rk.RolloutEngine):
             logprobs=tuple(logprobs),
             text=text,
             token_spans=tuple(spans),
-            finish_reason="overlong" if room < 1 else "stop" if ended else "length",
+            finish_reason="overlong" if max_tokens < 1 else "stop" if ended else "length",
             weight_version=version,
         )
 
 
-def _drawn(logits: torch.Tensor, sampling: rk.Sampling, generator: torch.Generator) -> tuple[int, float]:
-    """Return a token, and its log-prob over the whole vocabulary at the sampling temperature."""
+def _sample(logits: torch.Tensor, sampling: rk.Sampling, generator: torch.Generator) -> tuple[int, float]:
+    """Return a sampled token, and its logprob over the whole vocabulary at the sampling temperature."""
     logp = torch.log_softmax(logits / (sampling.temperature or 1.0), dim=-1)
     if sampling.temperature == 0:
         token = int(logits.argmax())
     else:
-        ranked, order = logp.exp().sort(descending=True)
-        ranked[ranked.cumsum(0) - ranked >= sampling.top_p] = 0.0
-        token = int(order[torch.multinomial(ranked, 1, generator=generator)])
+        probabilities, order = logp.exp().sort(descending=True)
+        probabilities[probabilities.cumsum(0) - probabilities >= sampling.top_p] = 0.0
+        token = int(order[torch.multinomial(probabilities, 1, generator=generator)])
     return token, float(logp[token])
 
 

@@ -1,4 +1,4 @@
-"""The support `example`: which vocabulary entries student and teacher are compared on."""
+"""The support `example`: chooses the vocabulary entries on which student and teacher are compared."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pydantic import Field
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Support):
-    """The entries that either side finds likeliest, renormalised."""
+    """The most likely entries of either side, renormalised."""
 
     name = "example"
 
     class Config(rk.Config):
-        """How many."""
+        """The number of entries."""
 
         k: int = Field(default=50, ge=1)
-        """How many entries, by the larger of the two probabilities."""
+        """Number of entries, chosen by the larger of the two probabilities."""
 
     def project(self, student: torch.Tensor, teacher: torch.Tensor, sampled: torch.Tensor) -> rk.Projection:
         likely = torch.maximum(student.detach(), teacher)

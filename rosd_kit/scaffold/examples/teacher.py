@@ -1,4 +1,4 @@
-"""The teacher `example`: whose weights score the rollouts."""
+"""The teacher `example`: provides the weights that score the rollouts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic import Field
 
 import rosd_kit as rk
 
-#: The version of the plugin API that this was written for.
+#: The version of the plugin API that this plugin is written for.
 rosd_kit_api = 2
 
 
 class Example(rk.Teacher):
-    """Scores with a copy of the student that is renewed every few steps."""
+    """Scores with a copy of the student that is updated every few steps."""
 
     name = "example"
 
     class Config(rk.Config):
-        """How old the copy may be."""
+        """The age of the copy."""
 
         every: int = Field(default=10, ge=1)
-        """Steps between two copies."""
+        """Steps between updates of the copy."""
 
     def attach(self, student: rk.Policy) -> None:
         self._copy = copy.deepcopy(student.model).requires_grad_(False)
@@ -37,7 +37,7 @@ class Example(rk.Teacher):
     def after_step(self, student: rk.Policy) -> None:
         self._steps += 1
         if self._steps % self.config.every == 0:
-            self._take(dict(student.model.named_parameters()))
+            self._load(dict(student.model.named_parameters()))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         weights = {f"copy.{name}": weight.detach() for name, weight in self._copy.named_parameters()}
@@ -45,10 +45,10 @@ class Example(rk.Teacher):
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         self._steps = int(state["steps"])
-        self._take({name.removeprefix("copy."): weight for name, weight in state.items() if name != "steps"})
+        self._load({name.removeprefix("copy."): weight for name, weight in state.items() if name != "steps"})
 
     @torch.no_grad()
-    def _take(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
         for name, weight in self._copy.named_parameters():
             weight.copy_(weights[name])
 
