@@ -1,6 +1,6 @@
-"""What the benchmarks share: times side by side in one process, peak memory in fresh ones, and what machine it was.
+"""Shared by the benchmarks: timing in one process, peak memory in fresh processes, and a description of the machine.
 
-Only ratios of one run mean anything: programs are timed in turns, so that whatever else the machine does meets all of them.
+Only ratios within one run are meaningful: programs are timed in turns, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one program: the median of its runs, and the least and greatest."""
+    """Seconds that a program takes: the median, minimum and maximum over its runs."""
 
     median: float
     least: float
@@ -37,20 +37,20 @@ class Times:
 
 
 def take_turns(steps: Mapping[str, Step], *, repeats: int, device: str = "cpu") -> dict[str, Times]:
-    """Time every step `repeats` times in turns, after one round that does not count."""
+    """Time every step `repeats` times, in turns, after one warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
             gc.collect()
-            began = clock(device)
+            start = clock(device)
             step()
             if turn:
-                seconds[name].append(clock(device) - began)
-    return {name: Times(statistics.median(found), min(found), max(found)) for name, found in seconds.items()}
+                seconds[name].append(clock(device) - start)
+    return {name: Times(statistics.median(runs), min(runs), max(runs)) for name, runs in seconds.items()}
 
 
 def clock(device: str) -> float:
-    """Return the time: on a CPU the process's own, which leaves out what others on the machine take."""
+    """Return the time in seconds; on a CPU this process's CPU time, which excludes other load on the machine."""
     if device == "cuda":
         torch.cuda.synchronize()
         return time.perf_counter()
@@ -58,7 +58,7 @@ def clock(device: str) -> float:
 
 
 class PeakMemory:
-    """The most memory, in bytes, that a `with` block held beyond what there was before it."""
+    """Measures the peak memory, in bytes, that a `with` block used in addition to what was in use before."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -71,7 +71,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
             self.before = _status("VmRSS")
         return self
 
@@ -86,31 +86,32 @@ def _status(field: str) -> int:
 
 
 def in_fresh_process(script: Path, task: Mapping[str, Any], *, limit_gib: float | None = None) -> dict[str, Any]:
-    """Run `script --task JSON` and return the JSON of its last line; `{"failed": why}` where it ended otherwise.
+    """Run `script --task JSON` and return the JSON of its last output line, or `{"failed": reason}` if it failed.
 
-    `limit_gib` bounds the child's memory, so that a program that needs more fails instead of driving out others.
+    `limit_gib` limits the child's memory, so that a program that needs more fails instead of disturbing the machine.
     """
 
-    def confine() -> None:
+    def limit_memory() -> None:
         if limit_gib is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (int(limit_gib * 2**30),) * 2)
 
     command = [sys.executable, str(script), "--task", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=confine)
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_memory)
     if done.returncode == 0 and done.stdout.strip():
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    short = any(word in done.stderr for word in ("can't allocate memory", "OutOfMemory", "MemoryError", "DefaultCPUAllocator"))
-    room = f"does not fit in {limit_gib:g} GiB" if limit_gib is not None else "out of memory"
-    return {"failed": room if short or done.returncode < 0 else said[:200]}
+    last_line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    signs = ("can't allocate memory", "OutOfMemory", "MemoryError", "DefaultCPUAllocator")
+    out_of_memory = done.returncode < 0 or any(sign in done.stderr for sign in signs)
+    reason = f"does not fit in {limit_gib:g} GiB" if limit_gib is not None else "out of memory"
+    return {"failed": reason if out_of_memory else last_line[:200]}
 
 
 def machine(device: str = "cpu") -> str:
-    """Return in one line what the figures were measured on."""
+    """Return one line that describes the machine."""
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    named = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return f"{named[0]}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return f"{models[0]}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

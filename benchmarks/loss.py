@@ -1,12 +1,11 @@
-"""The loss alone: from hidden states to the gradients of hidden states and head, against TRL 1.16 and Liger.
+"""Benchmarks the loss alone, from hidden states to the gradients of hidden states and head, against TRL 1.16 and Liger.
 
-    python benchmarks/loss.py                     # the CPU grid, into benchmarks/results/loss-cpu.jsonl
-    python benchmarks/loss.py --device cuda       # Qwen3-1.7B and 8B shapes, into loss-cuda.jsonl
-    python benchmarks/report.py                   # benchmarks/RESULTS.md from what was measured
+    python benchmarks/loss.py                     # the CPU grid; writes benchmarks/results/loss-cpu.jsonl
+    python benchmarks/loss.py --device cuda       # shapes of Qwen3-1.7B and 8B; writes loss-cuda.jsonl
+    python benchmarks/report.py                   # updates benchmarks/RESULTS.md
 
-All programs get the same tensors. Times are taken in turns in one process; memory is the peak of a fresh process above
-what holds the inputs, the two heads and their gradients. TRL and Liger are needed here only: pip install trl==1.16.0
-liger-kernel==0.8.5
+All programs get the same tensors. They are timed in turns in one process. Memory is the peak of a fresh process, without the
+inputs, the two heads and their gradients. Only this benchmark needs TRL and Liger: pip install trl==1.16.0 liger-kernel==0.8.5
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TOP = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One cell of the grid: `beta` 0 is forward KL, .5 the symmetric JSD; `top` 0 is the whole vocabulary."""
+    """A point of the grid. `beta` 0 is forward KL and 0.5 the symmetric JSD; `top` 0 is the full vocabulary."""
 
     tokens: int
     vocab: int
@@ -43,13 +42,13 @@ class Case:
 
     @property
     def peers(self) -> list[str]:
-        """The programs that compute this very loss."""
+        """The other programs that compute the same loss."""
         return ["sdpo_top"] if self.top else ["trl_chunked", "sdpo_full", "gkd", "liger"]
 
 
 @dataclass
 class Tensors:
-    """The inputs of a case; `mask` says which tokens carry weight."""
+    """The inputs of a case; `mask` is true for tokens with weight."""
 
     student: Tensor
     teacher: Tensor
@@ -59,7 +58,7 @@ class Tensors:
 
 
 def tensors(case: Case) -> Tensors:
-    """Make the inputs: sharp distributions whose teacher is near the student, as in training."""
+    """Return random inputs that resemble training: peaked distributions, with the teacher close to the student."""
     torch.manual_seed(0)
     dtype = getattr(torch, case.dtype)
 
@@ -79,20 +78,20 @@ def tensors(case: Case) -> Tensors:
     return Tensors(student.requires_grad_(), teacher, student_head, teacher_head, mask.to(case.device))
 
 
-def program(name: str, case: Case, given: Tensors) -> Callable[[], tuple[float, Tensor, Tensor]]:
-    """Return a step of one program: it leaves gradients behind and returns the loss with them."""
-    compute = PROGRAMS[name](case, given)
+def program(name: str, case: Case, inputs: Tensors) -> Callable[[], tuple[float, Tensor, Tensor]]:
+    """Return a step of one program, which returns the loss and the gradients of hidden states and head."""
+    compute = PROGRAMS[name](case, inputs)
 
     def step() -> tuple[float, Tensor, Tensor]:
-        given.student.grad = given.student_head.weight.grad = None
+        inputs.student.grad = inputs.student_head.weight.grad = None
         loss = compute()
         loss.backward()
-        return float(loss.detach()), given.student.grad, given.student_head.weight.grad
+        return float(loss.detach()), inputs.student.grad, inputs.student_head.weight.grad
 
     return step
 
 
-def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
+def ours(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
     from rosd_kit.components.corrections import NoCorrection
     from rosd_kit.components.divergences import JSD, ForwardKL
     from rosd_kit.components.objectives import Distill
@@ -110,9 +109,9 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
         divergence=JSD(JSD.Config(beta=case.beta)) if case.beta else ForwardKL(),
         correction=NoCorrection(),
     )
-    count = int(given.mask.sum())
+    count = int(inputs.mask.sum())
     ones = torch.ones(count, dtype=torch.float64)
-    listed = WeightedTokens(
+    tokens = WeightedTokens(
         sample=torch.zeros(count, dtype=torch.long),
         token=torch.arange(count),
         sampled=torch.zeros(count, dtype=torch.long),
@@ -123,8 +122,8 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
         marks=torch.zeros(1, 0, count, dtype=torch.float64),
     )
     head = HeadLoss(
-        student=split_model(_model_with(given.student_head)),
-        teacher=TeacherScorer([TeacherModel(_model_with(given.teacher_head))], settings=BatchSettings(), pad_id=0, samples=()),
+        student=split_model(_model_with(inputs.student_head)),
+        teacher=TeacherScorer([TeacherModel(_model_with(inputs.teacher_head))], settings=BatchSettings(), pad_id=0, samples=()),
         terms=(WeightedObjective(Distill(parts=parts)),),
         factors=torch.tensor([1 / count], dtype=torch.float64),
         chunk_bytes=BatchSettings().chunk_mib << 20,
@@ -132,14 +131,14 @@ def ours(case: Case, given: Tensors) -> Callable[[], Tensor]:
     )
 
     def compute() -> Tensor:
-        loss, _ = head.differentiate(given.student[given.mask], [[given.teacher[given.mask]]], listed)
+        loss, _ = head.differentiate(inputs.student[inputs.mask], [[inputs.teacher[inputs.mask]]], tokens)
         return loss
 
     return compute
 
 
 def _model_with(head: nn.Linear) -> nn.Module:
-    """Return a causal LM with this head; its backbone is never run."""
+    """Return a causal LM with this head; its backbone is not used."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=8, hidden_size=8, num_hidden_layers=1, intermediate_size=8, head_dim=2))
@@ -147,69 +146,69 @@ def _model_with(head: nn.Linear) -> nn.Module:
     return model
 
 
-def trl_chunked(case: Case, given: Tensors) -> Callable[[], Tensor]:
+def trl_chunked(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
     from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
     def compute() -> Tensor:
-        student, teacher = given.student_head.weight, given.teacher_head.weight
+        student, teacher = inputs.student_head.weight, inputs.teacher_head.weight
         return _chunked_divergence_loss(
-            given.student[None], given.teacher[None], student, teacher, given.mask[None], case.beta
+            inputs.student[None], inputs.teacher[None], student, teacher, inputs.mask[None], case.beta
         )[0]
 
     return compute
 
 
-def gkd(case: Case, given: Tensors) -> Callable[[], Tensor]:
+def gkd(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
     from trl.experimental.gkd import GKDTrainer
 
-    labels = torch.where(given.mask, 1, -100)[None]
+    labels = torch.where(inputs.mask, 1, -100)[None]
 
     def compute() -> Tensor:
-        logits = _both_logits(given)
+        logits = _both_logits(inputs)
         return GKDTrainer.generalized_jsd_loss(logits[0][None], logits[1][None], labels, beta=case.beta)
 
     return compute
 
 
-def sdpo_full(case: Case, given: Tensors) -> Callable[[], Tensor]:
+def sdpo_full(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
     from trl.experimental.sdpo.loss_utils import compute_full_logit_self_distillation_loss
 
     def compute() -> Tensor:
-        per_token = compute_full_logit_self_distillation_loss(*_both_logits(given), distillation_alpha=case.beta)
-        return _masked_mean(per_token, given.mask)
+        per_token = compute_full_logit_self_distillation_loss(*_both_logits(inputs), distillation_alpha=case.beta)
+        return _masked_mean(per_token, inputs.mask)
 
     return compute
 
 
-def sdpo_top(case: Case, given: Tensors) -> Callable[[], Tensor]:
+def sdpo_top(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
     from trl.experimental.sdpo.loss_utils import compute_topk_self_distillation_loss
 
     def compute() -> Tensor:
         per_token = compute_topk_self_distillation_loss(
-            *_both_logits(given), distillation_topk=case.top, distillation_alpha=case.beta, distillation_add_tail=True
+            *_both_logits(inputs), distillation_topk=case.top, distillation_alpha=case.beta, distillation_add_tail=True
         )
-        return _masked_mean(per_token, given.mask)
+        return _masked_mean(per_token, inputs.mask)
 
     return compute
 
 
-def liger(case: Case, given: Tensors) -> Callable[[], Tensor]:
+def liger(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
     loss = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=case.beta, compiled=case.device == "cuda")
-    labels = torch.where(given.mask, 0, -100)
+    labels = torch.where(inputs.mask, 0, -100)
 
     def compute() -> Tensor:
-        return loss(given.student, given.student_head.weight, given.teacher, given.teacher_head.weight, labels)
+        return loss(inputs.student, inputs.student_head.weight, inputs.teacher, inputs.teacher_head.weight, labels)
 
     return compute
 
 
-def _both_logits(given: Tensors) -> tuple[Tensor, Tensor]:
-    """Return the logits of all tokens, as the trainers of these losses have them from the models."""
+def _both_logits(inputs: Tensors) -> tuple[Tensor, Tensor]:
+    """Return the logits of all tokens, as these losses receive them from the models."""
     with torch.no_grad():
-        teacher = given.teacher_head(given.teacher)
-    return given.student_head(given.student), teacher
+        teacher = inputs.teacher_head(inputs.teacher)
+    return inputs.student_head(inputs.student), teacher
 
 
 def _masked_mean(per_token: Tensor, mask: Tensor) -> Tensor:
@@ -227,24 +226,23 @@ PROGRAMS = {
 
 
 def single(case: Case, name: str) -> dict[str, Any]:
-    """Run one program once, in a process of its own: its peak above inputs, heads and their gradients in MiB, its seconds
-    and its loss."""
+    """Run one program once and return its loss, its seconds, and its peak memory in MiB without inputs, heads and gradients."""
     warm = Case(**{**asdict(case), "tokens": 16, "vocab": 512, "weighted": 1.0})
     program(name, warm, tensors(warm))()
-    given = tensors(case)
-    step = program(name, case, given)
+    inputs = tensors(case)
+    step = program(name, case, inputs)
     with PeakMemory(case.device) as peak:
-        began = clock(case.device)
+        start = clock(case.device)
         loss, *_ = step()
-        seconds = clock(case.device) - began
-    floor = sum(p.numel() * p.element_size() for p in (given.student, given.student_head.weight))
+        seconds = clock(case.device) - start
+    floor = sum(p.numel() * p.element_size() for p in (inputs.student, inputs.student_head.weight))
     return {"mib": (peak.bytes - floor) / 2**20, "seconds": seconds, "loss": loss}
 
 
 def timing(case: Case, names: list[str], repeats: int) -> dict[str, Any]:
-    """Return all programs' seconds, taken in turns, and how far their losses and gradients lie from ours."""
-    given = tensors(case)
-    steps = {name: program(name, case, given) for name in names}
+    """Return the seconds of all programs, timed in turns, and the relative distance of their losses and gradients from ours."""
+    inputs = tensors(case)
+    steps = {name: program(name, case, inputs) for name in names}
     expected = steps["ours"]()
     gaps = {}
     for name in names:
@@ -261,8 +259,8 @@ def timing(case: Case, names: list[str], repeats: int) -> dict[str, Any]:
     }
 
 
-def _gap(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+def _gap(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
 
 
 def cpu_grid() -> Iterator[Case]:
@@ -288,45 +286,45 @@ def cuda_grid() -> Iterator[Case]:
 
 
 def run(cases: list[Case], store: Path, repeats: int, limit_gib: float | None) -> None:
-    """Measure what is not in the store yet, case by case.
+    """Measure the cases that are not in the store yet.
 
-    Without repeats, the runs that measure memory are timed, and the peers' are those with every token weighted where such are
-    in the store, for they compute every token whatever its weight.
+    With 0 repeats, times come from the runs that measure memory, and the peers' figures are taken from the same case with every
+    token weighted, if the store has it, since they compute every token regardless of its weight.
     """
     script = Path(__file__)
     rows = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
     known = {Case(**row["case"]): row["memory"] for row in rows}
-    due = [case for case in cases if case not in known]
-    for count, case in enumerate(due, start=1):
-        whole = known.get(replace(case, weighted=1.0), {}) if not repeats else {}
-        taken = {
-            name: {**found, "loss": None, "taken": True}
-            for name, found in whole.items()
-            if name in case.peers and ("seconds" in found or "failed" in found)
+    remaining = [case for case in cases if case not in known]
+    for count, case in enumerate(remaining, start=1):
+        fully_weighted = known.get(replace(case, weighted=1.0), {}) if not repeats else {}
+        reused = {
+            name: {**peak, "loss": None, "taken": True}
+            for name, peak in fully_weighted.items()
+            if name in case.peers and ("seconds" in peak or "failed" in peak)
         }
-        names = [name for name in ("ours", *case.peers) if name not in taken]
+        names = [name for name in ("ours", *case.peers) if name not in reused]
         peaks = {n: in_fresh_process(script, {"case": asdict(case), "single": n}, limit_gib=limit_gib) for n in names}
         if "mib" not in peaks["ours"]:
             raise SystemExit(f"{case}: our own loss failed: {peaks['ours']['failed']}")
-        peaks |= taken
-        able = [name for name in ("ours", *case.peers) if "mib" in peaks[name]]
+        peaks |= reused
+        succeeded = [name for name in ("ours", *case.peers) if "mib" in peaks[name]]
         timed = (
-            in_fresh_process(script, {"case": asdict(case), "time": able, "repeats": repeats}, limit_gib=limit_gib)
+            in_fresh_process(script, {"case": asdict(case), "time": succeeded, "repeats": repeats}, limit_gib=limit_gib)
             if repeats
-            else _once({name: peaks[name] for name in able})
+            else _single_run_times({name: peaks[name] for name in succeeded})
         )
-        if "failed" in timed:  # all programs in one process need a little more than each alone
-            timed = _once({name: peaks[name] for name in able})
+        if "failed" in timed:  # all programs in one process need slightly more memory than each alone
+            timed = _single_run_times({name: peaks[name] for name in succeeded})
         known[case] = peaks
         row = {"case": asdict(case), "machine": machine(case.device), "repeats": repeats, "memory": peaks, **timed}
         with store.open("a") as file:
             file.write(json.dumps(row) + "\n")
         seconds = {n: t["median"] for n, t in timed.get("seconds", {}).items()}
-        print(f"{count}/{len(due)} {case}\n  {peaks}\n  {seconds or timed}", flush=True)
+        print(f"{count}/{len(remaining)} {case}\n  {peaks}\n  {seconds or timed}", flush=True)
 
 
-def _once(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what `timing` returns, from one run of each program; of the gradients nothing is compared."""
+def _single_run_times(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of `timing` from a single run of each program; gradients are not compared."""
     expected = runs["ours"]["loss"]
     return {
         "seconds": {n: dict.fromkeys(("median", "least", "greatest"), round(r["seconds"], 5)) for n, r in runs.items()},
@@ -342,29 +340,29 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", help="only these numbers of tokens")
     parser.add_argument("--vocab", type=int, nargs="+", help="only these vocabularies")
     parser.add_argument("--hidden", type=int, nargs="+", help="only these widths")
-    parser.add_argument("--weighted", type=float, nargs="+", help="only these shares of weighted tokens")
-    parser.add_argument("--repeats", type=int, default=3, help="0: time only the runs that measure memory, one a program")
-    parser.add_argument("--limit-gib", type=float, help="memory that a program may take; more counts as not fitting")
+    parser.add_argument("--weighted", type=float, nargs="+", help="only these shares of tokens with weight")
+    parser.add_argument("--repeats", type=int, default=3, help="0: time only the runs that measure memory, one per program")
+    parser.add_argument("--limit-gib", type=float, help="memory limit of a program; more counts as not fitting")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.task is not None:
-        case = Case(**asked.task["case"])
-        if "single" in asked.task:
-            print(json.dumps(single(case, asked.task["single"])))
+    args = parser.parse_args()
+    if args.task is not None:
+        case = Case(**args.task["case"])
+        if "single" in args.task:
+            print(json.dumps(single(case, args.task["single"])))
         else:
-            print(json.dumps(timing(case, asked.task["time"], asked.task["repeats"])))
+            print(json.dumps(timing(case, args.task["time"], args.task["repeats"])))
         return
-    grid = cuda_grid() if asked.device == "cuda" else cpu_grid()
+    grid = cuda_grid() if args.device == "cuda" else cpu_grid()
     chosen = [
         case
         for case in grid
         if all(
-            getattr(asked, field) is None or getattr(case, field) in getattr(asked, field)
+            getattr(args, field) is None or getattr(case, field) in getattr(args, field)
             for field in ("tokens", "vocab", "hidden", "weighted")
         )
     ]
     RESULTS.mkdir(exist_ok=True)
-    run(chosen, RESULTS / f"loss-{asked.device}.jsonl", asked.repeats, asked.limit_gib)
+    run(chosen, RESULTS / f"loss-{args.device}.jsonl", args.repeats, args.limit_gib)
 
 
 if __name__ == "__main__":

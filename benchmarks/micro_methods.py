@@ -1,9 +1,9 @@
-"""Trains every method on the embedded laboratory under equal rollouts, over learning rates and seeds.
+"""Trains every method on the embedded laboratory with equal numbers of rollouts, over learning rates and seeds.
 
-    python benchmarks/micro_methods.py run            # goes on where it was stopped; one thread a run, two at a time
-    python benchmarks/micro_methods.py report         # puts what was measured into the tables of docs/results-micro.md
+    python benchmarks/micro_methods.py run            # resumes if it was stopped; two runs at a time, one thread each
+    python benchmarks/micro_methods.py report         # updates the tables in docs/results-micro.md
 
-Each run is `rosd-kit run` in a process of its own. What is kept of it is one line of `benchmarks/results/micro_methods.jsonl`.
+Each run is a separate `rosd-kit run` process. Its results are one line in `benchmarks/results/micro_methods.jsonl`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from rosd_kit.model.micro.model import base_path
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "benchmarks/results/micro_methods.jsonl"
 PAGE = ROOT / "docs/results-micro.md"
-#: The tables stand between these two lines of the page; the text around them is written by hand.
+#: The tables are between these two lines of the page; the text around them is written by hand.
 BEGIN, END = "<!-- tables: python benchmarks/micro_methods.py report -->", "<!-- end of tables -->"
 METHODS = ("rosd", "rosd_v2", "sdpo", "opsd", "op2sd", "grpo", "rft")
 RATES = (1e-4, 3e-4, 1e-3)
-#: The same problems and as many rollouts a step for all, also for recipes that take one rollout a problem.
+#: The same problems and number of rollouts per step for all, also for recipes with one rollout per problem.
 EQUAL = ("problems_per_step=16", "group_size=8", "samples.every=0", "checkpoint.every=0")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. A line of the store belongs to it when all fields and the base model agree."""
+    """One run. A line of the store belongs to it if all fields and the base model are equal."""
 
     method: str
     lr: float
@@ -56,7 +56,7 @@ def base_id() -> str:
 
 
 def stored() -> list[dict[str, Any]]:
-    """Return the lines of the store that were measured with today's base model."""
+    """Return the lines of the store that were measured with the current base model."""
     lines = STORE.read_text().splitlines() if STORE.exists() else []
     return [row for row in map(json.loads, lines) if row["base"] == base_id()]
 
@@ -108,23 +108,24 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _scores(evaluation: dict[str, Any]) -> dict[str, list[float]]:
-    """Return each suite's share of right samples, problem by problem; the problems are the same in every run."""
+    """Return each suite's shares of correct samples by problem; the problems are the same in every run."""
     return {r["suite"]: [round(score, 4) for score in r["scores"].values()] for r in evaluation["results"]}
 
 
 def run(jobs: Iterable[Job], at_once: int) -> None:
-    """Run what is not in the store yet, seed by seed, and append each result as it comes."""
+    """Run the jobs that are not in the store yet, seed by seed, and append each result as soon as it is ready."""
     known = {(r["method"], r["lr"], r["seed"], r["steps"], r["base"]) for r in stored()}
-    due = [job for job in jobs if job.key not in known]
+    remaining = [job for job in jobs if job.key not in known]
     STORE.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(at_once) as pool:
-        futures = {pool.submit(measure, job): job for job in due}
+        futures = {pool.submit(measure, job): job for job in remaining}
         for count, future in enumerate(as_completed(futures), start=1):
             job, row = futures[future], future.result()
             with STORE.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(
-                f"{count}/{len(due)} {job.method} lr {job.lr:g} seed {job.seed}: success {row['success'][-1]:.2f}", flush=True
+                f"{count}/{len(remaining)} {job.method} lr {job.lr:g} seed {job.seed}: success {row['success'][-1]:.2f}",
+                flush=True,
             )
 
 
@@ -135,14 +136,14 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=RATES, metavar="LR")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--at-once", type=int, default=2, help="runs side by side, one thread each")
-    asked = parser.parse_args()
-    if asked.what == "run":
+    parser.add_argument("--at-once", type=int, default=2, help="concurrent runs, one thread each")
+    args = parser.parse_args()
+    if args.what == "run":
         run(
-            (Job(m, lr, seed, asked.steps) for seed in range(asked.seeds) for lr in asked.rates for m in asked.methods),
-            asked.at_once,
+            (Job(m, lr, seed, args.steps) for seed in range(args.seeds) for lr in args.rates for m in args.methods),
+            args.at_once,
         )
-    rows = [row for row in stored() if row["steps"] == asked.steps]
+    rows = [row for row in stored() if row["steps"] == args.steps]
     if rows:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n\n{micro_report.tables(rows)}\n\n{END}{rest.partition(END)[2]}")

@@ -1,4 +1,4 @@
-"""Tables of `micro_methods.py` as Markdown. Knows the lines of its store and nothing of how they were made."""
+"""Formats the results of `micro_methods.py` as Markdown tables. Knows the lines of its store, not how they were measured."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ RESAMPLES = 4000
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Return all tables: each method at its best rate, then every method at every rate."""
+    """Return all tables: each method at its best learning rate, then every method at every learning rate."""
     suites = list(rows[0]["before"])
     groups = _groups(rows)
-    best = {method: max(own.values(), key=lambda runs: _level(runs, TRAINED).mean) for method, own in groups.items()}
+    best = {method: max(by_rate.values(), key=lambda runs: _level(runs, TRAINED).mean) for method, by_rate in groups.items()}
     seeds, steps = {row["seed"] for row in rows}, rows[0]["steps"]
     return "\n".join(
         [
             f"{len(rows)} runs: {len(groups)} methods, {len(seeds)} seeds, {steps} steps, base model `{rows[0]['base']}`.",
             "",
-            "### Each method at the learning rate that served its own domain best",
+            "### Each method at its best learning rate for the trained domain",
             "",
-            "Right answers in percent, after training, with 95 % intervals; below them the change against the base model.",
+            "Correct answers in percent after training, with 95 % intervals, and below them the change from the base model.",
             "",
             _table(
                 ["method", "lr", f"{TRAINED} (trained)", *(s for s in suites if s != TRAINED), "exact start", "s/step"],
@@ -48,14 +48,14 @@ def tables(rows: Sequence[Row]) -> str:
             "",
             "### The stability frontier",
             "",
-            f"In each cell: `{TRAINED}` after training \\| mean change of the other suites \\| runs that ended below half of",
-            f"what the base model had on `{TRAINED}`.",
+            f"In each cell: `{TRAINED}` after training \\| mean change on the other suites \\| runs that ended below half of",
+            f"the base model's score on `{TRAINED}`.",
             "",
             _frontier(
                 groups, lambda runs: f"{_percent(_level(runs, TRAINED))} \\| {_outside(runs, suites)} \\| {_collapsed(runs)}"
             ),
             "",
-            f"Share of right rollouts at temperature 1 over the {steps} steps, mean of the seeds (▁ is 0, █ is 1).",
+            f"Share of successful rollouts at temperature 1 over the {steps} steps, mean over seeds (▁ is 0, █ is 1).",
             "",
             _frontier(groups, lambda runs: f"`{_curve(runs)}`"),
         ]
@@ -63,7 +63,7 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, dict[float, list[Row]]]:
-    """Return method -> rate -> runs, in order of appearance and rising rates."""
+    """Return method -> learning rate -> runs; methods in order of appearance, learning rates ascending."""
     groups: dict[str, dict[float, list[Row]]] = {}
     for row in sorted(rows, key=lambda row: row["lr"]):
         groups.setdefault(row["method"], {}).setdefault(row["lr"], []).append(row)
@@ -90,7 +90,7 @@ def _change(runs: Sequence[Row], suites: Sequence[str]) -> Interval:
 
 
 def _bootstrap(scores: np.ndarray) -> Interval:
-    """Return the mean of `[runs, problems]` scores with a 95 % interval that resamples runs and problems alike."""
+    """Return the mean of `[runs, problems]` scores with a 95 % interval that resamples both runs and problems."""
     if (scores == scores.flat[0]).all():
         return bootstrap_mean(scores.mean(0).tolist())
     rng = np.random.default_rng(0)
@@ -124,13 +124,13 @@ def _collapsed(runs: Sequence[Row]) -> str:
 
 
 def _exact(runs: Sequence[Row]) -> str:
-    """Return how often the weights began at the true first error or its sentence, over the wrong rollouts."""
+    """Return the share of wrong rollouts whose token weights start exactly at the true first error."""
     counts = [sum(run["oracle"].get(f"oracle/{kind}", 0) for run in runs) for kind in ("exact_start", "within_step", "missed")]
     return f"{100 * counts[0] / sum(counts):.0f} %" if sum(counts) else ""
 
 
 def _time(runs: Sequence[Row]) -> str:
-    """Return the median seconds a step of the least disturbed run."""
+    """Return the median seconds per step of the fastest run."""
     return f"{min(np.median(run['seconds']) for run in runs):.1f}"
 
 
@@ -140,10 +140,10 @@ def _curve(runs: Sequence[Row], points: int = 15) -> str:
 
 
 def _frontier(groups: dict[str, dict[float, list[Row]]], cell: Callable[[Sequence[Row]], str]) -> str:
-    rates = sorted({rate for own in groups.values() for rate in own})
+    rates = sorted({rate for by_rate in groups.values() for rate in by_rate})
     return _table(
         ["method", *(f"lr {rate:g}" for rate in rates)],
-        [[method, *(cell(own[rate]) if rate in own else "" for rate in rates)] for method, own in groups.items()],
+        [[method, *(cell(by_rate[rate]) if rate in by_rate else "" for rate in rates)] for method, by_rate in groups.items()],
     )
 
 

@@ -1,6 +1,6 @@
-"""Measures what the embedded model can do: `python benchmarks/micro_skills.py [MODEL]` prints the table of the model card.
+"""Measures the skills of the embedded model: `python benchmarks/micro_skills.py [MODEL]` prints the table of the model card.
 
-Every skill is asked with the prompts of the profile `micro`, and judged by the oracle.
+Each skill is tested with the prompts of the profile `micro` and judged by the oracle.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from rosd_kit.types import Completion, FirstError, GenerateRequest, Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class Skills:
-    """Shares in [0, 1] of one suite's problems. All but `solves` and `guided` are greedy."""
+    """Shares in [0, 1] of one suite's problems. Decoding is greedy except for `solves` and `guided`."""
 
     suite: str
     solves: float
-    """Right answers at temperature 1."""
+    """Correct answers at temperature 1."""
     format: float
-    """Reflections on wrong solutions that hold both tags."""
+    """Reflections on wrong solutions that contain both tags."""
     quotes: float
     """Reflections that quote the true first error."""
     guided: float
-    """Right answers at temperature 1 with the right idea in the prompt."""
+    """Correct answers at temperature 1 with the correct idea in the prompt."""
 
 
-class _Asking:
-    """Asks a model lessons and returns what it wrote."""
+class _Prompter:
+    """Prompts a model with lessons."""
 
     def __init__(self, path: str) -> None:
         self.student = Student.load(ModelSettings(path=path), keep_initial=False)
@@ -48,8 +48,8 @@ class _Asking:
         self.engine.start(self.student)
         self.prompts = LessonPrompts()
 
-    def ask(self, lessons: Sequence[Lesson], temperature: float) -> list[Completion]:
-        """Return one completion a lesson."""
+    def generate(self, lessons: Sequence[Lesson], temperature: float) -> list[Completion]:
+        """Return one completion per lesson."""
         sampling = Sampling(temperature=temperature, max_new_tokens=110)
         requests = []
         for i, lesson in enumerate(lessons):
@@ -60,30 +60,30 @@ class _Asking:
 
 
 def measure(path: str = "micro", *, count: int = 200, suites: Iterable[str] = SUITES) -> list[Skills]:
-    """Return the skills of a model on `count` problems a suite."""
-    asking = _Asking(path)
-    return [_measure(asking, suite, count) for suite in suites]
+    """Return the skills of a model on `count` problems per suite."""
+    prompter = _Prompter(path)
+    return [_measure(prompter, suite, count) for suite in suites]
 
 
-def _measure(asking: _Asking, suite: str, count: int) -> Skills:
+def _measure(prompter: _Prompter, suite: str, count: int) -> Skills:
     rng = random.Random(f"skills {suite}")
-    drawn = [draw_instance(rng, *SUITES[suite]) for _ in range(count)]
-    solved = asking.ask([_lesson("solve", domain, instance) for domain, instance in drawn], 1.0)
-    wrong = [_wrong(rng, suite) for _ in range(count)]
-    reflected = asking.ask([_lesson("reflect_wrong", d, i, response=text) for d, i, text, _ in wrong], 0.0)
-    found = [read_reflection(answer, right=False) for answer in reflected]
-    guided = asking.ask([_lesson("idea", d, i, idea=truth.idea) for d, i, _, truth in wrong], 1.0)
+    problems = [draw_instance(rng, *SUITES[suite]) for _ in range(count)]
+    solutions = prompter.generate([_lesson("solve", domain, instance) for domain, instance in problems], 1.0)
+    wrong = [_draw_wrong_solution(rng, suite) for _ in range(count)]
+    texts = prompter.generate([_lesson("reflect_wrong", d, i, response=text) for d, i, text, _ in wrong], 0.0)
+    reflections = [read_reflection(text, right=False) for text in texts]
+    guided = prompter.generate([_lesson("idea", d, i, idea=truth.idea) for d, i, _, truth in wrong], 1.0)
     return Skills(
         suite=suite,
-        solves=_right(solved, drawn),
-        format=sum(r.status == "ok" for r in found) / count,
-        quotes=sum(r.quote == t[x.start : x.end] for r, (_, _, t, x) in zip(found, wrong, strict=True)) / count,
-        guided=_right(guided, [(d, i) for d, i, _, _ in wrong]),
+        solves=_accuracy(solutions, problems),
+        format=sum(r.status == "ok" for r in reflections) / count,
+        quotes=sum(r.quote == t[x.start : x.end] for r, (_, _, t, x) in zip(reflections, wrong, strict=True)) / count,
+        guided=_accuracy(guided, [(d, i) for d, i, _, _ in wrong]),
     )
 
 
-def _wrong(rng: random.Random, suite: str) -> tuple[Domain, Instance, str, FirstError]:
-    """Return a problem with a solution that the model's own misbeliefs led to a wrong answer."""
+def _draw_wrong_solution(rng: random.Random, suite: str) -> tuple[Domain, Instance, str, FirstError]:
+    """Return a problem, a wrong solution that follows from the model's false beliefs, and its first error."""
     while True:
         domain, instance = draw_instance(rng, *SUITES[suite])
         claims, answer = domain.claims(instance, sampled_belief(rng))
@@ -107,9 +107,9 @@ def _lesson(kind: str, domain: Domain, instance: Instance, *, response: str = ""
     )
 
 
-def _right(answers: Sequence[Completion], asked: Sequence[tuple[Domain, Instance]]) -> float:
-    pairs = zip(answers, asked, strict=True)
-    return sum(find_answer(answer.text) == d.solve(i)[1] for answer, (d, i) in pairs) / len(asked)
+def _accuracy(completions: Sequence[Completion], problems: Sequence[tuple[Domain, Instance]]) -> float:
+    pairs = zip(completions, problems, strict=True)
+    return sum(find_answer(completion.text) == d.solve(i)[1] for completion, (d, i) in pairs) / len(problems)
 
 
 def table(skills: Sequence[Skills]) -> str:

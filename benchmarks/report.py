@@ -1,4 +1,4 @@
-"""Puts what the benchmarks measured into benchmarks/RESULTS.md: the loss and scoring engine's, and those of rollouts.
+"""Updates the tables in benchmarks/RESULTS.md from the benchmarks' results: loss and training step, and rollouts.
 
 python benchmarks/report.py
 """
@@ -14,7 +14,7 @@ from harness import table
 
 HERE = Path(__file__).parent
 PAGE = HERE / "RESULTS.md"
-PLACES = {
+MARKERS = {
     "engine": ("<!-- tables: python benchmarks/report.py -->", "<!-- end of tables -->"),
     "rollouts": ("<!-- tables: python benchmarks/report.py rollouts -->", "<!-- end of rollouts -->"),
 }
@@ -22,37 +22,38 @@ Row = dict[str, Any]
 
 
 def rows(name: str) -> list[Row]:
-    """Return the lines of one store, or none where nothing was measured."""
+    """Return the lines of one store; empty if nothing was measured."""
     store = HERE / f"results/{name}.jsonl"
     return [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
 
 
 def losses(device: str) -> list[str]:
-    """Return the tables of the loss alone: time and memory of every program, and ours over the best of the others."""
-    found = rows(f"loss-{device}")
-    if not found:
+    """Return the tables of the loss alone: time and memory of every program, and ours relative to the best of the others."""
+    cases = rows(f"loss-{device}")
+    if not cases:
         return ["Not measured yet."]
     lines = [
-        f"On {found[0]['machine']}. {_spreads(found)} Cells with a star: one run of each program, for they "
-        "take minutes; =: the figures of every token weighted, for such a program computes every token whatever its weight."
+        f"On {cases[0]['machine']}. {_spreads(cases)} Cells with a star: a single run of each program, since "
+        "they take minutes; =: the figures with every token weighted, since the program computes every token regardless of its "
+        "weight."
     ]
-    for beta, top in sorted({(row["case"]["beta"], row["case"]["top"]) for row in found}):
-        mine = [row for row in found if (row["case"]["beta"], row["case"]["top"]) == (beta, top)]
-        names = list(mine[0]["memory"])
-        support = f"top {top} and tail" if top else "whole vocabulary"
+    for beta, top in sorted({(row["case"]["beta"], row["case"]["top"]) for row in cases}):
+        group = [row for row in cases if (row["case"]["beta"], row["case"]["top"]) == (beta, top)]
+        names = list(group[0]["memory"])
+        support = f"top {top} and tail" if top else "full vocabulary"
         lines += ["", f"**{'JSD .5' if beta else 'forward KL'}, {support}** (seconds, MiB above the floor)", ""]
         titles = ["tokens", "V", "H", "weighted", *names, "time: ours / best", "memory: ours / best"]
-        lines.append(table(titles, [_loss_row(row, names) for row in sorted(mine, key=_order)]))
+        lines.append(table(titles, [_loss_row(row, names) for row in sorted(group, key=_order)]))
     return lines
 
 
-def _spreads(found: list[Row]) -> str:
-    """Say how far the repeats of one program lie apart."""
-    times = [time for row in found if row.get("repeats") != 0 for time in row.get("seconds", {}).values()]
+def _spreads(cases: list[Row]) -> str:
+    """Return a sentence on the variation between repeats of one program."""
+    times = [time for row in cases if row.get("repeats") != 0 for time in row.get("seconds", {}).values()]
     ratios = sorted(time["greatest"] / time["least"] for time in times)
     if not ratios:
         return ""
-    return f"Slowest over fastest repeat of a program: {ratios[len(ratios) // 2]:.2f} in the middle, {ratios[-1]:.2f} at most."
+    return f"Slowest over fastest repeat of a program: {ratios[len(ratios) // 2]:.2f} in the median, {ratios[-1]:.2f} at most."
 
 
 def _order(row: Row) -> tuple[int, int, int, float]:
@@ -79,18 +80,18 @@ def _loss_row(row: Row, names: list[str]) -> list[str]:
 
 
 def gaps() -> str:
-    """Return how far the programs' results lie apart, over all cases of the loss."""
+    """Return a sentence on the largest deviation of the programs' results from ours, over all cases of the loss."""
     worst: dict[str, float] = {}
     for device in ("cpu", "cuda"):
         for row in rows(f"loss-{device}"):
-            for name, far in row.get("gaps", {}).items():
-                worst[name] = max(worst.get(name, 0.0), *far.values())
-    told = (f"{name} {value:.1e}" for name, value in worst.items() if name != "ours")
-    return f"Largest relative gap of loss or gradient to ours, over all cases: {', '.join(told)}."
+            for name, distances in row.get("gaps", {}).items():
+                worst[name] = max(worst.get(name, 0.0), *distances.values())
+    listed = (f"{name} {value:.1e}" for name, value in worst.items() if name != "ours")
+    return f"Largest relative difference of loss or gradient from ours, over all cases: {', '.join(listed)}."
 
 
 def steps(device: str) -> list[str]:
-    """Return the table of the whole SDPO step; the newest row of each model counts."""
+    """Return the table of the full SDPO step, from the newest row of each model."""
     newest = {row["model"]: row for row in rows(f"step-{device}")}
     if not newest:
         return ["Not measured yet."]
@@ -105,42 +106,41 @@ def steps(device: str) -> list[str]:
 
 
 def phases(device: str) -> list[str]:
-    """Return where a step of `rosd` goes, from the newest measurement."""
-    found = rows(f"phases-{device}")
-    if not found:
+    """Return how the time of a `rosd` step divides into phases, from the newest measurement."""
+    measured = rows(f"phases-{device}")
+    if not measured:
         return ["Not measured yet."]
-    row = found[-1]
+    row = measured[-1]
     cells = []
     for name, seconds in row["seconds"].items():
         floor = row["floor"][name]
         cells.append([name, f"{seconds:.3f}", f"{floor:.3f}", f"{100 * floor / seconds:.0f} %" if seconds else ""])
-    told = f"On {row['machine']}; {row['gflops']:.0f} GFLOP/s on a large product. Medians of {row['steps']} steps."
-    return [told, "", table(["phase", "seconds", "floor", "floor / seconds"], cells)]
+    note = f"On {row['machine']}; {row['gflops']:.0f} GFLOP/s in a large matrix product. Medians of {row['steps']} steps."
+    return [note, "", table(["phase", "seconds", "floor", "floor / seconds"], cells)]
 
 
 def rollouts(device: str) -> list[str]:
-    """Return the tables of both engines' speed and of the ways of weights; the newest row of each model counts."""
+    """Return the tables of both engines' speed and of weight transfer, from the newest row of each model."""
     newest = {row["model"]: row for row in rows(f"rollouts-{device}")}
     if not newest:
         return ["Not measured yet."]
-    some = next(iter(newest.values()))
+    first = next(iter(newest.values()))
     speeds, transfers = [], []
     for model, row in newest.items():
         size = row["bytes"] / 1e9
-        found = {name: row["tokens"][name] / time["median"] for name, time in row["rollouts"].items()}
-        for name, speed in found.items():
-            ratio = f"{speed / found['transformers']:.2f} x transformers" if name == "sglang" else ""
+        by_engine = {name: row["tokens"][name] / time["median"] for name, time in row["rollouts"].items()}
+        for name, speed in by_engine.items():
+            ratio = f"{speed / by_engine['transformers']:.2f} x transformers" if name == "sglang" else ""
             speeds.append([model, name, f"{row['tokens'][name]:,.0f}", _spread(row["rollouts"][name]), f"{speed:,.0f}", ratio])
-        for way, time in row["sync"].items():
-            transfers.append([model, f"{size:.4f}", way, _spread(time), f"{time['median'] / size:.1f}"])
-        transfers += [[model, f"{size:.4f}", way, f"failed: {why}", ""] for way, why in row.get("failed", {}).items()]
-    told = f"On {some['machine']}; SGLang {some['sglang']}, {some['dtype']}, {some['requests']} requests."
+        for method, time in row["sync"].items():
+            transfers.append([model, f"{size:.4f}", method, _spread(time), f"{time['median'] / size:.1f}"])
+        transfers += [[model, f"{size:.4f}", method, f"failed: {why}", ""] for method, why in row.get("failed", {}).items()]
     return [
-        told,
+        f"On {first['machine']}; SGLang {first['sglang']}, {first['dtype']}, {first['requests']} requests.",
         "",
-        table(["model", "engine", "tokens", "seconds (least .. greatest)", "tokens/s", ""], speeds),
+        table(["model", "engine", "tokens", "seconds (min .. max)", "tokens/s", ""], speeds),
         "",
-        table(["model", "GB", "way", "seconds (least .. greatest)", "seconds/GB"], transfers),
+        table(["model", "GB", "method", "seconds (min .. max)", "seconds/GB"], transfers),
     ]
 
 
@@ -148,8 +148,8 @@ def _spread(time: dict[str, float]) -> str:
     return f"{time['median']:.3g} ({time['least']:.3g} .. {time['greatest']:.3g})"
 
 
-def engine_parts() -> list[str]:
-    """Return what stands between the marks of the loss and scoring engine."""
+def engine_section() -> list[str]:
+    """Return the section on the loss and the training step."""
     return [
         "### The loss alone, CPU",
         *losses("cpu"),
@@ -159,10 +159,10 @@ def engine_parts() -> list[str]:
         "### The loss alone, GPU",
         *losses("cuda"),
         "",
-        "### A whole SDPO step, CPU",
+        "### A full SDPO step, CPU",
         *steps("cpu"),
         "",
-        "### A whole SDPO step, GPU",
+        "### A full SDPO step, GPU",
         *steps("cuda"),
         "",
         "### A step of `rosd` on the embedded model, CPU",
@@ -173,21 +173,21 @@ def engine_parts() -> list[str]:
     ]
 
 
-def rollout_parts() -> list[str]:
-    """Return what stands between the marks of rollouts and transfers."""
+def rollout_section() -> list[str]:
+    """Return the section on rollouts and weight transfer."""
     return ["### CPU", *rollouts("cpu"), "", "### GPU", *rollouts("cuda")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=tuple(PLACES), help="both, if it is left out")
-    asked = parser.parse_args().what
-    for what in [asked] if asked else PLACES:
-        begin, end = PLACES[what]
-        parts = engine_parts() if what == "engine" else rollout_parts()
+    parser.add_argument("what", nargs="?", choices=tuple(MARKERS), help="one section; default: both")
+    chosen = parser.parse_args().what
+    for what in [chosen] if chosen else MARKERS:
+        begin, end = MARKERS[what]
+        section = engine_section() if what == "engine" else rollout_section()
         before, _, rest = PAGE.read_text().partition(begin)
-        PAGE.write_text(f"{before}{begin}\n\n" + "\n".join(parts) + f"\n\n{end}{rest.partition(end)[2]}")
-        print(f"wrote the tables of {what} in {PAGE.name}")
+        PAGE.write_text(f"{before}{begin}\n\n" + "\n".join(section) + f"\n\n{end}{rest.partition(end)[2]}")
+        print(f"wrote the {what} tables in {PAGE.name}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""A whole SDPO step, from given rollouts to updated weights, against TRL 1.16's SDPOTrainer.
+"""Benchmarks a full SDPO step, from given rollouts to updated weights, against TRL 1.16's SDPOTrainer.
 
-    python benchmarks/step.py                  # the models named for a CPU; writes results/step-cpu.jsonl
+    python benchmarks/step.py                  # the CPU models; writes results/step-cpu.jsonl
     python benchmarks/step.py --models micro
-    python benchmarks/step.py --device cuda    # Qwen3-1.7B's shape in bfloat16, into step-cuda.jsonl
+    python benchmarks/step.py --device cuda    # the shape of Qwen3-1.7B in bfloat16; writes step-cuda.jsonl
 
-Both train the same weights on the same rollouts with the same teacher prompts, towards the top-100 and a tail by JSD .5:
-student forward and backward, teacher forward, clipping, AdamW. Both run with micro-batches of several sizes, and once more
-for little memory: `selective` is ours with `gradient_checkpointing: selective` and chunks of 64 MiB, `trl_lean` TRL with
-gradient checkpointing, which is its default. TRL takes the mean over samples of the mean over tokens, so ours weighs a token
-by 1 / its response's length; losses that differ by more than 0.1 % (and 1e-7) end the benchmark.
+Both train the same weights on the same rollouts with the same teacher prompts, by JSD 0.5 on the top-100 and a tail: student
+forward and backward, teacher forward, clipping, AdamW. Both run with several micro-batch sizes, and in a low-memory variant:
+`selective` is ours with `gradient_checkpointing: selective` and chunks of 64 MiB; `trl_lean` is TRL with gradient
+checkpointing, its default. TRL averages over tokens and then over samples, so ours weights each token by 1 / its response's
+length. The benchmark fails if the losses differ by more than 0.1 % (and 1e-7).
 
-`micro` and `smollm2-135m` train on what they sampled themselves in the first step of the recipe `sdpo`, the latter with the
-profile `smol`, at temperature 1 and up to 128 tokens. Weights and responses of the two shapes, `-random`, are random, so that
-no two rollouts have a token in common: the worst case for a trainer that runs nothing twice.
+`micro` and `smollm2-135m` train on the samples of the first step of the recipe `sdpo`, the latter with the profile `smol`,
+temperature 1 and up to 128 tokens. The `-random` models have random weights and responses, so no two rollouts share a response
+token: the worst case for a trainer that computes shared prefixes once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LR = 1e-5
 
 
 def model_and_samples(name: str) -> tuple[Any, Any, list[DistillSample]]:
-    """Return model, tokenizer and the samples of one step, the same in every process."""
+    """Return a model, its tokenizer and the samples of one step; the same in every process."""
     makers = {
         "micro": lambda: _first_step([], None, multiple=32),
         "smollm2-135m": lambda: _first_step(SMOL, "smol", multiple=4),
@@ -60,9 +60,9 @@ def model_and_samples(name: str) -> tuple[Any, Any, list[DistillSample]]:
 
 
 def _first_step(changes: Sequence[str], profile: str | None, multiple: int) -> tuple[Any, Any, list[DistillSample]]:
-    """Take the samples that the recipe `sdpo` would train on in its first step, so many that TRL's micro-batches are full.
+    """Return the training samples of the first step of the recipe `sdpo`, cut to a multiple of `multiple`.
 
-    It takes the mean of their means, which is not that of the samples where one is smaller.
+    This fills TRL's micro-batches: TRL averages their means, which would differ from the mean over samples if one were smaller.
     """
     from rosd_kit.model.student import Student
     from rosd_kit.pipeline.pipeline import Pipeline
@@ -84,7 +84,7 @@ def _first_step(changes: Sequence[str], profile: str | None, multiple: int) -> t
 
 
 def _smollm2() -> tuple[Any, Any, list[DistillSample]]:
-    """Make one problem's group: a prompt of 150 tokens, one demonstration of 150 for all, responses of 60-250."""
+    """Return one group: a prompt of 150 tokens, one demonstration of 150 tokens, responses of 60 to 250 tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def _smollm2() -> tuple[Any, Any, list[DistillSample]]:
 
 
 def _qwen3() -> tuple[Any, Any, list[DistillSample]]:
-    """Make four groups: prompts of 300 tokens, one demonstration of 600 each, responses of 300-1,500."""
+    """Return four groups: prompts of 300 tokens, one demonstration of 600 tokens each, responses of 300 to 1,500 tokens."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def _qwen3() -> tuple[Any, Any, list[DistillSample]]:
 
 
 def _tokenizer() -> Any:
-    """Return a tokenizer whose pad token the programs can ask for; nothing is tokenised."""
+    """Return a tokenizer for its pad token; nothing is tokenised."""
     from rosd_kit.model.micro.tokenizer import build_tokenizer
 
     return build_tokenizer()
@@ -118,7 +118,7 @@ def _tokenizer() -> Any:
 def _groups(
     count: int, *, vocabulary: int, prompt: int, solution: int, response: tuple[int, int], members: int = 8
 ) -> list[DistillSample]:
-    """Return random samples of so many problems, the members of each with one prompt and one demonstration."""
+    """Return random samples of `count` groups; the members of a group share a prompt and a demonstration."""
     generator = torch.Generator().manual_seed(1)
 
     def ids(low: int, high: int) -> tuple[int, ...]:
@@ -127,16 +127,16 @@ def _groups(
 
     samples = []
     for problem in range(count):
-        asked, shown = ids(prompt, prompt + 1), ids(solution, solution + 1)
+        prompt_ids, solution_ids = ids(prompt, prompt + 1), ids(solution, solution + 1)
         for answer in [ids(*response) for _ in range(members)]:
             samples.append(
                 DistillSample(
                     problem_id=str(problem),
-                    prompt_ids=asked,
+                    prompt_ids=prompt_ids,
                     response_ids=answer,
                     behaviour_logprobs=(-10.8,) * len(answer),
                     token_weights=(1.0,) * len(answer),
-                    teacher_views=(TeacherView(prompt_ids=asked + shown, source="solution"),),
+                    teacher_views=(TeacherView(prompt_ids=prompt_ids + solution_ids, source="solution"),),
                     reward=0.0,
                     success=False,
                     group_rewards=(0.0, 1.0),
@@ -146,12 +146,12 @@ def _groups(
 
 
 def padded(*common: Any) -> Callable[[], float]:
-    """Return the same step with one text a row, to see what running nothing twice is worth."""
+    """Return our step with one sequence per row, to measure the gain from shared prefixes."""
     return ours(*common, layout="padded")
 
 
 def selective(model: Any, *common: Any) -> Callable[[], float]:
-    """Return the same step with less memory: layers keep what is dear to compute, and chunks of logits are smaller."""
+    """Return our step with less memory: selective activation checkpointing and smaller chunks of logits."""
     from rosd_kit.model.activation_checkpointing import enable_checkpointing
 
     enable_checkpointing(model, selective=True)
@@ -161,7 +161,7 @@ def selective(model: Any, *common: Any) -> Callable[[], float]:
 def ours(
     model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], tokens: int, **settings: Any
 ) -> Callable[[], float]:
-    """Return a step of rosd-kit with the parts of `recipes/sdpo.yaml`, on micro-batches of so many tokens."""
+    """Return a step of rosd-kit with the components of `recipes/sdpo.yaml`, on micro-batches of `tokens` tokens."""
     from rosd_kit.components.corrections import NoCorrection
     from rosd_kit.components.divergences import JSD
     from rosd_kit.components.objectives import Distill
@@ -191,18 +191,18 @@ def ours(
 
 
 def trl_lean(*common: Any) -> Callable[[], float]:
-    """Return the step of SDPOTrainer with gradient checkpointing."""
+    """Return a step of SDPOTrainer with gradient checkpointing."""
     return trl(*common, checkpointing=True)
 
 
 def trl(
     model: Any, teacher: Any, tokenizer: Any, samples: list[DistillSample], size: int, checkpointing: bool = False
 ) -> Callable[[], float]:
-    """Return a step of SDPOTrainer on micro-batches of `size` samples; its own generation is not called."""
+    """Return a step of SDPOTrainer on micro-batches of `size` samples, without its generation."""
     from datasets import Dataset
     from trl.experimental.sdpo import SDPOConfig, SDPOTrainer
 
-    if checkpointing:  # which the trainer would do when its own loop begins
+    if checkpointing:  # the trainer does this at the start of its own loop
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     config = SDPOConfig(
         output_dir=tempfile.mkdtemp(),
@@ -219,7 +219,7 @@ def trl(
         distillation_alpha=0.5,
         distillation_is_clip=None,
         distillation_weight=1.0,
-        teacher_model_kind="live",  # replaced by the common teacher below
+        teacher_model_kind="live",  # replaced by the shared teacher below
     )
     data = Dataset.from_list([{"prompt": "a", "privileged_context": ""}] * 2)
     trainer = SDPOTrainer(
@@ -249,17 +249,17 @@ def trl(
 
 
 def _as_tensors(samples: Sequence[DistillSample], pad: int) -> dict[str, Any]:
-    """Return the samples as the trainer keeps them: prompts padded on the left, completions on the right."""
+    """Return the samples as TRL's trainer stores them: prompts padded on the left, completions on the right."""
     prompt_ids, prompt_mask = _padded([s.prompt_ids for s in samples], pad, left=True)
     completion_ids, completion_mask = _padded([s.response_ids for s in samples], pad, left=False)
-    taught_ids, taught_mask = _padded([s.teacher_views[0].prompt_ids for s in samples], pad, left=True)
+    teacher_ids, teacher_mask = _padded([s.teacher_views[0].prompt_ids for s in samples], pad, left=True)
     return {
         "prompt_ids": prompt_ids,
         "prompt_mask": prompt_mask,
         "completion_ids": completion_ids,
         "completion_mask": completion_mask,
-        "teacher_input_ids": torch.cat([taught_ids, completion_ids], dim=1),
-        "teacher_attention_mask": torch.cat([taught_mask, completion_mask], dim=1),
+        "teacher_input_ids": torch.cat([teacher_ids, completion_ids], dim=1),
+        "teacher_attention_mask": torch.cat([teacher_mask, completion_mask], dim=1),
         "self_distillation_mask": torch.ones(len(samples)),
     }
 
@@ -274,7 +274,7 @@ def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[tor
 
 
 def program(name: str, model: Any, tokenizer: Any, samples: list[DistillSample], device: str) -> Callable[[], float]:
-    """Return a step of `ours-<tokens>` or `trl-<samples>`, or of a variant, by the size of a micro-batch, on copies."""
+    """Return a step of `ours-TOKENS`, `trl-SAMPLES` or a variant, on copies of the model; sizes are per micro-batch."""
     student, teacher = (copy.deepcopy(model).to(device) for _ in range(2))
     teacher.requires_grad_(False).eval()
     make, size = name.split("-")
@@ -296,57 +296,57 @@ def measure(which: str, repeats: int) -> dict[str, Any]:
 
 
 def alone(which: str, name: str, repeats: int, device: str) -> dict[str, Any]:
-    """Run one program in a process of its own: its seconds, and the most that a step holds beyond models, data and moments.
+    """Run one program in this process; return its seconds and its peak memory without models, data and optimizer moments.
 
-    A first step is left out, at the end of which AdamW's moments are made; a last one is for the memory alone. On a CPU that
-    is counted tensor by tensor, for what the process has from the system differs by more than the embedded model needs.
+    The first step is not counted, since it creates AdamW's moments; the last one only measures memory. On a CPU, memory is
+    counted tensor by tensor, since the process's memory varies by more than the embedded model needs.
     """
     model, tokenizer, samples = model_and_samples(which)
     step = program(name, model, tokenizer, samples, device)
     loss = step()
     seconds = []
     for _ in range(repeats):
-        began = clock(device)
+        start = clock(device)
         step()
-        seconds.append(clock(device) - began)
+        seconds.append(clock(device) - start)
     times = Times(statistics.median(seconds), min(seconds), max(seconds))
-    return {"mib": _held(step, device), "loss": loss, "seconds": times.to_json(), "tokens": _tokens(samples)}
+    return {"mib": _peak_mib(step, device), "loss": loss, "seconds": times.to_json(), "tokens": _tokens(samples)}
 
 
-def _held(step: Callable[[], float], device: str) -> float:
-    """Return the MiB that a step makes and holds at its peak, gradients included."""
+def _peak_mib(step: Callable[[], float], device: str) -> float:
+    """Return the MiB that a step allocates at its peak, including gradients."""
     if device == "cuda":
-        with PeakMemory(device) as seen:
+        with PeakMemory(device) as peak:
             step()
-        return seen.bytes / 2**20
-    with LiveMemory() as counted:
+        return peak.bytes / 2**20
+    with LiveMemory() as memory:
         step()
-    return counted.peak / 2**20
+    return memory.peak / 2**20
 
 
 def _tokens(samples: Sequence[DistillSample]) -> int:
-    """Count the samples' tokens, prompts included."""
+    """Return the number of tokens in the samples, including prompts."""
     return sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
 
 
 def _in_turns(which: str, repeats: int) -> dict[str, Any]:
-    """Time the programs in one process, where there is room for all, and take their memory in fresh ones."""
-    found = in_fresh_process(SCRIPT, {"model": which, "repeats": repeats})
-    if "failed" in found:
-        raise SystemExit(f"{which}: {found['failed']}")
+    """Time the programs in turns in one process, which must fit them all, and measure their memory in fresh processes."""
+    result = in_fresh_process(SCRIPT, {"model": which, "repeats": repeats})
+    if "failed" in result:
+        raise SystemExit(f"{which}: {result['failed']}")
     task = {"model": which, "repeats": 1, "device": "cpu"}
     peaks = {name: in_fresh_process(SCRIPT, {**task, "program": name}) for name in SIZES[which]}
-    return {**found, "memory": {name: {"mib": peak["mib"]} for name, peak in peaks.items()}}
+    return {**result, "memory": {name: {"mib": peak["mib"]} for name, peak in peaks.items()}}
 
 
 def _one_by_one(which: str, names: Sequence[str], repeats: int, device: str) -> dict[str, Any]:
-    """Measure each program in a process of its own, for several large models at a time would not fit; leave out what fails."""
+    """Measure each program in a fresh process, since several large models would not fit in one; skip programs that fail."""
     task = {"model": which, "repeats": repeats, "device": device}
-    tried = {name: in_fresh_process(SCRIPT, {**task, "program": name}) for name in names}
-    for name, run in tried.items():
+    results = {name: in_fresh_process(SCRIPT, {**task, "program": name}) for name in names}
+    for name, run in results.items():
         if "failed" in run:
             print(f"{which} {name}: {run['failed']}")
-    runs = {name: run for name, run in tried.items() if "failed" not in run}
+    runs = {name: run for name, run in results.items() if "failed" not in run}
     if not runs:
         raise SystemExit(f"{which}: no program could be measured")
     return {
@@ -360,32 +360,32 @@ def _one_by_one(which: str, names: Sequence[str], repeats: int, device: str) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=tuple(ON), default="cpu")
-    parser.add_argument("--models", nargs="+", choices=tuple(SIZES), help="those of the device, if left out")
-    parser.add_argument("--programs", nargs="+", help="only these of a shape's, as ours-1024 or trl-2")
-    parser.add_argument("--repeats", type=int, default=5, help="steps that are timed, after one that is not")
+    parser.add_argument("--models", nargs="+", choices=tuple(SIZES), help="default: those of the device")
+    parser.add_argument("--programs", nargs="+", help="only these programs, for example ours-1024 or trl-2")
+    parser.add_argument("--repeats", type=int, default=5, help="timed steps, after one warm-up step")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.task is not None:
-        task = asked.task
+    args = parser.parse_args()
+    if args.task is not None:
+        task = args.task
         if "program" in task:
-            found = alone(task["model"], task["program"], task["repeats"], task["device"])
+            result = alone(task["model"], task["program"], task["repeats"], task["device"])
         else:
-            found = measure(task["model"], task["repeats"])
-        print(json.dumps(found))
+            result = measure(task["model"], task["repeats"])
+        print(json.dumps(result))
         return
-    for which in asked.models or ON[asked.device]:
-        turns = which == "micro" and asked.device == "cpu"
-        names = asked.programs or SIZES[which]
-        found = _in_turns(which, asked.repeats) if turns else _one_by_one(which, names, asked.repeats, asked.device)
-        losses = list(found["losses"].values())
+    for which in args.models or ON[args.device]:
+        turns = which == "micro" and args.device == "cpu"
+        names = args.programs or SIZES[which]
+        result = _in_turns(which, args.repeats) if turns else _one_by_one(which, names, args.repeats, args.device)
+        losses = list(result["losses"].values())
         if max(losses) > 1.001 * min(losses) + 1e-7:
-            raise SystemExit(f"{which}: the programs do not do the same work, their losses are {found['losses']}")
-        row = {"model": which, "machine": machine(asked.device), "repeats": asked.repeats, **found}
-        with (RESULTS / f"step-{asked.device}.jsonl").open("a") as file:
+            raise SystemExit(f"{which}: the programs compute different losses: {result['losses']}")
+        row = {"model": which, "machine": machine(args.device), "repeats": args.repeats, **result}
+        with (RESULTS / f"step-{args.device}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-        for name, time in found["seconds"].items():
-            speed = found["tokens"] / time["median"]
-            print(f"{which} {name}: {speed:.0f} tokens/s, loss {found['losses'][name]:.6f}, {found['memory'][name]}")
+        for name, time in result["seconds"].items():
+            speed = result["tokens"] / time["median"]
+            print(f"{which} {name}: {speed:.0f} tokens/s, loss {result['losses'][name]:.6f}, {result['memory'][name]}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How often a sweep's intervals hold the truth, and how often its p-values find what is not there, by simulation.
+"""Simulates the coverage of a sweep's intervals and the false-positive rate of its p-values.
 
-    python benchmarks/sweep_intervals.py            # some minutes on one core; prints the table of docs/sweeps.md
+    python benchmarks/sweep_intervals.py            # takes minutes on one core; prints the table of docs/sweeps.md
 
-Differences are drawn with a true mean of 0: a normal part for each seed, one for each problem, and noise.
+Simulated differences have a true mean of 0: the sum of a normal seed effect, a normal problem effect and noise.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import argparse
 import numpy as np
 from harness import table
 
-from rosd_kit.sweep.statistics import estimate, resampled_means
+from rosd_kit.sweep.statistics import mean_with_interval, resampled_means
 
 PROBLEMS = 64
-#: What varies: seeds, suites, and the standard deviations between seeds, between problems, and of the rest.
+#: Name -> seeds, suites, and the standard deviations of the seed effect, the problem effect and the noise.
 CASES = {
     "between seeds mostly": (3, 1, 0.1, 0.05, 0.05),
     "seeds and noise": (3, 1, 0.05, 0.1, 0.2),
@@ -27,31 +27,33 @@ CASES = {
 }
 
 
-def drawn(
+def simulate(
     rng: np.random.Generator, seeds: int, suites: int, of_seed: float, of_problem: float, noise: float
 ) -> list[np.ndarray]:
-    """Return one sweep's differences, `[seeds, problems]` for each suite."""
-    own = rng.normal(0, of_seed, (seeds, 1))
-    return [own + rng.normal(0, of_problem, (1, PROBLEMS)) + rng.normal(0, noise, (seeds, PROBLEMS)) for _ in range(suites)]
+    """Return the differences of one sweep, `[seeds, problems]` for each suite."""
+    seed_effect = rng.normal(0, of_seed, (seeds, 1))
+    return [
+        seed_effect + rng.normal(0, of_problem, (1, PROBLEMS)) + rng.normal(0, noise, (seeds, PROBLEMS)) for _ in range(suites)
+    ]
 
 
 def rates(rng: np.random.Generator, case: tuple[int, int, float, float, float], sweeps: int) -> list[str]:
-    """Return in percent how often our interval and the plain one hold 0, and how often p < 0.05."""
-    found = np.zeros(3)
+    """Return, in percent, how often our interval and the plain bootstrap's contain 0, and how often p < 0.05."""
+    counts = np.zeros(3)
     for sweep in range(sweeps):
-        tables = drawn(rng, *case)
-        ours = estimate(tables, bounds=(-9.0, 9.0), seed=sweep, resamples=500)
+        tables = simulate(rng, *case)
+        ours = mean_with_interval(tables, bounds=(-9.0, 9.0), seed=sweep, resamples=500)
         low, high = np.quantile(resampled_means(tables, sweep, 500), (0.025, 0.975))
-        found += [not ours.interval.excludes(0.0), low <= 0 <= high, ours.p < 0.05]
-    return [f"{share:.0f} %" for share in 100 * found / sweeps]
+        counts += [not ours.interval.excludes(0.0), low <= 0 <= high, ours.p_value < 0.05]
+    return [f"{share:.0f} %" for share in 100 * counts / sweeps]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweeps", type=int, default=600)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     rng = np.random.default_rng(1)
-    rows = [[str(case[0]), str(case[1]), name, *rates(rng, case, asked.sweeps)] for name, case in CASES.items()]
+    rows = [[str(case[0]), str(case[1]), name, *rates(rng, case, args.sweeps)] for name, case in CASES.items()]
     print(table(["seeds", "suites", "variation", "ours", "plain bootstrap", "p < 0.05"], rows))
 
 

@@ -35,7 +35,7 @@ class Interval:
     high: float
     worst_case: bool = False
 
-    def to_metric(self, name: str, problems: int) -> dict[str, float | int | bool]:
+    def as_metric(self, name: str, problems: int) -> dict[str, float | int | bool]:
         """Return the interval as a metric's result: the mean under `name`, the ends and the number of problems."""
         ends = {"low": self.low, "high": self.high, "worst_case": self.worst_case}
         return {name: self.mean, **ends, "problems": problems}

@@ -39,4 +39,4 @@ class MajorityAtK(evaluate.Metric):
             for samples in clustered(predictions, references).values()
         ]
         interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
-        return interval.to_metric("majority_at_k", len(shares))
+        return interval.as_metric("majority_at_k", len(shares))

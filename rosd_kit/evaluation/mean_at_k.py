@@ -30,4 +30,4 @@ class MeanAtK(evaluate.Metric):
         """Return `mean_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
         scores = cluster_means(predictions, references)
         interval = bootstrap_mean(list(scores.values()), seed=seed, resamples=resamples)
-        return interval.to_metric("mean_at_k", len(scores))
+        return interval.as_metric("mean_at_k", len(scores))

@@ -37,4 +37,4 @@ class PassAtK(evaluate.Metric):
             raise ValueError(f"no problem has {k} samples")
         shares = [pass_at_k(len(samples), sum(value > 0.5 for value in samples), k) for samples in problems]
         interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
-        return interval.to_metric("pass_at_k", len(shares))
+        return interval.as_metric("pass_at_k", len(shares))

@@ -75,7 +75,7 @@ def evaluate_suites(
         )
         for suite, problems in suites.items()
     )
-    faults.raise_if_all_failed()
+    faults.judge()
     return results
 
 

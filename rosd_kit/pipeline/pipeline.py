@@ -71,13 +71,13 @@ class Pipeline:
         samples = tuple(trace.sample for trace in traces if trace.sample is not None)
         counters.add("train/samples", len(samples))
         _count_rollouts(groups, counters)
-        counters.faults.raise_if_all_failed()
+        counters.faults.judge()
         return StepBatch(
             samples=samples,
             groups=groups,
             traces=tuple(traces),
             metrics={**counters.counts, **collapse_metrics(groups)},
-            faults=counters.faults.messages(),
+            faults=counters.faults.told(),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""A pool of worker processes; a process that exceeds its deadline is killed and replaced."""
+"""A fixed number of worker processes, each of which is killed at its deadline and replaced."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 _CHILD = Path(__file__).with_name("child.py")
 #: Seconds that a new process may take to import its function.
-_START_DEADLINE = 120.0
+_STARTING = 120.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one call. `status` is `ok`, `timeout`, `crash` (the process ended) or `error` (the function raised)."""
+    """What became of one call. `status` is `ok`, `timeout`, `crash` (the process ended) or `error` (it raised)."""
 
-    status: Literal["ok", "timeout", "crash", "error"]
+    status: str
     value: Any = None
     detail: str = ""
 
 
 class WorkerPool:
-    """Calls a function, given as `module:function`, with JSON values in `workers` processes.
+    """Calls a function, named `module:function`, with JSON values in `workers` processes.
 
-    `deadline` is in seconds per call. `memory_mib` limits the address space of each process; 0 sets no limit. Processes start
-    with the first call, and end when the pool is closed or garbage-collected or this process ends.
+    `deadline` is in seconds a call; `memory_mib` bounds the address space of each process, 0 for no bound. Processes start
+    with the first call and end when the pool is closed or forgotten, or this process ends.
     """
 
     def __init__(self, target: str, *, workers: int, deadline: float, memory_mib: int = 0) -> None:
@@ -46,16 +46,16 @@ class WorkerPool:
 
     def map(self, values: Sequence[Any]) -> list[Outcome]:
         """Call the function with each value; return the outcomes in order. Safe to call from several threads."""
-        pending: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        due: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         for item in enumerate(values):
-            pending.put(item)
-        outcomes: list[Outcome] = [Outcome("error")] * len(values)
+            due.put(item)
+        found: list[Outcome] = [Outcome("error")] * len(values)
 
         def work(worker: _Worker) -> None:
             with suppress(queue.Empty):
                 while True:
-                    index, value = pending.get_nowait()
-                    outcomes[index] = worker.call(value)
+                    place, value = due.get_nowait()
+                    found[place] = worker.call(value)
 
         with self._busy:
             threads = [threading.Thread(target=work, args=(worker,)) for worker in self._workers[: len(values)]]
@@ -63,11 +63,11 @@ class WorkerPool:
                 thread.start()
             for thread in threads:
                 thread.join()
-        return outcomes
+        return found
 
     @property
     def alive(self) -> int:
-        """The number of running processes."""
+        """How many processes run."""
         return sum(worker.alive for worker in self._workers)
 
     def close(self) -> None:
@@ -76,23 +76,23 @@ class WorkerPool:
 
 
 class _Worker:
-    """One process, started at its first call."""
+    """One process, started when it is needed."""
 
     def __init__(self, target: str, deadline: float, memory_mib: int) -> None:
         self._command = [sys.executable, str(_CHILD), target, str(memory_mib), str(deadline)]
         self._deadline = deadline
         self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = b""
+        self._read = b""
 
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def call(self, value: Any) -> Outcome:
-        """Call the function once; if the process does not answer in time, kill it and all processes that it started."""
+        """Call the function once; a process that does not answer in time is killed with all that it started."""
         if not self.alive:
             self._start()
-            ready = self._answer(_START_DEADLINE)
+            ready = self._answer(_STARTING)
             if ready is None or "ready" not in ready:
                 self.stop()
                 return Outcome("crash", detail="the worker could not import its function")
@@ -102,11 +102,11 @@ class _Worker:
             self._process.stdin.flush()
         except OSError:
             self.stop()
-            return Outcome("crash", detail="the process has ended")
-        start = time.monotonic()
+            return Outcome("crash", detail="the process had ended")
+        began = time.monotonic()
         answer = self._answer(self._deadline)
         if answer is None:
-            late = time.monotonic() - start >= self._deadline
+            late = time.monotonic() - began >= self._deadline
             self.stop()
             return Outcome(
                 "timeout" if late else "crash", detail=f"after {self._deadline:g} s" if late else "the process ended"
@@ -127,7 +127,7 @@ class _Worker:
 
     def _start(self) -> None:
         self.stop()
-        self._buffer = b""
+        self._read = b""
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -138,21 +138,21 @@ class _Worker:
         )
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next line as JSON; None if no line arrives in time or it is not JSON."""
+        """Return the next line as JSON; None when none comes in time, or what comes is none."""
         assert self._process is not None and self._process.stdout is not None
         deadline, pipe = time.monotonic() + seconds, self._process.stdout.fileno()
-        while b"\n" not in self._buffer:
+        while b"\n" not in self._read:
             ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            data = os.read(pipe, 1 << 16) if ready else b""
-            if not data:
+            some = os.read(pipe, 1 << 16) if ready else b""
+            if not some:
                 return None
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
+            self._read += some
+        line, _, self._read = self._read.partition(b"\n")
         try:
-            answer: dict[str, Any] = json.loads(line)
+            found: dict[str, Any] = json.loads(line)
         except ValueError:
             return None
-        return answer
+        return found
 
 
 def _stop_all(workers: Sequence[_Worker]) -> None:

@@ -1,4 +1,4 @@
-"""Identifies the process that holds a trial, and tells whether it is still running. Does not know trials.
+"""Identifies the process that holds a trial, and checks whether it is still running. Does not know trials.
 
 On the same machine, a dead process is recognised at once by its process id and start time. On another machine, or where the
 system does not report them, only an expired lease shows it.

@@ -1,4 +1,4 @@
-"""What the commands print, as a user reads it."""
+"""The output of the commands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COMMANDS = (
 
 
 REGISTRY = PluginManager(selection="builtin").registry
-PARTS = [(slot, name) for slot in REGISTRY.entries for name in REGISTRY.names(slot)]
+COMPONENTS = [(slot, name) for slot in REGISTRY.entries for name in REGISTRY.names(slot)]
 
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
-    """Call `rosd-kit` with these words and return its exit code, output and errors."""
+    """Return a function that calls `rosd-kit` and returns its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     for name, value in {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
@@ -30,20 +30,20 @@ def call(monkeypatch, capsys, tmp_path):
     def rosd_kit(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:
             main(words)
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
 
     return rosd_kit
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_as_written_down(call, golden, command):
+def test_help_matches_its_golden_file(call, golden, command):
     code, out, _ = call(*command.split(), "--help")
     assert code == 0
     golden(f"help/{command.replace(' ', '-') or 'rosd-kit'}.txt", out)
 
 
-def test_show_tells_every_value_with_its_origin(call):
+def test_show_prints_every_value_with_its_source(call):
     code, out, _ = call("show", "rosd_v2", "optimizer.lr=0.5")
     lines = {line.split(":")[0].strip(): line for line in out.splitlines() if ":" in line}
     assert code == 0
@@ -54,7 +54,7 @@ def test_show_tells_every_value_with_its_origin(call):
     assert "# default" in lines["seed"]
 
 
-def test_what_show_prints_runs_again(call, tmp_path):
+def test_the_output_of_show_is_a_recipe_that_resolves_to_the_same_values(call, tmp_path):
     _, out, _ = call("show", "rosd")
     (tmp_path / "shown.yaml").write_text(out)
     _, again, _ = call("show", "shown.yaml")
@@ -63,25 +63,25 @@ def test_what_show_prints_runs_again(call, tmp_path):
     ]
 
 
-def test_components_lists_all_slots_one_slot_or_one_part(call):
+def test_components_describes_all_slots_one_slot_or_one_component(call):
     _, everything, _ = call("components")
     for word in ("rollout", "tutor", "student_topk", "forward_kl", "policy_gradient", "mixed_groups"):
         assert word in everything
     _, slot, _ = call("components", "localizer")
     assert "error_quote" in slot and "skip_first" in slot and "tutor" not in slot
-    _, part, _ = call("components", "localizer", "error_quote")
+    _, component, _ = call("components", "localizer", "error_quote")
     for word in ("boundary", "quote | sentence", "missing", "min_ratio", "80.0", "Needs: quote", "builtin (rosd-kit"):
-        assert word in part
+        assert word in component
 
 
 @pytest.mark.parametrize("name", ["components", "show", "schema", "plugins", "doctor"])
-def test_a_command_that_only_looks_writes_no_file(call, tmp_path, name):
+def test_a_read_only_command_writes_no_file(call, tmp_path, name):
     code, out, _ = call(name, *(["rosd"] if name == "show" else []))
     assert code == 0 and out
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("slot", "name"), PARTS)
+@pytest.mark.parametrize(("slot", "name"), COMPONENTS)
 def test_every_component_is_described_with_its_options_and_origin(call, slot, name):
     code, out, _ = call("components", slot, name)
     assert code == 0 and "No description" not in out
@@ -92,7 +92,7 @@ def test_every_component_is_described_with_its_options_and_origin(call, slot, na
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("run", "--nope"), "No such option: --nope"),
         (("nope",), "No such command 'nope'"),
@@ -100,14 +100,14 @@ def test_every_component_is_described_with_its_options_and_origin(call, slot, na
         (("eval",), "RUN_OR_MODEL"),
     ],
 )
-def test_a_misused_command_ends_with_code_2_and_its_usage(call, words, told):
+def test_a_misused_command_exits_with_code_2_and_prints_its_usage(call, words, message):
     code, _, errors = call(*words)
     assert code == 2
-    assert told in errors and "Usage: rosd-kit" in errors and "Traceback" not in errors
+    assert message in errors and "Usage: rosd-kit" in errors and "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("components", "localiser"), "Did you mean 'localizer'?"),
         (("components", "localizer", "ful"), "Did you mean 'full'?"),
@@ -124,25 +124,25 @@ def test_a_misused_command_ends_with_code_2_and_its_usage(call, words, told):
         (("eval", "/no/such/model"), "/no/such/model"),
     ],
 )
-def test_a_users_mistake_ends_with_code_2_and_one_message(call, words, told):
+def test_a_users_mistake_exits_with_code_2_and_prints_one_message(call, words, message):
     code, _, errors = call(*words)
     assert code == 2
-    assert told in errors and "Traceback" not in errors
+    assert message in errors and "Traceback" not in errors
     assert errors.startswith("error: ")
 
 
-def test_schema_is_json_with_all_slots(call):
+def test_schema_prints_json_with_all_slots(call):
     _, out, _ = call("schema")
     schema = json.loads(out)
     assert {"localizer", "reflector", "extends", "profile", "steps"} <= schema["properties"].keys()
 
 
-def test_plugins_lists_the_built_in_one(call):
+def test_plugins_lists_the_built_in_plugin(call):
     _, out, _ = call("plugins")
     assert "builtin" in out and "rosd-kit" in out
 
 
-def test_doctor_tells_versions_devices_and_what_each_profile_lacks(call):
+def test_doctor_lists_versions_devices_and_profiles(call):
     code, out, _ = call("doctor")
     assert code == 0
     for word in ("torch", "transformers", "cpu", "micro", "smol", "one-gpu", "paper-4b", "paper-8b"):
@@ -150,33 +150,33 @@ def test_doctor_tells_versions_devices_and_what_each_profile_lacks(call):
 
 
 def sections(out: str) -> dict[str, str]:
-    """Return what a dry run says under each of its headings."""
-    _, *pieces = re.split(r"^(\S.*?) ─+$", out, flags=re.M)
-    return dict(zip(pieces[::2], pieces[1::2], strict=True))
+    """Return the sections of a dry run's output by heading."""
+    _, *parts = re.split(r"^(\S.*?) ─+$", out, flags=re.M)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def test_a_dry_run_shows_a_sample_end_to_end_and_leaves_nothing(call, tmp_path):
+def test_a_dry_run_shows_a_sample_end_to_end_and_writes_nothing(call, tmp_path):
     code, out, _ = call("run", "rosd", "--dry-run", "problems_per_step=8")
-    told = sections(out)
+    printed = sections(out)
     assert code == 0
-    assert "?" in told["student prompt"]
-    assert told["response and its verdict"].strip()
-    assert "Find first error" in told["reflection prompt"]
-    (teacher,) = (body for title, body in told.items() if title.startswith("teacher prompt"))
-    (weighted,) = (body for title, body in told.items() if title.startswith("weighted tokens"))
-    assert teacher.strip() != told["student prompt"].strip()
+    assert "?" in printed["student prompt"]
+    assert printed["response and its verdict"].strip()
+    assert "Find first error" in printed["reflection prompt"]
+    (teacher,) = (body for title, body in printed.items() if title.startswith("teacher prompt"))
+    (weighted,) = (body for title, body in printed.items() if title.startswith("weighted tokens"))
+    assert teacher.strip() != printed["student prompt"].strip()
     assert "[ " in weighted and "]" in weighted
     assert "rosd: valid; " in out and "nothing was trained" in out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_with_the_oracle_tells_the_teacher_the_idea_and_weights_from_the_true_error(call):
+def test_a_dry_run_with_the_oracle_shows_the_idea_to_the_teacher_and_weights_the_true_error(call):
     code, out, _ = call("run", "rosd", "--dry-run", "problems_per_step=8", "reflector=oracle", "localizer=oracle")
-    told = sections(out)
+    printed = sections(out)
     assert code == 0
-    assert "reflection prompt" not in told
-    assert "Key idea" in told["teacher prompt (idea)"] and "Key idea" not in told["student prompt"]
-    (weighted,) = (body for title, body in told.items() if title.startswith("weighted tokens"))
+    assert "reflection prompt" not in printed
+    assert "Key idea" in printed["teacher prompt (idea)"] and "Key idea" not in printed["student prompt"]
+    (weighted,) = (body for title, body in printed.items() if title.startswith("weighted tokens"))
     assert "[ " in weighted
 
 
@@ -186,7 +186,7 @@ def test_a_dry_run_of_a_policy_gradient_shows_no_teacher(call):
     assert not [title for title in sections(out) if title.startswith(("teacher", "reflection"))]
 
 
-def test_a_dry_run_says_when_nothing_can_be_trained_on(call):
+def test_a_dry_run_without_training_samples_is_an_error(call):
     code, _, errors = call("run", "rosd", "--dry-run", "problems_per_step=1", "group_size=2", "sampling.max_new_tokens=1")
     assert code == 2
     assert "no sample to train on in 5 steps" in errors and "gate" in errors

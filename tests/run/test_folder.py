@@ -24,8 +24,7 @@ sys.stdin.read()
 
 
 def note(folder: RunFolder, **now) -> list[str]:
-    facts = {"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, "given_components": {}}
-    return folder.write_environment(**{**facts, **now})
+    return folder.write_environment(**{"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, **now})
 
 
 @pytest.fixture

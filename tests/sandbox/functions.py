@@ -1,4 +1,4 @@
-"""A function for worker processes that succeeds or fails in the way a test asks for."""
+"""What workers are asked to do in the tests."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import sys
 import time
 
 
-def behave(order: dict) -> object:
-    """Return, raise, loop, crash or allocate, as `order["do"]` says."""
-    match order["do"]:
+def behave(asked: dict) -> object:
+    """Do what is asked, some of it badly."""
+    match asked["do"]:
         case "return":
-            return order["value"]
+            return asked["value"]
         case "pid":
             return os.getpid()
         case "loop":
             while True:
                 pass
         case "hold":
-            return 7 ** (10**8) % 10  # one bytecode that blocks all threads for minutes
+            return 7 ** (10**8) % 10  # one step of the interpreter, in which no other thread runs; minutes
         case "sleep":
-            time.sleep(order["value"])
+            time.sleep(asked["value"])
             return "slept"
         case "raise":
-            raise ValueError(order["value"])
+            raise ValueError(asked["value"])
         case "exit":
             os._exit(3)
         case "sys.exit":
@@ -33,10 +33,10 @@ def behave(order: dict) -> object:
             print("noise", flush=True)
             os.write(1, b'{"value": "forged"}\n')
             return "quiet"
-        case "allocate":
-            return len(bytearray(order["value"] << 20))
+        case "eat":
+            return len(bytearray(asked["value"] << 20))
         case "fork":
-            subprocess.Popen(["sleep", str(order["value"])])
+            subprocess.Popen(["sleep", str(asked["value"])])
             while True:
                 pass
         case "crash":
