@@ -1,7 +1,7 @@
-"""One base class a slot: what a component does, when it is called, shapes and errors.
+"""One base class per slot: what a component does, when it is called, with which shapes, and what it may raise.
 
-A component is a class with a `name`, a nested `Config` and the methods of its slot. Its docstring's first sentence is
-what `rosd-kit components` prints. The core calls components through these classes and knows no method by name.
+A component is a class with a `name`, a nested `Config` and the methods of its slot. The first sentence of its docstring is what
+`rosd-kit components` prints. The core calls components through these classes and knows no method by name.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 
 class Config(pydantic.BaseModel):
-    """Options of a component: frozen, unknown keys refused, every default the vetted one of its source.
+    """Options of a component: frozen, unknown keys refused, defaults as in the method's source.
 
-    Give each field a `pydantic.Field(description=...)`: it is printed by `rosd-kit components` and ends up in the JSON Schema.
-    `free_on_resume` names the options that a resumed run may change, because they say where and how, not what.
-    `renamed_options` maps former names of options to their present ones: recipes with a former name load, with a warning.
+    Give each field a docstring: `rosd-kit components` prints it and the JSON Schema shows it. `free_on_resume` names options
+    that a resumed run may change, because they affect where and how it runs, not its numbers. `renamed_options` maps former
+    option names to current ones: recipes that use a former name load with a warning.
     """
 
     free_on_resume: ClassVar[frozenset[str]] = frozenset()
@@ -58,11 +58,10 @@ class Config(pydantic.BaseModel):
 
 
 class Component(ABC):
-    """Base of everything that can sit in a slot.
+    """Base class of everything that fills a slot.
 
-    `kind` is the slot's name and is set by the slot's base class; `name` is what a recipe writes. `needs` lists the
-    capabilities that some other chosen part must provide and `provides` those this one brings; both are plain words,
-    checked when the recipe loads.
+    `kind` is the slot's name, set by the slot's base class; `name` is what recipes write. `needs` lists capabilities that
+    another chosen component must provide, `provides` those of this one. Both are plain words, checked when the recipe loads.
     """
 
     kind: ClassVar[str]
@@ -80,17 +79,17 @@ class Component(ABC):
     def build(cls, options: Any, part: Callable[[Any], Component]) -> Component:
         """Return a new component with these options (an instance of its Config).
 
-        Override it in components that are made of others of their slot: `part` builds one from what a recipe may write there.
+        Override this in components that contain others of their slot: `part` builds one from its form in a recipe.
         """
         return cls(options)
 
     @classmethod
     def offers(cls, options: Any) -> frozenset[str]:
-        """Return what of `provides` this component brings with these options (an instance of its Config)."""
+        """Return which capabilities this component provides with these options (an instance of its Config)."""
         return cls.provides
 
     def wants_initial(self) -> bool:
-        """Return whether this component needs the initial weights kept beside the live ones."""
+        """Return whether this component needs a copy of the initial weights."""
         return False
 
 
@@ -181,9 +180,9 @@ class Generator(Protocol):
 
 
 class Task(Component):
-    """Where problems come from. Stateless: the same arguments give the same problems, so resuming needs no cursor.
+    """Supplies problems. Stateless: the same arguments give the same problems, so resuming needs no cursor.
 
-    `may_repeat` claims that steps and suites may share problems, because there are only a few.
+    `may_repeat` declares that steps and suites may share problems because there are few.
     """
 
     kind = "task"
@@ -191,18 +190,18 @@ class Task(Component):
 
     @abstractmethod
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
-        """Return the `count` training problems of one step, with ids that are unique within it."""
+        """Return the `count` training problems of one step; ids must be unique within the step."""
 
     @abstractmethod
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
-        """Return the held-out problems by suite name, in-domain first, at most `count` a suite."""
+        """Return the held-out problems by suite name, in-domain suites first, at most `count` per suite."""
 
     def in_domain(self) -> frozenset[str]:
         """Return the names of the suites that measure the trained domain; the others are out of domain."""
         return frozenset()
 
     def first_error(self, problem: Problem, text: str) -> FirstError | None:
-        """Return the true first error of a response, or None when this task does not know it (capability `oracle`)."""
+        """Return the true first error of a response, or None if this task cannot know it (capability `oracle`)."""
         return None
 
 
@@ -213,20 +212,19 @@ class Verifier(Component):
 
     @abstractmethod
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Judge one completion's text. Must not raise on any text: garbage is a verdict with status `unparsable`."""
+        """Judge one completion's text. Must not raise on any text: garbage gets the status `unparsable`."""
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        """Judge all completions of one problem at once; override for group verifiers such as a majority vote."""
+        """Judge all completions of one problem at once. Override this for group verifiers, for example a majority vote."""
         return [self.verify(problem, text) for text in texts]
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where an engine works: a folder for its files (None: none is kept), and who is told what it waits for.
+    """Where an engine runs: its rank, a folder for its files, and a listener for progress messages.
 
-    The folder may have to be made.
-    Of `count` processes of a run this is the one with number `rank`, and with number `local` of the `neighbours` on its
-    machine; each has an engine.
+    `folder` may not exist yet; None means that no files are kept. The run has `count` ranks, `neighbours` of them on this
+    machine; this is rank `rank`, with local rank `local`. Every rank has an engine.
     """
 
     folder: Path | None = None
@@ -237,7 +235,7 @@ class Site:
     neighbours: int = 1
 
     def tell(self, text: str) -> None:
-        """Say what the engine waits for."""
+        """Report what the engine is waiting for."""
         if self.listener is not None:
             self.listener(text)
 
@@ -245,11 +243,11 @@ class Site:
 class RolloutEngine(Component):
     """Generates text with the student's weights.
 
-    `streams` says that `stream` hands out completions while others are still being generated, and that `generate` may be
-    called meanwhile from other threads. Where a run has several processes, each has an engine of its own, which gets a share
-    of the requests, and finds the student's weights whole whenever it is called. One that can be asked while another student
-    than the one it was given is trained on the same device provides `overlap`. `replays` claims that completions come from
-    elsewhere than the model, so that neither seeds nor weights decide them and their log-probs are not the model's.
+    `streams` declares that `stream` yields completions while others are still being generated, and that `generate` may be
+    called from other threads meanwhile. With several ranks each has its own engine, which gets a share of the requests and
+    finds the student's weights gathered whenever it is called. An engine that can generate while the student trains on the same
+    device provides `overlap`. `replays` declares that completions do not come from the model: neither seeds nor weights
+    determine them, and their log-probs are not the model's.
     """
 
     kind = "rollout"
@@ -258,53 +256,53 @@ class RolloutEngine(Component):
 
     @abstractmethod
     def start(self, student: Policy, site: Site | None = None) -> None:
-        """Called once, before anything else."""
+        """Start with this student; called once, before anything else."""
 
     @abstractmethod
     def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
-        """Continue every prompt, in order. `initial` means the weights the run began with.
+        """Continue every prompt, in order; `initial` means with the weights the run began with.
 
-        A prompt too long for the engine is a completion with finish reason `overlong` and no tokens. Raises
-        `EngineError` when the backend is gone for good.
+        A prompt that is too long for the engine gives a completion without tokens and with finish reason `overlong`. Raises
+        `EngineError` when the backend is lost for good.
         """
 
     def stream(
         self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
     ) -> Iterator[tuple[int, Completion]]:
-        """Continue every prompt; yield (index of the request, completion) in whatever order they are finished."""
+        """Continue every prompt; yield (index of the request, completion) in the order in which they finish."""
         yield from enumerate(self.generate(requests, weights=weights))
 
     @abstractmethod
     def sync(self, student: Policy, version: int) -> None:
-        """Called after every optimizer step: from now on generate with these weights, labelled `version`."""
+        """Generate with these weights from now on, labelled `version`; called after every optimizer step."""
 
     def rest(self) -> None:
-        """Called when a step needs no more text until the next `sync`: memory may be given to the trainer."""
+        """Release memory to the trainer if possible; called when no more text is needed until the next `sync`."""
         return None
 
     def metrics(self) -> Mapping[str, float]:
-        """Return what is worth noting since the last call, as metrics `engine/...`; called once a step."""
+        """Return metrics `engine/...` for the time since the last call; called once per step."""
         return {}
 
     def close(self) -> None:
-        """Called at the end of the run, also after an error."""
+        """Release everything; called at the end of the run, also after an error."""
         return None
 
 
 class Gate(Component):
-    """Decides, once and before anything is paid for, which rollouts of a group go on."""
+    """Filters rollouts before reflection and scoring."""
 
     kind = "gate"
 
     @abstractmethod
     def decide(self, group: Group) -> GateDecision:
-        """Return who passes. Pure: same group, same decision."""
+        """Return which rollouts pass. Pure: the same group gives the same decision."""
 
 
 class Demonstration(Component):
-    """Chooses the privileged text that a rollout is compared with.
+    """Chooses the privileged text for a rollout.
 
-    `sees_batch` says that it looks at other groups than the rollout's own; they must all be there before it is asked.
+    `sees_batch` declares that it reads other groups than the rollout's own, so all must be sampled before it is called.
     """
 
     kind = "demonstration"
@@ -314,12 +312,12 @@ class Demonstration(Component):
     def views(self, group: Group, rollout: Rollout, batch: Sequence[Group], rng: random.Random) -> tuple[View, ...]:
         """Return 0..n views; never the rollout itself. `rng` is seeded per rollout.
 
-        `batch` holds every group of the step under `sees_batch`, else the rollout's group at least.
+        With `sees_batch`, `batch` holds every group of the step, otherwise at least the rollout's own.
         """
 
 
 class Generate(Protocol):
-    """What a reflector may call to have text generated: prompts are budgeted, tokenised and batched by the caller."""
+    """Generates text for a reflector: fits prompts to their token budget, tokenises and batches them."""
 
     def __call__(
         self, prompts: Sequence[Prompt], *, sampling: Sampling, max_prompt_tokens: int, weights: PolicyWeights
@@ -327,20 +325,20 @@ class Generate(Protocol):
 
 
 class Reflector(Component):
-    """Finds the first error of a rollout and says how to do it right."""
+    """Finds the first error of a rollout and writes the corrective idea."""
 
     kind = "reflector"
 
     @abstractmethod
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
-        """Return one reflection for each case, in order. A text that cannot be parsed is a status, never an exception."""
+        """Return one reflection per case, in order. Text that cannot be parsed is a status, never an exception."""
 
 
 class Localizer(Component):
-    """Says which response tokens carry the distillation signal.
+    """Sets the weight of each response token in the distillation loss.
 
-    `locates` is False where no attempt is made to find the error, so that accuracy against an oracle makes no sense.
-    `refines` is True where the weights are chosen anew once student and teacher have scored the response.
+    `locates` is False for localizers that do not look for the error, so that accuracy against an oracle is meaningless.
+    `refines` is True for localizers that revise their weights after student and teacher have scored the response.
     """
 
     kind = "localizer"
@@ -349,12 +347,12 @@ class Localizer(Component):
 
     @abstractmethod
     def locate(self, case: Case) -> TokenWeights:
-        """Return weights of the length of `case.rollout.completion.token_ids`."""
+        """Return one weight per token of `case.rollout.completion.token_ids`."""
 
     def refine(self, sample: DistillSample, scores: SampleScores) -> Sequence[float]:
-        """Return the response's weights anew, >= 0, knowing how it was scored; called only where `refines` is True.
+        """Return revised weights, >= 0, for a scored response; called only if `refines` is True.
 
-        The scores hold for tokens that `locate` gave a weight. They cost one more pass of student and teacher.
+        Only tokens that `locate` gave a weight have scores. They cost one more forward pass of student and teacher.
         """
         return sample.token_weights
 
@@ -366,16 +364,16 @@ class Context(Component):
 
     @abstractmethod
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
-        """Return one prompt for each teacher view; none when the case has nothing privileged to tell."""
+        """Return one prompt per teacher view; none if the case has no privileged text."""
 
 
 @dataclass(frozen=True)
 class TeacherModel:
-    """One network that takes part in the teacher, and its share in the sum of logits.
+    """One network of the teacher, and its share in the sum of logits.
 
-    It reads the teacher's prompt, or with `plain` the student's own, without privileged text.
-    `guard` is entered around every use of `model` and left before the student runs again: a teacher that shares modules
-    with the student (adapters off, averaged weights) switches them there. It is entered often, so it must be cheap.
+    It reads the teacher's prompt, or with `plain` the student's prompt without privileged text. `guard` is entered around every
+    use of `model` and left before the student runs again: a teacher that shares modules with the student (adapters off,
+    averaged weights) switches them there. It is entered often, so it must be cheap.
     """
 
     model: nn.Module
@@ -385,7 +383,7 @@ class TeacherModel:
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
-        """Yield the network ready to score: guarded, in eval mode and without gradients; restore all of it after."""
+        """Yield the network ready to score: guarded, in eval mode, without gradients; restore everything afterwards."""
         training = [module for module in self.model.modules() if module.training]
         with self.guard(), torch.no_grad():
             try:
@@ -397,29 +395,29 @@ class TeacherModel:
 
 
 class Teacher(Component):
-    """Whose weights score the rollouts."""
+    """Provides the weights that score the rollouts."""
 
     kind = "teacher"
 
     @abstractmethod
     def attach(self, student: Policy) -> None:
-        """Called once, when the student holds its initial weights (also before a resume loads others)."""
+        """Attach to the student while it holds its initial weights; called once, on resume before others are loaded."""
 
     @abstractmethod
     def scoring(self, student: Policy) -> AbstractContextManager[tuple[TeacherModel, ...]]:
         """Yield the networks to score with; the teacher's logits are the share-weighted sum of theirs.
 
-        The student trains while this is open, so it must not change the student: that belongs into `TeacherModel.guard`.
+        The student trains while this is open, so it must not change the student; `TeacherModel.guard` is the place for that.
         """
 
     def after_step(self, student: Policy) -> None:
-        """Called after every optimizer step."""
+        """Update the teacher; called after every optimizer step."""
         return None
 
     def extra_bytes(self, trained: int, narrow: int) -> int:
-        """Return what it holds beside the student and its initial weights, for the estimate of memory.
+        """Return the memory that it holds besides the student and its initial weights, for the memory estimate.
 
-        `trained` counts the numbers that are trained, `narrow` those of them that are not in float32.
+        `trained` counts the trained parameters, `narrow` those of them that are not in float32.
         """
         return 0
 
@@ -434,7 +432,7 @@ class Teacher(Component):
 
 @dataclass(frozen=True)
 class Projection:
-    """Student and teacher log-probs on a support, `[tokens, k]` each; rows sum to 1 in probability unless `sampled`."""
+    """Student and teacher log-probs on a support, `[tokens, k]` each; probabilities of a row sum to 1 unless `sampled`."""
 
     student: Float[Tensor, "tokens k"]
     teacher: Float[Tensor, "tokens k"]
@@ -444,7 +442,7 @@ class Projection:
 class Support(Component):
     """Chooses the vocabulary entries on which student and teacher are compared.
 
-    `may_change_teacher` claims that the target is not the teacher itself: equal distributions may come back different.
+    `may_change_teacher` declares that the target is not the teacher itself: equal distributions may become different.
     """
 
     kind = "support"
@@ -457,13 +455,13 @@ class Support(Component):
         teacher: Float[Tensor, "tokens vocab"],
         sampled: Int[Tensor, " tokens"],
     ) -> Projection:
-        """Take full log-probs, return those on the support. Differentiable in `student`."""
+        """Project full log-probs onto the support. Differentiable in `student`."""
 
 
 class Divergence(Component):
     """Measures how far the student is from the teacher at each token: >= 0, and 0 where they agree.
 
-    `may_be_negative` and `may_differ_at_equality` claim exceptions from that; an instance may set them by its options.
+    `may_be_negative` and `may_differ_at_equality` declare exceptions from that; an instance may set them by its options.
     """
 
     kind = "divergence"
@@ -475,17 +473,17 @@ class Divergence(Component):
         """Return nats per token from log-probs on the support; plain differentiable torch."""
 
     def sampled(self, student: Float[Tensor, " tokens"], teacher: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-        """Return the estimate from the sampled token alone, called instead of `per_token` on the support `sampled`.
+        """Estimate from the sampled token alone; called instead of `per_token` on the support `sampled`.
 
-        Only a divergence that provides the capability `sampled` implements it.
+        Implemented by divergences that provide the capability `sampled`.
         """
         raise AssertionError(f"divergence {self.name} cannot be estimated from the sampled token")
 
 
 class Correction(Component):
-    """Importance weights for the gap between the policy that sampled and the one that is trained.
+    """Computes importance weights for the gap between the policy that sampled and the one being trained.
 
-    `may_weigh_equals` claims that tokens are weighed also where the two policies agree.
+    `may_weigh_equals` declares that weights may differ from 1 where the two policies agree.
     """
 
     kind = "correction"
@@ -493,7 +491,7 @@ class Correction(Component):
 
     @abstractmethod
     def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-        """Return one weight a token from log-probs of the sampled tokens; `current` carries no gradient."""
+        """Return one weight per token from log-probs of the sampled tokens; `current` carries no gradient."""
 
 
 @dataclass(frozen=True)
@@ -507,14 +505,14 @@ class LossParts:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """A chunk of weighted tokens, as the engine hands it to the objectives.
+    """A chunk of weighted tokens, as objectives receive it.
 
-    `student` carries gradient. `teacher` is None where no objective of the recipe needs it. `behaviour` are the
-    engine's log-probs of the sampled tokens, `current` the student's at the same sampling temperature (with gradient),
-    and `advantage` what the objective itself returned for the token's sample.
+    `student` carries gradient. `teacher` is None if no objective of the recipe needs it. `behaviour` holds the engine's
+    log-probs of the sampled tokens, `current` the student's at the same sampling temperature (with gradient), and `advantage`
+    what the objective returned for the token's sample.
 
-    An objective that joins views finds `teacher` None and all views in `views` instead; `marks[v, t]` is what its
-    `view_marks` says of view v, 0 where token t has no such view (its log-probs are then meaningless).
+    An objective that joins views finds `teacher` None and all views in `views`; `marks[v, t]` is the mark that its `view_marks`
+    gave to view v, or 0 where token t has no such view (whose log-probs are then meaningless).
     """
 
     student: Float[Tensor, "tokens vocab"]
@@ -527,7 +525,7 @@ class TokenScores:
     marks: Float[Tensor, "views tokens"] | None = None
 
     def view_logprobs(self) -> Float[Tensor, "views tokens"]:
-        """Return each view's log-probs of the sampled tokens, teacher's and at temperature 1; 0 where there is no such view."""
+        """Return the teacher's log-probs of the sampled tokens per view, at temperature 1; 0 where a token lacks the view."""
         found = self.student.new_zeros(len(self.views), len(self.sampled))
         for row, logp in zip(found, self.views, strict=True):
             row.copy_(logp.gather(1, self.sampled[:, None]).squeeze(1))
@@ -541,10 +539,9 @@ class TokenScores:
 class Objective(Component):
     """One term of the loss: which tokens it covers and what each costs.
 
-    The engine sums weight times loss over the global batch and divides by the global sum of weights, term by term.
-    With `needs_teacher` a token's loss is the mean of `per_token` over its sample's teacher views, and 0 without any. An
-    objective with `joins_views` is asked once for all its tokens, sees every view at once, and does without where there
-    is none.
+    The engine sums weight times loss over the global batch and divides by the global sum of weights, term by term. With
+    `needs_teacher`, a token's loss is the mean of `per_token` over its sample's teacher views, and 0 without any. An objective
+    with `joins_views` is called once for all its tokens and sees all views at once, or none where a sample has none.
     """
 
     kind = "objective"
@@ -557,7 +554,7 @@ class Objective(Component):
 
     @property
     def asks_teacher(self) -> bool:
-        """Return whether the teacher has to score for this term."""
+        """Whether the teacher must score for this term."""
         return self.needs_teacher or self.joins_views
 
     def takes(self, sample: DistillSample) -> bool:
@@ -566,16 +563,16 @@ class Objective(Component):
 
     @abstractmethod
     def token_weights(self, sample: DistillSample) -> Sequence[float]:
-        """Return one weight a response token, >= 0; all zeros leaves the sample out of this term."""
+        """Return one weight per response token, >= 0; all zeros leaves the sample out of this term."""
 
     def advantage(self, sample: DistillSample) -> float:
         """Return the sample's advantage, for objectives that use one."""
         return 0.0
 
     def view_marks(self, sample: DistillSample) -> Sequence[float]:
-        """Return one number, not 0, for each of the sample's teacher views, by which `per_token` tells them apart.
+        """Return one nonzero number per teacher view of the sample, by which `per_token` distinguishes them.
 
-        Asked only of objectives with `joins_views`; `TeacherView.source` says what a view is.
+        Called only for objectives with `joins_views`; `TeacherView.source` says what a view is.
         """
         return [1.0] * len(sample.teacher_views)
 
@@ -602,4 +599,4 @@ SLOTS: dict[str, type[Component]] = {
         Objective,
     )
 }
-"""Slot name to base class, in the order in which data meets them."""
+"""Slot name to base class, in the order in which data passes through the slots."""

@@ -1,7 +1,6 @@
-"""The sections of a recipe that belong to the core: model, sampling, optimizer, evaluation, checkpoints.
+"""The core sections of a recipe: model, sampling, optimizer, evaluation, checkpoints and so on.
 
-Component options live with their components. A value's meaning and unit stand in its docstring, from which the JSON
-Schema and `rosd-kit show` take them.
+Options of components live with the components. Each value's docstring gives its meaning and unit; the JSON Schema shows it.
 """
 
 from __future__ import annotations
@@ -42,32 +41,32 @@ class ModelSettings(Config):
     path: str = "micro"
     """`micro` (the embedded model), a local folder, `package:NAME` (an installed package that holds one), or a hub name."""
     revision: str | None = None
-    """Branch, tag or commit of a hub model; a run pins the commit that it stood for in its own recipe."""
+    """Branch, tag or commit of a hub model. A run records the commit it resolved to in its own recipe."""
     gguf: str | None = None
-    """A file in GGUF format to read model and tokenizer from; quantised weights are unpacked to `dtype`."""
+    """A GGUF file to read model and tokenizer from; quantised weights are unpacked to `dtype`."""
     pickle_weights: bool = False
-    """Read weights that are there only as pickles (`pytorch_model.bin`), of which torch then takes tensors alone."""
+    """Allow weights that exist only as pickles (`pytorch_model.bin`); torch then loads nothing but tensors."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights while training; for those that are trained see `optimizer.master_weights`."""
+    """Type of the weights during training; for the trained ones see `optimizer.master_weights`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to run; `auto` takes a GPU when there is one."""
+    """Where to run; `auto` uses a GPU if there is one."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention implementation of transformers."""
     lora: LoraSettings | None = None
     """Train adapters only; null trains all weights."""
     freeze: list[str] = Field(default_factory=list)
-    """Weights that stay as they are, by name, with `*` and `?`: `["model.embed_tokens.*", "model.layers.?.*"]`."""
+    """Weights that are not trained, by name patterns with `*` and `?`: `["model.embed_tokens.*", "model.layers.?.*"]`."""
     gradient_checkpointing: Literal[False, True, "selective"] = False
-    """Recompute activations in the backward pass to save memory: true all of a layer, `selective` what is cheap, which is all
-    but matrix products and attention."""
+    """Recompute activations in the backward pass to save memory: `true` recomputes whole layers, `selective` only what
+    is cheap: everything but matrix products and attention."""
     trust_remote_code: bool = False
-    """Run Python code that comes with a hub model. Leave it off unless you have read that code."""
+    """Run Python code that comes with a model. Leave this off unless you have read that code."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Passed to the chat template, for example `{enable_thinking: false}`."""
     chat_template: str | None = None
     """A Jinja file to use instead of the tokenizer's own chat template."""
     system_role: Literal["merge", "refuse"] = "merge"
-    """Where the chat template has no system role: put system texts before the next message of the user (each is counted in
+    """If the chat template has no system role: prepend system texts to the next user message (counted in
     `prompt/system_merged`), or refuse."""
 
     @model_validator(mode="after")
@@ -78,21 +77,21 @@ class ModelSettings(Config):
 
 
 class SamplingSettings(Config):
-    """How training rollouts are drawn."""
+    """How training rollouts are sampled."""
 
     temperature: PositiveFloat = 1.0
     """Softmax temperature."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Nucleus mass; 1 samples from the whole distribution."""
+    """Nucleus mass; 1 samples from the full distribution."""
     max_prompt_tokens: PositiveInt = 2048
-    """Longer student prompts are an outcome (`overlong`), never cut."""
+    """Longer student prompts are never cut; they end as `overlong`."""
     max_new_tokens: PositiveInt = 8192
-    """Longest response, the end token included."""
+    """Longest response, end token included."""
     max_teacher_prompt_tokens: PositiveInt = 10240
     """Budget of the teacher's prompt; privileged sections are shortened to fit."""
     prefetch: Literal[0, 1] = 0
-    """1: the next batch is sampled while the present one is trained on, with weights one update older. Takes memory for another
-    copy of the weights."""
+    """1: sample the next batch while the current one trains, with weights one update older (one step off-policy). Needs memory
+    for another copy of the weights."""
 
 
 class OptimizerSettings(Config):
@@ -102,105 +101,105 @@ class OptimizerSettings(Config):
     """`muon` (torch.optim.Muon) orthogonalises the updates of matrices; embeddings, norms and head stay with AdamW.
     `adamw8bit` (bitsandbytes) keeps AdamW's two averages in 8 bits each."""
     master_weights: bool = True
-    """Keep a float32 copy of trained bfloat16 weights and update that. Without, most updates are rounded away."""
+    """Keep a float32 copy of trained bfloat16 weights and update that; otherwise most updates are rounded away."""
     muon_factor: PositiveFloat = 7.0
-    """Under `muon`, the matrices' learning rate is `lr` times this."""
+    """With `muon`, the learning rate of matrices is `lr` times this."""
     lr: PositiveFloat = 1e-5
     """Peak learning rate."""
     warmup_steps: NonNegativeInt = 10
     """Steps over which the rate rises linearly from 0."""
     decay: Literal["constant", "cosine"] = "constant"
-    """What the rate does after the warm-up."""
+    """The schedule after the warm-up."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay."""
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay rates of the moment estimates."""
     clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
+    """Clips the gradient to this norm."""
     max_bad_steps: PositiveInt = 3
-    """The run stops after this many updates in a row were skipped for a NaN or infinity."""
+    """Stop the run after this many consecutive updates were skipped for a NaN or infinity."""
 
 
 class BatchSettings(Config):
-    """How a step's samples are cut into pieces that fit the memory. Never changes the loss."""
+    """How a step's samples are cut into micro-batches that fit into memory. Never changes the loss."""
 
     tokens: PositiveInt = 16384
-    """Most tokens (padding included) in a micro-batch."""
+    """Most tokens per micro-batch, padding included."""
     layout: Literal["auto", "padded", "packed", "shared"] = "auto"
-    """`packed`: texts one after the other, without padding. `shared`: the same, and what several begin with runs once.
-    `auto` packs under flash attention, shares where every layer attends to the whole text by sdpa, else pads."""
+    """`packed`: sequences one after the other, without padding. `shared`: packed, and common prefixes run once. `auto` packs
+    with flash attention, shares with sdpa if every layer attends to the whole sequence, and pads otherwise."""
     chunk_mib: PositiveInt = 512
     """Most memory for the logits of one chunk of weighted tokens, student and teacher together, in MiB."""
 
 
 class ParallelSettings(Config):
-    """Several processes, one a device, started by torchrun or accelerate launch."""
+    """Several ranks, one per device, started by torchrun or accelerate launch."""
 
     mode: Literal["auto", "single", "ddp", "fsdp"] = "auto"
-    """`ddp`: every process holds the whole model. `fsdp`: the layers are cut up among them (FSDP2). `auto` takes what the
-    launcher was configured for. A run that was started otherwise than asked for here stops at once."""
+    """`ddp`: every rank holds the whole model. `fsdp`: the layers are sharded across ranks (FSDP2). `auto` follows the
+    launcher. A run that was launched in another mode stops at once."""
     processes: PositiveInt | None = None
-    """How many must have been started; null takes any number."""
+    """How many ranks must have been started; null accepts any number."""
     timeout_minutes: PositiveFloat = 60.0
-    """How long a process waits for the others; the slowest rollouts of a step must fit in."""
+    """How long a rank waits for the others; must exceed the slowest rollouts of a step."""
 
 
 class EvaluationSettings(Config):
     """Evaluation before, during and after the run."""
 
     every: NonNegativeInt = 0
-    """Evaluate every so many steps; 0 only before and after."""
+    """Evaluate every N steps; 0 only before and after the run."""
     problems: NonNegativeInt = 64
-    """Problems a suite; 0 turns evaluation off."""
+    """Problems per suite; 0 turns evaluation off."""
     samples: PositiveInt = 4
-    """Samples a problem; the metric is their mean (mean@k)."""
+    """Samples per problem; the metric is their mean (mean@k)."""
     temperature: NonNegativeFloat = 0.6
     """Softmax temperature; 0 is greedy."""
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     """Nucleus mass."""
     seed: int = 20260528
-    """Chooses the held-out problems and samples; apart from the run's seed, so that runs are comparable."""
+    """Chooses the held-out problems and samples. Separate from the run's seed, so that runs are comparable."""
 
 
 class WatchSettings(Config):
-    """When a run warns that its student collapses; null turns a warning off. Nothing but warnings depends on it."""
+    """When a run warns that its student is collapsing; null turns a warning off. Affects nothing but warnings."""
 
     patience: PositiveInt = 5
-    """A thing must have held for so many steps in a row; a shorter run is judged by all its steps."""
+    """A condition must hold for this many consecutive steps; a shorter run is judged by all its steps."""
     success: float | None = Field(default=0.2, gt=0.0, le=1.0)
-    """Warn when success falls below this share of what it was at first."""
+    """Warn when success falls below this share of its initial value."""
     entropy: float | None = Field(default=0.2, gt=0.0, le=1.0)
-    """Warn when the rollouts' entropy falls below this share of what it was at first, and success has not risen."""
+    """Warn when the rollouts' entropy falls below this share of its initial value and success has not risen."""
     variety: float | None = Field(default=0.5, gt=0.0, le=1.0)
-    """Warn when the variety of wrong answers falls below this share of what it was at first, and success has not risen."""
+    """Warn when the variety of wrong answers falls below this share of its initial value and success has not risen."""
     length: float | None = Field(default=3.0, gt=1.0)
-    """Warn when responses become so many times as long, or as short, as they were at first."""
+    """Warn when responses become longer or shorter than at first by this factor."""
     leaks: float | None = Field(default=0.02, ge=0.0, lt=1.0)
-    """Warn when more than this share of rollouts, beyond the share at first, speaks of a reference that it cannot know."""
+    """Warn when the share of rollouts that mention a reference they cannot know has risen by more than this."""
     pass_at_k: float | None = Field(default=0.1, gt=0.0, le=1.0)
-    """Warn when pass@k of the trained suites falls by more than this, the interval of both leaving it no doubt."""
+    """Warn when pass@k of the trained suites falls by more than this and the intervals do not overlap."""
     out_of_domain: float | None = Field(default=0.05, gt=0.0, le=1.0)
-    """Warn when mean@k falls by more than this on the mean of the other suites, and the paired interval leaves out zero."""
+    """Warn when mean@k over the other suites falls by more than this and the paired interval excludes zero."""
 
 
 class CheckpointSettings(Config):
-    """What is kept of a run for resuming it."""
+    """Checkpoints to resume from."""
 
     every: NonNegativeInt = 20
-    """Save every so many steps; 0 only at the end."""
+    """Save every N steps; 0 only at the end."""
     keep: PositiveInt = 2
-    """Newest checkpoints to keep."""
+    """How many checkpoints to keep, newest first."""
 
 
 class SamplesSettings(Config):
-    """What is written of the rollouts, reflections and weights."""
+    """Records of rollouts, reflections and token weights."""
 
     every: NonNegativeInt = 1
-    """Write the samples of every so many steps; 0 writes none."""
+    """Write the samples of every N-th step; 0 writes none."""
 
 
 class TrackingSettings(Config):
-    """Where a run is logged besides its own folder."""
+    """Experiment trackers, besides the run's own folder."""
 
     to: list[Literal["tensorboard", "trackio", "wandb", "mlflow"]] = Field(default_factory=list)
     """Experiment trackers. `tensorboard` writes into the run's folder; so does `mlflow` unless MLFLOW_TRACKING_URI is set."""
@@ -209,35 +208,35 @@ class TrackingSettings(Config):
 
 
 class CoreSettings(Config):
-    """The fields of a recipe that are no slots."""
+    """The fields of a recipe that are not slots."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    """Name of the method; runs and reports are called after it. The recipe's file name unless given."""
+    """Name of the method, used for runs and reports. By default the recipe's file name."""
     seed: int = 0
-    """Determines the problems, the samples and every random choice."""
+    """Seeds the problems, the samples and every other random choice."""
     steps: PositiveInt
     """Optimizer steps of the whole run."""
     problems_per_step: PositiveInt
-    """Problems in a step."""
+    """Problems per step."""
     group_size: PositiveInt
-    """Rollouts for each problem."""
+    """Rollouts per problem."""
     model: ModelSettings = ModelSettings()
     """The student."""
     sampling: SamplingSettings = SamplingSettings()
-    """How training rollouts are drawn, and the token budgets."""
+    """How training rollouts are sampled, and the token budgets."""
     optimizer: OptimizerSettings = OptimizerSettings()
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
     batch: BatchSettings = BatchSettings()
-    """How a step is cut into pieces that fit the memory."""
+    """How a step is cut into micro-batches that fit into memory."""
     parallel: ParallelSettings = ParallelSettings()
-    """Several processes."""
+    """Several ranks."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """Held-out evaluation."""
     checkpoint: CheckpointSettings = CheckpointSettings()
-    """What is kept for resuming."""
+    """Checkpoints to resume from."""
     samples: SamplesSettings = SamplesSettings()
-    """What is written of the rollouts."""
+    """Records of the rollouts."""
     watch: WatchSettings = WatchSettings()
-    """When to warn that the student collapses."""
+    """When to warn that the student is collapsing."""
     tracking: TrackingSettings = TrackingSettings()
-    """Where the run is logged besides its own folder."""
+    """Experiment trackers, besides the run's own folder."""

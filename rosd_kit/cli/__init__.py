@@ -1,6 +1,6 @@
 """The command line: its commands, and how errors are shown.
 
-Only typer is imported here; a command imports what it needs when it runs, so that `rosd-kit --help` is fast.
+Commands import what they need when they run, so that `rosd-kit --help` is fast.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     """Return the command line with the commands of every plugin."""
     app = typer.Typer(
         name="rosd-kit",
-        help="On-policy self-distillation of language models: methods are recipes of interchangeable parts.",
+        help="On-policy self-distillation of language models: methods are recipes of interchangeable components.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -37,7 +37,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command()(run)
     app.command("eval")(evaluate)
     app.command(short_help="Show a run as one page.")(report)
-    app.add_typer(sweep, name="sweep", short_help="Try a recipe with parts swapped.")
+    app.add_typer(sweep, name="sweep", short_help="Run a recipe with components swapped and compare.")
     app.command()(show)
     app.command()(components)
     app.add_typer(plugins, name="plugins")

@@ -1,4 +1,4 @@
-"""`rosd-kit plugins check`: finds a plugin, tries its components against the laws of their slots, and tells what broke."""
+"""`rosd-kit plugins check`: finds a plugin, checks its components against the laws of their slots, and reports failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one law: `kept`, `silent` (it says nothing of this component) or `broken`, and what was found."""
+    """The outcome of one law: `kept`, `silent` (it does not apply to this component) or `broken`, and the finding."""
 
     law: str
     text: str
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def check_plugin(manager: PluginManager, subject: str, overrides: Sequence[str], *, verbose: bool) -> bool:
-    """Print a report on a plugin and return whether all is well; raises `PluginError` where there is no such plugin."""
+    """Print a report on a plugin and return whether it keeps all laws. Raises `PluginError` if there is no such plugin."""
     names = _load(manager, subject)
     registry, well = manager.registry, True
     options = _options(overrides)
@@ -61,7 +61,7 @@ def check_plugin(manager: PluginManager, subject: str, overrides: Sequence[str],
 
 
 def outcomes(component: Component, bench: Bench) -> Iterator[Outcome]:
-    """Try a component against every law of its slot."""
+    """Check a component against every law of its slot."""
     from rosd_kit.testing import checks_of
 
     for made in checks_of(component.kind):
@@ -79,7 +79,7 @@ def _outcome(made: Check, component: Component, bench: Bench) -> Outcome:
 
 
 def _found(error: Exception) -> str:
-    """Return what a law found, or what the component raised, and where in its code."""
+    """Return the finding of a law, or what the component raised and where."""
     from rosd_kit.testing import CheckFailed
 
     if isinstance(error, CheckFailed):
@@ -110,7 +110,7 @@ def _check_component(registry: Registry, kind: str, name: str, options: Mapping[
 
 
 def _load(manager: PluginManager, subject: str) -> set[str]:
-    """Add the plugin that is meant and return the names it has; an installed one is there already."""
+    """Load the plugin that is meant, unless it is installed, and return its names."""
     path = Path(subject).expanduser()
     if path.is_dir():
         return set(_load_folder(manager, path.resolve()))
@@ -127,7 +127,7 @@ def _load(manager: PluginManager, subject: str) -> set[str]:
 
 
 def _load_folder(manager: PluginManager, root: Path) -> Iterable[str]:
-    """Add what a source folder's pyproject.toml would install, without installing it; yield the names."""
+    """Load the plugins that a source folder's pyproject.toml declares, without installing it; yield their names."""
     file = root / "pyproject.toml"
     if not file.is_file():
         raise PluginError(f"plugins check: {str(root)!r} holds no pyproject.toml. Give a package's folder, or a Python file.")

@@ -1,4 +1,4 @@
-"""What the commands share: their common arguments, and how plugins and recipes are loaded for them."""
+"""Common arguments of the commands, and how they load plugins and recipes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from rosd_kit.recipe import Resolution
 
 RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe such as rosd.")
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe, for example rosd.")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes, such as steps=50 localizer=full.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes, for example steps=50 localizer=full.")
+]
 Profile = Annotated[
     str | None,
     typer.Option(help="Where to run: micro, smol, one-gpu, paper-4b, paper-8b, a file, or none. Wins over the recipe's own."),
@@ -28,7 +30,7 @@ PluginFiles = Annotated[
 
 
 def load_plugins(context: typer.Context, files: Sequence[Path] | None, *, warn: bool = True) -> PluginManager:
-    """Return the process's plugins with these files added and all components known; broken ones are told on stderr."""
+    """Return the plugins with these files added and all components loaded; report broken ones on stderr."""
     manager: PluginManager = context.obj
     for file in files or ():
         manager.load_file(file)
@@ -45,7 +47,7 @@ def load_plugins(context: typer.Context, files: Sequence[Path] | None, *, warn: 
 
 
 def load(manager: PluginManager, recipe: str, overrides: Sequence[str] | None, profile: str | None) -> Resolution:
-    """Return the resolved recipe of a command's arguments."""
+    """Resolve the recipe that a command's arguments describe."""
     from rosd_kit.recipe import resolve_recipe
 
     return resolve_recipe(recipe, overrides or (), profile, registry=manager.registry)

@@ -1,4 +1,4 @@
-"""The doctor: what is installed, what each profile would miss here, and whether every shipped recipe loads."""
+"""`rosd-kit doctor`: reports what is installed, what each profile lacks here, and whether every shipped recipe loads."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ PACKAGES = (
     "peft",
 )
 
-#: What an A100 or H100 of 80 GB has for tensors.
+#: What an A100 or H100 with 80 GB offers to tensors.
 _NO_GPU = 79 << 30
 
 
 def doctor(
     context: typer.Context,
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="Tell what this recipe lacks here and how much memory it needs.")
+        str | None, typer.Argument(metavar="RECIPE", help="Report what this recipe lacks here and how much memory it needs.")
     ] = None,
     overrides: Overrides = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
 ) -> None:
-    """Say what is installed and what is missing.
+    """Report what is installed and what is missing.
 
-    Tells versions, devices, what each profile lacks, and whether the recipes load; exits with 1 if one does not. Of a recipe it
-    tells what it lacks, and how much memory a device will hold; exits with 1 if that is more than there is.
+    Reports versions, devices, what each profile lacks, and whether the recipes load; exits with 1 if one does not. For a
+    recipe: what it lacks and how much memory a device needs; exits with 1 if that is more than there is.
     """
     manager = load_plugins(context, plugin, warn=False)
     if recipe is not None:
@@ -69,7 +69,7 @@ def doctor(
 
 
 def _examined(recipe: Recipe, manager: PluginManager) -> bool:
-    """Print what a recipe lacks here and what it will hold in memory; return whether that fits."""
+    """Print what a recipe lacks here and how much memory it needs; return whether it fits."""
     from rich.console import Console
     from rich.table import Table
 
@@ -96,19 +96,19 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
 
 
 def _device(recipe: Recipe) -> tuple[str, int, str]:
-    """Return the kind of device that a recipe runs on, its memory in bytes, and what it is."""
+    """Return the kind of device that a recipe runs on, its memory in bytes, and its name."""
     import torch
 
     if torch.cuda.is_available() and recipe.model.device != "cpu":
         properties = torch.cuda.get_device_properties(0)
         return "cuda", int(properties.total_memory), properties.name
     if recipe.model.device == "cuda":
-        return "cuda", _NO_GPU, "no GPU here; taken for one of 80 GB"
+        return "cuda", _NO_GPU, "no GPU here; assuming one with 80 GB"
     return "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
 
 
 def missing_for(recipe: Recipe) -> list[str]:
-    """Return what this machine lacks for a recipe, each with the remedy; empty when it is ready."""
+    """Return what this machine lacks for a recipe, each with its remedy; empty if it is ready."""
     import torch
 
     from rosd_kit.model.loading import local_folder
@@ -116,7 +116,7 @@ def missing_for(recipe: Recipe) -> list[str]:
     model, missing = recipe.model, []
     gpu = torch.cuda.is_available()
     if model.device == "cuda" and not gpu:
-        missing.append("needs a CUDA GPU and there is none (set model.device=cpu to do without)")
+        missing.append("needs a CUDA GPU and there is none (set model.device=cpu to run without)")
     elif model.path not in ("micro", "micro-blank") and not gpu and recipe.model.device != "cpu":
         missing.append(f"no GPU: {model.path} on the CPU is very slow")
     if model.lora is not None and find_spec("peft") is None:

@@ -1,4 +1,4 @@
-"""The commands that only look: show, components and schema."""
+"""The commands that only show something: show, components and schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Components in words: one line each, or one with all its options. Prints; decides nothing."""
+"""Prints components: one line each, or one with all its options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def list_components(registry: Registry, kinds: Sequence[str]) -> None:
-    """Print the names of the slots' components with the first sentence of their docstrings."""
+    """Print the components of these slots with the first sentence of their docstrings."""
     console = _console()
     for kind in kinds:
         console.print(kind, style="bold")
@@ -39,7 +39,7 @@ def list_components(registry: Registry, kinds: Sequence[str]) -> None:
 
 
 def describe(registry: Registry, kind: str, name: str) -> None:
-    """Print everything about one component: docstring, options, capabilities, origin; of a task preset its file."""
+    """Print everything about one component: docstring, options, capabilities, origin; for a task preset, its file."""
     if kind == "task" and name in shipped_names("tasks") and name not in registry.names(kind):
         print((SHIPPED / "tasks" / f"{name}.yaml").read_text(), end="")
         return
@@ -60,14 +60,14 @@ def describe(registry: Registry, kind: str, name: str) -> None:
 
 
 def _about(preset: str) -> str:
-    """Return the first sentence of the comment that a preset's file begins with."""
+    """Return the first sentence of the comment at the top of a preset's file."""
     lines = (SHIPPED / "tasks" / f"{preset}.yaml").read_text().splitlines()
     told = " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
     return re.split(r"(?<=[.!?])\s", told, maxsplit=1)[0]
 
 
 def type_text(info: FieldInfo) -> str:
-    """Return the type of an option in the words of a recipe: `quote | sentence`, `int > 0`."""
+    """Return the type of an option as recipes write it: `quote | sentence`, `int > 0`."""
     bounds = [f"{sign} {getattr(rule, name)}" for rule in info.metadata for name, sign in _SIGNS.items() if _has(rule, name)]
     return " ".join([_words(info.annotation), " and ".join(bounds)]).strip()
 

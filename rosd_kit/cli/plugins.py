@@ -1,4 +1,4 @@
-"""The `plugins` commands: what there is, a new one, and whether one keeps the laws of its slots."""
+"""The `plugins` commands: list plugins, start a new one, check one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rosd_kit.errors import PluginError, did_you_mean
 if TYPE_CHECKING:
     from rosd_kit.plugins.manager import PluginReport
 
-app = typer.Typer(help="List plugins, begin a new one, or check one.", rich_markup_mode=None)
+app = typer.Typer(help="List plugins, start a new one, or check one.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
 def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
-    """List every plugin: what it brings, or why it is left out. Or begin a new one, or check one."""
+    """List every plugin: what it brings, or why it is left out. Or start a new one, or check one."""
     if context.invoked_subcommand is None:
         for report in load_plugins(context, plugin, warn=False).reports:
             print("\n".join(_lines(report)))
@@ -28,8 +28,8 @@ def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
 
 @app.command(short_help="Write a new plugin that works.")
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What recipes will call it, such as after-keyword.")],
-    kind: Annotated[str, typer.Option(metavar="SLOT", help="The slot that it fills, such as localizer.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What recipes will call it, for example after-keyword.")],
+    kind: Annotated[str, typer.Option(metavar="SLOT", help="The slot that it fills, for example localizer.")],
     file: Annotated[bool, typer.Option("--file", help="Write one Python file instead of a package.")] = False,
     out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path(),
 ) -> None:
@@ -50,7 +50,7 @@ def new(
     print(f"\ncd {root}\npip install -e '.[test]'\nrosd-kit run recipe.yaml --dry-run\npytest")
 
 
-@app.command(short_help="Try a plugin against the laws of its slots.")
+@app.command(short_help="Check a plugin against the laws of its slots.")
 def check(
     context: typer.Context,
     subject: Annotated[
@@ -58,11 +58,13 @@ def check(
     ],
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME.OPTION=VALUE", help="Options to check components with, such as after_keyword.keyword=So."),
+        typer.Argument(
+            metavar="NAME.OPTION=VALUE", help="Options to check components with, for example after_keyword.keyword=So."
+        ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Name every law, kept or not.")] = False,
 ) -> None:
-    """Try every component of a plugin against the laws of its slot; exit with 1 if it breaks one."""
+    """Check every component of a plugin against the laws of its slot; exit with 1 if it breaks one."""
     from rosd_kit.cli.checking import check_plugin
 
     if not check_plugin(context.obj, subject, options or (), verbose=verbose):

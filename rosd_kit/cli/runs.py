@@ -1,4 +1,4 @@
-"""The commands that work: run and eval. They read their arguments and leave the work to the loop and the evaluation."""
+"""The commands run and eval: parse arguments and call the loop or the evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plug
 from rosd_kit.errors import RunError
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a step instead of the live display.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per step instead of the live display.")]
 
 
 def run(
@@ -23,7 +23,7 @@ def run(
     profile: Profile = None,
     plugin: PluginFiles = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder. Default: the recipe's name and a number.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the runs' folders are.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue this run; only its steps and what it writes can be changed.")
     ] = None,
@@ -33,11 +33,11 @@ def run(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train by a recipe."""
+    """Train with a recipe."""
     manager = load_plugins(context, plugin)
     recipe, changes = _resumed(resume, recipe, overrides, profile) if resume else (recipe, overrides)
     if recipe is None:
-        raise RunError("run: no recipe given. Write rosd-kit run RECIPE, such as rosd-kit run rosd, or --resume DIR")
+        raise RunError("run: no recipe given. Write rosd-kit run RECIPE, for example rosd-kit run rosd, or --resume DIR")
     resolved = load(manager, recipe, changes, profile).recipe
     if dry_run:
         from rosd_kit.run.dry_run import rehearse
@@ -59,16 +59,16 @@ def evaluate(
     profile: Profile = None,
     plugin: PluginFiles = None,
     against: Annotated[
-        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure this one too, and tell the paired difference.")
+        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure this one too and report the paired difference.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything that was measured as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all results as JSON.")] = None,
     quiet: Quiet = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a model, and one for a comparison.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model, and one for the comparison.")] = False,
 ) -> None:
     """Measure a run or a model on every suite.
 
-    Of a run, its newest checkpoint is measured, and where none was kept the model it has exported. The recipe says what the
-    suites are and how answers are sampled.
+    For a run, measures its newest checkpoint, or its exported model if no checkpoint was kept. The recipe defines the suites
+    and how answers are sampled.
     """
     from rosd_kit.display import make_display
     from rosd_kit.run.evaluate import evaluate_model, is_run
@@ -81,13 +81,13 @@ def evaluate(
 
 
 def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:
-    """Return the run's own recipe and the changes to it; the loop refuses those that would make it another run."""
+    """Return the run's own recipe and the changes to it; the loop refuses changes that would alter its numbers."""
     from rosd_kit.run.given import GivenComponents
 
     changes = [change for change in [recipe, *(overrides or ())] if change is not None]
     if profile is not None or any("=" not in change for change in changes):
-        raise RunError("run --resume: the run keeps its own recipe and profile. Give only changes, such as steps=200")
+        raise RunError("run --resume: the run keeps its own recipe and profile. Give only changes, for example steps=200")
     if not (folder / "recipe.yaml").is_file():
-        raise RunError(f"run --resume: {str(folder)!r} holds no recipe.yaml. Give a run's folder, such as runs/rosd-1")
+        raise RunError(f"run --resume: {str(folder)!r} holds no recipe.yaml. Give a run's folder, for example runs/rosd-1")
     GivenComponents().check_resumed(folder)
     return str(folder / "recipe.yaml"), changes

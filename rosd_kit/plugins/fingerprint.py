@@ -1,4 +1,4 @@
-"""The files that a plugin's code lies in, and a fingerprint of them all. Imports none of them."""
+"""Finds the files of a plugin's code and computes their fingerprint, without importing them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _LEFT_OUT = {"__pycache__", ".git", ".venv", "node_modules"}
 
 
 def code_files(file: str) -> tuple[Path, ...]:
-    """Return every file of the package that a file belongs to, or the file alone where it is no part of one.
+    """Return every file of the package that a file belongs to, or the file alone if it belongs to none.
 
-    The package is the outermost folder with an `__init__.py`; data files in it count too. Nothing where there is no file.
+    The package is the outermost folder with an `__init__.py`; data files count too. Empty if the file does not exist.
     """
     path = Path(file)
     if not path.is_file():
@@ -25,7 +25,7 @@ def code_files(file: str) -> tuple[Path, ...]:
 
 
 def fingerprint(file: str) -> str:
-    """Return the beginning of a SHA-256 of the names and contents of `code_files`, or nothing where there are none."""
+    """Return a short SHA-256 of the names and contents of `code_files`; empty if there are none."""
     files = code_files(file)
     if not files:
         return ""
@@ -37,7 +37,7 @@ def fingerprint(file: str) -> str:
 
 
 def _common(files: tuple[Path, ...]) -> Path:
-    """Return the folder that all files lie in, whatever they are called."""
+    """Return the innermost folder that contains all files."""
     shortest = min((each.parent for each in files), key=lambda folder: len(folder.parts))
     while not all(each.is_relative_to(shortest) for each in files):
         shortest = shortest.parent

@@ -1,7 +1,7 @@
-"""The hooks that a plugin may implement: one line each.
+"""The hooks that a plugin may implement.
 
-Knows pluggy and nothing else, so that importing it costs nothing. No hook sits in the maths path: components are
-handed over once, and observers are told what happened.
+Imports only pluggy, so that it costs nothing. No hook is called inside the computation: components are collected once, and
+observers are called between steps.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def rosd_kit_components() -> Iterable[type[Component]]:  # type: ignore[empty-body]
-    """Return the component classes that this plugin adds; called once, when a recipe or a listing first needs them."""
+    """Return the component classes of this plugin; called once, when a recipe or a listing first needs them."""
 
 
 @hookspec
 def rosd_kit_commands(app: typer.Typer) -> None:
-    """Add commands to the `rosd-kit` command line; called before it is parsed, for installed plugins only."""
+    """Add commands to the `rosd-kit` command line; called before it is parsed, only for installed plugins."""
 
 
 @hookspec
 def rosd_kit_run_start(run: RunView) -> None:
-    """Observe that a run is about to take its first step (or the first after a resume)."""
+    """Observe that a run is about to take its first step, or the first one after a resume."""
 
 
 @hookspec
 def rosd_kit_step_end(run: RunView, step: int, metrics: Mapping[str, float], samples: StepBatch) -> None:
-    """Observe one finished step: its number, its metrics, and everything that was sampled, diagnosed and weighted."""
+    """Observe a finished step: its number, its metrics, and everything that was sampled, diagnosed and weighted."""
 
 
 @hookspec
 def rosd_kit_evaluation(run: RunView, step: int, results: Sequence[SuiteResult]) -> None:
-    """Observe an evaluation: how many steps came before it, and the result of every suite."""
+    """Observe an evaluation: the number of steps before it and the result of every suite."""
 
 
 @hookspec
 def rosd_kit_run_end(run: RunView) -> None:
-    """Observe the end of a run, also of one that failed."""
+    """Observe the end of a run, also of a failed one."""

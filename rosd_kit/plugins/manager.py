@@ -1,7 +1,7 @@
-"""Discovery and isolation of plugins: what is installed, what `--plugin` names, and what is wrong with any of it.
+"""Discovers plugins, installed ones and files, and isolates broken ones.
 
-A plugin that cannot be used is reported with its distribution, version, file and reason, and left out; others go on.
-This module knows neither recipes nor what components do, and loads torch only when components are asked for.
+A plugin that cannot be used is reported with its distribution, version, file and reason, and left out; the others still work.
+This module knows neither recipes nor what components do, and imports torch only when components are needed.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PluginReport:
-    """One plugin: where it came from, what it brings, and whether it could be used.
+    """One plugin: where it comes from, what it brings, and whether it can be used.
 
-    `brings` lists its `kind name` pairs, known once components were asked for; `reason` says why a plugin was left out.
-    `seconds` is how long its import took, `notes` what its author should hear of although it works.
+    `brings` lists its `kind name` pairs, once components have been loaded; `reason` says why it was left out. `seconds` is how
+    long its import took, `notes` are hints for its author.
     """
 
     name: str
@@ -69,16 +69,16 @@ class PluginReport:
 
     @property
     def fingerprint(self) -> str:
-        """The beginning of the SHA-256 of all files of its package; empty where it has none."""
+        """A short SHA-256 of all files of its package; empty if it has none."""
         return fingerprint(self.file)
 
 
 class PluginManager:
     """Every plugin of this process, the built-in one first.
 
-    Entry points of the group `rosd_kit` are taken unless the environment variable `ROSD_KIT_PLUGINS` says otherwise:
-    `-name` leaves one out, `name,name` takes only these, `builtin` alone takes none; a name is a plugin's or its
-    distribution's. `selection` replaces the variable. Files can be added until components are first asked for.
+    Entry points of the group `rosd_kit` are loaded unless the environment variable `ROSD_KIT_PLUGINS` says otherwise: `-name`
+    leaves one out, `name,name` loads only these, `builtin` alone loads none. A name is a plugin's or its distribution's.
+    `selection` replaces the variable. Files can be added until components are loaded.
     """
 
     def __init__(self, files: Sequence[Path] = (), selection: str | None = None) -> None:
@@ -93,21 +93,21 @@ class PluginManager:
 
     @property
     def reports(self) -> tuple[PluginReport, ...]:
-        """Return what is known of every plugin, in the order of discovery."""
+        """A report on every plugin, in the order of discovery."""
         return tuple(self._reports.values())
 
     @property
     def broken(self) -> tuple[PluginReport, ...]:
-        """Return the plugins that could not be used."""
+        """The plugins that cannot be used."""
         return tuple(report for report in self.reports if report.status == "broken")
 
     @property
     def denied(self) -> tuple[PluginReport, ...]:
-        """Return the plugins that the environment leaves out."""
+        """The plugins that the environment leaves out."""
         return tuple(report for report in self.reports if report.status == "denied")
 
     def load_file(self, file: Path) -> str:
-        """Add the plugin in one Python file, return its name; raises `PluginError` only when there is no such file."""
+        """Add the plugin in a Python file and return its name. Raises `PluginError` only if there is no such file."""
         assert "registry" not in self.__dict__, "plugin files are loaded before components are asked for"
         path = file.expanduser().resolve()
         if not path.is_file():
@@ -118,7 +118,7 @@ class PluginManager:
         return name
 
     def load_module(self, name: str, module: str, distribution: str) -> None:
-        """Add the plugin that an entry point of this name and value would add, for a package that is not installed."""
+        """Add a plugin as its entry point would, for a package that is not installed."""
         assert "registry" not in self.__dict__, "plugins are loaded before components are asked for"
         point = EntryPoint(name=name, value=module, group=hookspecs.PROJECT)
         for loaded in [each for each in sys.modules if f"{each}.".startswith(f"{point.module.partition('.')[0]}.")]:
@@ -161,12 +161,12 @@ class PluginManager:
 
     @property
     def slow(self) -> tuple[PluginReport, ...]:
-        """Return the plugins that took long to import, the slowest first."""
+        """The plugins that took long to import, slowest first."""
         found = [report for report in self.reports if report.seconds >= SLOW and report.distribution != "rosd-kit"]
         return tuple(sorted(found, key=lambda report: -report.seconds))
 
     def add_commands(self, app: typer.Typer) -> None:
-        """Let every plugin add its commands; one that raises or takes a name that is taken is reported and left out."""
+        """Let every plugin add its commands; a plugin that raises or uses a taken name is reported and left out."""
         for impl in self._pluggy.hook.rosd_kit_commands.get_hookimpls():
             before = list(app.registered_commands), list(app.registered_groups)
             self._call(impl, {"app": app})
@@ -175,12 +175,12 @@ class PluginManager:
                 self._break(impl.plugin_name, PluginError(f"there is a command {', '.join(twice)} already"))
 
     def notify(self, hook: str, **facts: Any) -> tuple[str, ...]:
-        """Call an observer hook of every plugin; returns one message for each that raised, and logs it once."""
+        """Call an observer hook of every plugin; return one message per plugin that raised, and log it once."""
         told = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
         return tuple(message for message in told if message)
 
     def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> str:
-        """Call one plugin's hook and return what it raised in words, or nothing."""
+        """Call one plugin's hook; return a message if it raised, else an empty string."""
         try:
             impl.function(*(facts[argument] for argument in impl.argnames))
         except (Exception, SystemExit) as error:
@@ -193,7 +193,7 @@ class PluginManager:
         return ""
 
     def _discover(self, selection: str) -> None:
-        """Add the installed plugins that the selection lets through; name selected ones that do not exist."""
+        """Add the installed plugins that the selection allows; report selected ones that do not exist."""
         words = [word.strip() for word in selection.split(",") if word.strip()]
         denied = {_plain(word[1:]): word for word in words if word.startswith("-")}
         allowed = {_plain(word): word for word in words if not word.startswith("-")}
@@ -207,7 +207,7 @@ class PluginManager:
             else:
                 self._add(point.name, distribution, version, point.load, file=_file_of_entry(point))
         if _BUILT_IN in denied:
-            raise PluginError(f"{VARIABLE}: 'builtin' cannot be left out; rosd-kit is nothing without it. Remove -builtin.")
+            raise PluginError(f"{VARIABLE}: 'builtin' cannot be left out; rosd-kit does not work without it. Remove -builtin.")
         if "trackers" in denied:
             self._pluggy.unregister(name="trackers")
             self._reports["trackers"] = replace(
@@ -219,7 +219,7 @@ class PluginManager:
             self._report(word, "-", "-", "-", "broken", reason)
 
     def _add(self, name: str, distribution: str, version: str, load: Callable[[], Any], *, file: str | None = None) -> None:
-        """Import, examine and register one plugin; whatever goes wrong becomes its report."""
+        """Import, examine and register one plugin; any failure becomes its report."""
         if name in self._reports:
             reason = f"the name {name!r} is already taken by {self._reports[name]}"
             self._report(f"{name}@{distribution}", distribution, version, file or "-", "broken", reason)
@@ -245,7 +245,7 @@ class PluginManager:
         )
 
     def _components_of(self, plugin: Any) -> tuple[list[Any], tuple[str, ...]]:
-        """Return the classes that a plugin brings, and what is to be told of those with outdated names."""
+        """Return the classes of a plugin, and notes on those that use outdated names."""
         found: list[Any] = []
         for impl in self._pluggy.hook.rosd_kit_components.get_hookimpls():
             if impl.plugin is plugin:
@@ -266,7 +266,7 @@ def _load_default(place: str) -> Any:
 
 
 def _module_name(path: Path) -> str:
-    """Return a module name that tells files of the same name in different folders apart."""
+    """Return a module name that differs for files of the same name in different folders."""
     return f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=3).hexdigest()}"
 
 
@@ -285,7 +285,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
 
 
 def _plain(name: str) -> str:
-    """Return a name as package indexes compare it: `rosd_kit-X` is `rosd-kit-x`."""
+    """Normalise a name as package indexes do: `rosd_kit-X` is `rosd-kit-x`."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -294,7 +294,7 @@ def _distribution_of(point: EntryPoint) -> tuple[str, str]:
 
 
 def _file_of_entry(point: EntryPoint) -> str:
-    """Return the file of an entry point's module, or the entry point's own words where there is none."""
+    """Return the file of an entry point's module, or the entry point's value if there is none."""
     try:
         spec = importlib.util.find_spec(point.module)
     except (Exception, SystemExit):  # a parent package is imported on the way
@@ -319,6 +319,6 @@ def _command_names(app: typer.Typer) -> Iterable[str]:
 
 
 def _say(error: BaseException) -> str:
-    """Return an exception in one line; its type is named unless it is our own."""
+    """Return an exception in one line, with its type unless it is a `PluginError`."""
     text = " ".join(str(error).split())
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"

@@ -1,6 +1,6 @@
-"""Which class a recipe's word stands for: (slot, name) to component, and where each came from.
+"""The registry of components: maps slot and name to a class, and knows which plugin brought it.
 
-It resolves and refuses; it neither imports plugins nor builds components.
+It neither imports plugins nor builds components.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RESERVED_OPTIONS = frozenset({"name", "weight"})
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Who brought a component: the plugin's name, its distribution and version, and the file of its code."""
+    """Where a component comes from: plugin, distribution, version and file."""
 
     plugin: str
     distribution: str
@@ -43,14 +43,15 @@ class Entry:
 class Registry:
     """All components by slot and name.
 
-    `broken` maps each plugin that could not be used, or was left out, to the reason; errors about unknown names mention it.
+    `broken` maps each plugin that was left out to the reason; errors about unknown names mention them.
     """
 
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in SLOTS})
     broken: dict[str, str] = field(default_factory=dict)
 
     def add(self, classes: Iterable[Any], origin: Origin) -> tuple[str, ...]:
-        """Register all classes of one plugin, or none: returns their `kind name`, raises `PluginError` on a bad one."""
+        """Register all classes of one plugin and return their `kind name`; if one is bad, register none and raise
+        `PluginError`."""
         new: dict[tuple[str, str], Entry] = {}
         for cls in classes:
             if fault := fault_of(cls):
@@ -64,13 +65,13 @@ class Registry:
         return tuple(f"{kind} {name}" for kind, name in new)
 
     def names(self, kind: str) -> tuple[str, ...]:
-        """Return the known names of a slot, sorted; raises `RecipeError` for an unknown slot."""
+        """Return the names registered for a slot, sorted. Raises `RecipeError` for an unknown slot."""
         if kind not in self.entries:
             raise RecipeError(f"{kind!r} is not a slot.{did_you_mean(kind, self.entries)} Slots: {', '.join(self.entries)}")
         return tuple(sorted(self.entries[kind]))
 
     def entry(self, kind: str, name: str) -> Entry:
-        """Return what a recipe's `kind: name` stands for; raises `RecipeError` with the nearest match."""
+        """Return the entry of `kind: name`. Raises `RecipeError` that suggests the nearest name."""
         known = self.names(kind)
         if name not in self.entries[kind]:
             raise RecipeError(
@@ -80,7 +81,7 @@ class Registry:
         return self.entries[kind][name]
 
     def get(self, kind: str, name: str) -> type[Component]:
-        """Return the component class of `kind: name`; raises `RecipeError` when there is none."""
+        """Return the component class of `kind: name`. Raises `RecipeError` if there is none."""
         return self.entry(kind, name).cls
 
     def providers(self, capability: str) -> list[str]:
@@ -99,7 +100,7 @@ class Registry:
 
 
 def fault_of(cls: Any) -> str | None:
-    """Return why a value cannot be registered as a component, or None when it can."""
+    """Return why a value cannot be registered as a component, or None if it can."""
     if not (isinstance(cls, type) and issubclass(cls, Component)):
         return f"rosd_kit_components returned {cls!r}, which is not a component class; return classes, not instances"
     where = cls.__qualname__
@@ -110,11 +111,11 @@ def fault_of(cls: Any) -> str | None:
         return f"{where} does not implement {', '.join(missing)} of {SLOTS[kind].__name__}"
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return f"{where}.name is {name!r}; it must be lower-case letters, digits, underscores, such as 'after_keyword'"
+        return f"{where}.name is {name!r}; it must be lower-case letters, digits and underscores, for example 'after_keyword'"
     if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
         return f"{where}.Config must derive from rosd_kit.Config"
     if reserved := sorted(_RESERVED_OPTIONS & cls.Config.model_fields.keys()):
-        return f"{where}.Config has an option {reserved[0]!r}, a word that recipes use themselves; rename it"
+        return f"{where}.Config has an option {reserved[0]!r}, which recipes reserve; rename it"
     return None
 
 

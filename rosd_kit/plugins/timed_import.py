@@ -1,4 +1,4 @@
-"""Importing a plugin's code with a clock beside it: how long it took, and an end to an import that never comes back."""
+"""Imports a plugin under a deadline and measures how long it takes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from rosd_kit.errors import PluginError
 
-#: Seconds that a plugin's import may take before it is given up; 0 waits for ever.
+#: Environment variable: seconds that a plugin's import may take; 0 means no limit.
 DEADLINE_VARIABLE = "ROSD_KIT_PLUGIN_DEADLINE"
 DEADLINE = 60.0
-#: Seconds from which on an import is called slow.
+#: Seconds from which an import counts as slow.
 SLOW = 2.0
 
 
 def timed(load: Callable[[], Any]) -> tuple[Any, float]:
-    """Return what `load` returns and the seconds it took. Raises `PluginError` at the deadline, and whatever it raises."""
+    """Return the result of `load` and the seconds it took. Raises `PluginError` at the deadline, else what `load` raises."""
     limit = deadline()
     began = time.monotonic()
     with _ended_after(limit):
@@ -29,20 +29,22 @@ def timed(load: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def deadline() -> float:
-    """Return the limit in seconds that the environment sets; raises `PluginError` where it is no number."""
+    """Return the limit in seconds from the environment. Raises `PluginError` if it is not a number."""
     text = os.environ.get(DEADLINE_VARIABLE, "")
     try:
         return max(0.0, float(text)) if text else DEADLINE
     except ValueError:
-        raise PluginError(f"{DEADLINE_VARIABLE}={text!r} is not a number of seconds, such as 60; 0 waits for ever") from None
+        raise PluginError(
+            f"{DEADLINE_VARIABLE}={text!r} is not a number of seconds, for example 60; 0 means no limit"
+        ) from None
 
 
 @contextmanager
 def _ended_after(limit: float) -> Iterator[None]:
-    """Interrupt what runs inside after so many seconds.
+    """Interrupt the body after `limit` seconds, by an alarm.
 
-    An alarm does it, so it works in the main thread of a Unix process and for Python code, waiting included; code in C that
-    never returns is not interrupted. An alarm that was set before goes on afterwards.
+    Works in the main thread of a Unix process, for Python code and for waiting, but not for C code that never returns. An alarm
+    that was set before continues afterwards.
     """
     if limit <= 0 or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield

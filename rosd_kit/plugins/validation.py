@@ -1,6 +1,6 @@
-"""What must be right about a plugin before it may take part: its hooks, their arguments and its API version.
+"""Validates a plugin before it is registered: its hooks, their arguments, its API version.
 
-Everything that pluggy would let pass silently is an error here. It knows nothing of how plugins are found.
+What pluggy would silently accept is an error here. It does not know how plugins are found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("rosd_kit_"))
 
 
 def new_pluggy() -> pluggy.PluginManager:
-    """Return a manager that knows the hooks and has no plugins."""
+    """Return a pluggy manager with the hook specifications and no plugins."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     return manager
@@ -26,16 +26,16 @@ def new_pluggy() -> pluggy.PluginManager:
 
 @dataclass(frozen=True)
 class Findings:
-    """The hooks that a plugin implements, and what is to be told of one that is fit all the same."""
+    """The hooks that a plugin implements, and notes for its author."""
 
     hooks: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def examine(name: str, plugin: Any) -> Findings:
-    """Look at a plugin; raises `PluginError` when it is not fit to be registered.
+    """Examine a plugin. Raises `PluginError` if it cannot be registered.
 
-    It is tried with a manager of its own, because pluggy keeps a plugin that it refused.
+    It is registered with a separate manager first, because pluggy keeps plugins that it refused.
     """
     notes = _check_version(getattr(plugin, "rosd_kit_api", None)) + deprecations.adapt_hooks(plugin)
     trial = new_pluggy()
@@ -55,19 +55,19 @@ def examine(name: str, plugin: Any) -> Findings:
 
 
 def _unmarked(plugin: Any, hooks: tuple[str, ...]) -> list[str]:
-    """Return the functions that look like hooks and would never be called."""
+    """Return functions that are named like hooks but not marked, so that they would never be called."""
     return [
         name for name in dir(plugin) if name.startswith("rosd_kit_") and name not in hooks and callable(getattr(plugin, name))
     ]
 
 
 def _check_version(written_for: Any) -> tuple[str, ...]:
-    """Return what is to be told of the version; raises `PluginError` where it is not one that is still, or already, taken."""
+    """Return notes on the API version. Raises `PluginError` for a version that is not supported."""
     if written_for is None:
         return ()
     current = version.API_VERSION
     if not isinstance(written_for, int) or isinstance(written_for, bool):
-        raise PluginError(f"rosd_kit_api is {written_for!r}; it must be a whole number, such as {current}")
+        raise PluginError(f"rosd_kit_api is {written_for!r}; it must be a whole number, for example {current}")
     if not renames.OLDEST_API <= written_for <= current:
         remedy = "upgrade rosd-kit" if written_for > current else "install a newer version of the plugin"
         raise PluginError(f"it was written for rosd_kit_api {written_for}, and this is {current}; {remedy}")

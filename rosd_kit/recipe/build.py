@@ -1,4 +1,4 @@
-"""From a resolved recipe to its components. Knows no method; nothing here loads a model."""
+"""Builds the components of a resolved recipe. Knows no method and loads no model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_components(
 
 
 def build_component(kind: str, choice: ComponentChoice, registry: Registry) -> Component:
-    """Return the component of one slot; use `build_components` for objectives, which need parts."""
+    """Return the component of one slot. Objectives need their loss parts: use `build_components`."""
     assert kind in SLOTS and kind != "objective"
 
     def part(written: Any) -> Component:

@@ -1,7 +1,7 @@
-"""Merging the layers of a recipe, with a note of where each value came from.
+"""Merges the layers of a recipe and records which layer set each value.
 
-Order: defaults < profile < extended recipes < recipe < command line. It knows which fields are slots, because a slot
-whose component changes drops the options of the old one; it knows no component and validates nothing but the form.
+Order: defaults < profile < extended recipes < recipe < command line. It knows which fields are slots, because a slot that
+changes its component drops the options of the old one. It knows no component and checks only the form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "correction": "none",
     "objective": "distill",
 }
-"""What a recipe need not say; task, verifier and rollout come from the profile."""
+"""Slots that a recipe may leave out; task, verifier and rollout come from the profile."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def as_tree(content: Mapping[str, Any], source: str) -> Tree:
 
 
 def overlay(below: Tree, above: Tree) -> Tree:
-    """Return `below` with everything that `above` says; slots by the rule for components, mappings key by key."""
+    """Return `below` overlaid with `above`: slots by `overlay_component`, mappings key by key, other values replaced."""
     merged = dict(below)
     for key, node in above.items():
         if key == "objective":
@@ -59,7 +59,7 @@ def overlay(below: Tree, above: Tree) -> Tree:
 
 
 def overlay_component(below: Node, above: Node) -> Tree:
-    """Return a slot's name and options after a higher layer: another name drops the options of the lower layers."""
+    """Return a slot's name and options after a higher layer; a new name drops the options of lower layers."""
     assert isinstance(below, dict) and isinstance(above, dict), "as_tree writes components in long form"
     if "name" in above and "name" in below and plain(above["name"]) != plain(below["name"]):
         return above
@@ -116,7 +116,7 @@ def _overlay_node(below: Node | None, above: Node) -> Node:
 
 
 def _overlay_terms(below: Node, above: Node) -> list[Node]:
-    """Return the loss terms after a higher layer, which may replace them, change the only one, or one by index."""
+    """Return the loss terms after a higher layer, which may replace all, change the only one, or change one by its index."""
     terms: list[Node] = below if isinstance(below, list) else [below]
     if isinstance(above, list):
         return above

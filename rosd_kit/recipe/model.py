@@ -1,6 +1,6 @@
 """A resolved recipe: every value set and checked, every slot filled with a name and valid options.
 
-It knows the fields and nothing of how they were written, merged or found.
+It knows the fields, not how they were written or merged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rosd_kit.settings import CoreSettings
 
 
 class ComponentChoice(Config):
-    """What a slot was filled with; `options` is an instance of that component's own `Config`."""
+    """The component that fills a slot; `options` is an instance of its `Config`."""
 
     name: str
     """The component's name."""
@@ -30,32 +30,32 @@ class ObjectiveChoice(ComponentChoice):
 
 
 class Recipe(CoreSettings):
-    """A complete, valid recipe; frozen, equal to another when all values are."""
+    """A complete, valid recipe. Frozen; two recipes are equal if all their values are."""
 
     task: ComponentChoice
     """Where problems come from."""
     verifier: ComponentChoice
-    """Who judges completions."""
+    """Judges completions."""
     rollout: ComponentChoice
-    """Which engine generates."""
+    """The rollout engine."""
     gate: ComponentChoice
-    """Which rollouts go on."""
+    """Selects the rollouts to train on."""
     demonstration: ComponentChoice
-    """Which privileged text a rollout is compared with."""
+    """Chooses the privileged text for each rollout."""
     reflector: ComponentChoice
-    """Who finds the first error."""
+    """Finds the first error and writes the corrective idea."""
     localizer: ComponentChoice
-    """Which tokens carry the signal."""
+    """Sets the token weights."""
     context: ComponentChoice
-    """What the teacher is told."""
+    """Writes the teacher's prompt."""
     teacher: ComponentChoice
-    """Whose weights score."""
+    """Whose weights score the rollouts."""
     support: ComponentChoice
-    """Which vocabulary entries are compared."""
+    """The vocabulary entries on which student and teacher are compared."""
     divergence: ComponentChoice
-    """How far the student is from the teacher."""
+    """The loss per token between student and teacher."""
     correction: ComponentChoice
-    """Importance weights."""
+    """Importance weights per token."""
     objective: tuple[ObjectiveChoice, ...]
     """The terms of the loss."""
 

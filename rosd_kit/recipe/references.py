@@ -1,6 +1,6 @@
-"""References between fields: `${section.field}` stands for another field's value, and nothing else is understood.
+"""References between fields: `${section.field}` stands for another field's value.
 
-No resolvers, so a recipe cannot read the environment or files; no chains, so a small recipe cannot become a huge one.
+There are no resolvers, so a recipe cannot read the environment or files, and no chains, so a small recipe cannot become huge.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def check_references(text: str, where: str) -> None:
     """Refuse every `${...}` that is not the plain path of another field."""
     if "${" in _REFERENCE.sub("", text):
         raise RecipeError(
-            f"{where}: {text[:80]!r} holds more than a plain reference. Only ${{section.field}} is allowed; resolvers "
-            "such as ${oc.env:...} are not. Pass changing values on the command line: field=value"
+            f"{where}: {text[:80]!r} is not a plain reference. Only ${{section.field}} is allowed, no resolvers "
+            "like ${oc.env:...}. Pass changing values on the command line: field=value"
         )
 
 
@@ -46,7 +46,7 @@ def replace_references(values: Mapping[str, Any], leaves: Mapping[str, Leaf]) ->
 
 
 def _targets(value: Any) -> list[str]:
-    """Return the paths that a leaf's value refers to; a list is a leaf too."""
+    """Return the paths that a leaf's value refers to. A list is a leaf too."""
     if isinstance(value, str):
         return _REFERENCE.findall(value)
     return [target for item in value for target in _targets(item)] if isinstance(value, list) else []

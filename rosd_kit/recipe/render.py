@@ -1,7 +1,4 @@
-"""A resolved recipe as YAML that loads again to the same recipe, with or without the origin of each value.
-
-It writes; it never reads or validates.
-"""
+"""Writes a resolved recipe as YAML that loads to the same recipe, with or without the origin of each value."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 
 
 def to_values(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as plain values in the form in which recipes are written, every option given."""
+    """Return the recipe as plain values, in the form in which recipes are written and with every option."""
     core = recipe.model_dump(mode="json", include=set(CoreSettings.model_fields))
     slots = {kind: _choice(getattr(recipe, kind)) for kind in SLOTS if kind != "objective"}
     terms = [_choice(term) for term in recipe.objective]
@@ -29,12 +26,12 @@ def to_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """Return the whole recipe as YAML; it names no profile, so that loading it depends on nothing else."""
+    """Return the whole recipe as YAML. It names no profile, so it loads the same everywhere."""
     return _document(recipe, None)
 
 
 def explained(recipe: Recipe, provenance: Mapping[str, str]) -> str:
-    """Return the same YAML with a comment at each value that says which layer set it."""
+    """Return the same YAML with a comment on each value that names the layer that set it."""
     return _document(recipe, provenance)
 
 
@@ -68,7 +65,7 @@ def _lines(values: Mapping[str, Any], path: str, depth: int, provenance: Mapping
 
 
 def _text(value: Any, indent: str) -> str:
-    """Return a value as YAML; a text of several lines as a block where that keeps it exactly."""
+    """Return a value as YAML; text of several lines becomes a block if that keeps it exactly."""
     if not isinstance(value, str) or "\n" not in value or value[0].isspace() or value.endswith("\n\n"):
         return _scalar(value)
     if not all(line.isprintable() for line in value.split("\n")):
@@ -78,7 +75,7 @@ def _text(value: Any, indent: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that some YAML reader might take for a number or a word of its own."""
+    """Quotes every text that some YAML reader might take for a number or a keyword."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         style = None if _PLAIN.fullmatch(text) else '"'
@@ -89,6 +86,6 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _scalar(value: Any) -> str:
-    """Return a value in one line of YAML."""
+    """Return a value as one line of YAML."""
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,6 +1,6 @@
-"""From a recipe's name or file to a resolved recipe: read the layers, merge, fill the slots, validate.
+"""Resolves a recipe: reads its layers, merges them, fills the slots, validates.
 
-All mistakes are found here, before a model is loaded. It builds nothing.
+All mistakes are found here, before a model is loaded. Nothing is built.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMMAND_LINE = "command line"
 
 @dataclass(frozen=True)
 class Resolution:
-    """A recipe and, for every value that some layer set, the name of that layer by the value's dotted path."""
+    """A recipe, and the layer that set each value, by the value's dotted path."""
 
     recipe: Recipe
     provenance: Mapping[str, str]
@@ -62,7 +62,7 @@ def resolve_recipe(
         _refuse(content, "profile", label(path), "a profile cannot choose another; use extends")
         merged = overlay_layer(merged, content, f"profile {chosen}", path.parent, registry)
     for path, content in chain:
-        _refuse(content, "components", label(path), "presets belong into a profile; set the slot's own options")
+        _refuse(content, "components", label(path), "presets belong in a profile; set the options of the slot instead")
         merged = overlay_layer(merged, content, label(path), path.parent, registry)
     for _, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):  # a preset lies beneath the rest
         merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry)
@@ -73,7 +73,7 @@ def resolve_recipe(
 def _choose_profile(
     chain: list[tuple[Path, dict[str, Any]]], command: list[dict[str, Any]], profile: str | None
 ) -> tuple[str, Path | None]:
-    """Take `profile` out of every layer; return the one that wins and the folder that a path in it starts from."""
+    """Take `profile` out of every layer; return the one that wins and the folder that its path is relative to."""
     winner: tuple[Any, Path | None] = (DEFAULT_PROFILE, None)
     for path, content in chain:
         if "profile" in content:
@@ -100,7 +100,7 @@ def _refuse(content: Mapping[str, Any], key: str, where: str, why: str) -> None:
 
 
 def _presets(content: Any, source: str, registry: Registry) -> Tree:
-    """Return a profile's `components` section as a tree of slot, component, option; misspelt words are errors."""
+    """Return a profile's `components` section as a tree of slot, component and option; misspelt names are errors."""
     current: dict[str, dict[str, Any]] = {}
     for kind, by_name in _mapping(content, "components", source).items():
         registry.names(kind)  # refuses a misspelt slot, also one without components
@@ -126,7 +126,7 @@ def _mapping(content: Any, path: str, source: str) -> dict[str, Any]:
 
 
 def _preset(merged: Tree, preset: Tree, registry: Registry) -> Tree:
-    """Put a profile's options for the chosen components beneath what the layers say of them."""
+    """Put a profile's options for the chosen components below the layers' own options."""
     filled = dict(merged)
     for kind in SLOTS:
         if kind not in merged:
@@ -155,7 +155,7 @@ def _with_preset(path: str, kind: str, node: Node, preset: Tree, registry: Regis
 
 
 def _validate(tree: Tree, registry: Registry) -> Resolution:
-    """Return the resolution of a merged tree; raises `RecipeError` for every mistake in it."""
+    """Return the resolution of a merged tree. Raises `RecipeError` for every mistake in it."""
     leaves = leaves_of(tree)
     sources = {path: leaf.source for path, leaf in leaves.items()}
     values = replace_references(plain(tree), leaves)

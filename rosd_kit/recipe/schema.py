@@ -1,7 +1,7 @@
-"""The JSON Schema of a recipe as people write it: nothing required, slots short or long.
+"""The JSON Schema of recipes as people write them: nothing required, slots in short or long form.
 
-Made from the pydantic models, so that an editor shows the same descriptions as `rosd-kit components`. It does not
-express what one choice demands of another, nor `${...}` references; loading a recipe checks those.
+It is made from the pydantic models, so an editor shows the same descriptions as `rosd-kit components`. It cannot express what
+one component needs of another, nor `${...}` references; loading a recipe checks those.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 
 
 def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
-    """Return the schema of a recipe's file, or of a profile's, for the components of this registry."""
+    """Return the schema of a recipe file, or of a profile, for the components of this registry."""
     definitions: Schema = {}
     properties = _properties(CoreSettings, definitions)
     for kind in SLOTS:
@@ -43,7 +43,7 @@ def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
 
 
 def _slot(kind: str, registry: Registry, definitions: Schema) -> Schema:
-    """Return the forms of a slot: a name, a name with options, or options of what a lower layer chose."""
+    """Return the forms of a slot: a name, a name with options, or options for the component of a lower layer."""
     forms: list[Schema] = [{"enum": list(registry.names(kind))}]
     if kind == "task":
         forms = [_preset_form(forms[0]["enum"])]
@@ -60,7 +60,7 @@ def _slot(kind: str, registry: Registry, definitions: Schema) -> Schema:
 
 
 def _preset_form(names: list[str]) -> Schema:
-    """Return the schema of the words that may stand for a task: components, presets, the path of a preset."""
+    """Return the schema of a task's name: a component, a preset, or the path of a preset."""
     presets = [{"enum": [*names, *shipped_names("tasks")]}, {"type": "string", "pattern": r"\.ya?ml$"}]
     return {"anyOf": presets, "description": "A component, a task preset, or the path of one."}
 

@@ -1,7 +1,7 @@
-"""Where recipes and profiles are read from: files, shipped names, `extends` chains and command-line overrides.
+"""Reads recipes and profiles: files, shipped names, `extends` chains and command-line overrides.
 
-Turns them into plain mappings, one a layer. It reads YAML without tags, aliases or resolvers, so that a recipe can
-neither run code, nor read the environment, nor grow beyond its size. It knows no field of a recipe.
+Each becomes a plain mapping, one per layer. YAML is read without tags, aliases or resolvers, so a recipe can neither run code,
+nor read the environment, nor grow when it is loaded. This module knows no field of a recipe.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SHIPPED = next(
     (folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir()),
     _PACKAGE / "recipes",
 )
-"""The folder of the recipes that come with rosd-kit: inside an installed package, beside it in a checkout."""
+"""The folder of the shipped recipes: inside an installed package, beside it in a checkout."""
 
 
 def shipped_names(folder: str = "") -> list[str]:
-    """Return the names of the shipped recipes, or those of a folder: `profiles`, `tasks`."""
+    """Return the names of the shipped recipes, or of those in a folder: `profiles`, `tasks`."""
     root = SHIPPED / folder
     files = (path for path in root.rglob("*.yaml") if not path.name.endswith(".sweep.yaml"))
     names = (path.relative_to(root).with_suffix("").as_posix() for path in files)
@@ -42,8 +42,8 @@ def shipped_names(folder: str = "") -> list[str]:
 def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
     """Return the file of a recipe: a path ending in .yaml (relative to `base`), or the name of a shipped one.
 
-    `recipes/rosd.yaml` means the shipped recipe also where the working folder has no such file. Raises `RecipeError`
-    with the nearest name.
+    `recipes/rosd.yaml` means the shipped recipe even if the working folder has no such file. Raises `RecipeError` that suggests
+    the nearest name.
     """
     shipped = shipped_names(folder)
     if what.endswith((".yaml", ".yml")):
@@ -60,7 +60,7 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
 
 
 def label(path: Path) -> str:
-    """Return how a file is called in messages: short, and the same on every machine where that is possible."""
+    """Return a file's name for messages: short and, where possible, the same on every machine."""
     full = path.resolve()
     if full.is_relative_to(SHIPPED):
         return f"recipes/{full.relative_to(SHIPPED).as_posix()}"
@@ -68,14 +68,14 @@ def label(path: Path) -> str:
 
 
 def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, Any]]]:
-    """Return a file and everything that it extends, the most basic first; raises `RecipeError` on a cycle."""
+    """Return a file and all files that it extends, the base first. Raises `RecipeError` on a cycle."""
     chain: list[tuple[Path, dict[str, Any]]] = []
     seen: list[Path] = []
     following: Path | None = path
     while following is not None:
         if following.resolve() in seen:
             names = " -> ".join(label(each) for each in [*seen, following])
-            raise RecipeError(f"extends: {names} goes in a circle. Remove one of these lines.")
+            raise RecipeError(f"extends: {names} is a cycle. Remove one of these lines.")
         seen.append(following.resolve())
         content = read_yaml(following)
         extends = content.pop("extends", None)
@@ -96,13 +96,13 @@ def chain_of(fields: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a file's mapping; raises `RecipeError` for anything but small, plain YAML."""
+    """Return the mapping in a file. Raises `RecipeError` for anything but small, plain YAML."""
     where = label(path)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
-            raise RecipeError(f"{where}: larger than 1 MiB, which no recipe is. Give the path of a recipe.")
+            raise RecipeError(f"{where}: larger than 1 MiB, too large for a recipe. Give the path of a recipe.")
         text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{where}: cannot be read as text: {error}") from error
@@ -110,7 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """Return the mapping that a YAML text stands for; `where` is named in errors."""
+    """Return the mapping in a YAML text; `where` names it in errors."""
     try:
         _refuse_unsafe(text, where)
         content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
@@ -123,7 +123,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Return one layer for each `field=value`; those that choose a component come first, wherever they stand."""
+    """Return one layer per `field=value`; those that choose a component come first, in whatever order they were given."""
     given, layers = list(overrides), []
     if len(given) > MAX_OVERRIDES or sum(map(len, given)) > MAX_BYTES:
         raise RecipeError(
@@ -133,7 +133,7 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]
     for override in given:
         field, equals, value = override.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.\[\]]*", field):
-            raise RecipeError(f"override {override!r} is not of the form field=value, such as optimizer.lr=1e-5")
+            raise RecipeError(f"override {override!r} is not of the form field=value, for example optimizer.lr=1e-5")
         where = f"override {override!r}"
         try:
             _refuse_unsafe(value, where, root=None)
@@ -148,7 +148,7 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]
 
 
 def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartEvent) -> None:
-    """Look at the YAML events before anything is built from them."""
+    """Refuse unsafe YAML by its events, before anything is built from it."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
@@ -156,21 +156,21 @@ def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartE
             raise RecipeError(f"{where}, line {line}: YAML aliases (*name) are not allowed. Use ${{section.field}}")
         if isinstance(event, yaml.NodeEvent):
             if root is not None and depth == 0 and not isinstance(event, root):
-                raise RecipeError(f"{where}: must be a mapping of fields, such as `steps: 100`")
+                raise RecipeError(f"{where}: must be a mapping of fields, for example `steps: 100`")
             if (tag := getattr(event, "tag", None)) not in (None, "!"):
                 raise RecipeError(f"{where}, line {line}: YAML tags ({tag}) are not allowed. Write plain values")
         if isinstance(event, yaml.ScalarEvent):
             check_references(event.value, f"{where}, line {line}")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise RecipeError(f"{where}, line {line}: nested deeper than {MAX_DEPTH} levels, which no field is")
+            raise RecipeError(f"{where}, line {line}: nested deeper than the {MAX_DEPTH} levels that are allowed")
 
 
 def _refuse_odd_keys(content: Any, where: str) -> None:
     if isinstance(content, Mapping):
         for key, value in content.items():
             if not isinstance(key, str):
-                raise RecipeError(f"{where}: the key {key!r} is not a word. Put it in quotes or correct it")
+                raise RecipeError(f"{where}: the key {key!r} is not text. Put it in quotes or correct it")
             _refuse_odd_keys(value, where)
     elif isinstance(content, list):
         for value in content:
@@ -178,7 +178,7 @@ def _refuse_odd_keys(content: Any, where: str) -> None:
 
 
 def _fault(error: yaml.YAMLError) -> str:
-    """Return in one line what is wrong with a YAML text."""
+    """Explain a YAML error in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return " ".join(str(error).split())

@@ -1,7 +1,7 @@
 """Task presets: `task: gsm8k` stands for the task, the verifier and the evaluation of `recipes/tasks/gsm8k.yaml`.
 
-A preset is a small YAML file that the word in the slot `task` names, a shipped one or a path. Its values lie beneath those
-of the layer that names it, and above all lower layers. It knows which sections a preset may have, not what they mean.
+A preset is a small YAML file, shipped or given by its path, that the slot `task` names. Its values rank just below those of the
+layer that names it. This module knows which sections a preset may have, not what they mean.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from rosd_kit.recipe.layers import Tree, as_tree, overlay
 from rosd_kit.recipe.renamed_options import with_current_names
 from rosd_kit.recipe.sources import find, label, read_chain, shipped_names
 
-#: What a preset may say. How to train, with what and where is the business of recipes and profiles.
+#: The sections of a preset. Methods belong into recipes, models and machines into profiles.
 SECTIONS = ("task", "verifier", "sampling", "evaluation")
 
 
 def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Path | None, registry: Registry) -> Tree:
-    """Return `below` with one layer on top, and between them the preset that the layer's `task` names.
+    """Return `below` overlaid with one layer, and between them the preset that the layer's `task` names.
 
-    A preset drops what lower layers say of the slots that it fills. `base` is the folder that a preset's path begins at.
-    Raises `RecipeError` for a name that is neither a component nor a preset, and for what does not belong into a preset.
+    A preset replaces the slots that it fills in lower layers. `base` is the folder that a preset's path is relative to. Raises
+    `RecipeError` for a name that is neither a component nor a preset, and for sections that a preset may not have.
     """
     name = _named(content.get("task"))
     if name is None or name in registry.names("task"):
@@ -69,5 +69,5 @@ def _check(preset: Mapping[str, Any], where: str, registry: Registry) -> None:
     name = _named(preset.get("task"))
     if name is not None and name not in registry.names("task"):
         raise RecipeError(
-            f"task: {name!r} in {where} must be a component, such as dataset; build on another preset with extends"
+            f"task: {name!r} in {where} must be a component, for example dataset; build on another preset with extends"
         )

@@ -1,6 +1,6 @@
-"""Validation: values against pydantic models, and needs against capabilities, with messages for people.
+"""Validates values against pydantic models and components' needs against capabilities, and explains mistakes.
 
-It knows how to explain a mistake. It does not know where the values come from beyond a name for each source.
+Of where values come from it knows only a name per source.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def validated(
     source: Callable[[str], str],
     also_known: Iterable[str] = (),
 ) -> M:
-    """Return the model of some values, with YAML's types taken literally ("3" is no number, true is no integer).
+    """Return the values as a model. YAML's types are taken literally: "3" is not a number, true is not an integer.
 
-    `path` is the field that the values stand at (empty for the top level), `source` tells where the value of a path was
-    set, `also_known` are further names for the suggestion. Raises `RecipeError` that lists every mistake.
+    `path` is the field that holds the values (empty for the top level), `source` says which layer set the value at a path,
+    `also_known` lists further names to suggest. Raises `RecipeError` that lists every mistake.
     """
     try:
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -45,14 +45,14 @@ def validated(
 
 
 def check_capabilities(recipe: Recipe, registry: Registry) -> None:
-    """Raise `RecipeError` for every need of a chosen component that no chosen part meets."""
+    """Raise `RecipeError` that lists every need of a chosen component that no chosen component meets."""
     filled = [(registry.get(kind, choice.name), choice.options) for kind, choice in recipe.choices()]
     chosen = [cls for cls, _ in filled]
     provided = frozenset().union(*(cls.offers(options) for cls, options in filled))
     provided |= {"lora"} if recipe.model.lora is not None else set()
     provided |= {"group"} if recipe.group_size > 1 else set()
     faults = [
-        f"{cls.kind}: {cls.name!r} needs {need!r}, which no chosen part provides. {_remedy(need, registry)}"
+        f"{cls.kind}: {cls.name!r} needs {need!r}, which no chosen component provides. {_remedy(need, registry)}"
         for cls in chosen
         for need in sorted(cls.needs - provided)
     ]
@@ -83,7 +83,7 @@ def _explain(
     source: Callable[[str], str],
     also_known: Iterable[str],
 ) -> str:
-    """Return one mistake as `field: what is wrong. Remedy`."""
+    """Explain one mistake: field, value, what is allowed, remedy."""
     inner = [str(part) for part in detail["loc"]]
     field = ".".join([path, *inner] if path else inner)
     kind, context = detail["type"], detail.get("ctx", {})
@@ -101,7 +101,7 @@ def _explain(
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the field names of the model that stands at a path inside another."""
+    """Return the field names of the model at a path inside another model."""
     current: Any = model
     for part in path:
         info = current.model_fields.get(part) if _is_model(current) else None

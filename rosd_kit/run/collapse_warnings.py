@@ -1,6 +1,6 @@
-"""Saying aloud that there is nothing to learn from, or that the student collapses: each warning once, with what to do.
+"""Warns once per cause about missing signal or collapse, with what to do about it.
 
-Knows metrics and evaluations by their names and nothing of how they come about, so that a report can watch a run again.
+Knows metrics and evaluations only by name, so that a report can watch a finished run again.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from rosd_kit.evaluation.intervals import Interval, mean_of
 from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.settings import WatchSettings
 
-#: (name, whether it holds, what to say)
+#: (name, whether it holds, the warning)
 Symptom = tuple[str, bool, str]
-#: Success has risen, in the sense that makes less variety a good sign, when it is this high or has gained this much.
+#: Success counts as risen, so that less variety is a good sign, if it is this high or has gained this much.
 _HIGH, _GAIN = 0.9, 0.1
 _BACK = "Lower optimizer.lr or go back to an earlier checkpoint."
 
 
 class CollapseWatch:
-    """Fed with each step's metrics and each evaluation, returns the warnings that are due now.
+    """Takes each step's metrics and each evaluation, and returns the warnings that are due.
 
-    A run of fewer `steps` than the patience is judged by all its steps.
+    A run with fewer `steps` than the patience is judged by all its steps.
     """
 
     def __init__(self, settings: WatchSettings | None = None, steps: int | None = None) -> None:
@@ -43,7 +43,7 @@ class CollapseWatch:
         return self._due([*self._learning(), *self._collapse()])
 
     def evaluation(self, results: Sequence[SuiteResult]) -> list[str]:
-        """Return new warnings after this evaluation; the first one is what later ones are held against."""
+        """Return new warnings after this evaluation; later evaluations are compared with the first."""
         if not self.first_results:
             self.first_results = results
             return []
@@ -59,7 +59,7 @@ class CollapseWatch:
         return "1 step" if self.recent.maxlen == 1 else f"{self.recent.maxlen} steps"
 
     def _learning(self) -> Iterator[Symptom]:
-        """Yield what there may be too little of to learn from."""
+        """Yield the signs of missing training signal."""
         n = self._steps
         found = sum(self._sum(f"localize/{outcome}") for outcome in ("exact", "normalised", "fuzzy"))
         found += sum(self._sum(f"localize/{outcome}_ambiguous") for outcome in ("exact", "normalised", "fuzzy"))
@@ -70,18 +70,18 @@ class CollapseWatch:
         yield (
             "groups",
             groups > 0 and self._sum("gate/mixed") == 0 and passed == 0,
-            f"no group held both a success and a failure for {n}: nothing can be compared. "
+            f"no group held both a success and a failure for {n}, so there is nothing to compare. "
             "Change the problems' difficulty, or raise group_size.",
         )
         yield (
             "quotes",
             self._sum("localize/missing") > 0 and found == 0,
-            f"no quote was found in any response for {n}. Look at samples/: does the reflector keep the format?",
+            f"no quote was found in any response for {n}. Look at samples/: does the reflector follow its format?",
         )
         yield (
             "weights",
             passed > 0 and self._sum("train/weighted_tokens") == 0,
-            f"no token had a weight for {n} ({reasons or 'the objective wants none'}). "
+            f"no token had a weight for {n} ({reasons or 'the objective weighs none'}). "
             "Check localizer.missing, context and demonstration.",
         )
         yield (
@@ -91,7 +91,7 @@ class CollapseWatch:
         )
 
     def _collapse(self) -> Iterator[Symptom]:
-        """Yield what a student loses when it collapses; less variety is a good sign where success has risen."""
+        """Yield the signs of collapse; less variety is a good sign if success has risen."""
         limits = self.settings
         success, at_first = self._mean("rollout/success") or 0.0, self.first.get("rollout/success", 0.0)
         worse = success < min(_HIGH, at_first + _GAIN)
@@ -104,7 +104,7 @@ class CollapseWatch:
             "entropy",
             worse and self._fell("rollout/entropy", limits.entropy),
             f"the rollouts' entropy fell to {self._change('rollout/entropy', '.3g')} nats a token and success has not risen: "
-            f"the student grows sure of wrong answers. {_BACK}",
+            f"the student becomes certain of wrong answers. {_BACK}",
         )
         yield (
             "variety",
@@ -124,9 +124,9 @@ class CollapseWatch:
         yield (
             "leaks",
             limits.leaks is not None and spoken - before > limits.leaks,
-            f"{100 * spoken:.1f}% of rollouts speak of a reference that only the teacher was given ({100 * before:.1f}% at the "
-            "start): the student imitates its teacher's prompt. Use context=key_idea, or tell the teacher in its template not "
-            "to mention what it was given.",
+            f"{100 * spoken:.1f}% of rollouts mention a reference that only the teacher was shown ({100 * before:.1f}% at the "
+            "start): the student imitates its teacher's prompt. Use context=key_idea, or ask the teacher in its template not "
+            "to mention what it was shown.",
         )
 
     def _coverage(self, results: Sequence[SuiteResult]) -> Iterator[Symptom]:
@@ -152,7 +152,7 @@ class CollapseWatch:
             "out_of_domain",
             change.mean < -self.settings.out_of_domain and change.high < 0,
             f"outside the trained domain mean@k fell by {-100 * change.mean:.1f} points ({100 * change.low:+.1f} .. "
-            f"{100 * change.high:+.1f}): what was learned before is being forgotten. Lower optimizer.lr, or train fewer steps.",
+            f"{100 * change.high:+.1f}): the student is forgetting earlier skills. Lower optimizer.lr, or train fewer steps.",
         )
 
     def _fell(self, name: str, share: float | None) -> bool:
@@ -171,7 +171,7 @@ class CollapseWatch:
 
 
 def _coverage(results: Sequence[SuiteResult]) -> list[tuple[str, Interval]]:
-    """Return the mean pass@k over the suites, for their common k, which is their samples a problem."""
+    """Return the mean pass@k over the suites for their common k, the number of samples per problem."""
     ks = {str(result.samples) for result in results}
     k = ks.pop() if len(ks) == 1 else ""
     found = [result.pass_at[k] for result in results if k in result.pass_at]

@@ -1,4 +1,4 @@
-"""`rosd-kit run --dry-run`: one step's samples, one of them shown end to end, nothing trained and nothing written."""
+"""`rosd-kit run --dry-run`: takes one step up to the loss and shows one sample end to end; trains and writes nothing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.run.prompt_boundary import check_student, check_teacher, side_by_side
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
-#: A step may hold no wrong rollout that can be corrected; another is looked at, a few times.
+#: Steps to try until one has a sample to train on.
 _TRIES = 5
 
 
 class _Listening:
-    """Passes requests on to an engine and remembers what it was asked and what it gave back, call by call."""
+    """Passes requests on to an engine and records requests and completions per call."""
 
     streams: bool = False
 
@@ -43,10 +43,9 @@ class _Listening:
 
 
 def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = None) -> None:
-    """Take steps up to the point of training until one has a sample, and print that sample.
+    """Run the pipeline until a step has a sample, and print that sample.
 
-    Raises `RunError` when the student's prompt differs by a token between template, engine and trainer, or no step yields
-    anything to train on.
+    Raises `RunError` if the student's prompt differs between template, engine and trainer, or if no step yields a sample.
     """
     console = console or Console()
     components = build_components(recipe, plugins.registry)
@@ -72,8 +71,8 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
         else:
             counts = (f"{name} {n:g}" for name, n in batch.metrics.items() if not name.startswith(("time/", "tokens/")))
             raise RunError(
-                f"no sample to train on in {_TRIES} steps. What the last of them counted: {', '.join(counts)}. "
-                "Take more problems a step, or look at the gate and the sampling."
+                f"no sample to train on in {_TRIES} steps. Counts of the last step: {', '.join(counts)}. "
+                "Take more problems per step, or check the gate and the sampling."
             )
     finally:
         components.rollout.close()
@@ -89,7 +88,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
 
 
 def _most_telling(batch: StepBatch) -> tuple[DistillSample, Trace]:
-    """Return a sample with its trace, a wrong rollout if there is one."""
+    """Return a sample with its trace, of a wrong rollout if there is one."""
     traces = {(t.case.problem.id, t.case.rollout.completion.token_ids): t for t in batch.traces}
     pairs = [(sample, traces[sample.problem_id, sample.response_ids]) for sample in batch.samples]
     return min(pairs, key=lambda pair: pair[0].success)
@@ -126,7 +125,7 @@ def _show(
 
 
 def _weighted(student: Student, sample: DistillSample) -> Text:
-    """Return the response with the weighted tokens in reverse, or between [ ] where there is no colour."""
+    """Return the response with its weighted tokens reversed and between [ ]."""
     text, inside = Text(), False
     for token, weight in zip(sample.response_ids, sample.token_weights, strict=True):
         if bool(weight) != inside:

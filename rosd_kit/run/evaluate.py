@@ -1,4 +1,4 @@
-"""`rosd-kit eval`: measure a run's model, or any model, on the suites of a recipe's task."""
+"""`rosd-kit eval`: measures a run's model, or any model, on the suites of a recipe's task."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def evaluate_model(
 
     `recipe.model.path` is not used.
 
-    Of a run, its newest checkpoint is measured, finished or not; its exported model where no checkpoint was kept. With
-    `against`, that one is measured too, on the same problems with the same seeds, and the two are compared. With `out`, all
-    is written there as JSON; its folder is looked at first, since measuring may take hours. Raises `RunError` when one of the
-    two is none of the three, or `out` cannot be written.
+    For a run, its newest checkpoint is measured, finished or not, or its exported model if no checkpoint was kept. With
+    `against`, a second model is measured on the same problems with the same seeds, and the two are compared. With `out`,
+    everything is written there as JSON; this is checked first, since measuring may take hours. Raises `RunError` if a model
+    cannot be found or `out` cannot be written.
     """
     if out is not None and not out.parent.is_dir():
         raise RunError(
@@ -63,7 +63,7 @@ def evaluate_model(
 def _measure(
     recipe: Recipe, plugins: PluginManager, subject: str, display: Display
 ) -> tuple[int | None, tuple[SuiteResult, ...]]:
-    """Measure one model and show it; return after how many steps of a run it is, where that is known, and the results."""
+    """Measure one model and show the results; return the number of steps it was trained for, if known, and the results."""
     components = build_components(recipe, plugins.registry)
     student, step = _load(recipe, plugins, subject)
     components.rollout.start(student, Site(listener=display.waiting))
@@ -92,12 +92,12 @@ def _write(file: Path, told: Mapping[str, Any]) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether the folder is that of a run."""
+    """Return whether the folder holds a run."""
     return (folder / "recipe.yaml").is_file()
 
 
 def _load(recipe: Recipe, plugins: PluginManager, subject: str) -> tuple[Student, int | None]:
-    """Return the student to measure, and after how many steps of training it is where that is known."""
+    """Return the student to measure, and the number of steps it was trained for, if known."""
     folder = Path(subject)
     if not is_run(folder):
         return _named(recipe, _checked(subject)), None
@@ -105,7 +105,7 @@ def _load(recipe: Recipe, plugins: PluginManager, subject: str) -> tuple[Student
     if not found:
         if (folder / "model").is_dir():
             return _model(recipe, str(folder / "model")), None
-        raise RunError(f"{folder}: neither a checkpoint nor a model yet. Go on with: rosd-kit run --resume {folder}")
+        raise RunError(f"{folder}: neither a checkpoint nor a model yet. Continue with: rosd-kit run --resume {folder}")
     own = load_recipe(folder / "recipe.yaml", registry=plugins.registry).model  # the checkpoint's shape, adapters included
     here = {name: getattr(recipe.model, name) for name in ("device", "dtype", "attention")}
     student, checkpoint = Student.load(own.model_copy(update=here), keep_initial=False), load_checkpoint(found[-1])
@@ -120,7 +120,7 @@ def _model(recipe: Recipe, path: str) -> Student:
 
 
 def _named(recipe: Recipe, subject: str) -> Student:
-    """Load a model's folder, or a name as the hub has it."""
+    """Load a model's folder or a hub model."""
     try:
         return _model(recipe, subject)
     except RunError as error:
@@ -128,13 +128,13 @@ def _named(recipe: Recipe, subject: str) -> Student:
             raise
         why = str(error).splitlines()[0].removeprefix(f"model.path: cannot load {subject!r}: ")
         raise RunError(
-            f"eval: {subject!r} is no folder here, and the hub gives no such model: {why}\n"
-            "Give a run's folder such as runs/rosd-1, a model's folder, micro, or a hub name."
+            f"eval: {subject!r} is not a folder here, and the hub has no such model: {why}\n"
+            "Give a run's folder (for example runs/rosd-1), a model's folder, micro, or a hub name."
         ) from error
 
 
 def _checked(subject: str) -> str:
-    """Return the model's name; a folder that cannot be one is refused before transformers looks for it on the hub."""
+    """Return the model's name; refuse a path that holds no model before transformers looks for it on the hub."""
     folder = Path(subject)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise RunError(f"eval: {subject!r} holds neither a run (recipe.yaml) nor a model (config.json).")

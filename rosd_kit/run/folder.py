@@ -1,4 +1,4 @@
-"""A run's folder: what is written where, one run a folder, nothing written twice."""
+"""The folder of a run: which files it has and how they are written. One folder per run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
 
 
 class RunFolder:
-    """The open folder of one run; `close` lets go of it."""
+    """The folder of one run, locked until `close`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: Path, name: str | None, recipe_name: str) -> RunFolder:
-        """Make a new folder `out/name`; without a name, `<recipe>-<n>` with the first free number."""
+        """Create a new folder `out/name`; without a name, `<recipe>-<n>` with the first free number."""
         if name is not None and not _NAME.fullmatch(name):
             raise RunError(f"--name: {name!r} is not allowed. Use letters, digits, '.', '_' and '-', at most 100.")
         chosen = name or next(n for i in range(1, 1_000_000) if not (out / (n := f"{recipe_name}-{i}")).exists())
@@ -41,35 +41,35 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{path}: cannot be made: {error}. Choose another folder with --out.") from error
+            raise RunError(f"{path}: cannot be created: {error}. Choose another folder with --out.") from error
         folder = cls(path)
         if any(not entry.name.startswith(".") for entry in path.iterdir()):
             folder.close()
-            raise RunError(f"{path}: already holds a run. Choose another --name, or go on with: --resume {path}")
+            raise RunError(f"{path}: already holds a run. Choose another --name, or continue it with: --resume {path}")
         return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open the folder of an earlier run to go on with it."""
+        """Open the folder of an earlier run to continue it."""
         if not (path / "recipe.yaml").is_file():
-            raise RunError(f"--resume: {path} holds no run (no recipe.yaml). Name a folder such as runs/rosd-1.")
+            raise RunError(f"--resume: {path} holds no run (no recipe.yaml). Name a run's folder, for example runs/rosd-1.")
         return cls(path)
 
     @classmethod
     def watch(cls, path: Path) -> RunFolder:
-        """Return the folder for a process that reads it only: all that it would write is left to the one that holds it."""
+        """Return the folder for a rank that only reads it: writing does nothing there."""
         return _Watched(path)
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Unlock the folder."""
         self._lock.close()
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a whole file, whole or not at all."""
+        """Write a file atomically."""
         self._write(self.path / name, text)
 
     def write_folder(self, name: str, write: Callable[[Path], None]) -> None:
-        """Write a whole folder by calling `write` with its path for the time being; what was there before is replaced."""
+        """Write a folder atomically: call `write` with a temporary path, then replace the old folder."""
 
         def replace(folder: Path) -> None:
             aside, old = (folder.with_name(f".{folder.name}.{word}") for word in ("writing", "old"))
@@ -84,7 +84,7 @@ class RunFolder:
         self._guard(self.path / name, replace)
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Append one line of JSON; NaN and infinity are written as null, which JSON has."""
+        """Append one line of JSON; NaN and infinity become null."""
         self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
 
     def read(self, name: str) -> list[dict[str, Any]]:
@@ -94,13 +94,13 @@ class RunFolder:
         return [with_current_metrics(record) for record in records]
 
     def truncate(self, name: str, last_step: int) -> None:
-        """Drop the records of steps after `last_step`: they will be made again."""
+        """Drop the records of steps after `last_step`, which will be taken again."""
         kept = [record for record in self.read(name) if record["step"] <= last_step]
         if (self.path / name).is_file():
             self._write(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write_samples(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write what was sampled, diagnosed and weighted in one step."""
+        """Write the sample records of one step."""
         lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
 
@@ -113,9 +113,9 @@ class RunFolder:
         threads: int,
         given_components: Mapping[str, str],
     ) -> list[str]:
-        """Write what this run is made with and return what has changed since it began.
+        """Record the environment of this run and return what has changed since it began.
 
-        A run that goes on keeps what it began with and adds the present under `resumed`.
+        A resumed run keeps its first record and adds the current one under `resumed`.
         """
         versions = {package: _version(package) for package in _PACKAGES}
         facts = {
@@ -153,7 +153,7 @@ class RunFolder:
             write(file)
 
     def _acquire(self) -> IO[str]:
-        """Take the folder for this process; the system lets go of it when the process ends, however it ends."""
+        """Lock the folder; the system releases the lock when the process ends, however it ends."""
         with explain_write_errors(f"{self.path}:", "Choose another folder with --out."):
             try:
                 return lock_file(self.path / ".lock")
@@ -164,7 +164,7 @@ class RunFolder:
 
 
 class _Watched(RunFolder):
-    """A run's folder in which another process writes."""
+    """The folder of a run to which another rank writes."""
 
     def _guard(self, file: Path, write: Callable[[Path], None]) -> None:
         pass
@@ -179,7 +179,7 @@ def _append(file: Path, line: str) -> None:
 
 
 def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return `what: before -> now` for everything on which numbers may depend."""
+    """Return `name: before -> now` for everything that may affect numbers."""
     found = []
     for key in _DECISIVE:
         before, after = began.get(key), now[key]
@@ -199,7 +199,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Return the commit of the working folder and whether it has changes, or None outside a checkout."""
+    """Return the commit of the working folder and whether it has changes; None outside a checkout."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
         changes = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True)

@@ -1,7 +1,7 @@
-"""Where a prompt ends and a response begins, as each of those sees it who read it: template, engine, trainer, teacher.
+"""Checks that template, engine, trainer and teacher agree on where the response begins.
 
-A token more or less there (a space, a `<think>`, a second `<s>`) trains the student on a prompt that it will never see, and
-nothing fails. So it is compared, id by id, and shown. Knows nothing of steps or recipes.
+One token more or less there (a space, a `<think>`, a second `<s>`) trains the student on a prompt that it will never see, and
+nothing fails. So the prompts are compared id by id, and shown. Knows nothing of steps or recipes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def check_student(
     exchanges: Sequence[tuple[GenerateRequest, Completion]],
     pad_id: int,
 ) -> dict[str, Ids]:
-    """Return the student's prompt as each party reads it.
+    """Return the student's prompt as template, engine and trainer read it.
 
-    `exchanges` are what the engine was asked and what it gave back. Raises `RunError` that shows the first token at which two
-    of them differ, or when no exchange is this sample's.
+    `exchanges` are the engine's requests and completions. Raises `RunError` that shows the first token at which two of them
+    differ, or if no exchange belongs to this sample.
     """
     mine = [pair for pair in exchanges if pair[1].token_ids == sample.response_ids]
     if not mine:
@@ -64,9 +64,9 @@ def check_teacher(chat: Chat, student: Ids, teacher: Ids) -> None:
 
 
 def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
-    """Return the ids that transformers itself makes of a chat.
+    """Return the ids that transformers itself encodes a chat to.
 
-    Where a text holds control tokens, it would let them through; there only the way that keeps them out is left.
+    transformers would let control tokens inside a text through; such chats are encoded by the kit, which keeps them out.
     """
     adapted = chat.adapt(messages)
     if contains_control_tokens(chat.tokenizer, adapted):
@@ -78,7 +78,7 @@ def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
 
 
 def side_by_side(chat: Chat, student: Ids, teacher: Ids, response: Ids) -> Table:
-    """Return the last tokens of both prompts and the first of the response, each with its id."""
+    """Return a table of the last tokens of both prompts and the first tokens of the response, with their ids."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "student", "teacher"):
         table.add_column(title, no_wrap=True)

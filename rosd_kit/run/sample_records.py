@@ -1,4 +1,4 @@
-"""What is written of a step's rollouts: one record each, readable without this project."""
+"""Writes one record per gated rollout, readable without this project."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rosd_kit.pipeline.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.types import DistillSample, SampleScores, StepBatch, Trace
 
 Decode = Callable[[Sequence[int]], str]
-#: Significant digits of what is written of each token: enough to look at, and a third of the bytes.
+#: Significant digits of per-token numbers: enough to look at, in a third of the bytes.
 _DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The samples of a step as they were trained on, in the step's order, and how they were scored."""
+    """The samples of a step as they were trained on, in order, and their scores."""
 
     samples: Sequence[DistillSample] = ()
     scores: Sequence[SampleScores] = ()
 
 
 def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record for each gated rollout of the step; with `trained` it holds what the loss saw of each token."""
+    """Yield one record per gated rollout of the step; with `trained`, including the loss per token."""
     trained = trained or Trained()
     scored = iter(zip(trained.samples, trained.scores, strict=True))
     for trace in batch.traces:
@@ -38,7 +38,7 @@ def _record(
     completion, verdict, reflection = case.rollout.completion, case.rollout.verdict, case.reflection
     weights = trace.weights.weights if trace.weights else None
     if sample is not None and trace.weights is not None:
-        weights = sample.token_weights  # a localizer may have had its second word since
+        weights = sample.token_weights  # the localizer may have refined them
     return {
         "step": step,
         "problem": case.problem.id,
@@ -75,7 +75,7 @@ def _record(
 
 
 def _judged(trace: Trace) -> dict[str, Any] | None:
-    """Return how localizer and reflector fared against the truth; None where there is none."""
+    """Judge localizer and reflector against the truth; None if it is unknown."""
     case, truth = trace.case, judged_truth(trace.case)
     if truth is None or trace.weights is None:
         return None

@@ -1,4 +1,4 @@
-"""Metrics of a step that are made of others, or of what the loop has in hand."""
+"""Derived metrics of a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.types import StepBatch
 
 
 def reported(report: LossReport) -> dict[str, float]:
-    """Return what the engine tells of a step, by metric name."""
+    """Return the loss engine's report as metrics."""
     return {
         "train/loss": report.loss,
         **{f"train/loss/{name}": value for name, value in report.terms.items()},
@@ -24,7 +24,7 @@ def reported(report: LossReport) -> dict[str, float]:
 
 
 def speeds(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return tokens a second for each phase that made tokens."""
+    """Return tokens per second for each phase that processed tokens."""
     return {
         f"speed/{phase}": metrics[f"tokens/{phase}"] / metrics[f"time/{phase}"]
         for phase in ("generate", "reflect", "train")
@@ -33,11 +33,11 @@ def speeds(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def worst(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return each of the engines' metrics as the process with the largest has it."""
+    """Return the largest value of each metric over ranks."""
     return {name: max(one.get(name, 0.0) for one in found) for name in sorted({name for one in found for name in one})}
 
 
 def staleness(batch: StepBatch, step: int) -> float:
-    """Return by how many updates the weights that sampled are older than those that are trained, on the mean of rollouts."""
+    """Return the mean age of rollouts: how many updates their weights are behind the current ones."""
     ages = [step - rollout.completion.weight_version for group in batch.groups for rollout in group.rollouts]
     return sum(ages) / max(1, len(ages))

@@ -1,4 +1,4 @@
-"""What a run adds up to: counts over all steps, and what to try next."""
+"""Summarises a run: counts over all steps, comparisons, and what to try next."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def summarise(
     warnings: Sequence[str],
     next_steps: Sequence[str] = (),
 ) -> RunSummary:
-    """Return the summary of a run from what its folder holds; evaluations that cannot be compared become a warning."""
+    """Summarise a run; evaluations that cannot be compared become a warning."""
     try:
         comparisons = compare(before, after) if before and after else ()
     except RunError as error:
@@ -71,7 +71,7 @@ def summarise(
 
 
 def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool) -> tuple[str, ...]:
-    """Return commands that go on from a run: look, measure, or run it again with another part in a slot that it uses."""
+    """Return commands to try after a run: look at it, measure it, or repeat it with another component in one of its slots."""
     again = f"rosd-kit run {shlex.quote(str(folder / 'recipe.yaml'))}"
     steps = [f"rosd-kit {look} {shlex.quote(str(folder))}" for look in ("report", "eval")]
     if recipe.reflector.name not in ("none", "oracle") and knows_truth:

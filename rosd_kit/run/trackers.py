@@ -1,7 +1,7 @@
-"""The built-in observer `trackers`: a run's metrics, evaluations and recipe in tensorboard, trackio, wandb or mlflow.
+"""The built-in observer `trackers`: logs metrics, evaluations and the recipe to tensorboard, trackio, wandb or mlflow.
 
-The recipe says which, as `tracking.to`; accelerate's trackers do the talking. A tracker that fails is told of once and left
-out from then on: neither the run nor the other trackers stop for it.
+The recipe chooses them with `tracking.to`; accelerate's trackers do the work. A tracker that fails is reported once and
+dropped: neither the run nor the other trackers stop.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from rosd_kit.evaluation.results import SuiteResult
     from rosd_kit.plugins.run_view import RunView
 
-#: Keeps what the trackers called the run, so that a resumed one goes on there.
+#: Keeps the trackers' ids of the run, so that a resumed run continues there.
 _IDS = "tracking.json"
 
 
 class TrackersFailed(Exception):
-    """Some trackers could not be reached; the message names each with its reason."""
+    """Some trackers failed; the message names each with its reason."""
 
 
 @dataclass
 class Trackers:
-    """What is open for the run in progress: each tracker by name."""
+    """The open trackers of the current run, by name."""
 
     open: dict[str, GeneralTracker] = field(default_factory=dict)
 
     @hookimpl
     def rosd_kit_run_start(self, run: RunView) -> None:
-        """Open every tracker that the recipe names and hand it the recipe."""
+        """Open every tracker that the recipe names and log the recipe."""
         self.open = {}
         faults: dict[str, BaseException] = {}
         for name in run.recipe.tracking.to:
@@ -73,7 +73,7 @@ class Trackers:
         self.open = {}
 
     def _each(self, do: Callable[[GeneralTracker], object]) -> None:
-        """Do something with every tracker; one that fails is left out, and told of when all have had their turn."""
+        """Apply `do` to every tracker; drop those that fail and report them after all others were served."""
         faults: dict[str, BaseException] = {}
         for name, tracker in list(self.open.items()):
             try:
@@ -86,7 +86,7 @@ class Trackers:
 
 
 def missing(name: str) -> str | None:
-    """Return how to install a tracker's package, or None where it is there."""
+    """Return how to install a tracker's package, or None if it is installed."""
     packages = {"tensorboard": ("tensorboard", "tensorboardX")}.get(name, (name,))
     if any(importlib.util.find_spec(package) for package in packages):
         return None
@@ -94,7 +94,7 @@ def missing(name: str) -> str | None:
 
 
 def _opened(name: str, run: RunView) -> GeneralTracker:
-    """Return a started tracker; the id under which it knows the run is kept in the run's folder."""
+    """Return a started tracker; its id of the run is kept in the run's folder."""
     from accelerate import tracking
 
     if fault := missing(name):
@@ -121,7 +121,7 @@ def _opened(name: str, run: RunView) -> GeneralTracker:
 
 
 def _place_mlflow(folder: Any) -> None:
-    """Let mlflow write into the run's folder unless the environment says where its server is."""
+    """Let mlflow write into the run's folder unless the environment names a server."""
     import mlflow
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
@@ -129,7 +129,7 @@ def _place_mlflow(folder: Any) -> None:
 
 
 def _settings(run: RunView) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield the resolved recipe as dotted names and plain values, as trackers take it."""
+    """Yield the resolved recipe as dotted names and plain values."""
 
     def leaves(path: str, value: Any) -> Iterator[tuple[str, bool | int | float | str]]:
         if isinstance(value, Mapping) and value:

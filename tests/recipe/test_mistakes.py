@@ -61,7 +61,7 @@ TEXTS = {
     "unknown base": ("extends: rosdd", ["'rosdd'", "Did you mean 'rosd'?", "Shipped recipes: "]),
     "missing base": ("extends: gone.yaml", ["no file 'gone.yaml'", ".yaml"]),
     "two bases": ("extends: [a, b]", ["extends", "['a', 'b']", "mine.yaml", "one file or name"]),
-    "a circle": ("extends: mine.yaml", ["extends", "mine.yaml -> mine.yaml", "circle", "Remove"]),
+    "a circle": ("extends: mine.yaml", ["extends", "mine.yaml -> mine.yaml", "cycle", "Remove"]),
     "presets in a recipe": ("components: {}", ["components", "mine.yaml", "profile"]),
     "a list": ("- a", ["mine.yaml", "mapping", "`steps: 100`"]),
     "a scalar": ("3", ["mine.yaml", "mapping"]),
@@ -133,7 +133,7 @@ def test_a_change_that_fits_several_terms_must_say_which(refuse):
 def test_a_circle_through_several_files_is_shown_whole(refuse, tmp_path):
     (tmp_path / "a.yaml").write_text("extends: b.yaml")
     (tmp_path / "b.yaml").write_text("extends: mine.yaml")
-    assert "mine.yaml -> a.yaml -> b.yaml -> mine.yaml goes in a circle" in refuse("extends: a.yaml")
+    assert "mine.yaml -> a.yaml -> b.yaml -> mine.yaml is a cycle" in refuse("extends: a.yaml")
 
 
 @pytest.mark.parametrize(
