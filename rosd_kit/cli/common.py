@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rosd_kit.deferred import defer
 from rosd_kit.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -29,9 +30,16 @@ PluginFiles = Annotated[
 ]
 
 
-def load_plugins(context: typer.Context, files: Sequence[Path] | None, *, warn: bool = True) -> PluginManager:
-    """Return the plugins with these files added and all components loaded; report broken ones on stderr."""
+def load_plugins(
+    context: typer.Context, files: Sequence[Path] | None, *, warn: bool = True, lists: bool = False
+) -> PluginManager:
+    """Return the plugins with these files added and all components loaded; report broken ones on stderr.
+
+    Commands that only list or show set `lists`: they need no torch unless a plugin does.
+    """
     manager: PluginManager = context.obj
+    if lists:
+        defer("torch", "transformers", "jaxtyping", "numpy", "scipy")
     for file in files or ():
         manager.load_file(file)
     manager.load_components()

@@ -1,4 +1,7 @@
-"""The commands that only show something: show, components and schema."""
+"""The commands that only show something: show, components and schema.
+
+They load plugins first, which defers torch, and import what needs it after that.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ def show(
 
     The output is itself a recipe.
     """
+    resolution = load(load_plugins(context, plugin, lists=True), recipe, overrides, profile)
     from rosd_kit.recipe import explained
 
-    resolution = load(load_plugins(context, plugin), recipe, overrides, profile)
     print(explained(resolution.recipe, resolution.provenance), end="")
 
 
@@ -34,9 +37,9 @@ def components(
     plugin: PluginFiles = None,
 ) -> None:
     """List all components, or describe one."""
+    registry = load_plugins(context, plugin, lists=True).registry
     from rosd_kit.cli.listing import describe, list_components
 
-    registry = load_plugins(context, plugin).registry
     if kind is not None and name is not None:
         describe(registry, kind, name)
     else:
@@ -49,6 +52,7 @@ def schema(
     plugin: PluginFiles = None,
 ) -> None:
     """Print the JSON Schema of recipes, for editors."""
+    registry = load_plugins(context, plugin, lists=True).registry
     from rosd_kit.recipe import recipe_schema
 
-    print(json.dumps(recipe_schema(load_plugins(context, plugin).registry, profile=profile), indent=2))
+    print(json.dumps(recipe_schema(registry, profile=profile), indent=2))

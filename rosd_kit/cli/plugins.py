@@ -20,7 +20,7 @@ app = typer.Typer(help="List plugins, start a new one, or check one.", rich_mark
 def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
     """List every plugin: what it brings, or why it is left out. Or start a new one, or check one."""
     if context.invoked_subcommand is None:
-        for report in load_plugins(context, plugin, warn=False).reports:
+        for report in load_plugins(context, plugin, warn=False, lists=True).reports:
             print("\n".join(_lines(report)))
     elif plugin:
         raise PluginError(f"plugins: --plugin is for the list. Write rosd-kit plugins check {plugin[0]}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from rosd_kit.components.divergences.numerics import floored
 from rosd_kit.contracts import Divergence
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class EntrySum(Divergence):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosd_kit.components.divergences.entries import EntrySum
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class ForwardKL(EntrySum):

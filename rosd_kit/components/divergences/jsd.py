@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
 from rosd_kit.components.divergences.entries import EntrySum
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class JSD(EntrySum):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
 
 #: Stands for log 0. Its exp is exactly 0, so 0 * log 0 = 0 without a mask, and no real log-prob is this small.
 LOG_ZERO = -1e9

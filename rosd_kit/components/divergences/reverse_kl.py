@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosd_kit.components.divergences.entries import EntrySum
 from rosd_kit.components.divergences.numerics import floored
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class ReverseKL(EntrySum):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
 from pydantic import Field, PositiveFloat
-from torch import Tensor
 
 from rosd_kit.contracts import Objective, TokenScores
 from rosd_kit.types import DistillSample
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
 
 _LARGEST_LOG_RATIO = 20.0
 _SMALLEST_STD = 1e-6

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from rosd_kit.contracts import Objective, TokenScores
 from rosd_kit.types import DistillSample
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class SupervisedFineTuning(Objective):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import PositiveInt
-from torch import Tensor, nn
 
 from rosd_kit.components.rollouts.caching import cache_word
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
@@ -23,6 +22,7 @@ from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import DynamicCache
 
 

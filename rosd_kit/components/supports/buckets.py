@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from rosd_kit.components.divergences.numerics import LOG_ZERO
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
 
 #: With fewer vocabulary entries than this per wanted entry, the two-step search is no faster.
 _TWO_STEP_RATIO = 256
@@ -43,26 +43,8 @@ def bucketed(
     the tail and its gradient in float32 when the chosen entries hold nearly all the mass, which is the usual case.
     """
     if tail:
-        with_tail: Tensor = _WithTail.apply(logp, indices)  # type: ignore[no-untyped-call]
+        from rosd_kit.components.supports.tail import WithTail
+
+        with_tail: Tensor = WithTail.apply(logp, indices)  # type: ignore[no-untyped-call]
         return with_tail
     return logp.gather(-1, indices).log_softmax(-1)
-
-
-class _WithTail(torch.autograd.Function):
-    """Appends the log mass of all other entries; keeps one tensor over the vocabulary where autograd keeps five."""
-
-    @staticmethod
-    def forward(ctx: Any, logp: Tensor, indices: Tensor) -> Tensor:
-        others = logp.scatter(-1, indices, LOG_ZERO)
-        top = others.amax(-1, keepdim=True).clamp_min(LOG_ZERO)
-        others.sub_(top).exp_()
-        mass = others.sum(-1, keepdim=True)
-        ctx.save_for_backward(others, mass, indices)
-        return torch.cat([logp.gather(-1, indices), top + mass.log()], dim=-1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        others, mass, indices = ctx.saved_tensors
-        return (others * (gradient[:, -1:] / mass)).scatter_(-1, indices, gradient[:, :-1]), None

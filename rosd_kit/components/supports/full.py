@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rosd_kit.contracts import Projection, Support
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
 
 
 class Full(Support):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
-from jaxtyping import Float, Int
 from pydantic import PositiveInt
-from torch import Tensor
 
 from rosd_kit.components.supports.buckets import bucketed, top_indices
 from rosd_kit.contracts import Projection, Support
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
 
 
 class TopK(Support):

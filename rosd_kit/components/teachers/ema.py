@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from rosd_kit.contracts import Policy, Teacher, TeacherModel
 from rosd_kit.errors import RunError
-from rosd_kit.parallel.fsdp import local_shard, shard_like
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class EMA(Teacher):
@@ -36,13 +37,13 @@ class EMA(Teacher):
         self._average = {name: _widened(p) for name, p in _trainable(student.model)}
         self._refresh(student.model)
 
-    @torch.no_grad()
     def after_step(self, student: Policy) -> None:
         """Move the average towards the student."""
-        for name, parameter in _trainable(student.model):
-            average = self._average[name]
-            average.lerp_(parameter.detach().to(average.dtype), self.config.rate)
-        self._refresh(student.model)
+        with torch.no_grad():
+            for name, parameter in _trainable(student.model):
+                average = self._average[name]
+                average.lerp_(parameter.detach().to(average.dtype), self.config.rate)
+            self._refresh(student.model)
 
     @contextmanager
     def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
@@ -59,6 +60,8 @@ class EMA(Teacher):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load a saved average. Raises `RunError` if it belongs to another model."""
+        from rosd_kit.parallel.fsdp import shard_like
+
         if different := sorted(state.keys() ^ self._average.keys()):
             raise RunError(
                 f"teacher: the checkpoint's ema state does not fit the student: {len(different)} tensors are only on "
@@ -74,6 +77,10 @@ class EMA(Teacher):
 
     @contextmanager
     def _swapped(self, model: nn.Module) -> Iterator[None]:
+        from torch.distributed.tensor import DTensor
+
+        from rosd_kit.parallel.fsdp import local_shard
+
         pairs = [(p, p.data, self._scored[name]) for name, p in _trainable(model)]
         # FSDP keeps references to its shards' storage, so shards exchange contents instead of storage.
         shards = [(local_shard(p.detach()), local_shard(average)) for p, _, average in pairs if isinstance(p, DTensor)]
@@ -93,12 +100,12 @@ def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-@torch.no_grad()
 def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    for one, other in pairs:
-        kept = one.clone()
-        one.copy_(other)
-        other.copy_(kept)
+    with torch.no_grad():
+        for one, other in pairs:
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
 
 
 def _widened(parameter: nn.Parameter) -> Tensor:
