@@ -229,7 +229,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(monkeypatch, capsys):
 def test_help_imports_neither_torch_nor_transformers():
     code = "import sys; from rosd_kit.cli import main\ntry: main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "Train by a recipe" in said and "'rosd_kit.plugins.manager'" in said
+    assert "Train with a recipe" in said and "'rosd_kit.plugins.manager'" in said
     assert "'torch'" not in said and "'transformers'" not in said and "'pydantic'" not in said
 
 
