@@ -30,3 +30,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the closest known word, or an empty string if none is close."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def shortened(value: object, limit: int = 80) -> str:
+    """Return the `repr` of a value for an error message, cut after `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -1,8 +1,9 @@
-"""Parts held to their contracts, one sample at a time.
+"""Calls components and validates what they return, one sample at a time.
 
-What a part raises, or hands on against its contract, is a fault: told with the part and the sample, counted as `fault/<slot>`,
-and that sample takes no further part. A part that failed at everything it was asked in a step ends the run with its own error.
-Errors that a user can mend (`RosdError`) are no faults: they pass. Knows nothing of the stages' order.
+An exception, or a result that breaks the slot's contract, is a fault: it is recorded with the component and the sample,
+counted as `fault/<slot>`, and the step continues without that sample. A component all of whose calls fail in a step ends the
+run with its own error. A `RosdError` is not a fault but passes through: the user can fix its cause. This module does not
+know the order of the stages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rosd_kit.contracts import Component
-from rosd_kit.errors import RosdError, RunError
+from rosd_kit.errors import RosdError, RunError, shortened
 from rosd_kit.types import FirstError, GateDecision, Group, Prompt, Reflection, TokenWeights, Verdict, View
 
 T = TypeVar("T")
@@ -22,25 +23,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fault:
-    """A part that failed for one sample: its slot, its name, the sample in words, and how it failed."""
+    """A failed call of a component: its slot and name, the sample in words, and the error."""
 
     slot: str
-    part: str
+    component: str
     subject: str
-    what: str
+    error: str
 
 
 @dataclass
 class Faults:
-    """What went wrong in a step, and out of how many calls a slot. Errors themselves stay in the process that saw them."""
+    """The number of calls per slot in a step, the calls that failed, and the first exception per slot.
 
-    asked: Counter[str] = field(default_factory=Counter)
-    found: list[Fault] = field(default_factory=list)
+    The exceptions stay on the rank that raised them: pickling leaves them out.
+    """
+
+    calls: Counter[str] = field(default_factory=Counter)
+    failed: list[Fault] = field(default_factory=list)
     first: dict[str, Exception] = field(default_factory=dict)
 
-    def attempt(self, part: Component, subject: str, call: Callable[[], T], check: Callable[[T], None]) -> T | None:
-        """Return what a part answers about a sample, or None where that is a fault."""
-        self.asked[part.kind] += 1
+    def attempt(self, component: Component, subject: str, call: Callable[[], T], check: Callable[[T], None]) -> T | None:
+        """Return what `call` returns if it passes `check`; otherwise record a fault and return None."""
+        self.calls[component.kind] += 1
         try:
             value = call()
             check(value)
@@ -48,62 +52,62 @@ class Faults:
         except RosdError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            self.found.append(Fault(part.kind, part.name, subject, what))
-            self.first.setdefault(part.kind, error)
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            self.failed.append(Fault(component.kind, component.name, subject, text))
+            self.first.setdefault(component.kind, error)
             return None
 
     def add(self, other: Faults) -> None:
-        """Add what was found elsewhere."""
-        self.asked += other.asked
-        self.found += other.found
+        """Add the calls and faults of `other`."""
+        self.calls += other.calls
+        self.failed += other.failed
         self.first = {**other.first, **self.first}
 
-    def judge(self) -> None:
-        """Raise the first error of a part that failed at everything it was asked, if that was more than one thing."""
-        for slot, total in Counter(fault.slot for fault in self.found).items():
-            if total == self.asked[slot] > 1:
-                told = self._told(slot, total)
+    def raise_if_all_failed(self) -> None:
+        """Raise the first error of a slot all of whose calls failed, if there was more than one call."""
+        for slot, total in Counter(fault.slot for fault in self.failed).items():
+            if total == self.calls[slot] > 1:
+                message = self._message(slot, total)
                 if slot not in self.first:
-                    raise RunError(f"{told}. Mend that part, or choose another for the slot.")
-                self.first[slot].add_note(told)
+                    raise RunError(f"{message}. Fix the component, or choose another one for the slot.")
+                self.first[slot].add_note(message)
                 raise self.first[slot]
 
-    def told(self) -> tuple[str, ...]:
-        """Return one line for each part that failed at something."""
-        return tuple(self._told(slot, total) for slot, total in Counter(fault.slot for fault in self.found).items())
+    def messages(self) -> tuple[str, ...]:
+        """Return one line for each slot with faults."""
+        return tuple(self._message(slot, total) for slot, total in Counter(fault.slot for fault in self.failed).items())
 
-    def _told(self, slot: str, total: int) -> str:
-        first = next(fault for fault in self.found if fault.slot == slot)
-        amount = f"{total} of {self.asked[slot]}" if total > 1 else "one"
-        return f"{slot} {first.part!r} failed on {amount}; first on {first.subject}: {first.what}"
+    def _message(self, slot: str, total: int) -> str:
+        first = next(fault for fault in self.failed if fault.slot == slot)
+        amount = f"{total} of {self.calls[slot]}" if total > 1 else "one"
+        return f"{slot} {first.component!r} failed on {amount}; first on {first.subject}: {first.error}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"asked": self.asked, "found": self.found, "first": {}}
+        return {"calls": self.calls, "failed": self.failed, "first": {}}
 
 
 def check_verdicts(count: int) -> Callable[[Sequence[Verdict]], None]:
-    """Return a check for what a verifier says of `count` completions."""
+    """Return a check of a verifier's verdicts on `count` completions."""
 
     def check(verdicts: Sequence[Verdict]) -> None:
-        _all_are(Verdict, verdicts, count)
+        _require_all(Verdict, verdicts, count)
         for verdict in verdicts:
-            if not 0.0 <= verdict.score <= 1.0:  # NaN is neither
+            if not 0.0 <= verdict.score <= 1.0:  # also false for NaN
                 raise ValueError(f"a score of {verdict.score}; scores are in [0, 1]")
 
     return check
 
 
 def check_decision(group: Group) -> Callable[[GateDecision], None]:
-    """Return a check for what a gate decides about a group."""
-    there = {rollout.index for rollout in group.rollouts}
+    """Return a check of a gate's decision about a group."""
+    known = {rollout.index for rollout in group.rollouts}
 
     def check(decision: GateDecision) -> None:
         if not isinstance(decision, GateDecision):
-            raise TypeError(f"returned {_shown(decision)}, not a GateDecision")
+            raise TypeError(f"returned {shortened(decision)}, not a GateDecision")
         indices = [passed.index for passed in decision.passed]
-        if len(set(indices)) < len(indices) or not set(indices) <= there:
-            raise ValueError(f"let rollouts {indices} pass out of {sorted(there)}")
+        if len(set(indices)) < len(indices) or not set(indices) <= known:
+            raise ValueError(f"passed the rollouts {indices}; the group has {sorted(known)}, each at most once")
         for passed in decision.passed:
             if not (math.isfinite(passed.weight) and passed.weight >= 0.0):
                 raise ValueError(f"gave rollout {passed.index} the weight {passed.weight}; weights are finite and not negative")
@@ -112,36 +116,36 @@ def check_decision(group: Group) -> Callable[[GateDecision], None]:
 
 
 def check_views(views: Sequence[View]) -> None:
-    """Check what a demonstration shows."""
-    _all_are(View, views)
+    """Check the views of a demonstration."""
+    _require_all(View, views)
 
 
 def check_truth(length: int) -> Callable[[tuple[FirstError | None]], None]:
-    """Return a check for what a task says is the first error in a text of so many characters."""
+    """Return a check of a task's first error in a text of `length` characters."""
 
-    def check(told: tuple[FirstError | None]) -> None:
-        (truth,) = told
+    def check(result: tuple[FirstError | None]) -> None:
+        (truth,) = result
         if truth is None:
             return
         if not isinstance(truth, FirstError):
-            raise TypeError(f"returned {_shown(truth)}, not a FirstError")
-        if not -1 <= truth.start <= truth.end <= length:  # -1: there is none
+            raise TypeError(f"returned {shortened(truth)}, not a FirstError")
+        if not -1 <= truth.start <= truth.end <= length:  # -1: there is no error
             raise ValueError(f"an error from character {truth.start} to {truth.end} of {length}")
 
     return check
 
 
 def check_reflections(count: int) -> Callable[[Sequence[Reflection]], None]:
-    """Return a check for what a reflector found about `count` cases."""
-    return lambda reflections: _all_are(Reflection, reflections, count)
+    """Return a check of a reflector's reflections on `count` cases."""
+    return lambda reflections: _require_all(Reflection, reflections, count)
 
 
 def check_located(count: int) -> Callable[[TokenWeights], None]:
-    """Return a check for a localizer's weights of `count` tokens."""
+    """Return a check of a localizer's weights in [0, 1] for `count` tokens."""
 
     def check(weights: TokenWeights) -> None:
         if not isinstance(weights, TokenWeights):
-            raise TypeError(f"returned {_shown(weights)}, not TokenWeights")
+            raise TypeError(f"returned {shortened(weights)}, not TokenWeights")
         check_weights(count)(weights.weights)
         if not all(weight <= 1.0 for weight in weights.weights):
             raise ValueError(f"a weight of {max(weights.weights)}; weights are in [0, 1]")
@@ -150,7 +154,7 @@ def check_located(count: int) -> Callable[[TokenWeights], None]:
 
 
 def check_weights(count: int) -> Callable[[Sequence[float]], None]:
-    """Return a check for weights of `count` tokens, which may be above 1."""
+    """Return a check of weights for `count` tokens, which may be above 1."""
 
     def check(weights: Sequence[float]) -> None:
         if len(weights) != count:
@@ -163,20 +167,16 @@ def check_weights(count: int) -> Callable[[Sequence[float]], None]:
 
 
 def check_prompts(prompts: Sequence[Prompt]) -> None:
-    """Check a context's prompts."""
-    _all_are(Prompt, prompts)
+    """Check the prompts of a context."""
+    _require_all(Prompt, prompts)
 
 
-def _all_are(kind: type, values: Iterable[Any], count: int | None = None) -> None:
+def _require_all(kind: type, values: Iterable[object], count: int | None = None) -> None:
+    """Raise unless the values are a sequence of this type, and of this length if `count` is given."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(f"returned {_shown(values)}, not a sequence of {kind.__name__}")
+        raise TypeError(f"returned {shortened(values)}, not a sequence of {kind.__name__}")
     if count is not None and len(values) != count:
-        raise ValueError(f"returned {len(values)} of {kind.__name__} where {count} were asked for")
+        raise ValueError(f"returned {len(values)} of {kind.__name__}; {count} were expected")
     for value in values:
         if not isinstance(value, kind):
-            raise TypeError(f"returned {_shown(value)} among its answers, not a {kind.__name__}")
-
-
-def _shown(value: Any) -> str:
-    told = repr(value)
-    return told if len(told) <= 80 else f"{told[:80]} ..."
+            raise TypeError(f"returned {shortened(value)} in its sequence, not a {kind.__name__}")

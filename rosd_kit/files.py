@@ -39,6 +39,15 @@ def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"]
             yield value
 
 
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one where the file is missing or damaged."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def write_atomically(file: Path, parts: Iterable[str], *, sync: bool = False) -> None:
     """Write a text file, whole or not at all: beside its final name first, then renamed.
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from rosd_kit.errors import did_you_mean
+from rosd_kit.errors import did_you_mean, shortened
 
 _FIELD = re.compile(r"\{([A-Za-z_][\w\- ]*(?:\.[\w\- ]+)*)(?:\|([a-z_]+))?\}")
 
@@ -72,7 +72,7 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 def _text(value: object, path: str) -> str:
     if value is None or isinstance(value, (Mapping, bytes)) or _is_list(value):
-        raise FieldError(f"{{{path}}} is {_brief(value)}, not a text. Name a field inside it, or use a filter like |json.")
+        raise FieldError(f"{{{path}}} is {shortened(value)}, not a text. Name a field inside it, or use a filter like |json.")
     return str(value)
 
 
@@ -81,7 +81,7 @@ def _letters(value: object, path: str) -> str:
     if isinstance(value, Mapping):
         labels, value = value.get("label"), value.get("text")
     if not _is_list(value):
-        raise FieldError(f"{{{path}|letters}} needs a list, or a dict with a list `text`; it is {_brief(value)}.")
+        raise FieldError(f"{{{path}|letters}} needs a list, or a dict with a list `text`; it is {shortened(value)}.")
     names = labels if _is_list(labels) and len(labels) == len(value) else [_letter(i, path) for i in range(len(value))]
     return "\n".join(f"{label}: {_text(item, path)}" for label, item in zip(names, value, strict=True))
 
@@ -90,7 +90,7 @@ def _letter(value: object, path: str) -> str:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 26:
-        raise FieldError(f"{{{path}|letter}} needs a number from 0 to 25; it is {_brief(value)}.")
+        raise FieldError(f"{{{path}|letter}} needs a number from 0 to 25; it is {shortened(value)}.")
     return chr(ord("A") + value)
 
 
@@ -103,20 +103,15 @@ def _json(value: object, path: str) -> str:
 
 def _lines(value: object, path: str) -> str:
     if not _is_list(value):
-        raise FieldError(f"{{{path}|lines}} needs a list; it is {_brief(value)}.")
+        raise FieldError(f"{{{path}|lines}} needs a list; it is {shortened(value)}.")
     return "\n".join(_text(item, path) for item in value)
 
 
 def _last(value: object, path: str) -> str:
     _, mark, answer = _text(value, path).rpartition("####")
     if not mark:
-        raise FieldError(f"{{{path}|last}} needs a text with ####; it is {_brief(value)}.")
+        raise FieldError(f"{{{path}|last}} needs a text with ####; it is {shortened(value)}.")
     return answer.strip()
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]} ..."
 
 
 #: Each filter takes a value and its path, which error messages name.

@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import Field
 
 from rosd_kit.contracts import Config
-from rosd_kit.errors import RunError, did_you_mean
+from rosd_kit.errors import RunError, did_you_mean, shortened
 from rosd_kit.files import read_json_lines
 
 Row = Mapping[str, Any]
@@ -93,12 +93,7 @@ def local_files(source: Source) -> list[Path]:
 
 def brief_row(row: Row) -> str:
     """Return a row for an error message: its keys, and its values cut short."""
-    return "{" + ", ".join(f"{key}: {_brief(value)}" for key, value in row.items()) + "}"
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    return "{" + ", ".join(f"{key}: {shortened(value, 60)}" for key, value in row.items()) + "}"
 
 
 def _read_file(file: Path) -> list[Row]:
@@ -122,7 +117,7 @@ def _read_file(file: Path) -> list[Row]:
         raise RunError(f"task.path: cannot read {file}: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
-            raise RunError(f"task.path: row {number} of {file} is {_brief(row)}, not an object with named fields.")
+            raise RunError(f"task.path: row {number} of {file} is {shortened(row, 60)}, not an object with named fields.")
     return cast("list[Row]", rows)
 
 
@@ -153,7 +148,7 @@ def _read_table(file: Path) -> Iterator[Row]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         for row in csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True):
             if None in row or None in row.values():
-                raise ValueError(f"a row and the header differ in their number of cells: {_brief(row)}")
+                raise ValueError(f"a row and the header differ in their number of cells: {shortened(row, 60)}")
             yield row
 
 

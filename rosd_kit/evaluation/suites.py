@@ -75,7 +75,7 @@ def evaluate_suites(
         )
         for suite, problems in suites.items()
     )
-    faults.judge()
+    faults.raise_if_all_failed()
     return results
 
 

@@ -71,13 +71,13 @@ class Pipeline:
         samples = tuple(trace.sample for trace in traces if trace.sample is not None)
         counters.add("train/samples", len(samples))
         _count_rollouts(groups, counters)
-        counters.faults.judge()
+        counters.faults.raise_if_all_failed()
         return StepBatch(
             samples=samples,
             groups=groups,
             traces=tuple(traces),
             metrics={**counters.counts, **collapse_metrics(groups)},
-            faults=counters.faults.told(),
+            faults=counters.faults.messages(),
         )
 
     @property

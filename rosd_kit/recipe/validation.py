@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.errors import RecipeError, did_you_mean, shortened
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.model import Recipe
 
@@ -96,8 +96,8 @@ def _explain(
         return f"{field}: must be given. Set it in the recipe, its profile, or on the command line: {field}=..."
     if kind == "literal_error":
         near = did_you_mean(str(detail["input"]), re.findall(r"'([^']*)'", context["expected"]))
-        return f"{field}: {_shown(detail['input'])}{origin} is not allowed.{near} Allowed: {context['expected']}"
-    return f"{field}: {_shown(detail['input'])}{origin} is not allowed. {detail['msg']}"
+        return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{near} Allowed: {context['expected']}"
+    return f"{field}: {shortened(detail['input'])}{origin} is not allowed. {detail['msg']}"
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
@@ -112,8 +112,3 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
 
 def _is_model(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -5,7 +5,6 @@ Skips what is missing or incomplete, so that unfinished runs and runs of earlier
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.files import read_json_lines
+from rosd_kit.files import read_json_lines, read_json_object
 from rosd_kit.renames import with_current_metrics
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.settings import WatchSettings
@@ -48,7 +47,7 @@ class RunRecords:
             folder=folder,
             recipe_text=text,
             recipe=_mapping(yaml.safe_load(text)),
-            environment=_environment(folder / "environment.json"),
+            environment=read_json_object(folder / "environment.json"),
             metrics=records(folder / "metrics.jsonl"),
             evaluations=[record for record in records(folder / "evaluations.jsonl") if record.get("results")],
         )
@@ -106,13 +105,6 @@ def _step_warnings(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]
     if record.get("train/applied") == 0:
         warnings.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")
     return warnings
-
-
-def _environment(file: Path) -> Record:
-    try:
-        return _mapping(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _mapping(value: Any) -> Record:

@@ -80,7 +80,7 @@ def _measure(
         )
     finally:
         components.rollout.close()
-    for fault in faults.told():
+    for fault in faults.messages():
         display.warning(fault)
     display.measured(subject, step, results)
     return step, results

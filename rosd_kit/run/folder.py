@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_lines, write_atomically
+from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_lines, read_json_object, write_atomically
 from rosd_kit.renames import with_current_metrics
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -129,17 +129,10 @@ class RunFolder:
             "threads": threads,
             **({"given_components": dict(given_components)} if given_components else {}),
         }
-        began = self._environment()
+        began = read_json_object(self.path / "environment.json")
         whole = {**began, "resumed": [*began.get("resumed", ()), facts]} if began else facts
         self.write_text("environment.json", json.dumps(whole, indent=1) + "\n")
         return _differences(began, facts) if began else []
-
-    def _environment(self) -> dict[str, Any]:
-        """Return what `environment.json` holds, or nothing where it is missing or unreadable."""
-        try:
-            return dict(json.loads((self.path / "environment.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return {}
 
     def _write(self, file: Path, text: str) -> None:
         def replace(file: Path) -> None:

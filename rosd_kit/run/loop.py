@@ -190,7 +190,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
             results = measure()
     run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
     reporter.display.evaluation(run.step, results)
-    reporter.warn_of_faults(faults.told())
+    reporter.warn_of_faults(faults.messages())
     for warning in reporter.watch.evaluation(results):
         reporter.warn(warning)
     _notify(run, "rosd_kit_evaluation", step=run.step, results=results)

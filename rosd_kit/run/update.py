@@ -64,14 +64,14 @@ def update(
     return Update(
         metrics=_metrics(report, outcome, faults, samples) | {"time/train": time.perf_counter() - began},
         trained=Trained(samples=samples, scores=report.scores),
-        faults=faults.told(),
+        faults=faults.messages(),
     )
 
 
 def _metrics(report: LossReport, outcome: StepOutcome, faults: Faults, samples: Sequence[DistillSample]) -> dict[str, float]:
     return {
         **reported(report),
-        **({"fault/refine": float(len(faults.found))} if faults.found else {}),
+        **({"fault/refine": float(len(faults.failed))} if faults.failed else {}),
         "train/grad_norm": outcome.grad_norm,
         "train/lr": outcome.lr,
         "train/applied": float(outcome.applied),

@@ -1,4 +1,4 @@
-"""Functions in processes of their own: what loops, crashes or eats memory there costs a deadline and nothing else."""
+"""Runs functions in separate processes, where a loop, a crash or a memory leak costs only its own call."""
 
 from rosd_kit.sandbox.pool import Outcome, WorkerPool
 

@@ -1,8 +1,8 @@
-"""The program of a worker: reads one JSON value a line, calls the function, answers with one JSON line.
+"""The program of a worker process: reads one JSON value per line, calls the function, answers with one JSON line.
 
-child.py MODULE:FUNCTION MEMORY_MIB DEADLINE; only the standard library until the function's module is imported. What the
-function prints goes nowhere. The process ends with its parent; should a call let no other thread run, which would see that the
-parent is gone, the system ends it when it has used the processor for longer than its deadline allows.
+Usage: child.py MODULE:FUNCTION MEMORY_MIB DEADLINE. Uses only the standard library until it imports the function's module.
+The function's output is discarded. The process ends with its parent: a thread watches the parent, and if a call blocks all
+threads, the kernel ends the process when it exceeds its CPU time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import sys
 import threading
 import time
 
-#: Seconds beyond the deadline, at which a parent that is there kills.
+#: CPU seconds allowed after the deadline; by then a living parent has killed this process.
 _GRACE = 3.0
 
 
 def main(target: str, memory_mib: int, deadline: float) -> None:
-    """Answer until the input ends."""
+    """Answer calls until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -32,9 +32,9 @@ def main(target: str, memory_mib: int, deadline: float) -> None:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (memory_mib << 20, memory_mib << 20))
     print(json.dumps({"ready": True}), file=answers, flush=True)
-    seconds = (deadline + _GRACE) * (os.cpu_count() or 1)  # of all threads together
+    seconds = (deadline + _GRACE) * (os.cpu_count() or 1)  # the timer counts the CPU time of all threads
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends a process that does not handle it
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # an unhandled SIGPROF ends the process
         try:
             answer = {"value": function(json.loads(line))}
         except MemoryError:

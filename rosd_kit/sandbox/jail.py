@@ -1,8 +1,8 @@
-"""The program of the sandbox: locks itself in, then runs one program that nobody has read.
+"""The program inside the sandbox: confines itself, then runs one untrusted program.
 
-jail.py RESULT_FD LENGTH: the first LENGTH bytes of the standard input are the job as JSON, the rest is the program's own input.
-Only the standard library. After the lock nothing can be undone: the process may read Python's own files and nothing else, may
-write to its pipes only, and can neither start processes nor reach others.
+Usage: jail.py RESULT_FD LENGTH. The first LENGTH bytes of standard input are the job as JSON, the rest is the program's input.
+Uses only the standard library. The confinement cannot be undone: the process can read only Python's own files, write only to
+its pipes, and can neither start processes nor reach others.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
 
 def main() -> None:
-    """Read the job, lock up, run it, and write what it gave."""
-    result, length = int(sys.argv[1]), int(sys.argv[2])
+    """Read the job, confine this process, run the job and write the result."""
+    result_fd, length = int(sys.argv[1]), int(sys.argv[2])
     job = json.loads(_read(length))
     try:
         _limit(job)
         _confine_files()
         seccomp.install()
     except Exception as error:
-        os.write(result, f"X{type(error).__name__}: {error}".encode())
+        os.write(result_fd, f"X{type(error).__name__}: {error}".encode())
         os._exit(3)
-    os.write(result, b"R")
+    os.write(result_fd, b"R")
     sys.argv = ["program.py"]
-    told = _work(job)
+    result = _run(job)
     sys.stdout.flush()
-    while told:
-        told = told[os.write(result, told) :]
+    while result:
+        result = result[os.write(result_fd, result) :]
 
 
-def _work(job: dict[str, Any]) -> bytes:
+def _run(job: dict[str, Any]) -> bytes:
+    """Return the function's value as JSON for a call, else the token, which proves that the program ended normally."""
     names: dict[str, Any] = {"__name__": "__main__" if job["kind"] == "input" else "program"}
     exec(compile(job["program"], "program.py", "exec"), names)
     if job["kind"] == "call":
@@ -57,49 +58,51 @@ def _work(job: dict[str, Any]) -> bytes:
 
 
 def _read(length: int) -> bytes:
-    parts = []
+    """Read this many bytes of standard input, or what there is before its end."""
+    chunks = []
     while length:
-        parts.append(os.read(0, length))
-        if not parts[-1]:
+        chunks.append(os.read(0, length))
+        if not chunks[-1]:
             break
-        length -= len(parts[-1])
-    return b"".join(parts)
+        length -= len(chunks[-1])
+    return b"".join(chunks)
 
 
 def _limit(job: dict[str, Any]) -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # end with the parent
+    """Set the resource limits of this process."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the parent
     seconds, memory = int(job["seconds"]) + 1, job["memory_mib"] << 20
-    wanted = {"CPU": seconds, "AS": memory, "FSIZE": 0, "CORE": 0, "NOFILE": 64, "MEMLOCK": 0, "MSGQUEUE": 0}
-    for name, value in wanted.items():
-        resource.setrlimit(
-            getattr(resource, f"RLIMIT_{name}", 12), (value, value)
-        )  # 12 is MSGQUEUE, which Python does not name
+    limits = {"CPU": seconds, "AS": memory, "FSIZE": 0, "CORE": 0, "NOFILE": 64, "MEMLOCK": 0, "MSGQUEUE": 0}
+    for name, value in limits.items():
+        number = getattr(resource, f"RLIMIT_{name}", 12)  # 12 is RLIMIT_MSGQUEUE, which Python does not define
+        resource.setrlimit(number, (value, value))
 
 
 def _confine_files() -> None:
-    """Leave no way to files but to read Python's own and the system's libraries (Landlock)."""
+    """Allow no access to files except reading Python's own and the system's libraries, with Landlock."""
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def call(number: int, *arguments: Any) -> int:
+    def call(number: int, *arguments: object) -> int:
         value: int = libc.syscall(number, *arguments)
         if value < 0:
             raise OSError(ctypes.get_errno(), f"Landlock: {os.strerror(ctypes.get_errno())}")
         return value
 
+    # 444 to 446 are landlock_create_ruleset, landlock_add_rule and landlock_restrict_self.
     version = call(444, None, ctypes.c_size_t(0), 1)
     rights = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
-    rules = call(444, struct.pack("=Q", rights), ctypes.c_size_t(8), 0)
+    ruleset = call(444, struct.pack("=Q", rights), ctypes.c_size_t(8), 0)
     folders = {os.path.realpath(path) for path in (*sys.path, os.path.join(sys.base_prefix, "lib"), *_LIBRARIES)}
     allowed = {path: _READ | _READ_DIR for path in folders if os.path.isdir(path)}
     allowed |= {path: _READ for path in ("/etc/ld.so.cache",) if os.path.exists(path)} | {"/dev/null": _READ | _WRITE}
     for path, access in allowed.items():
-        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        call(445, rules, 1, struct.pack("=Qi", access, opened), 0)
-        os.close(opened)
-    if libc.prctl(38, 1, 0, 0, 0):
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        call(445, ruleset, 1, struct.pack("=Qi", access, fd), 0)
+        os.close(fd)
+    if libc.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
         raise OSError(ctypes.get_errno(), "no new privileges")
-    call(446, rules, 0)
-    os.close(rules)
+    call(446, ruleset, 0)
+    os.close(ruleset)
 
 
 if __name__ == "__main__":

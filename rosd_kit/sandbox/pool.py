@@ -1,4 +1,4 @@
-"""A fixed number of worker processes, each of which is killed at its deadline and replaced."""
+"""A pool of worker processes; a process that exceeds its deadline is killed and replaced."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _CHILD = Path(__file__).with_name("child.py")
 #: Seconds that a new process may take to import its function.
-_STARTING = 120.0
+_START_DEADLINE = 120.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one call. `status` is `ok`, `timeout`, `crash` (the process ended) or `error` (it raised)."""
+    """The result of one call. `status` is `ok`, `timeout`, `crash` (the process ended) or `error` (the function raised)."""
 
-    status: str
+    status: Literal["ok", "timeout", "crash", "error"]
     value: Any = None
     detail: str = ""
 
 
 class WorkerPool:
-    """Calls a function, named `module:function`, with JSON values in `workers` processes.
+    """Calls a function, given as `module:function`, with JSON values in `workers` processes.
 
-    `deadline` is in seconds a call; `memory_mib` bounds the address space of each process, 0 for no bound. Processes start
-    with the first call and end when the pool is closed or forgotten, or this process ends.
+    `deadline` is in seconds per call. `memory_mib` limits the address space of each process; 0 sets no limit. Processes start
+    with the first call, and end when the pool is closed or garbage-collected or this process ends.
     """
 
     def __init__(self, target: str, *, workers: int, deadline: float, memory_mib: int = 0) -> None:
@@ -46,16 +46,16 @@ class WorkerPool:
 
     def map(self, values: Sequence[Any]) -> list[Outcome]:
         """Call the function with each value; return the outcomes in order. Safe to call from several threads."""
-        due: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        pending: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         for item in enumerate(values):
-            due.put(item)
-        found: list[Outcome] = [Outcome("error")] * len(values)
+            pending.put(item)
+        outcomes: list[Outcome] = [Outcome("error")] * len(values)
 
         def work(worker: _Worker) -> None:
             with suppress(queue.Empty):
                 while True:
-                    place, value = due.get_nowait()
-                    found[place] = worker.call(value)
+                    index, value = pending.get_nowait()
+                    outcomes[index] = worker.call(value)
 
         with self._busy:
             threads = [threading.Thread(target=work, args=(worker,)) for worker in self._workers[: len(values)]]
@@ -63,11 +63,11 @@ class WorkerPool:
                 thread.start()
             for thread in threads:
                 thread.join()
-        return found
+        return outcomes
 
     @property
     def alive(self) -> int:
-        """How many processes run."""
+        """The number of running processes."""
         return sum(worker.alive for worker in self._workers)
 
     def close(self) -> None:
@@ -76,23 +76,23 @@ class WorkerPool:
 
 
 class _Worker:
-    """One process, started when it is needed."""
+    """One process, started at its first call."""
 
     def __init__(self, target: str, deadline: float, memory_mib: int) -> None:
         self._command = [sys.executable, str(_CHILD), target, str(memory_mib), str(deadline)]
         self._deadline = deadline
         self._process: subprocess.Popen[bytes] | None = None
-        self._read = b""
+        self._buffer = b""
 
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def call(self, value: Any) -> Outcome:
-        """Call the function once; a process that does not answer in time is killed with all that it started."""
+        """Call the function once; if the process does not answer in time, kill it and all processes that it started."""
         if not self.alive:
             self._start()
-            ready = self._answer(_STARTING)
+            ready = self._answer(_START_DEADLINE)
             if ready is None or "ready" not in ready:
                 self.stop()
                 return Outcome("crash", detail="the worker could not import its function")
@@ -102,11 +102,11 @@ class _Worker:
             self._process.stdin.flush()
         except OSError:
             self.stop()
-            return Outcome("crash", detail="the process had ended")
-        began = time.monotonic()
+            return Outcome("crash", detail="the process has ended")
+        start = time.monotonic()
         answer = self._answer(self._deadline)
         if answer is None:
-            late = time.monotonic() - began >= self._deadline
+            late = time.monotonic() - start >= self._deadline
             self.stop()
             return Outcome(
                 "timeout" if late else "crash", detail=f"after {self._deadline:g} s" if late else "the process ended"
@@ -127,7 +127,7 @@ class _Worker:
 
     def _start(self) -> None:
         self.stop()
-        self._read = b""
+        self._buffer = b""
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -138,21 +138,21 @@ class _Worker:
         )
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next line as JSON; None when none comes in time, or what comes is none."""
+        """Return the next line as JSON; None if no line arrives in time or it is not JSON."""
         assert self._process is not None and self._process.stdout is not None
         deadline, pipe = time.monotonic() + seconds, self._process.stdout.fileno()
-        while b"\n" not in self._read:
+        while b"\n" not in self._buffer:
             ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            some = os.read(pipe, 1 << 16) if ready else b""
-            if not some:
+            data = os.read(pipe, 1 << 16) if ready else b""
+            if not data:
                 return None
-            self._read += some
-        line, _, self._read = self._read.partition(b"\n")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
         try:
-            found: dict[str, Any] = json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
         except ValueError:
             return None
-        return found
+        return answer
 
 
 def _stop_all(workers: Sequence[_Worker]) -> None:

@@ -26,7 +26,7 @@ def refine_weights(
     for rank_refined, rank_faults in ranks.gather((refined, faults)):
         all_refined |= rank_refined
         all_faults.add(rank_faults)
-    all_faults.judge()
+    all_faults.raise_if_all_failed()
     return tuple(all_refined[i] for i in range(len(samples))), all_faults
 
 

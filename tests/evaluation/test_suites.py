@@ -217,7 +217,7 @@ def test_a_verifier_that_raises_on_some_responses_is_reported_and_the_others_are
     [result] = measure_with(RaisingVerifier("b"), "a", "b", "c", faults=faults)
     assert result == expected and result.failed == {"b": 2}
     message = "verifier 'raising' failed on 2 of 6; first on problem 'b': ZeroDivisionError: division by zero"
-    assert faults.told() == (message,)
+    assert faults.messages() == (message,)
     [result] = measure_with(RaisingVerifier(), "a", "nan")
     assert result.failed == {"nan": 2}
 

@@ -24,7 +24,8 @@ sys.stdin.read()
 
 
 def note(folder: RunFolder, **now) -> list[str]:
-    return folder.write_environment(**{"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, **now})
+    facts = {"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, "given_components": {}}
+    return folder.write_environment(**{**facts, **now})
 
 
 @pytest.fixture

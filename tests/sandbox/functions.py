@@ -1,4 +1,4 @@
-"""What workers are asked to do in the tests."""
+"""A function for worker processes that succeeds or fails in the way a test asks for."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import sys
 import time
 
 
-def behave(asked: dict) -> object:
-    """Do what is asked, some of it badly."""
-    match asked["do"]:
+def behave(order: dict) -> object:
+    """Return, raise, loop, crash or allocate, as `order["do"]` says."""
+    match order["do"]:
         case "return":
-            return asked["value"]
+            return order["value"]
         case "pid":
             return os.getpid()
         case "loop":
             while True:
                 pass
         case "hold":
-            return 7 ** (10**8) % 10  # one step of the interpreter, in which no other thread runs; minutes
+            return 7 ** (10**8) % 10  # one bytecode that blocks all threads for minutes
         case "sleep":
-            time.sleep(asked["value"])
+            time.sleep(order["value"])
             return "slept"
         case "raise":
-            raise ValueError(asked["value"])
+            raise ValueError(order["value"])
         case "exit":
             os._exit(3)
         case "sys.exit":
@@ -33,10 +33,10 @@ def behave(asked: dict) -> object:
             print("noise", flush=True)
             os.write(1, b'{"value": "forged"}\n')
             return "quiet"
-        case "eat":
-            return len(bytearray(asked["value"] << 20))
+        case "allocate":
+            return len(bytearray(order["value"] << 20))
         case "fork":
-            subprocess.Popen(["sleep", str(asked["value"])])
+            subprocess.Popen(["sleep", str(order["value"])])
             while True:
                 pass
         case "crash":

@@ -1,4 +1,4 @@
-"""Programs that attack: each fails, and nothing is left of it."""
+"""The sandbox runs harmless programs, and stops attacks without a trace."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ import pytest
 
 from rosd_kit.errors import RunError
 from rosd_kit.sandbox import seccomp
-from rosd_kit.sandbox.sandbox import Ran, Sandbox
+from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
 
 SANDBOX = Sandbox(deadline=20.0, memory_mib=512, output_kib=256)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def walls():
+def sandbox_available():
     try:
         SANDBOX.check()
     except RunError as error:
-        pytest.skip(f"no sandbox here: {error}")
+        pytest.skip(f"this machine has no sandbox: {error}")
 
 
-def run(program: str, given: str = "", sandbox: Sandbox = SANDBOX) -> Ran:
-    return sandbox.run({"kind": "input", "program": program}, given)
+def run(program: str, stdin: str = "", sandbox: Sandbox = SANDBOX) -> ProgramResult:
+    return sandbox.run({"kind": "input", "program": program}, stdin)
 
 
 def cause(program: str) -> str:
-    ran = run(program)
-    assert ran.status == "failed" and not ran.output
-    return ran.errors.strip().splitlines()[-1] if ran.errors.strip() else ""
+    """Return the last line of the errors of a program that must fail."""
+    result = run(program)
+    assert result.status == "failed" and not result.output
+    return result.errors.strip().splitlines()[-1] if result.errors.strip() else ""
 
 
 def test_a_harmless_program_runs_and_reads_its_input_to_the_end():
     program = "import sys, json, decimal, heapq, asyncio, threading\nprint(sum(map(int, sys.stdin)))"
-    assert run(program, "\n".join(map(str, range(100_000)))) == Ran(status="ok", output="4999950000\n")
+    assert run(program, "\n".join(map(str, range(100_000)))) == ProgramResult(status="ok", output="4999950000\n")
     assert run("print('ü')").output == "ü\n" and run("").status == "ok"
     threads = "from threading import Thread\nfor i in range(4):\n  t = Thread(target=print, args=(i,))\n  t.start(); t.join()"
     assert run(threads).output == "0\n1\n2\n3\n"
@@ -98,42 +99,42 @@ def test_an_attack_fails(program):
         server.bind(("127.0.0.1", 0))
         server.listen()
         server.settimeout(0.0)
-        told = cause(program.replace("PORT", str(server.getsockname()[1])).replace("TMP", tempfile.gettempdir()))
+        message = cause(program.replace("PORT", str(server.getsockname()[1])).replace("TMP", tempfile.gettempdir()))
         with pytest.raises(BlockingIOError):
             server.accept()
-    assert "Traceback" not in told and not Path(tempfile.gettempdir(), "left").exists()
+    assert "Traceback" not in message and not Path(tempfile.gettempdir(), "left").exists()
     assert not [p for p in psutil.Process().children(recursive=True) if "jail.py" in " ".join(p.cmdline())]
 
 
 @pytest.mark.parametrize("number", [57, 58, 59, 101, 165, 272, 298, 310, 311, 321, 322, 323, 425, 41, 42])
-def test_a_system_call_by_its_number_is_refused_too(number):
+def test_a_system_call_by_number_is_refused(number):
     """fork, vfork, execve, ptrace, mount, unshare, perf, process_vm_*, bpf, execveat, userfaultfd, io_uring, socket."""
     if platform.machine() != "x86_64":
-        pytest.skip("the numbers are those of x86_64")
+        pytest.skip("the numbers are for x86_64")
     program = (
         f"import ctypes as c\nlibc = c.CDLL(None, use_errno=True)\nprint(libc.syscall({number}, 0, 0, 0, 0), c.get_errno())"
     )
     assert run(program).output == "-1 1\n"
-    assert run(program.replace(str(number), str(number | 0x40000000))).output == "-1 1\n", "and as x32"
+    assert run(program.replace(str(number), str(number | 0x40000000))).output == "-1 1\n", "the same call through the x32 ABI"
 
 
-def test_a_crash_and_a_kill_of_oneself_are_failures():
+def test_a_program_that_crashes_or_kills_itself_has_failed():
     assert run("import ctypes; ctypes.string_at(0)").status == "failed"
     assert run("import signal; signal.raise_signal(9)").status == "failed"
     assert run("import os; os._exit(1)").status == "failed"
 
 
 def test_a_program_that_never_ends_is_stopped():
-    brief = Sandbox(deadline=1.0, memory_mib=512)
+    short = Sandbox(deadline=1.0, memory_mib=512)
     for program in ("while True: pass", "import time; time.sleep(99)", "import signal; signal.pause()\nwhile True: pass"):
-        began = time.monotonic()
-        assert run(program, sandbox=brief).status in ("timeout", "failed")
-        assert time.monotonic() - began < 60
-    stubborn = "import signal as s\nfor n in {*s.valid_signals()} - {9, 19}: s.signal(n, s.SIG_IGN)\nwhile True: pass"
-    assert run(stubborn, sandbox=brief).status == "timeout"
+        start = time.monotonic()
+        assert run(program, sandbox=short).status in ("timeout", "failed")
+        assert time.monotonic() - start < 60
+    ignores_signals = "import signal as s\nfor n in {*s.valid_signals()} - {9, 19}: s.signal(n, s.SIG_IGN)\nwhile True: pass"
+    assert run(ignores_signals, sandbox=short).status == "timeout"
 
 
-def test_output_has_a_bound():
+def test_a_program_that_prints_too_much_is_stopped():
     for stream in ("stdout", "stderr"):
         assert run(f"import sys\nwhile True: print('x' * 10_000, file=sys.{stream})").status == "flood"
     assert run(
@@ -141,34 +142,34 @@ def test_output_has_a_bound():
     )
 
 
-def test_values_come_back_and_what_is_printed_is_none_of_them():
+def test_a_call_returns_its_value_apart_from_printed_text():
     call = {
         "kind": "call",
         "program": "def f(a, b):\n  print('noise')\n  return [a, {'b': b}]",
         "name": "f",
         "arguments": [1, "x"],
     }
-    assert SANDBOX.run(call) == Ran(status="ok", output="noise\n", result=[1, {"b": "x"}])
+    assert SANDBOX.run(call) == ProgramResult(status="ok", output="noise\n", value=[1, {"b": "x"}])
     method = {**call, "program": "class Solution:\n  def f(self, a, b): return a", "arguments": [2, 0]}
-    assert SANDBOX.run(method).result == 2
+    assert SANDBOX.run(method).value == 2
     assert SANDBOX.run({**call, "name": "g"}).status == "failed"
     assert SANDBOX.run({**call, "program": "def f(a, b): return object()"}).status == "failed"
 
 
-def test_the_tests_must_have_run_to_their_end():
+def test_tests_pass_only_if_they_run_to_their_end():
     tests = {"kind": "tests", "tests": "assert f(2) == 4"}
     assert SANDBOX.run({**tests, "program": "def f(x): return x * x"}).status == "ok"
     for program in ("def f(x): return 5", "raise SystemExit(0)", "import os; os._exit(0)", "def f(x): raise SystemExit"):
         assert SANDBOX.run({**tests, "program": program}).status == "failed"
 
 
-def test_a_parent_that_is_killed_takes_its_program_along():
+def test_a_program_ends_when_its_parent_is_killed():
     job = {"kind": "input", "program": "import time; time.sleep(400)"}
     script = f"from rosd_kit.sandbox.sandbox import Sandbox\nSandbox(deadline=500, memory_mib=512).run({job})"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
-    own = psutil.Process(process.pid)
-    until = time.monotonic() + 60
-    while not (children := own.children(recursive=True)) and time.monotonic() < until:
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while not (children := parent.children(recursive=True)) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)
     process.kill()
@@ -176,36 +177,38 @@ def test_a_parent_that_is_killed_takes_its_program_along():
     assert children and not psutil.wait_procs(children, timeout=20)[1]
 
 
-def test_without_walls_nothing_is_run(monkeypatch, tmp_path):
+def test_nothing_is_run_if_the_process_cannot_be_confined(monkeypatch, tmp_path):
     monkeypatch.setattr("rosd_kit.sandbox.sandbox._JAIL", tmp_path / "jail.py")
-    told = "import os, sys\nos.write(int(sys.argv[1]), b'XOSError: Landlock: Function not implemented')\n"
-    (tmp_path / "jail.py").write_text(told)
-    with pytest.raises(RunError, match=r"no program is run: OSError: Landlock: Function not implemented. It needs Linux 5.13"):
+    jail = "import os, sys\nos.write(int(sys.argv[1]), b'XOSError: Landlock: Function not implemented')\n"
+    (tmp_path / "jail.py").write_text(jail)
+    with pytest.raises(
+        RunError, match=r"no program is run: OSError: Landlock: Function not implemented. The sandbox needs Linux 5.13"
+    ):
         run("print(1)")
 
 
 @pytest.mark.parametrize("machine", sorted(seccomp.ALLOWED))
-def test_the_filter_jumps_nowhere_else_and_ends_in_a_refusal(machine):
+def test_the_filter_jumps_only_within_itself_and_ends_with_a_refusal(machine):
     steps = seccomp.filter_for(machine, os.getpid())
     assert len(steps) < 4096 and steps[-1] == (0x06, 0, 0, 0x00050001)
-    for place, (_, true, false, constant) in enumerate(steps):
-        assert place + 1 + max(true, false) < len(steps) or place == len(steps) - 1
+    for index, (_, true, false, constant) in enumerate(steps):
+        assert index + 1 + max(true, false) < len(steps) or index == len(steps) - 1
         struct.pack("=HBBI", 0, true, false, constant)
     answers = {number: simulated(steps, number) for number in range(500)}
-    clone = {"x86_64": 56, "aarch64": 220}[machine]  # whose flags, all set here, include that of a thread
+    clone = {"x86_64": 56, "aarch64": 220}[machine]  # all its flags are set here, CLONE_THREAD among them
     assert {n for n, answer in answers.items() if answer == 0x7FFF0000} == {*seccomp.ALLOWED[machine], clone}
 
 
 def simulated(steps, number: int) -> int:
-    """Run a filter by hand for a call with all arguments -1 and return its answer."""
+    """Interpret a filter for a call with all arguments -1 and return its answer."""
     data = struct.pack("=iI", number, steps[1][3]) + b"\xff" * 56
-    place, loaded = 0, 0
+    index, loaded = 0, 0
     while True:
-        code, true, false, constant = steps[place]
+        code, true, false, constant = steps[index]
         if code == 0x06:
             return constant
         if code == 0x20:
             loaded = struct.unpack_from("=I", data, constant)[0]
         else:
-            place += true if (loaded == constant if code == 0x15 else loaded & constant) else false
-        place += 1
+            index += true if (loaded == constant if code == 0x15 else loaded & constant) else false
+        index += 1

@@ -79,7 +79,7 @@ def test_a_failure_on_one_rank_counts_on_all(on_two_ranks: Callable[[list[Flaky]
     assert weights(first) == weights(second) == [(0.5, 0.5), (0.0, 0.0), (0.5, 0.5), (0.5, 0.5)]
     assert [sample.problem_id for sample in first[0]] == ["p0", "p1", "p2", "p3"]
     message = ("localizer 'full' failed on one; first on a rollout of problem 'p1': TimeoutError: no answer",)
-    assert first[1].told() == second[1].told() == message
+    assert first[1].messages() == second[1].messages() == message
 
 
 def test_a_localizer_that_always_fails_ends_every_rank_with_its_own_error(

@@ -447,7 +447,7 @@ def test_weights_may_be_chosen_after_scoring() -> None:
     localizer = TopDivergence(TopDivergence.Config(share=0.3))
     scores = engine(student, teacher_models, samples=data, objectives=terms()[:1], backward=False).scores
     chosen, faults = refine_weights(data, localizer, scores, Ranks.alone("cpu"))
-    assert not faults.found
+    assert not faults.failed
     for sample, before, found in zip(chosen, data, scores, strict=True):
         kept = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if weight]
         left = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if not weight]

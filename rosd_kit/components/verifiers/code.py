@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Component, Verifier
-from rosd_kit.sandbox.sandbox import Ran, Sandbox
+from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 
@@ -82,10 +82,10 @@ class Code(Verifier):
             feedback = "No program was found in a block ```python ... ```."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)
         for number, test in enumerate(tests, start=1):
-            ran = self._sandbox.run({**test.job, "program": program}, test.stdin)
-            if fault := _fault(ran, test, self.config.deadline):
+            result = self._sandbox.run({**test.job, "program": program}, test.stdin)
+            if fault := _fault(result, test, self.config.deadline):
                 where = f" on test {number} of {len(tests)}" if len(tests) > 1 else ""
-                details = _details(test, ran) if self.config.reveal else ""
+                details = _details(test, result) if self.config.reveal else ""
                 return Verdict(score=0.0, success=False, feedback=f"The program {fault}{where}.{details}")
         return Verdict(score=1.0, success=True)
 
@@ -136,19 +136,19 @@ def _read_test(function: str | None, given: Any, expected: Any) -> ProgramTest:
     return ProgramTest(job={"kind": "call", "name": function, "arguments": arguments}, expected={"value": expected})
 
 
-def _fault(ran: Ran, test: ProgramTest, deadline: float) -> str:
+def _fault(result: ProgramResult, test: ProgramTest, deadline: float) -> str:
     """Return what went wrong without giving the test away, or an empty string if nothing did."""
-    if ran.status == "timeout":
+    if result.status == "timeout":
         return f"did not end within {deadline:g} s"
-    if ran.status == "flood":
+    if result.status == "flood":
         return "printed too much"
-    if ran.status == "failed" and _in_tests(ran.errors):
+    if result.status == "failed" and _in_tests(result.errors):
         return "fails a test"
-    if ran.status == "failed":
-        return f"failed ({_cause(ran.errors)})"
-    if test.job["kind"] == "input" and not same_output(ran.output, test.expected):
+    if result.status == "failed":
+        return f"failed ({_cause(result.errors)})"
+    if test.job["kind"] == "input" and not same_output(result.output, test.expected):
         return "gave a wrong output"
-    if test.job["kind"] == "call" and ran.result != test.expected["value"]:
+    if test.job["kind"] == "call" and result.value != test.expected["value"]:
         return "returned a wrong value"
     return ""
 
@@ -181,12 +181,12 @@ def _cause(errors: str) -> str:
     return f"{lines[-1][:200] if lines else 'it ended early'}{f', line {line_numbers[-1]}' if line_numbers else ''}"
 
 
-def _details(test: ProgramTest, ran: Ran) -> str:
+def _details(test: ProgramTest, result: ProgramResult) -> str:
     if test.job["kind"] == "tests":
         return f"\nTests:\n{test.job['tests'][:_FEEDBACK_LIMIT]}"
     call = test.job["kind"] == "call"
     given = json.dumps(test.job["arguments"]) if call else test.stdin
-    expected, got = (test.expected["value"], ran.result) if call else (test.expected, ran.output)
+    expected, got = (test.expected["value"], result.value) if call else (test.expected, result.output)
     return (
         f"\nInput:\n{given[:_FEEDBACK_LIMIT]}\nExpected:\n{str(expected)[:_FEEDBACK_LIMIT]}\nGot:\n{str(got)[:_FEEDBACK_LIMIT]}"
     )
