@@ -12,7 +12,7 @@ from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.training.optimizer import Optimizer
-from tests.model.making import save
+from tests.model.tiny_models import save
 from tests.training.test_optimizer import needs_bitsandbytes
 
 

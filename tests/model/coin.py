@@ -1,4 +1,4 @@
-"""A verifier that calls every other rollout right, so that random models have groups with successes and failures."""
+"""A verifier that accepts every other rollout, so that random models have successes and failures in each group."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import rosd_kit as rk
 
 
 class Coin(rk.Verifier):
-    """Every other rollout is right."""
+    """Accepts every other rollout."""
 
     name = "coin"
 

@@ -1,4 +1,4 @@
-"""Runs of rosd with models that a test has saved."""
+"""Short runs with models that a test has saved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def recipe(plugins):
 
 @pytest.fixture
 def train(recipe, plugins, tmp_path):
-    """Take a step of rosd with a saved model; return its metrics and the run's folder."""
+    """Train one step with a saved model; return its metrics and the run folder."""
 
     def run(model, *changes, name="run"):
         run_recipe(recipe(model, *changes), plugins=plugins, out=tmp_path, name=name, resume=None, display=Display())

@@ -1,4 +1,4 @@
-"""A real step of rosd with many architectures, and what it leaves behind."""
+"""A training step with many architectures, and the model that it exports."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.model.making import EAGER, KINDS, save
+from tests.model.tiny_models import EAGER, KINDS, save
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_of_rosd_trains_it(kind, train, tmp_path):
+def test_a_step_trains_and_exports_the_architecture(kind, train, tmp_path):
     folder = save(tmp_path / kind, kind)
     attention = ["model.attention=eager"] if kind in EAGER else []
     metrics, run = train(folder, *attention)

@@ -22,7 +22,7 @@ from rosd_kit.run import prompt_boundary
 from rosd_kit.run.dry_run import rehearse
 from rosd_kit.settings import ModelSettings
 from tests.model.conftest import COIN, TINY
-from tests.model.making import CHATML, save, tokenizer
+from tests.model.tiny_models import CHATML, save, tokenizer
 
 THINKING = CHATML.replace(
     "assistant\n' }}",

@@ -1,4 +1,4 @@
-"""What may be loaded, what is refused and how that is said; revisions that stay what they were."""
+"""What can be loaded, what is refused and with which message; pinned revisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.model.loading import find_model, pin_revision
 from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
-from tests.model.making import make_model, save
+from tests.model.tiny_models import make_model, save
 
 CODE = """
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -44,7 +44,7 @@ def pickled(folder: Path) -> Path:
     return folder
 
 
-def test_pickled_weights_are_refused_unless_asked_for(folder):
+def test_pickled_weights_are_refused_unless_allowed(folder):
     whole = load(folder).fingerprint
     pickled(folder)
     with pytest.raises(RunError, match=r"pickled weights only \(pytorch_model.bin\).*model.pickle_weights=true"):
@@ -52,7 +52,7 @@ def test_pickled_weights_are_refused_unless_asked_for(folder):
     assert load(folder, pickle_weights=True).fingerprint == whole
 
 
-def test_a_pickle_that_runs_code_runs_none(folder, tmp_path):
+def test_code_inside_a_pickle_does_not_run(folder, tmp_path):
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
@@ -71,7 +71,7 @@ def test_safetensors_are_preferred_to_pickles(folder):
 
 @pytest.fixture
 def foreign(folder, tmp_path):
-    """A model whose Python code comes with it, and leaves a mark when it is run."""
+    """A model with its own Python code, which leaves a file when it runs."""
     config = json.loads((folder / "config.json").read_text())
     config |= {
         "model_type": "own_kind",
@@ -83,7 +83,7 @@ def foreign(folder, tmp_path):
     return folder
 
 
-def test_foreign_code_is_not_run_unless_asked_for(foreign, tmp_path, monkeypatch):
+def test_a_models_own_code_does_not_run_unless_allowed(foreign, tmp_path, monkeypatch):
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     with pytest.raises(RunError, match=r"model type 'own_kind'.*model.trust_remote_code=true"):
@@ -93,7 +93,7 @@ def test_foreign_code_is_not_run_unless_asked_for(foreign, tmp_path, monkeypatch
     assert (tmp_path / "ran").exists() and type(student.model).__name__ == "OwnForCausalLM"
 
 
-def test_weights_that_are_missing_are_not_made_up(folder):
+def test_missing_weights_are_an_error(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -103,7 +103,7 @@ def test_weights_that_are_missing_are_not_made_up(folder):
         load(folder)
 
 
-def test_damaged_weights_are_told(folder):
+def test_damaged_weights_are_an_error(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(RunError, match=r"model\.path: cannot load"):
@@ -111,7 +111,7 @@ def test_damaged_weights_are_told(folder):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"path": "/no/such/folder"}, "there is no such folder"),
         ({"path": "package:no_such_package"}, "no package 'no_such_package' is installed"),
@@ -121,18 +121,18 @@ def test_damaged_weights_are_told(folder):
         ({"path": "package:json"}, "holds no config.json"),
     ],
 )
-def test_what_is_no_model_is_told_with_its_field(settings, told):
-    with pytest.raises(RunError, match=told):
+def test_an_unusable_path_is_an_error_that_names_the_field(settings, message):
+    with pytest.raises(RunError, match=message):
         find_model(ModelSettings(**settings))
 
 
-def test_an_adapter_is_not_taken_for_a_model(tmp_path):
+def test_an_adapter_folder_is_refused_with_a_hint(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(RunError, match="It is a LoRA adapter: merge it"):
         load(tmp_path)
 
 
-def test_attention_that_an_architecture_has_not_is_told(tmp_path):
+def test_attention_that_an_architecture_lacks_is_an_error(tmp_path):
     folder = save(tmp_path / "gemma", "gemma2")
     with pytest.raises(RunError, match=r"model.attention: 'sdpa' is not available .* Use model.attention=eager"):
         load(folder)
@@ -160,15 +160,15 @@ run_recipe(recipe, plugins=plugins, out=Path("runs"), name=None, resume=Path("ru
 
 
 def on_hub(cache: Path, commit: str, **changes) -> None:
-    """Put a model where the hub's client keeps what it has fetched, and let `main` mean it."""
+    """Put a model into the hub client's cache and point `main` at it."""
     repository = cache / "models--somebody--model"
     save(repository / "snapshots" / commit, **changes)
     (repository / "refs").mkdir(exist_ok=True)
     (repository / "refs/main").write_text(commit)
 
 
-def test_a_run_goes_on_with_the_commit_it_began_with(tmp_path):
-    """Although the branch has moved on, to weights that do not even fit."""
+def test_a_run_resumes_with_the_commit_it_started_from(tmp_path):
+    """Even if the branch has moved to weights of another shape."""
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", RUN.format(root=str(Path(__file__).parents[2]))]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
@@ -181,18 +181,18 @@ def test_a_run_goes_on_with_the_commit_it_began_with(tmp_path):
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_folder_is_pinned_as_it_is(folder):
+def test_pinning_leaves_a_folder_unchanged(folder):
     settings = ModelSettings(path=str(folder))
     assert pin_revision(settings) == settings
 
 
 def storages(*modules) -> int:
-    """Return the bytes that some modules hold, each storage once."""
+    """Return the bytes that some modules hold, counting each storage once."""
     tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-def test_the_teacher_of_a_lora_student_is_no_second_copy(folder):
+def test_a_lora_student_keeps_no_second_copy_of_its_initial_weights(folder):
     bare = storages(load(folder).model)
     student = load(folder, lora=LoraSettings(rank=2, alpha=4), keep_initial=True)
     adapters = sum(p.nbytes for p in student.state().values())
@@ -210,7 +210,7 @@ def test_adapters_of_a_bfloat16_model_are_float32(folder):
     assert student.model.get_input_embeddings().weight.dtype == torch.bfloat16
 
 
-def test_frozen_weights_are_neither_trained_nor_held_twice(folder, train):
+def test_frozen_weights_are_neither_trained_nor_duplicated(folder, train):
     frozen = ["model.embed_tokens.*", "model.layers.0.*"]
     student = load(folder, freeze=frozen, keep_initial=True)
     held = sum(p.nbytes for p in student.model.parameters())
@@ -226,7 +226,7 @@ def test_frozen_weights_are_neither_trained_nor_held_twice(folder, train):
     assert "model.embed_tokens.weight" not in moved
 
 
-def test_a_pattern_that_freezes_nothing_is_told(folder):
+def test_a_pattern_that_freezes_nothing_is_an_error(folder):
     with pytest.raises(RunError, match=r"model.freeze: no weight is called 'model.embed_token.weight'. Did you mean"):
         load(folder, freeze=["model.embed_token.weight"])
 
@@ -236,7 +236,7 @@ def test_freezing_under_lora_is_refused():
         ModelSettings(freeze=["*"], lora=LoraSettings())
 
 
-def test_a_step_in_bfloat16_moves_the_weights_by_way_of_their_float32_copies(folder, train):
+def test_a_step_in_bfloat16_updates_the_float32_master_weights(folder, train):
     metrics, run = train(folder, "model.dtype=bfloat16", "optimizer.lr=1e-5")
     [checkpoint] = (run / "checkpoints").iterdir()
     state = load_file(checkpoint / "optimizer.safetensors")

@@ -10,7 +10,7 @@ import torch
 from rosd_kit.cli import main
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.dry_run import rehearse
-from tests.model.making import save
+from tests.model.tiny_models import save
 
 REAL = ("one-gpu", "paper-4b", "paper-8b")
 SMALL = (
@@ -26,7 +26,7 @@ SMALL = (
 
 
 @pytest.mark.parametrize("profile", REAL)
-def test_a_profile_goes_end_to_end_with_a_tiny_model_of_its_architecture(profile, recipe, plugins, tmp_path, capsys):
+def test_a_profile_runs_end_to_end_with_a_tiny_model_of_its_architecture(profile, recipe, plugins, tmp_path, capsys):
     folder = save(tmp_path / "qwen3")
     chosen = recipe(folder, profile=profile, tiny=SMALL)
     assert chosen.model.dtype == "bfloat16" and chosen.model.gradient_checkpointing
@@ -38,7 +38,7 @@ def test_a_profile_goes_end_to_end_with_a_tiny_model_of_its_architecture(profile
 
 
 @pytest.mark.parametrize(("profile", "model"), [("paper-4b", "Qwen/Qwen3-4B"), ("paper-8b", "Qwen/Qwen3-8B")])
-def test_the_papers_numbers_are_the_profiles(profile, model, plugins):
+def test_the_profiles_have_the_papers_numbers(profile, model, plugins):
     recipe = load_recipe("rosd", [], profile, registry=plugins.registry)
     assert recipe.model.path == model and recipe.model.lora is None
     assert (recipe.problems_per_step, recipe.group_size) == (32, 8)
@@ -63,7 +63,7 @@ def doctor(*words) -> int:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, whose size counts")
 @pytest.mark.parametrize(("profile", "millions"), zip(REAL, ("1,790.3M", "4,022.5M", "8,190.7M"), strict=True))
-def test_doctor_tells_a_profiles_memory(profile, millions, capsys):
+def test_doctor_estimates_a_profiles_memory(profile, millions, capsys):
     """Qwen3-4B has 4.02 billion weights, 8B 8.19; 1.7B has 1.72 and adapters of rank 64."""
     assert doctor("rosd", "--profile", profile) == 0
     out = capsys.readouterr().out
@@ -80,6 +80,6 @@ def test_doctor_warns_when_it_does_not_fit(capsys):
     assert "does not fit: lower batch.tokens" in out
 
 
-def test_doctor_says_what_it_cannot_know(capsys, monkeypatch):
+def test_doctor_names_a_model_of_unknown_shape(capsys, monkeypatch):
     assert doctor("rosd", "model.path=nobody/nothing") == 2
     assert "the shape of 'nobody/nothing' is not known here" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The student: prompts that cannot be hijacked, initial weights, state, and export for plain transformers."""
+"""The student: safe prompts, initial weights, state, and export for plain transformers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(text):
     return [{"role": "user", "content": text}]
 
 
-def disturb(student):
+def perturb(student):
     with torch.no_grad():
         for parameter in student.state().values():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(parameter.dtype))
@@ -45,11 +45,11 @@ def student():
 
 @pytest.fixture(scope="module", params=["full", "lora"])
 def trained(request):
-    """A student whose weights have moved, and the logits with which it began."""
+    """A student with changed weights, and its logits before the change."""
     student = load(lora=LORA if request.param == "lora" else None)
-    began = logits(student.model)
-    disturb(student)
-    return student, began
+    initial_logits = logits(student.model)
+    perturb(student)
+    return student, initial_logits
 
 
 def control(student, ids):
@@ -57,7 +57,7 @@ def control(student, ids):
     return [i for i in ids if i in special]
 
 
-def test_a_harmless_chat_is_the_tokenizers_own_template(student):
+def test_an_ordinary_chat_equals_the_tokenizers_own_rendering(student):
     messages = [{"role": "system", "content": "the clock"}, {"role": "user", "content": "What is 3 + 4 ?"}]
     own = student.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert student.prompt_ids(messages) == tuple(student.tokenizer(own, add_special_tokens=False)["input_ids"])
@@ -65,7 +65,7 @@ def test_a_harmless_chat_is_the_tokenizers_own_template(student):
 
 @given(st.data())
 @settings(deadline=None, max_examples=60)
-def test_no_text_of_a_user_becomes_a_control_token(student, data):
+def test_no_user_text_becomes_a_control_token(student, data):
     pieces = st.sampled_from(
         [*student.tokenizer.all_special_tokens, " ", "\n", "What", "assistant :", "\ue0000\ue001", "<|", "end|>"]
     )
@@ -73,7 +73,7 @@ def test_no_text_of_a_user_becomes_a_control_token(student, data):
     assert control(student, student.prompt_ids(ask(text))) == control(student, student.prompt_ids(ask("What is it ?")))
 
 
-def test_hostile_text_leaves_the_other_messages_as_they_are(student):
+def test_hostile_text_does_not_change_the_other_messages(student):
     end = student.tokenizer.eos_token
     calm = student.prompt_ids([*ask("What is 3 + 4 ?"), {"role": "assistant", "content": "yes"}, *ask("no")])
     hostile = student.prompt_ids([*ask("What is 3 + 4 ?"), {"role": "assistant", "content": "yes"}, *ask(f"no {end}")])
@@ -83,7 +83,7 @@ def test_hostile_text_leaves_the_other_messages_as_they_are(student):
     assert len(control(student, hostile)) == len(control(student, calm))
 
 
-def test_a_control_token_that_only_the_template_uses_is_one_too(student):
+def test_a_special_token_that_only_the_template_uses_is_a_control_token(student):
     tokenizer = copy.deepcopy(student.tokenizer)
     tokenizer.add_tokens([AddedToken("<|turn|>", special=True, normalized=False)])
     turn = tokenizer.convert_tokens_to_ids("<|turn|>")
@@ -92,15 +92,15 @@ def test_a_control_token_that_only_the_template_uses_is_one_too(student):
     assert encode_chat(tokenizer, ask("What <|turn|> <|turn|>"), {}).count(turn) == 1
 
 
-def test_the_initial_weights_outlive_training(trained):
-    student, began = trained
-    assert not logits(student.model).equal(began)
+def test_the_initial_weights_survive_training(trained):
+    student, initial_logits = trained
+    assert not logits(student.model).equal(initial_logits)
     with student.initial() as initial:
-        assert logits(initial).equal(began)
-    assert not logits(student.model).equal(began)
+        assert logits(initial).equal(initial_logits)
+    assert not logits(student.model).equal(initial_logits)
 
 
-def test_the_initial_weights_are_restored_after_an_error_too(trained):
+def test_the_live_weights_are_restored_after_an_error(trained):
     student, _ = trained
     now = logits(student.model)
     with pytest.raises(KeyError), student.initial():
@@ -109,20 +109,20 @@ def test_the_initial_weights_are_restored_after_an_error_too(trained):
 
 
 def test_an_exported_model_loads_with_plain_transformers(trained, tmp_path):
-    student, began = trained
+    student, initial_logits = trained
     now = logits(student.model)
     student.export(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert torch.allclose(logits(model), now, atol=1e-4)
-    assert not torch.allclose(logits(model), began, atol=1e-2)
+    assert not torch.allclose(logits(model), initial_logits, atol=1e-2)
     rendered = tokenizer.apply_chat_template(ask("What is 3 + 4 ?"), add_generation_prompt=True, tokenize=False)
     assert tuple(tokenizer(rendered, add_special_tokens=False)["input_ids"]) == student.prompt_ids(ask("What is 3 + 4 ?"))
     assert logits(student.model).equal(now)
     assert not list((tmp_path / "model").glob("adapter*"))
 
 
-def test_an_exported_model_is_a_student_again(trained, tmp_path):
+def test_an_exported_model_loads_as_a_student(trained, tmp_path):
     student, _ = trained
     student.export(tmp_path / "model")
     again = load(path=str(tmp_path / "model"))
@@ -131,9 +131,9 @@ def test_an_exported_model_is_a_student_again(trained, tmp_path):
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_state_goes_from_one_student_to_another(lora):
+def test_state_can_be_copied_to_another_student(lora):
     one, other = load(lora=lora), load(lora=lora)
-    disturb(one)
+    perturb(one)
     other.load_state({name: tensor.clone() for name, tensor in one.state().items()})
     assert logits(other.model).equal(logits(one.model))
 
@@ -146,13 +146,13 @@ def test_a_state_of_another_model_is_refused(student):
             student.load_state(wrong)
 
 
-def test_lora_trains_the_adapters_alone_and_begins_as_the_base(student):
+def test_lora_trains_only_the_adapters_and_starts_as_the_base_model(student):
     adapted = load(lora=LORA)
     assert all("lora_" in name for name in adapted.state())
     assert logits(adapted.model).equal(logits(student.model))
 
 
-def test_the_seed_decides_the_adapters_start_and_leaves_the_worlds_random_state():
+def test_the_seed_decides_the_adapters_and_leaves_the_global_random_state():
     settings = ModelSettings(path="micro", device="cpu", lora=LORA)
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -163,7 +163,7 @@ def test_the_seed_decides_the_adapters_start_and_leaves_the_worlds_random_state(
     assert any(not one[name].equal(other[name]) for name in one)
 
 
-def test_a_blank_model_obeys_the_settings_too():
+def test_a_blank_model_obeys_the_settings():
     student = load(path="micro-blank", lora=LORA, dtype="bfloat16", gradient_checkpointing=True)
     assert all("lora_" in name for name in student.state())
     assert student.model.get_input_embeddings().weight.dtype == torch.bfloat16
@@ -176,7 +176,7 @@ def test_a_blank_model_obeys_the_settings_too():
 def test_gradient_checkpointing_changes_no_gradient(lora, which):
     def gradients(checkpointing):
         student = load(lora=lora, gradient_checkpointing=checkpointing)
-        disturb(student)
+        perturb(student)
         student.model.train()
         student.model(torch.arange(5, 25)[None]).logits.square().mean().backward()
         return [parameter.grad for parameter in student.model.parameters() if parameter.requires_grad]
@@ -188,14 +188,14 @@ def test_gradient_checkpointing_changes_no_gradient(lora, which):
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_padding_and_end_are_the_tokenizers(student):
+def test_pad_and_end_ids_come_from_the_tokenizer(student):
     assert student.pad_id == student.tokenizer.pad_token_id
     assert student.tokenizer.eos_token_id in student.end_ids
     assert student.vocabulary == len(student.tokenizer)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"path": "/nowhere/at/all"}, r"model\.path: cannot load '/nowhere/at/all'.*\n?.*Allowed: 'micro'"),
         ({"lora": LoraSettings(target_modules=["nothing"])}, r"model\.lora: .*Check model\.lora\.target_modules"),
@@ -207,6 +207,6 @@ def test_padding_and_end_are_the_tokenizers(student):
     ],
     ids=["path", "lora", "device"],
 )
-def test_what_cannot_be_loaded_is_told_with_its_field(options, told):
-    with pytest.raises(RunError, match=told):
+def test_a_loading_error_names_the_field(options, message):
+    with pytest.raises(RunError, match=message):
         load(**options)

@@ -37,18 +37,18 @@ Job = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a launch ended: its exit code, and what all processes said."""
+class LaunchResult:
+    """The result of a launch: its exit code, and the output of all processes."""
 
     code: int
-    told: str
+    output: str
 
 
-Launch = Callable[..., Ended]
+Launch = Callable[..., LaunchResult]
 
 
 class Finished:
-    """A run that was made, as its folder shows it."""
+    """A finished run, read from its folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,9 +57,9 @@ class Finished:
         return list(read_json_lines(self.path / name))
 
     def numbers(self) -> list[dict[str, float]]:
-        """Return the metrics that do not depend on how fast things went or who held what."""
-        apart = ("time/", "speed/", "train/weight_change")
-        return [{k: v for k, v in line.items() if not k.startswith(apart)} for line in self.lines("metrics.jsonl")]
+        """Return the metrics that depend neither on speed nor on how samples were sharded."""
+        excluded = ("time/", "speed/", "train/weight_change")
+        return [{k: v for k, v in line.items() if not k.startswith(excluded)} for line in self.lines("metrics.jsonl")]
 
     def weights(self) -> dict[str, Tensor]:
         return load_file(self.path / "model/model.safetensors")
@@ -75,9 +75,9 @@ def launch() -> Iterator[Launch]:
     )
     assert server.stdin is not None and server.stdout is not None
 
-    def launch(out: Path, *jobs: Job, processes: int = 2) -> Ended:
+    def launch(out: Path, *jobs: Job, processes: int = 2) -> LaunchResult:
         print(json.dumps({"out": str(out), "jobs": jobs, "processes": processes}), file=server.stdin, flush=True)
-        return Ended(**json.loads(server.stdout.readline()))
+        return LaunchResult(**json.loads(server.stdout.readline()))
 
     yield launch
     server.stdin.close()

@@ -1,4 +1,4 @@
-"""A run in two processes is the run in one: the same samples, losses, evaluations and weights."""
+"""A run in two processes equals the run in one: the same samples, losses, evaluations and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.leaves import numbers_in
 from tests.parallel.conftest import TINY, Finished
 
-pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
 EVALUATED = "evaluation.problems=3"
 CASES = {
@@ -18,7 +18,10 @@ CASES = {
     "another-problems-solution": ("op2sd", ["parallel.mode=ddp"]),
     "ema-teacher": ("sdpo", ["parallel.mode=fsdp", "model.gradient_checkpointing=selective"]),
     "adapters": ("rosd", ["parallel.mode=fsdp", "model.lora.rank=4", "teacher=adapter_off", "model.lora.dropout=0"]),
-    "two-teacher_models-and-second-look": ("sdpo", ["parallel.mode=fsdp", "teacher=trust_region", "localizer=top_divergence"]),
+    "two-teacher-models-and-refined-weights": (
+        "sdpo",
+        ["parallel.mode=fsdp", "teacher=trust_region", "localizer=top_divergence"],
+    ),
     "checkpointed-activations": ("opsd", ["parallel.mode=fsdp", "model.gradient_checkpointing=true"]),
     "one-problem-for-two": ("opsd", ["parallel.mode=fsdp", "problems_per_step=1"]),
     "one-problem-for-two-ddp": ("opsd", ["parallel.mode=ddp", "problems_per_step=1"]),
@@ -38,14 +41,14 @@ def job(name, *, mode=None):
 @pytest.fixture(scope="module")
 def together(launch, tmp_path_factory):
     out = tmp_path_factory.mktemp("together")
-    found = launch(out, *(job(name) for name in CASES))
-    assert found.code == 0, found.told[-3000:]
+    launched = launch(out, *(job(name) for name in CASES))
+    assert launched.code == 0, launched.output[-3000:]
     return out
 
 
 @pytest.fixture(scope="module")
 def apart(alone, tmp_path_factory):
-    """Return the run of a case in one process; each is made once."""
+    """Return the run of a case in one process; each case runs once."""
     out = tmp_path_factory.mktemp("apart")
 
     def run(name):
@@ -57,11 +60,11 @@ def apart(alone, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_make_the_run_of_one(name, together, apart):
+def test_two_processes_reproduce_the_run_of_one(name, together, apart):
     one, two = Finished(apart(name)), Finished(together / name)
-    expected, found = one.numbers(), two.numbers()
-    assert len(found) == len(expected) >= 2 and any(step["train/weighted_tokens"] for step in found)
-    for before, after in zip(expected, found, strict=True):
+    expected, steps = one.numbers(), two.numbers()
+    assert len(steps) == len(expected) >= 2 and any(step["train/weighted_tokens"] for step in steps)
+    for before, after in zip(expected, steps, strict=True):
         assert after == pytest.approx(before, rel=1e-4, abs=1e-5)
     if EVALUATED in CASES[name][1]:
         assert len(one.lines("evaluations.jsonl")) == 2
@@ -73,23 +76,23 @@ def test_two_processes_make_the_run_of_one(name, together, apart):
 
 
 @pytest.mark.parametrize("name", ["rosd-fsdp", "ema-teacher", "adapters"])
-def test_checkpoints_hold_whole_tensors(name, together, apart):
+def test_checkpoints_hold_full_tensors(name, together, apart):
     one, two = (load_checkpoint(list_checkpoints(run / "checkpoints")[-1]) for run in (apart(name), together / name))
     for part in ("student", "optimizer", "teacher"):
         shapes = {key: value.shape for key, value in one.tensors[part].items()}
         assert {key: value.shape for key, value in two.tensors[part].items()} == shapes
 
 
-def test_one_process_writes_and_tells(together):
+def test_only_the_main_rank_calls_hooks(together):
     steps = {name: 3 if "steps=3" in changes else 2 for name, (_, changes) in CASES.items()}
-    told = [f"{name} {step}" for name in CASES for step in range(1, steps[name] + 1)]
-    assert (together / "rank-0").read_text().splitlines() == told
+    expected = [f"{name} {step}" for name in CASES for step in range(1, steps[name] + 1)]
+    assert (together / "rank-0").read_text().splitlines() == expected
     assert not (together / "rank-1").exists()
 
 
-def test_the_order_of_layers_does_not_depend_on_what_a_process_generated(launch, apart, tmp_path):
-    """Also where torch cannot yet forget what ran outside training: it hung when one process had nothing to generate."""
-    found = launch(tmp_path, {**job("one-problem-for-two"), "old_torch": True})
-    assert found.code == 0, found.told[-3000:]
+def test_fsdp_prefetch_order_does_not_depend_on_what_a_rank_generated(launch, apart, tmp_path):
+    """Also with a torch that cannot reset its recorded order: it hung when one rank had nothing to generate."""
+    launched = launch(tmp_path, {**job("one-problem-for-two"), "old_torch": True})
+    assert launched.code == 0, launched.output[-3000:]
     one, two = Finished(apart("one-problem-for-two")), Finished(tmp_path / "one-problem-for-two")
     assert two.numbers()[-1]["train/loss"] == pytest.approx(one.numbers()[-1]["train/loss"], rel=1e-4)

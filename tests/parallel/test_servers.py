@@ -1,4 +1,4 @@
-"""Several processes and SGLang's protocol: each process has servers of its own, asks only those and brings them its weights."""
+"""Several processes with SGLang: each rank has its own servers, sends requests only to them and updates their weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.parallel.conftest import TINY, Finished
 from tests.sglang_fake.brains import MicroBrain
 from tests.sglang_fake.fake import FakeServer
 
-pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
 CASES = {
     "fsdp": ["parallel.mode=fsdp", "sampling.prefetch=1", "rollout.sync=disk", "rollout.check.every=1"],
@@ -32,13 +32,13 @@ def three():
 
 @pytest.fixture(scope="module")
 def servers(three):
-    """Return the servers of two processes."""
+    """The servers of the two-process runs."""
     return three[:2]
 
 
 @pytest.fixture(scope="module")
 def third(three):
-    """Return the server of one process alone."""
+    """The server of the one-process run."""
     return three[2]
 
 
@@ -50,13 +50,13 @@ def job(name, *changes):
 def together(launch, servers, tmp_path_factory):
     out = tmp_path_factory.mktemp("together")
     urls = f"rollout.url={json.dumps([server.url for server in servers])}"
-    found = launch(out, *(job(name, urls) for name in CASES))
-    assert found.code == 0, found.told[-3000:]
+    launched = launch(out, *(job(name, urls) for name in CASES))
+    assert launched.code == 0, launched.output[-3000:]
     return out
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_run_is_that_of_one_process_with_one_server(name, third, together, alone, tmp_path):
+def test_the_run_equals_that_of_one_process_with_one_server(name, third, together, alone, tmp_path):
     alone(tmp_path, job(name, f"rollout.url={third.url}", "parallel.mode=single"))
     one, two = Finished(tmp_path / name), Finished(together / name)
     for before, after in zip(one.numbers(), two.numbers(), strict=True):
@@ -66,7 +66,7 @@ def test_the_run_is_that_of_one_process_with_one_server(name, third, together, a
     assert compared and max(compared) < 1e-3
 
 
-def test_each_server_hears_one_process_and_gets_every_weights_once(servers, together):
+def test_each_server_serves_one_rank_and_gets_every_weight_version_once(servers, together):
     labels = [[p["weight_version"] for p in server.asked("/update_weights_from_disk")] for server in servers]
     assert [[label.split("-")[1] for label in own] for own in labels] == [["0", "1", "2"]] * 2
     names = [{label.split("-")[0] for label in own} for own in labels]
@@ -76,12 +76,15 @@ def test_each_server_hears_one_process_and_gets_every_weights_once(servers, toge
 
 
 def test_fewer_servers_than_processes_are_refused(servers, launch, tmp_path):
-    found = launch(tmp_path, job("ddp", f"rollout.url={servers[0].url}"))
-    assert found.code != 0
-    assert "rollout.url: 1 of 2 processes would have a server, and each needs its own. Give at least 2 addresses" in found.told
+    launched = launch(tmp_path, job("ddp", f"rollout.url={servers[0].url}"))
+    assert launched.code != 0
+    assert (
+        "rollout.url: 1 of 2 processes would have a server, and each needs its own. Give at least 2 addresses"
+        in launched.output
+    )
 
 
 def test_a_router_for_several_processes_is_refused(servers, launch, tmp_path):
     urls = f"rollout.url={json.dumps([server.url for server in servers])}"
-    found = launch(tmp_path, job("ddp", urls, f"rollout.router={servers[0].url}"))
-    assert found.code != 0 and "rollout.router: 2 processes each need servers of their own" in found.told
+    launched = launch(tmp_path, job("ddp", urls, f"rollout.router={servers[0].url}"))
+    assert launched.code != 0 and "rollout.router: 2 processes each need servers of their own" in launched.output

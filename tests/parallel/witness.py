@@ -1,4 +1,4 @@
-"""A plugin that writes down who is told of a step: one line a step, run and step, in a file for each process."""
+"""A plugin that records which ranks get the step-end hook: one line (run and step) per step, in one file per rank."""
 
 import os
 from pathlib import Path

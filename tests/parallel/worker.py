@@ -1,8 +1,8 @@
-"""Starts processes that run jobs: python -m tests.parallel.worker reads an order a line and answers each with a line.
+"""Runs jobs in several processes: `python -m tests.parallel.worker` reads one JSON order per line and answers each with a line.
 
-An order is {"out", "jobs", "processes"}, the answer {"code", "told"}. A job is {"recipe", "changes", and "name" or "resume"};
-"at": [rank, step, what] has that process killed, or lets it raise, in that step; "old_torch" takes away what newer torch has.
-torchrun's own agent starts and watches the processes, but as forks of this one, which has imported everything already.
+An order is {"out", "jobs", "processes"}, its answer {"code", "output"}. A job is {"recipe", "changes", and "name" or "resume"};
+"at": [rank, step, what] kills that rank in that step, or makes it raise; "old_torch" removes what only newer torch has.
+torchrun's own agent starts and watches the processes, but as forks of this one, which has already imported everything.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ WITNESS = Path(__file__).with_name("witness.py")
 
 
 def fail_at(rank: int, step: int, what: str) -> None:
-    """Let one process fail when it is about to apply the update of a step."""
+    """Make one rank fail just before it applies the update of a step."""
     update = Optimizer.step
 
-    def last(optimizer: Optimizer, loss: float) -> StepOutcome:
+    def failing_step(optimizer: Optimizer, loss: float) -> StepOutcome:
         if optimizer.step_count == step and int(os.environ["RANK"]) == rank:
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError(what)
         return update(optimizer, loss)
 
-    Optimizer.step = last  # type: ignore[method-assign]
+    Optimizer.step = failing_step  # type: ignore[method-assign]
 
 
 def work(out: Path, jobs: list[dict[str, Any]]) -> None:
@@ -68,7 +68,7 @@ def work_as_one_of_several(out: Path, jobs: list[dict[str, Any]]) -> None:
 
 
 def launch(order: dict[str, Any], log: Path) -> int:
-    """Start the processes of an order in a fork of this one; return its exit code, with what all of them said in the log."""
+    """Run an order's processes from a fork of this one; write their output to the log and return the exit code."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -103,6 +103,6 @@ if __name__ == "__main__":
     import_everything()
     for line in sys.stdin:
         order = json.loads(line)
-        log = Path(order["out"], "told")
+        log = Path(order["out"], "output")
         code = launch(order, log)
-        print(json.dumps({"code": code, "told": log.read_text(errors="replace")}), flush=True)
+        print(json.dumps({"code": code, "output": log.read_text(errors="replace")}), flush=True)

@@ -1,4 +1,4 @@
-"""Tiny real networks in float64, one for each thing that architectures do differently around the head."""
+"""Tiny networks in float64, one for each way in which architectures differ around the head."""
 
 from __future__ import annotations
 

@@ -40,11 +40,11 @@ def network(seed: int, dtype: torch.dtype = torch.float64) -> Any:
 
 def samples() -> list[DistillSample]:
     generator = torch.Generator().manual_seed(2)
-    made = []
+    built = []
     for length in (7, 3, 11):
         ids = torch.randint(1, VOCAB, (length + 5,), generator=generator).tolist()
         weights = torch.rand(length, generator=generator).tolist()
-        made.append(
+        built.append(
             DistillSample(
                 problem_id="p",
                 prompt_ids=tuple(ids[:5]),
@@ -57,7 +57,7 @@ def samples() -> list[DistillSample]:
                 group_rewards=(0.0, 1.0),
             )
         )
-    return made
+    return built
 
 
 def engine(student: Any, teacher: Any, support: Support, divergence: Divergence, correction: Correction) -> LossReport:
@@ -73,7 +73,7 @@ def engine(student: Any, teacher: Any, support: Support, divergence: Divergence,
 
 
 def coarse(logp: Tensor, support: Support, chooser: Tensor, sampled: Tensor) -> Tensor:
-    """Return the log-probs on a support, the long way: by sorting, and by summing probabilities."""
+    """Return the log-probs on a support, computed directly: by sorting, and by summing probabilities."""
     if isinstance(support, Full):
         return logp
     if isinstance(support, Sampled):
@@ -122,7 +122,7 @@ def reference(student: Any, teacher: Any, support: Support, name: str, correctio
 @pytest.mark.parametrize(
     "support", SUPPORTS, ids=lambda part: f"{part.name}{'' if getattr(part.config, 'tail', True) else '-renormalised'}"
 )
-def test_equals_the_definition(support: Support, divergence: Divergence, correction: Correction) -> None:
+def test_loss_and_gradient_equal_the_definition(support: Support, divergence: Divergence, correction: Correction) -> None:
     if isinstance(support, Sampled) and "sampled" not in divergence.provides:
         pytest.skip("cannot be estimated from one token")
     student, teacher = network(0), network(1)
@@ -136,13 +136,13 @@ def test_equals_the_definition(support: Support, divergence: Divergence, correct
 
 
 @pytest.mark.parametrize("support", [Full(), StudentTopK(StudentTopK.Config(k=100))], ids=lambda part: part.name)
-def test_bfloat16_stays_within_the_bound_that_is_documented(support: Support) -> None:
+def test_bfloat16_stays_within_the_documented_bounds(support: Support) -> None:
     """docs/engine.md: loss within 2 %, gradient within 5 % (relative L2) of float64 with the same bfloat16 weights."""
-    narrow, taught = network(0, torch.bfloat16), network(1, torch.bfloat16)
+    narrow, narrow_teacher = network(0, torch.bfloat16), network(1, torch.bfloat16)
     wide, exact = network(0, torch.bfloat16).double(), network(1, torch.bfloat16).double()
-    found = engine(narrow, taught, support, JSD(), Truncated())
+    computed = engine(narrow, narrow_teacher, support, JSD(), Truncated())
     expected = engine(wide, exact, support, JSD(), Truncated())
-    assert found.loss == pytest.approx(expected.loss, rel=2e-2)
+    assert computed.loss == pytest.approx(expected.loss, rel=2e-2)
     pairs = [(a.grad.double().flatten(), b.grad.flatten()) for a, b in zip(narrow.parameters(), wide.parameters(), strict=True)]
     mine, true = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
     assert float((mine - true).norm() / true.norm()) < 5e-2

@@ -1,4 +1,4 @@
-"""Gradients that are added in place are those that autograd would have made and added."""
+"""Gradients accumulated in place equal those of autograd."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rosd_kit.training.grad_accumulation import accumulate_in_place
 
 
-class Results(TorchDispatchMode):
-    """Collects the shapes of all that operations make, views of what they were given left out."""
+class ResultShapes(TorchDispatchMode):
+    """Collects the shapes of all results of operations, except views of their inputs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shapes: list[tuple[int, ...]] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        given = {one.untyped_storage().data_ptr() for one in args if isinstance(one, Tensor)}
-        if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in given:
-            self.shapes.append(tuple(made.shape))
-        return made
+        result = function(*args, **(kwargs or {}))
+        inputs = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, Tensor)}
+        if isinstance(result, Tensor) and result.untyped_storage().data_ptr() not in inputs:
+            self.shapes.append(tuple(result.shape))
+        return result
 
 
 class Small(nn.Module):
@@ -41,34 +41,34 @@ class Small(nn.Module):
         return self.second(self.first(self.embedding(ids)).tanh())
 
 
-def taken(model: nn.Module, context: Callable[[], Any]) -> tuple[dict[str, Tensor], list[tuple[int, ...]]]:
-    """Return the gradients of two micro-batches, and the shapes of what the second backward pass made."""
+def two_micro_batches(model: nn.Module, context: Callable[[], Any]) -> tuple[dict[str, Tensor], list[tuple[int, ...]]]:
+    """Return the gradients of two micro-batches, and the shapes that the second backward pass allocated."""
     model.zero_grad()
-    found = Results()
+    allocated = ResultShapes()
     with context():
         for ids in (torch.tensor([[3, 0, 3, 9]]), torch.tensor([[9, 1, 0], [3, 9, 2]])):
             loss = model(ids).pow(2).sum()
-            with found if ids.shape[0] == 2 else nullcontext():
+            with allocated if ids.shape[0] == 2 else nullcontext():
                 loss.backward()
     assert not any("forward" in vars(module) for module in model.modules())
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, found.shapes
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, allocated.shapes
 
 
-def test_they_are_the_same_and_nothing_as_large_as_a_weight_is_made() -> None:
+def test_gradients_are_equal_and_nothing_as_large_as_a_weight_is_allocated() -> None:
     torch.manual_seed(0)
     model = Small().double()
-    expected, usual = taken(model, nullcontext)
-    found, shapes = taken(model, lambda: accumulate_in_place(model))
-    assert found.keys() == expected.keys()
+    expected, usual = two_micro_batches(model, nullcontext)
+    computed, shapes = two_micro_batches(model, lambda: accumulate_in_place(model))
+    assert computed.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient)
-    assert not found["embedding.weight"][0].any()
+        torch.testing.assert_close(computed[name], gradient)
+    assert not computed["embedding.weight"][0].any()
     assert {(50, 10), (11, 10)} <= set(usual)
     assert not {(50, 10), (11, 10), (10, 11), (5, 11), (11, 5)} & set(shapes)
 
 
 @pytest.mark.parametrize("left_out", ["frozen", "hooked", "narrow embedding", "autocast"])
-def test_what_cannot_be_added_in_place_is_left_to_autograd(left_out: str) -> None:
+def test_autograd_handles_what_cannot_be_accumulated_in_place(left_out: str) -> None:
     torch.manual_seed(0)
     model = Small().double()
     called: list[Tensor] = []
@@ -82,11 +82,11 @@ def test_what_cannot_be_added_in_place_is_left_to_autograd(left_out: str) -> Non
         model.float()
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=left_out == "autocast")
     with autocast:
-        expected, _ = taken(model, nullcontext)
+        expected, _ = two_micro_batches(model, nullcontext)
         seen = len(called)
-        found, shapes = taken(model, lambda: accumulate_in_place(model))
-    assert found.keys() == expected.keys() and ("first.weight" in found) is (left_out != "frozen")
+        computed, shapes = two_micro_batches(model, lambda: accumulate_in_place(model))
+    assert computed.keys() == expected.keys() and ("first.weight" in computed) is (left_out != "frozen")
     assert len(called) == 2 * seen
     assert ((50, 10) in shapes) is (left_out == "narrow embedding")
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(computed[name], gradient, rtol=0.02, atol=0.02)

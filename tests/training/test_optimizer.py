@@ -1,4 +1,4 @@
-"""The update against hand-computed numbers; what a bad step does; going on bit for bit."""
+"""Updates against hand-computed numbers; bad steps; bit-for-bit resume."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_first_update_of_adamw_moves_each_weight_by_the_rate_against_its_gra
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_norm_is_that_before_clipping():
+def test_the_reported_norm_is_before_clipping():
     model, optimizer = make(clip=0.5)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -116,7 +116,7 @@ def test_a_bad_step_changes_neither_weights_nor_moments(name, loss, gradient):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_so_many_bad_steps_in_a_row_are_an_error_and_a_good_one_forgives():
+def test_too_many_bad_steps_in_a_row_are_an_error_and_a_good_step_resets_the_count():
     model, optimizer = make(max_bad_steps=2)
     for loss in (math.nan, 1.0, math.nan):
         set_gradients(model)
@@ -130,7 +130,7 @@ def test_so_many_bad_steps_in_a_row_are_an_error_and_a_good_one_forgives():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_restored_optimizer_goes_on_bit_for_bit(name, dtype):
+def test_a_restored_optimizer_continues_bit_for_bit(name, dtype):
     model, optimizer = make(Tiny(wide=128).to(dtype), name=name, warmup_steps=5, decay="cosine", weight_decay=0.1)
     for seed in range(3):
         set_gradients(model, seed)
@@ -146,7 +146,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(name, dtype):
     assert optimizer.step_count == restored.step_count == 6
 
 
-def test_a_restored_state_is_a_copy():
+def test_load_state_copies_its_input():
     model, optimizer = make()
     set_gradients(model)
     optimizer.step(1.0)
@@ -159,7 +159,7 @@ def test_a_restored_state_is_a_copy():
     assert all(state[key].equal(before[key]) for key in state)
 
 
-def test_muon_takes_the_hidden_matrices_alone_and_makes_their_update_orthogonal():
+def test_muon_updates_only_hidden_matrices_and_makes_their_update_orthogonal():
     model, optimizer = make(name="muon", lr=0.01, muon_factor=5.0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     set_gradients(model)
@@ -173,7 +173,7 @@ def test_muon_takes_the_hidden_matrices_alone_and_makes_their_update_orthogonal(
         assert torch.allclose(change, torch.full_like(change, 0.01), atol=1e-4)
 
 
-def test_frozen_parameters_stay():
+def test_frozen_parameters_do_not_change():
     model = Tiny()
     model.embed.weight.requires_grad_(False)
     before = model.embed.weight.detach().clone()
@@ -188,8 +188,8 @@ def test_a_model_without_trainable_parameters_is_an_error():
         make(Tiny().requires_grad_(False))
 
 
-def test_the_change_is_nothing_exactly_when_no_weight_moved():
-    """Also where a single matrix of many moves: one probed parameter alone would miss it."""
+def test_the_reported_change_is_zero_exactly_when_no_weight_moved():
+    """Even when only one of several matrices moves, which a probe of a single parameter could miss."""
     model = nn.Sequential(nn.Linear(300, 300, bias=False), nn.Linear(300, 2))
     model[1].requires_grad_(False)
     settings = OptimizerSettings(lr=1e-2, warmup_steps=0, weight_decay=0.0)
@@ -202,7 +202,7 @@ def test_the_change_is_nothing_exactly_when_no_weight_moved():
 
 
 def drift(steps, **changes):
-    """Return weights of bfloat16 that began at 1 and were pushed down at the rate 1e-5 for so many steps."""
+    """Return bfloat16 weights that started at 1 and were pushed down at learning rate 1e-5 for `steps` steps."""
     model = nn.Linear(8, 1, bias=False).to(torch.bfloat16)
     nn.init.ones_(model.weight)
     chosen = OptimizerSettings(lr=1e-5, warmup_steps=0, weight_decay=0.0, **changes)
@@ -218,30 +218,30 @@ def test_updates_too_small_for_bfloat16_add_up_in_the_master_weights():
     weight, optimizer, outcome = drift(500)
     assert optimizer.state()["weight.master"].tolist()[0] == pytest.approx([1 - 500e-5] * 8, abs=2e-5)
     assert weight.dtype == torch.bfloat16
-    assert weight[0].tolist() == [0.99609375] * 8  # the nearest to 0.995 that there is
+    assert weight[0].tolist() == [0.99609375] * 8  # the bfloat16 nearest to 0.995
     assert outcome.change == pytest.approx(1e-5 * 8**0.5, rel=1e-2)
 
 
-def test_without_master_weights_they_are_lost():
+def test_without_master_weights_small_updates_are_lost():
     weight, optimizer, outcome = drift(500, master_weights=False)
     assert weight[0].tolist() == [1.0] * 8
     assert outcome.change == 0.0
     assert "weight.master" not in optimizer.state()
 
 
-def test_wide_weights_are_updated_as_they_are():
-    _, optimizer = make()
-    set_gradients(_)
+def test_float32_weights_need_no_master_weights():
+    model, optimizer = make()
+    set_gradients(model)
     optimizer.step(1.0)
     assert not any(name.endswith("master") for name in optimizer.state())
 
 
-def test_the_gradients_of_the_copies_are_gone_after_the_update():
+def test_master_weights_hold_no_gradient_after_the_update():
     _, optimizer, _ = drift(1)
     assert all(tensor.grad is None for tensor in (*optimizer.parameters, *optimizer._updated))
 
 
-def test_a_state_without_master_weights_is_gone_on_with_from_the_weights():
+def test_a_state_without_master_weights_restores_them_from_the_weights():
     model, optimizer = make(Tiny().to(torch.bfloat16))
     set_gradients(model)
     optimizer.step(1.0)
@@ -252,10 +252,10 @@ def test_a_state_without_master_weights_is_gone_on_with_from_the_weights():
     assert again.state()["hidden.weight.master"].equal(model.hidden.weight.float())
 
 
-def test_groups_hold_each_tensor_once_and_are_no_larger_than_they_need_be(monkeypatch):
+def test_update_groups_hold_each_tensor_once_and_respect_their_size(monkeypatch):
     monkeypatch.setattr("rosd_kit.training.optimizer._GROUP_BYTES", 100)
     model, optimizer = make(Tiny())
-    sizes = [[p.nbytes for p in group] for one, _ in optimizer._optimizers for group in [one.param_groups[0]["params"]]]
+    sizes = [[p.nbytes for p in each.param_groups[0]["params"]] for each, _ in optimizer._optimizers]
     assert sizes == [[80], [64, 16], [80]]
     set_gradients(model)
     before = weights(model)
@@ -264,7 +264,7 @@ def test_groups_hold_each_tensor_once_and_are_no_larger_than_they_need_be(monkey
 
 
 @needs_bitsandbytes
-def test_eight_bits_hold_the_averages_and_the_weights_move_as_with_adamw():
+def test_adamw8bit_stores_moments_in_eight_bits_and_updates_like_adamw():
     moved = {}
     for name in ("adamw", "adamw8bit"):
         model, optimizer = make(Tiny(wide=128), name=name, lr=1e-3)
@@ -278,7 +278,7 @@ def test_eight_bits_hold_the_averages_and_the_weights_move_as_with_adamw():
     assert float((moved["adamw8bit"] - moved["adamw"]).norm() / moved["adamw"].norm()) < 0.1
 
 
-def test_eight_bits_without_bitsandbytes_say_what_to_install(monkeypatch):
+def test_adamw8bit_without_bitsandbytes_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(RunError, match=r"bitsandbytes.*rosd-kit\[8bit\]"):
         make(name="adamw8bit")

@@ -20,7 +20,7 @@ BETAS = [0.0, 0.3, 0.5, 1.0]
 
 
 def ours(beta: float) -> Divergence:
-    """Return the divergence that the others call by its beta."""
+    """Return the divergence that the other libraries parametrise by beta."""
     if beta in (0.0, 1.0):
         return ReverseKL() if beta else ForwardKL()
     return JSD(JSD.Config(beta=beta))
@@ -39,10 +39,10 @@ def states() -> tuple[Tensor, Tensor, Tensor]:
     return student.requires_grad_(), teacher, torch.randn(700, 16, generator=generator)
 
 
-def assert_same(found: Tensor, expected: Tensor, leaf: Tensor) -> None:
+def assert_same(losses: Tensor, expected: Tensor, leaf: Tensor) -> None:
     """Compare losses and their gradients."""
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    mine, theirs = (torch.autograd.grad(loss.sum(), leaf, retain_graph=True)[0] for loss in (found, expected))
+    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=1e-5)
+    mine, theirs = (torch.autograd.grad(loss.sum(), leaf, retain_graph=True)[0] for loss in (losses, expected))
     torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
@@ -78,27 +78,31 @@ def test_gkd(beta: float) -> None:
 @pytest.mark.parametrize("beta", BETAS)
 def test_trl_in_chunks(beta: float) -> None:
     peer = pytest.importorskip("trl.trainer.distillation_trainer")
-    hidden, taught, head = states()
-    expected, *_ = peer._chunked_divergence_loss(hidden[None], taught[None], head, head, torch.ones(1, 6), beta)
+    hidden, teacher_hidden, head = states()
+    expected, *_ = peer._chunked_divergence_loss(hidden[None], teacher_hidden[None], head, head, torch.ones(1, 6), beta)
     assert_same(
-        ours(beta).per_token((hidden @ head.T).log_softmax(-1), (taught @ head.T).log_softmax(-1)).mean(), expected, hidden
+        ours(beta).per_token((hidden @ head.T).log_softmax(-1), (teacher_hidden @ head.T).log_softmax(-1)).mean(),
+        expected,
+        hidden,
     )
 
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_liger(beta: float) -> None:
     peer = pytest.importorskip("liger_kernel.chunked_loss")
-    hidden, taught, head = states()
+    hidden, teacher_hidden, head = states()
     loss = peer.LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=beta, compiled=False)
-    expected = loss(hidden, head, taught, head, torch.zeros(6, dtype=torch.long))
+    expected = loss(hidden, head, teacher_hidden, head, torch.zeros(6, dtype=torch.long))
     assert_same(
-        ours(beta).per_token((hidden @ head.T).log_softmax(-1), (taught @ head.T).log_softmax(-1)).mean(), expected, hidden
+        ours(beta).per_token((hidden @ head.T).log_softmax(-1), (teacher_hidden @ head.T).log_softmax(-1)).mean(),
+        expected,
+        hidden,
     )
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
-    """Return `benchmarks/loss.py` as a module; a script finds its neighbours beside it."""
+    """Return `benchmarks/loss.py` as a module; scripts import each other from their own folder."""
     folder = Path(__file__).parents[2] / "benchmarks"
     sys.path.insert(0, str(folder))
     try:
@@ -109,18 +113,18 @@ def benchmark() -> Any:
 
 @pytest.mark.parametrize("top", [0, 100])
 @pytest.mark.parametrize("beta", [0.0, 0.5])
-def test_the_benchmark_compares_programs_that_agree(beta: float, top: int, benchmark: Any) -> None:
+def test_the_benchmarked_programs_agree(beta: float, top: int, benchmark: Any) -> None:
     """The whole engine, from hidden states to the gradients of hidden states and head, against every peer of a cell."""
     pytest.importorskip("trl")
     pytest.importorskip("liger_kernel")
     case = benchmark.Case(tokens=24, vocab=3000, hidden=16, weighted=0.5, beta=beta, top=top)
-    found = benchmark.timing(case, ["ours", *case.peers], repeats=1)
-    assert found["seconds"].keys() == found["gaps"].keys() == {"ours", *case.peers}
-    for name, gaps in found["gaps"].items():
+    timing = benchmark.timing(case, ["ours", *case.peers], repeats=1)
+    assert timing["seconds"].keys() == timing["gaps"].keys() == {"ours", *case.peers}
+    for name, gaps in timing["gaps"].items():
         assert max(gaps.values()) < 1e-5, name
 
 
-def test_the_benchmarks_grids(benchmark: Any) -> None:
+def test_the_benchmark_covers_its_grids(benchmark: Any) -> None:
     """On a GPU the shapes of Qwen3-1.7B and 8B, in bfloat16."""
     cpu, cuda = list(benchmark.cpu_grid()), list(benchmark.cuda_grid())
     assert {(case.tokens, case.vocab, case.hidden) for case in cpu} == {
@@ -134,7 +138,7 @@ def test_the_benchmarks_grids(benchmark: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_program_that_does_not_fit_is_said_so_and_a_cell_is_measured_once(benchmark: Any, tmp_path: Path) -> None:
+def test_a_program_that_does_not_fit_is_recorded_and_a_cell_is_measured_once(benchmark: Any, tmp_path: Path) -> None:
     pytest.importorskip("trl")
     store = tmp_path / "cells.jsonl"
     case = benchmark.Case(tokens=4096, vocab=152_064, hidden=4, weighted=0.002, beta=0.5, top=100)

@@ -1,4 +1,4 @@
-"""The engine against a slow reference: every sample alone, unpadded, full logits, one ordinary backward pass."""
+"""The step loss against a slow reference: every sample alone, unpadded, full logits, one ordinary backward pass."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ ROUNDING = {gemma: 1e-6, cohere: 1e-8, phi: 1e-8}
 
 
 def samples(count: int = 9) -> list[DistillSample]:
-    """Return samples of many lengths, three a problem, with 0 to 2 teacher views and every route."""
+    """Return samples of many lengths, three per problem, with 0 to 2 teacher views and every route."""
     rng = random.Random(1)
 
     def ids(low: int, high: int) -> tuple[int, ...]:
         return tuple(rng.randrange(1, VOCAB) for _ in range(rng.randint(low, high)))
 
-    made = []
+    built = []
     problems = [ids(9, 14) for _ in range(-(-count // 3))]
     for index in range(count):
         response, problem = ids(1, 12), problems[index // 3]
-        made.append(
+        built.append(
             DistillSample(
                 problem_id=str(index // 3),
                 prompt_ids=problem + ids(1, 2),
@@ -80,7 +80,7 @@ def samples(count: int = 9) -> list[DistillSample]:
                 route=("*", "*", "*", "distill", "policy_gradient")[index % 5],
             )
         )
-    return made
+    return built
 
 
 def terms() -> list[WeightedObjective]:
@@ -103,7 +103,7 @@ def reference(
     objectives: Sequence[WeightedObjective],
     temperature: float,
 ) -> Tensor:
-    """Return the loss with its whole graph, from nothing but the definition."""
+    """Return the loss, with its graph, straight from the definition."""
     numerators = [torch.zeros((), dtype=torch.float64) for _ in objectives]
     denominators = [0.0 for _ in objectives]
     for sample in data:
@@ -143,9 +143,9 @@ def reference(
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    computed = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return found
+    return computed
 
 
 def engine(model: nn.Module, teacher_models: Sequence[TeacherModel], tokens: int = 64, **changes: Any) -> LossReport:
@@ -159,15 +159,15 @@ def engine(model: nn.Module, teacher_models: Sequence[TeacherModel], tokens: int
     return backward_step(student=model, teacher_models=teacher_models, **values)
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(computed: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12) -> None:
+    assert computed.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=atol, rtol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(computed[name], value, atol=atol, rtol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize(("temperature", "layout"), [(1.0, "auto"), (0.7, "padded"), (0.7, "packed"), (0.7, "shared")])
-def test_equals_the_reference_however_it_is_cut(
+def test_loss_and_gradient_equal_the_reference_however_the_step_is_cut(
     make: Any, temperature: float, layout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = make()
@@ -189,8 +189,8 @@ def test_equals_the_reference_however_it_is_cut(
         assert_same(gradients(student), expected, atol=atol)
 
 
-def test_the_largest_vocabulary_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """262,144 entries, as Gemma 3 has; a chunk and a tile hold one token each, and the top-k is searched in two steps."""
+def test_the_largest_known_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """262,144 entries, like Gemma 3; chunks and tiles hold one token each, and top-k runs in two stages."""
     monkeypatch.setattr("rosd_kit.training.chunked_loss.tile_bytes", lambda device_type: 1)
     sizes = {"vocab_size": 262_144, "hidden_size": 8, "intermediate_size": 8, "initializer_range": 2.0}
     student, teacher = (qwen(seed, **sizes) for seed in (0, 5))
@@ -204,25 +204,25 @@ def test_the_largest_vocabulary_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same(gradients(student), expected)
 
 
-class Waits(TorchDispatchMode):
-    """Notes the operations that make the host wait for a GPU, with the types of what they look at."""
+class HostWaits(TorchDispatchMode):
+    """Records the operations that make the host wait for a GPU, with the dtypes of their inputs."""
 
-    ASKING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select")
+    BLOCKING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select")
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: set[tuple[str, torch.dtype]] = set()
-        self.seen = 0
+        self.waits: set[tuple[str, torch.dtype]] = set()
+        self.operations = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen += 1
-        if func.name().split(".")[0] in self.ASKING:
-            self.found.add((func.name(), args[0].dtype))
+        self.operations += 1
+        if func.name().split(".")[0] in self.BLOCKING:
+            self.waits.add((func.name(), args[0].dtype))
         return func(*args, **(kwargs or {}))
 
 
 def head_loss(device: str = "cpu") -> tuple[HeadLoss, Tensor, list[list[Tensor]], WeightedTokens]:
-    """Return a float32 head loss of three terms, and what a micro-batch gives it."""
+    """Return a float32 head loss with three terms, and its inputs for one micro-batch."""
     student, teacher = qwen().float().to(device), qwen(5).float().to(device)
     data, objectives = samples(), terms()
     step = compute_weights(data, objectives)
@@ -230,48 +230,48 @@ def head_loss(device: str = "cpu") -> tuple[HeadLoss, Tensor, list[list[Tensor]]
     settings = BatchSettings()
     scorer = TeacherScorer([TeacherModel(teacher)], settings=settings, pad_id=0, samples=data)
     with torch.no_grad():
-        taught = scorer.states(data, tokens)
-    run = HeadLoss(
+        teacher_states = scorer.states(data, tokens)
+    head = HeadLoss(
         student=split_model(student), teacher=scorer, terms=tuple(objectives), factors=torch.ones(3, dtype=torch.float64),
         chunk_bytes=1 << 20, temperature=0.7,
     )  # fmt: skip
-    return run, torch.randn(len(tokens), 32, device=device, requires_grad=True), taught, tokens
+    return head, torch.randn(len(tokens), 32, device=device, requires_grad=True), teacher_states, tokens
 
 
-def test_the_loss_asks_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked at are the lists of tokens, in float64 and on the host; never the model's float32."""
+def test_the_loss_reads_nothing_back_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only token lists are inspected, which are float64 or bool on the host; never the model's float32."""
     monkeypatch.setattr("rosd_kit.training.chunked_loss._tile_rows", lambda raw: 7)
-    run, hidden, taught, tokens = head_loss()
-    with Waits() as waits:
-        run.differentiate(hidden, taught, tokens)
-    assert waits.seen > 500 and ("aten::nonzero", torch.float64) in waits.found
-    assert waits.found <= {("aten::nonzero", torch.float64), ("aten::nonzero", torch.bool)}
+    head, hidden, teacher_states, tokens = head_loss()
+    with HostWaits() as waits:
+        head.differentiate(hidden, teacher_states, tokens)
+    assert waits.operations > 500 and ("aten::nonzero", torch.float64) in waits.waits
+    assert waits.waits <= {("aten::nonzero", torch.float64), ("aten::nonzero", torch.bool)}
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_loss_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA itself refuses every wait but that for the report, which comes once a micro-batch."""
+    """CUDA itself refuses every synchronisation except the one for the results, once per micro-batch."""
     monkeypatch.setattr("rosd_kit.training.chunked_loss._tile_rows", lambda raw: 7)
-    run, hidden, taught, tokens = head_loss("cuda")
-    run.differentiate(hidden, taught, tokens)
-    settled = TokenResults.to_cpu
+    head, hidden, teacher_states, tokens = head_loss("cuda")
+    head.differentiate(hidden, teacher_states, tokens)
+    to_cpu = TokenResults.to_cpu
 
     def waiting(self: TokenResults) -> TokenResults:
         torch.cuda.set_sync_debug_mode("default")
-        return settled(self)
+        return to_cpu(self)
 
     monkeypatch.setattr(TokenResults, "to_cpu", waiting)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss, _ = run.differentiate(hidden, taught, tokens)
+        loss, _ = head.differentiate(hidden, teacher_states, tokens)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(loss)
 
 
 class Contrast(PolicyGradient):
-    """What the first view finds likelier than the others, and a pull towards it: of single views no sum can be made of it."""
+    """Rewards what the first view finds likelier than the others, and pulls towards it; not a sum over single views."""
 
     name = "contrast"
     joins_views = True
@@ -289,8 +289,8 @@ class Contrast(PolicyGradient):
         return torch.where(scores.marks[0] > 0, plain * gap.tanh() - pull, plain)
 
 
-def test_an_objective_may_see_all_views_of_a_token_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also of tokens with fewer views than others, or none, beside terms that are asked view by view."""
+def test_an_objective_can_see_all_views_of_a_token_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for tokens with fewer views than others, or none, and beside terms that see one view at a time."""
     student, teacher_models = qwen(), (TeacherModel(qwen(5), 0.75), TeacherModel(qwen(6), 0.25, plain=True))
     objectives = [WeightedObjective(Contrast(), 0.7), *terms()[:2]]
     loss = reference(student, teacher_models, samples(), objectives, 0.7)
@@ -309,11 +309,11 @@ def test_an_objective_may_see_all_views_of_a_token_at_once(monkeypatch: pytest.M
     )
 
 
-def test_padding_under_a_sliding_window_is_harmless() -> None:
+def test_padding_under_a_sliding_window_does_no_harm() -> None:
     """Rows of padding longer than the window must not turn into NaN and reach the tokens."""
     parts = split_model(gemma())
     long, short = TokenSequence(tuple(range(1, 25)), (30,)), TokenSequence((1, 2, 3), (30,))
-    states, alone = (parts.hidden(build_layout(texts, pad_id=0, mode="padded")) for texts in ([long, short], [short]))
+    states, alone = (parts.hidden(build_layout(sequences, pad_id=0, mode="padded")) for sequences in ([long, short], [short]))
     torch.testing.assert_close(states[1, :3], alone[0], atol=1e-5, rtol=1e-4)
 
 
@@ -322,7 +322,7 @@ def test_head_and_backbone_reproduce_the_model(make: Any) -> None:
     check_split(make())
 
 
-def test_an_unknown_step_after_the_head_is_refused() -> None:
+def test_an_unknown_postprocessing_of_logits_is_refused() -> None:
     class Odd(Qwen3ForCausalLM):
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             output = super().forward(*args, **kwargs)
@@ -334,7 +334,7 @@ def test_an_unknown_step_after_the_head_is_refused() -> None:
 
 
 def test_attention_outside_transformers_interface_is_refused_for_shared_layouts() -> None:
-    """As remote code or a patched layer may have; by itself it knows nothing of a tree of texts."""
+    """Remote code or patched layers may bypass the interface; such attention does not know the prefix tree."""
     student = qwen()
     for layer in student.model.layers:
         own = layer.self_attn
@@ -351,8 +351,8 @@ def test_logits_are_float32_from_a_narrow_model() -> None:
     assert parts.logits(torch.zeros(1, 32, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-def test_a_head_is_trained_over_a_frozen_backbone() -> None:
-    """No gradient has a way below the head, and its own is whole."""
+def test_a_head_trains_over_a_frozen_backbone() -> None:
+    """No gradient flows below the head, and the head's own is complete."""
     student, teacher_models = qwen(tie_word_embeddings=False), (TeacherModel(qwen(5)),)
     student.model.requires_grad_(False)
     loss = reference(student, teacher_models, samples(), terms(), 1.0)
@@ -385,7 +385,7 @@ def test_the_order_of_samples_does_not_matter() -> None:
     assert_same(gradients(student), expected)
 
 
-def test_gradients_accumulate_on_what_is_there() -> None:
+def test_gradients_add_to_existing_ones() -> None:
     student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
     engine(student, teacher_models)
     once = gradients(student)
@@ -394,7 +394,7 @@ def test_gradients_accumulate_on_what_is_there() -> None:
     assert_same(gradients(student), {name: 2 * value for name, value in once.items()})
 
 
-def test_the_report_counts_and_measures() -> None:
+def test_the_report_equals_direct_measurements() -> None:
     student, data = qwen(), samples()
     weighted = [(i, t) for i, s in enumerate(data) for t, w in enumerate(Distill().token_weights(s)) if w]
     report = engine(student, (TeacherModel(qwen(5)),), samples=data, objectives=terms()[:1], temperature=0.7)
@@ -418,8 +418,8 @@ def test_the_report_counts_and_measures() -> None:
     assert {(i, t) for i, row in enumerate(report.scores) for t, x in enumerate(row.divergence) if x} == set(weighted)
 
 
-def test_the_scores_are_those_of_student_and_teacher_at_the_sampled_tokens() -> None:
-    """Two views are averaged, and tokens without weight have none."""
+def test_the_scores_are_the_logprobs_of_student_and_teacher_at_the_sampled_tokens() -> None:
+    """Two views are averaged; tokens without weight have no scores."""
     student, teacher, data = qwen(), qwen(5), samples()
     report = engine(student, (TeacherModel(teacher),), samples=data, objectives=terms()[:1], temperature=0.7)
     gains = []
@@ -440,21 +440,21 @@ def test_the_scores_are_those_of_student_and_teacher_at_the_sampled_tokens() -> 
     assert len(gains) > 10
 
 
-def test_weights_may_be_chosen_after_scoring() -> None:
-    """A localizer keeps the largest divergences; the step is then that of these weights."""
+def test_a_localizer_can_revise_weights_after_scoring() -> None:
+    """The localizer keeps the largest divergences, and the step uses the revised weights."""
     student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
     data = [replace(sample, token_weights=(1.0,) * len(sample.response_ids)) for sample in samples()]
     localizer = TopDivergence(TopDivergence.Config(share=0.3))
     scores = engine(student, teacher_models, samples=data, objectives=terms()[:1], backward=False).scores
     chosen, faults = refine_weights(data, localizer, scores, Ranks.alone("cpu"))
     assert not faults.failed
-    for sample, before, found in zip(chosen, data, scores, strict=True):
-        kept = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if weight]
-        left = [d for d, weight in zip(found.divergence, sample.token_weights, strict=True) if not weight]
+    for sample, before, score in zip(chosen, data, scores, strict=True):
+        kept = [d for d, weight in zip(score.divergence, sample.token_weights, strict=True) if weight]
+        dropped = [d for d, weight in zip(score.divergence, sample.token_weights, strict=True) if not weight]
         if not before.teacher_views:
             assert sample == before
-        elif any(found.divergence):
-            assert len(kept) == math.ceil(0.3 * len(sample.response_ids)) and min(kept) >= max(left, default=0.0)
+        elif any(score.divergence):
+            assert len(kept) == math.ceil(0.3 * len(sample.response_ids)) and min(kept) >= max(dropped, default=0.0)
     report = engine(student, teacher_models, samples=chosen, objectives=terms()[:1])
     wanted = {(i, t) for i, s in enumerate(chosen) for t, w in enumerate(Distill().token_weights(s)) if w}
     assert report.tokens == len(wanted) > 5
@@ -471,8 +471,8 @@ def test_measuring_only_leaves_no_gradient() -> None:
     assert measured == replace(differentiated, scores=same)
 
 
-def test_measuring_tells_how_unsure_student_and_teacher_are() -> None:
-    """The teacher's entropy is the mean over its views; tokens without weight have none."""
+def test_measuring_reports_the_entropies_of_student_and_teacher() -> None:
+    """The teacher's entropy is the mean over its views; tokens without weight have entropy 0."""
     student, teacher, data = qwen(), qwen(5), samples()
     report = engine(student, (TeacherModel(teacher),), samples=data, objectives=terms()[:1], backward=False)
     for sample, scores in zip(data, report.scores, strict=True):
@@ -484,19 +484,21 @@ def test_measuring_tells_how_unsure_student_and_teacher_are() -> None:
                 for model, prompt in zip(models, prompts, strict=True)
             )
         weights = Distill().token_weights(sample)
-        told = sum(views) / len(views) if views else mine
+        teacher_entropies = sum(views) / len(views) if views else mine
         assert scores.student_entropy == pytest.approx([float(h) if w else 0.0 for h, w in zip(mine, weights, strict=True)])
-        assert scores.teacher_entropy == pytest.approx([float(h) if w else 0.0 for h, w in zip(told, weights, strict=True)])
+        assert scores.teacher_entropy == pytest.approx(
+            [float(h) if w else 0.0 for h, w in zip(teacher_entropies, weights, strict=True)]
+        )
 
 
-def test_nothing_weighted_is_a_loss_of_zero() -> None:
+def test_a_step_without_weights_has_a_loss_of_zero() -> None:
     student = qwen()
     report = engine(student, (), samples=[s for s in samples() if not s.teacher_views], objectives=terms()[:1])
     assert (report.loss, report.tokens, report.entropy, report.terms) == (0.0, 0, 0.0, {"distill": 0.0})
     assert gradients(student) == {}
 
 
-def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
+def test_a_teacher_equal_to_the_student_gives_no_gradient() -> None:
     student = qwen().train()
     data = [
         DistillSample(**{**vars(s), "teacher_views": (TeacherView(prompt_ids=s.prompt_ids, source="same"),)}) for s in samples()
@@ -507,8 +509,8 @@ def test_a_teacher_equal_to_the_student_moves_nothing() -> None:
     assert student.training and student.model.training
 
 
-def test_the_teachers_prompt_too_runs_once_where_a_problem_takes_several_micro_batches() -> None:
-    """Four rollouts, a micro-batch each: of the teacher's texts each would fit alone, and all go on from one beginning."""
+def test_the_teachers_common_prefix_runs_once_when_a_problem_needs_several_micro_batches() -> None:
+    """Four rollouts, one micro-batch each: the teacher's sequences would fit alone, but continue from one cached prefix."""
     student, teacher = qwen(), qwen(5)
     prompt, shown = tuple(range(1, 13)), tuple(range(13, 33))
     data = [
@@ -551,8 +553,8 @@ def test_lora_trains_only_the_adapters_against_the_base(layout: Any) -> None:
     assert_same(gradients(student), wanted, atol=1e-7 if layout == "shared" else 1e-12)
 
 
-def test_a_teacher_may_borrow_the_students_tensors_while_a_beginning_is_open() -> None:
-    """An average of the weights changes places with them between the micro-batches of one family."""
+def test_a_teacher_can_borrow_the_students_tensors_while_a_prefix_is_cached() -> None:
+    """A moving average swaps places with the weights between the micro-batches of one group."""
     student, other = qwen(), qwen(5)
 
     @contextmanager
@@ -580,7 +582,7 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
     assert report.loss != report.loss
 
 
-def test_another_vocabulary_is_the_users_mistake() -> None:
+def test_a_teacher_with_another_vocabulary_is_an_error() -> None:
     torch.manual_seed(0)
     other = Qwen3ForCausalLM(Qwen3Config(**{**SHAPE, "vocab_size": 70}, head_dim=8)).double()
     with pytest.raises(RunError, match="vocabulary has 70 entries, the student's 61"):
@@ -588,7 +590,7 @@ def test_another_vocabulary_is_the_users_mistake() -> None:
 
 
 def test_logits_stay_within_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The head never sees more rows than a chunk holds, nor any token without weight."""
+    """The head never sees more rows than a chunk holds, nor a token without weight."""
     student, teacher_models = qwen(), (TeacherModel(qwen(5)),)
     seen: list[int] = []
     linear = nn.Linear.forward

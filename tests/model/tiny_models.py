@@ -1,4 +1,4 @@
-"""Tiny random models of many architectures with a real byte-pair tokenizer, saved as a user would find them."""
+"""Tiny random models of many architectures with a real byte-pair tokenizer, saved like published models."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "smollm3": {"no_rope_layer_interval": 2},
 }
-#: Architectures whose attention transformers does not offer as sdpa.
+#: Architectures for which transformers has no sdpa attention.
 EAGER = {"gemma2"}
 
 
@@ -61,7 +61,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.train_from_iterator(
         TEXTS, trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
     )
-    found = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<|pad|>",
         bos_token="<s>",
@@ -69,8 +69,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         extra_special_tokens=["<|im_start|>"],
         clean_up_tokenization_spaces=False,
     )
-    found.chat_template = CHATML
-    return found
+    fast.chat_template = CHATML
+    return fast
 
 
 def make_model(kind: str, **changes: Any) -> Any:

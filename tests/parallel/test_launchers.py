@@ -1,4 +1,4 @@
-"""The real launchers: what they start is what runs, and what they are told reaches every process."""
+"""Real launchers: the processes that they start, and signals that they forward to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.parallel.conftest import ROOT, TINY
 
-pytestmark = pytest.mark.timeout(900)  # that of a hang is parallel.timeout_minutes
+pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
 FSDP2 = """
 compute_environment: LOCAL_MACHINE
@@ -44,11 +44,11 @@ def wait_for_a_step(run: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "sent", "mode"),
+    ("launcher", "signum", "mode"),
     [(TORCHRUN, signal.SIGTERM, "ddp"), ("accelerate", signal.SIGINT, "fsdp")],
     ids=["torchrun", "accelerate"],
 )
-def test_an_interrupted_launcher_lets_all_processes_finish_the_step_and_save(tmp_path, launcher, sent, mode):
+def test_an_interrupted_launcher_lets_every_process_finish_the_step_and_save(tmp_path, launcher, signum, mode):
     if launcher == "accelerate":
         (tmp_path / "fsdp2.yaml").write_text(FSDP2)
         launcher = [*ACCELERATE, "--config_file", str(tmp_path / "fsdp2.yaml")]
@@ -56,18 +56,18 @@ def test_an_interrupted_launcher_lets_all_processes_finish_the_step_and_save(tmp
     wait_for_a_step(tmp_path / "run", process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert sum("rosd_kit" in " ".join(worker.cmdline()) for worker in workers) >= 2
-    process.send_signal(sent)
-    told, _ = process.communicate(timeout=300)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=300)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
-    assert f"in 2 processes ({mode})" in told
-    assert "stopped after step" in told and told.count("stopping after this step") == 1
+    assert f"in 2 processes ({mode})" in output
+    assert "stopped after step" in output and output.count("stopping after this step") == 1
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert (tmp_path / f"run/checkpoints/step-{steps[-1]:06d}/manifest.json").is_file()
 
 
-def test_accelerate_on_cpus_starts_one_process_and_is_found_out(tmp_path):
+def test_accelerate_starting_one_process_on_cpus_is_an_error(tmp_path):
     process = start([*ACCELERATE, "--cpu", "--num_processes", "2"], tmp_path, *ENDLESS)
-    told, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode != 0 and not (tmp_path / "run").exists()
-    assert "error: parallel: accelerate launch started one process" in told and "parallel.mode=single" in told
+    assert "error: parallel: accelerate launch started one process" in output and "parallel.mode=single" in output
