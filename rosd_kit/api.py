@@ -84,7 +84,7 @@ def train(
     Raises `RosdError` for every mistake that a user can mend.
     """
     if (recipe is None) == (resume is None):
-        raise RunError("train: give either a recipe, such as train('rosd'), or resume='runs/rosd-1', and not both")
+        raise RunError("train: give either a recipe, for example train('rosd'), or resume='runs/rosd-1', and not both")
     manager, given = _manager(plugins), GivenComponents(components or {})
     given.register(manager.registry)
     changes = [*_as_words(overrides), *given.overrides()]

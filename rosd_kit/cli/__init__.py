@@ -48,7 +48,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 when all went well, 2 for a user's mistake, which is told on stderr."""
+    """Run the command line and exit: 0 on success, 2 for a user's mistake, which is reported on stderr."""
     with _renames_shown():
         try:
             manager = PluginManager()

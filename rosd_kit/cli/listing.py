@@ -62,8 +62,8 @@ def describe(registry: Registry, kind: str, name: str) -> None:
 def _about(preset: str) -> str:
     """Return the first sentence of the comment at the top of a preset's file."""
     lines = (SHIPPED / "tasks" / f"{preset}.yaml").read_text().splitlines()
-    told = " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
-    return re.split(r"(?<=[.!?])\s", told, maxsplit=1)[0]
+    comment = " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.!?])\s", comment, maxsplit=1)[0]
 
 
 def type_text(info: FieldInfo) -> str:

@@ -1,4 +1,4 @@
-"""The command that shows a run: as a file, or on a page while it goes on."""
+"""The command that shows a run, as a file or on a live page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rosd_kit.errors import RunError
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, finished or not.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write. Default: RUN/report.html")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Serve the page on this machine while the run goes on.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Serve a live page on this machine.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --live: the port; 0 takes any.")] = 0,
 ) -> None:
     """Show a run as one page: curves, the localizer against the oracle, every rollout.

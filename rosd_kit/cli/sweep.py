@@ -71,7 +71,7 @@ def run(
     ] = None,
     launcher: Annotated[str, typer.Option(help="Where trials run: processes, ray or slurm.")] = "processes",
     launcher_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For slurm, such as partition=gpu. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For slurm, for example partition=gpu. Repeatable.")
     ] = None,
     keep: Annotated[Kept, typer.Option(help="What stays of a finished trial besides its records.")] = Kept.model,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed trials again.")] = False,
@@ -80,7 +80,7 @@ def run(
 ) -> None:
     """Run every combination with every seed.
 
-    What is finished in the folder is never run again; what was interrupted goes on from its own checkpoint.
+    Finished trials in the folder are not run again; interrupted ones continue from their checkpoints.
     """
     from rosd_kit.sweep.command import LaunchSettings, print_dry_run, run_sweep
     from rosd_kit.sweep.settings import read_sweep
@@ -128,5 +128,5 @@ def _design(pairwise: bool, one_at_a_time: bool, random: int | None, seed: int) 
 def _options(words: Sequence[str]) -> Mapping[str, str]:
     found = dict(word.partition("=")[::2] for word in words)
     if empty := [name for name, value in found.items() if not value]:
-        raise RunError(f"--launcher-option: {empty[0]!r} has no value. Write name=value, such as partition=gpu")
+        raise RunError(f"--launcher-option: {empty[0]!r} has no value. Write name=value, for example partition=gpu")
     return found

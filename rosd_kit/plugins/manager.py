@@ -176,8 +176,8 @@ class PluginManager:
 
     def notify(self, hook: str, **facts: Any) -> tuple[str, ...]:
         """Call an observer hook of every plugin; return one message per plugin that raised, and log it once."""
-        told = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
-        return tuple(message for message in told if message)
+        messages = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
+        return tuple(message for message in messages if message)
 
     def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> str:
         """Call one plugin's hook; return a message if it raised, else an empty string."""

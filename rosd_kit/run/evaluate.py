@@ -45,16 +45,16 @@ def evaluate_model(
     comparisons: tuple[Comparison, ...] = ()
     try:
         step, results = _measure(recipe, plugins, subject, display)
-        told: dict[str, Any] = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
+        report: dict[str, Any] = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
         if against is not None:
             other, earlier = _measure(recipe, plugins, against, display)
             comparisons = compare(earlier, results)
             if comparisons:
                 display.compared(subject, against, comparisons)
-            told["against"] = {"model": against, "step": other, "results": [result.to_json() for result in earlier]}
-            told["comparisons"] = [comparison.to_json() for comparison in comparisons]
+            report["against"] = {"model": against, "step": other, "results": [result.to_json() for result in earlier]}
+            report["comparisons"] = [comparison.to_json() for comparison in comparisons]
         if out is not None:
-            _write(out, told)
+            _write(out, report)
     finally:
         display.close()
     return results, comparisons
@@ -86,9 +86,9 @@ def _measure(
     return step, results
 
 
-def _write(file: Path, told: Mapping[str, Any]) -> None:
+def _write(file: Path, report: Mapping[str, Any]) -> None:
     with explain_write_errors(f"eval --out: {str(file)!r}", "Choose another file."):
-        file.write_text(json.dumps(finite(told), indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(finite(report), indent=1) + "\n", encoding="utf-8")
 
 
 def is_run(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The first interrupt finishes the present piece of work and saves; the second stops at once."""
+"""The first interrupt finishes the current step and saves; the second stops at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.parallel.ranks import Ranks
 
 
 class Interrupts:
-    """Whether a run is to stop. `stopping` is what all ranks have agreed on; `requested` what this one was told."""
+    """Whether a run should stop. `requested` is set on the rank that was interrupted, `stopping` on all once they agree."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks

@@ -3,7 +3,7 @@
     run_recipe
       open_folder, prepare, restore       setup.py, resume.py
       train
-        evaluate_if_due                   before the first step, now and then, after the last
+        evaluate_if_due                   before the first step, every few steps, after the last
         train_step
           sample        problems -> rollouts -> reflections -> samples     pipeline/
           update        samples -> loss -> gradient -> weights             update.py, training/
@@ -63,7 +63,7 @@ def run_recipe(
     """
     began = time.monotonic()
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
-    with ranks.reporting_failure(), ExitStack() as cleanup:  # runs backwards, every callback whatever becomes of the others
+    with ranks.reporting_failure(), ExitStack() as cleanup:  # in reverse order; every callback runs, even if others fail
         folder = open_folder(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
         cleanup.callback(folder.close)
         display = display if ranks.is_main else Display()
@@ -86,7 +86,7 @@ def run_recipe(
 
 
 def train(run: Run, baseline: Baseline | None = None) -> None:
-    """Take every step that is left, with evaluations and checkpoints in between, or stop early when interrupted."""
+    """Take the remaining steps, with evaluations and checkpoints in between; stop early when interrupted."""
     recipe, interrupts = run.recipe, run.interrupts
     run.reporter.display.start(f"{recipe.name} in {run.folder.path}", describe(run), recipe.steps, run.step)
     _notify(run, "rosd_kit_run_start")
@@ -135,7 +135,7 @@ def train_step(run: Run) -> None:
 
 
 def sample(run: Run) -> StepBatch:
-    """Sample and diagnose the present step's batch with the present weights."""
+    """Sample and diagnose the current step's batch with the current weights."""
     with run.student.sampler.gathered():  # also while the engine rests: it may have to mend a server
         batch = run.pipeline.step(run.problems(run.step), run.step)
         if not run.prefetcher.enabled:
@@ -144,7 +144,7 @@ def sample(run: Run) -> StepBatch:
 
 
 def record(run: Run, batch: StepBatch, updated: Update, times: Mapping[str, float]) -> None:
-    """Write down the step that was just finished, and tell the user and the observers."""
+    """Record the finished step and report it to the user and the observers."""
     reporter = run.reporter
     counted = worst(run.ranks.gather({**run.components.rollout.metrics(), **run.student.metrics()}))
     metrics = {**batch.metrics, **updated.metrics, **counted, **times}
@@ -197,9 +197,9 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
 
 
 def finish(run: Run, *, seconds: float) -> RunSummary | None:
-    """Export the model and sum the run up; an unfinished run is told how to continue instead."""
+    """Export the model and summarise the run; for an unfinished run, warn how to continue it."""
     if not run.finished:
-        run.reporter.warn(f"stopped after step {run.step}; go on with: rosd-kit run --resume {run.folder.path}")
+        run.reporter.warn(f"stopped after step {run.step}; continue with: rosd-kit run --resume {run.folder.path}")
         return None
     run.folder.write_folder("model", run.student.exporter(writes=run.ranks.is_main))
     if not run.ranks.is_main:

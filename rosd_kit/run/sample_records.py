@@ -80,9 +80,12 @@ def _judged(trace: Trace) -> dict[str, Any] | None:
     if truth is None or trace.weights is None:
         return None
     text = case.rollout.completion.text
-    told = judge_reflection(text, truth, case.reflection) if case.reflection else {}
+    judged = judge_reflection(text, truth, case.reflection) if case.reflection else {}
     start = judge_start(text, truth, trace.weights.start_char)
-    return {"start": start, **{part: bool(told[f"{part}_right"]) for part in ("quote", "idea") if told.get(f"{part}_asked")}}
+    return {
+        "start": start,
+        **{part: bool(judged[f"{part}_right"]) for part in ("quote", "idea") if judged.get(f"{part}_asked")},
+    }
 
 
 def _rounded(values: Sequence[float] | None) -> list[float] | None:

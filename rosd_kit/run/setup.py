@@ -31,9 +31,9 @@ from rosd_kit.training.optimizer import Optimizer
 
 
 def open_folder(ranks: Ranks, out: Path, name: str, *, exactly: bool, resume: Path | None) -> RunFolder:
-    """Return the run's folder; the main rank creates or locks it and tells the others which one it is.
+    """Return the run's folder; the main rank creates or locks it and broadcasts its path.
 
-    Without `exactly`, a number is appended to `name`. Raises `RunError` when the folder cannot be had.
+    Without `exactly`, a number is appended to `name`. Raises `RunError` if the folder cannot be created or locked.
     """
     folder = None
     try:
@@ -134,7 +134,7 @@ def record_environment(run: Run, given: GivenComponents) -> None:
         given_components=given.classes,
     )
     if changed:
-        reporter.warn(f"changed since the run began, so it may not go on bit for bit: {'; '.join(changed)}")
+        reporter.warn(f"changed since the run began, so it may not continue bit for bit: {'; '.join(changed)}")
     reporter.warn_new(run.student.chat.notes())
 
 

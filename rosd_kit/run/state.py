@@ -31,7 +31,7 @@ Baseline = Callable[[Recipe, Student, "Registry", Measure], tuple[SuiteResult, .
 
 @dataclass(kw_only=True)
 class Run:
-    """A training run. Every rank holds one and takes the same steps; only the main rank writes, shows and tells observers.
+    """A training run. Every rank holds one and takes the same steps; only the main rank writes, displays and calls observers.
 
     `step` counts finished optimizer steps, `saved` those in the newest checkpoint.
     """

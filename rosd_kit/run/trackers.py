@@ -151,5 +151,5 @@ def _figures(result: SuiteResult) -> Iterator[tuple[str, float]]:
 
 def _tell(faults: Mapping[str, BaseException]) -> None:
     if faults:
-        told = "; ".join(f"{name} is left out: {type(error).__name__}: {error}" for name, error in faults.items())
-        raise TrackersFailed(told)
+        message = "; ".join(f"{name} is left out: {type(error).__name__}: {error}" for name, error in faults.items())
+        raise TrackersFailed(message)

@@ -126,7 +126,7 @@ def test_a_plugin_that_changed_meanwhile_is_told(run, tmp_path):
     plugin.write_text(code + "\n")
     run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=listening)
     assert len(listening.warnings) == 1
-    assert "may not go on bit for bit: plugins:" in listening.warnings[0]
+    assert "may not continue bit for bit: plugins:" in listening.warnings[0]
 
 
 def test_new_steps_of_a_resume_outlive_the_next_resume(run, tmp_path):
