@@ -97,7 +97,7 @@ def lock_file(file: Path, *, wait: bool = False, required: bool = False) -> IO[s
     return stream
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> Any:
     """Return plain values with NaN and infinity as None, since JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

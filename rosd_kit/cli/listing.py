@@ -72,7 +72,7 @@ def type_text(info: FieldInfo) -> str:
     return " ".join([_words(info.annotation), " and ".join(bounds)]).strip()
 
 
-def _words(annotation: Any) -> str:
+def _words(annotation: object) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _words(arguments[0])
@@ -87,7 +87,7 @@ def _words(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def _has(rule: Any, name: str) -> bool:
+def _has(rule: object, name: str) -> bool:
     return getattr(rule, name, None) is not None
 
 

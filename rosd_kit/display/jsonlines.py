@@ -39,6 +39,6 @@ class JsonDisplay(Display):
         _print("finish", **fields)
 
 
-def _print(event: str, **fields: Any) -> None:
+def _print(event: str, **fields: object) -> None:
     sys.stdout.write(json.dumps(finite({"event": event, **fields})) + "\n")
     sys.stdout.flush()

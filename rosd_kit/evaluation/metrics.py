@@ -17,7 +17,7 @@ METRICS = {
 """Metric name, also the name of its module in this folder, to class name."""
 
 
-def compute(name: str, **inputs: Any) -> dict[str, Any]:
+def compute(name: str, **inputs: object) -> dict[str, Any]:
     """Return a metric's values for these inputs, in memory and offline.
 
     The arguments are those of the metric's `compute`: `predictions`, `references` if it takes them, and its options.

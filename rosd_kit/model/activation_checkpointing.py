@@ -46,11 +46,11 @@ def _nested(outer: AbstractContextManager[Any], inner: AbstractContextManager[An
         yield
 
 
-def _policy(_: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+def _policy(_: object, operator: object, *args: object, **kwargs: object) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if _is_expensive(operator) else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @cache
-def _is_expensive(operator: Any) -> bool:
+def _is_expensive(operator: object) -> bool:
     name = str(getattr(operator, "_opname", "") or operator).rpartition("::")[2]
     return name in _EXPENSIVE or name.startswith(_ATTENTION_PREFIX)

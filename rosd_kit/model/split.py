@@ -180,7 +180,7 @@ def _last_hidden_state(output: Any) -> Float[Tensor, "rows length hidden"]:
     return states
 
 
-def _attends_to_everything(model: Any, config: Any) -> bool:
+def _attends_to_everything(model: object, config: object) -> bool:
     """Return whether every layer attends to the whole sequence and no layer carries a recurrent state."""
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     full = set(layers) == {"full_attention"} and getattr(config, "sliding_window", None) is None

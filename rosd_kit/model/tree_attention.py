@@ -101,7 +101,7 @@ def _attend(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **_: object,
 ) -> tuple[Float[Tensor, "1 tokens heads size"], None]:
     """Attend segment by segment. `attention_mask` is None: transformers builds none for attention it does not know."""
     _config, tree = _CURRENT.get()

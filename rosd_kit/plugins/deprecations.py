@@ -14,7 +14,7 @@ from typing import Any
 from rosd_kit import renames
 
 
-def adapt_hooks(plugin: Any) -> tuple[str, ...]:
+def adapt_hooks(plugin: object) -> tuple[str, ...]:
     """Give a plugin's hooks with old names their new ones; return one sentence for each."""
     messages = []
     for renamed in renames.HOOKS.values():

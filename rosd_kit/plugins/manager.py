@@ -128,7 +128,7 @@ class PluginManager:
             self._pluggy.unregister(name=name)
         self._add(name, distribution, "-", point.load, file=_file_of_entry(point))
 
-    def load_object(self, name: str, plugin: Any) -> None:
+    def load_object(self, name: str, plugin: object) -> None:
         """Add a plugin that is there already: a module, or an object with hook implementations."""
         assert "registry" not in self.__dict__, "plugins are loaded before components are asked for"
         self._add(name, "python", "-", lambda: plugin)
@@ -174,7 +174,7 @@ class PluginManager:
                 app.registered_commands, app.registered_groups = before
                 self._break(impl.plugin_name, PluginError(f"there is a command {', '.join(twice)} already"))
 
-    def notify(self, hook: str, **facts: Any) -> tuple[str, ...]:
+    def notify(self, hook: str, **facts: object) -> tuple[str, ...]:
         """Call an observer hook of every plugin; return one message per plugin that raised, and log it once."""
         messages = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
         return tuple(message for message in messages if message)
@@ -244,7 +244,7 @@ class PluginManager:
             name=name, distribution=distribution, version=version, file=file, status=status, reason=reason
         )
 
-    def _components_of(self, plugin: Any) -> tuple[list[Any], tuple[str, ...]]:
+    def _components_of(self, plugin: object) -> tuple[list[Any], tuple[str, ...]]:
         """Return the classes of a plugin, and notes on those that use outdated names."""
         found: list[Any] = []
         for impl in self._pluggy.hook.rosd_kit_components.get_hookimpls():
@@ -302,7 +302,7 @@ def _file_of_entry(point: EntryPoint) -> str:
     return spec.origin if spec and spec.origin else point.value
 
 
-def _file_of(plugin: Any) -> str:
+def _file_of(plugin: object) -> str:
     try:
         return inspect.getfile(plugin if isinstance(plugin, ModuleType | type) else type(plugin))
     except (TypeError, OSError):

@@ -99,7 +99,7 @@ class Registry:
         return "\nPlugins that could not be used:" + "".join(f"\n  {who}: {reason}" for who, reason in self.broken.items())
 
 
-def fault_of(cls: Any) -> str | None:
+def fault_of(cls: object) -> str | None:
     """Return why a value cannot be registered as a component, or None if it can."""
     if not (isinstance(cls, type) and issubclass(cls, Component)):
         return f"rosd_kit_components returned {cls!r}, which is not a component class; return classes, not instances"

@@ -32,7 +32,7 @@ class Findings:
     notes: tuple[str, ...]
 
 
-def examine(name: str, plugin: Any) -> Findings:
+def examine(name: str, plugin: object) -> Findings:
     """Examine a plugin. Raises `PluginError` if it cannot be registered.
 
     It is registered with a separate manager first, because pluggy keeps plugins that it refused.
@@ -54,14 +54,14 @@ def examine(name: str, plugin: Any) -> Findings:
     return Findings(hooks, notes)
 
 
-def _unmarked(plugin: Any, hooks: tuple[str, ...]) -> list[str]:
+def _unmarked(plugin: object, hooks: tuple[str, ...]) -> list[str]:
     """Return functions that are named like hooks but not marked, so that they would never be called."""
     return [
         name for name in dir(plugin) if name.startswith("rosd_kit_") and name not in hooks and callable(getattr(plugin, name))
     ]
 
 
-def _check_version(written_for: Any) -> tuple[str, ...]:
+def _check_version(written_for: object) -> tuple[str, ...]:
     """Return notes on the API version. Raises `PluginError` for a version that is not supported."""
     if written_for is None:
         return ()

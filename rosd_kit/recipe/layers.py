@@ -88,13 +88,13 @@ def leaves_of(node: Node, path: str = "") -> dict[str, Leaf]:
     return found
 
 
-def _slot(kind: str, value: Any, source: str) -> Node:
+def _slot(kind: str, value: object, source: str) -> Node:
     if kind == "objective" and isinstance(value, list):
         return [_component(f"{kind}.{i}", term, source) for i, term in enumerate(value)]
     return _component(kind, value, source)
 
 
-def _component(path: str, value: Any, source: str) -> Tree:
+def _component(path: str, value: object, source: str) -> Tree:
     if isinstance(value, str):
         return {"name": Leaf(value, source)}
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def _component(path: str, value: Any, source: str) -> Tree:
     raise RecipeError(f"{path}: {value!r} (from {source}) is neither a name nor a mapping; {hint}")
 
 
-def _node(value: Any, source: str) -> Node:
+def _node(value: object, source: str) -> Node:
     if isinstance(value, Mapping):
         return {key: _node(item, source) for key, item in value.items()}
     return Leaf(value, source)

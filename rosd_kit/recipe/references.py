@@ -45,7 +45,7 @@ def replace_references(values: Mapping[str, Any], leaves: Mapping[str, Leaf]) ->
     return dict(resolved)
 
 
-def _targets(value: Any) -> list[str]:
+def _targets(value: object) -> list[str]:
     """Return the paths that a leaf's value refers to. A list is a leaf too."""
     if isinstance(value, str):
         return _REFERENCE.findall(value)

@@ -119,7 +119,7 @@ def _set(tree: Any, keys: list[str], node: Node | None) -> Any:
     return others if node is None else {**others, key: node}
 
 
-def _with_references(node: Any, renamed: Renamed) -> Any:
+def _with_references(node: object, renamed: Renamed) -> Any:
     """Return a tree in which references to an old path (`${section.option}`) name the new one."""
     if isinstance(node, Leaf):
         value = _with_references(node.value, renamed)

@@ -64,7 +64,7 @@ def _lines(values: Mapping[str, Any], path: str, depth: int, provenance: Mapping
             yield from rest
 
 
-def _text(value: Any, indent: str) -> str:
+def _text(value: object, indent: str) -> str:
     """Return a value as YAML; text of several lines becomes a block if that keeps it exactly."""
     if not isinstance(value, str) or "\n" not in value or value[0].isspace() or value.endswith("\n\n"):
         return _scalar(value)
@@ -85,7 +85,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def _scalar(value: Any) -> str:
+def _scalar(value: object) -> str:
     """Return a value as one line of YAML."""
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")

@@ -99,7 +99,7 @@ def _refuse(content: Mapping[str, Any], key: str, where: str, why: str) -> None:
         raise RecipeError(f"{key}: not allowed in {where}: {why}")
 
 
-def _presets(content: Any, source: str, registry: Registry) -> Tree:
+def _presets(content: object, source: str, registry: Registry) -> Tree:
     """Return a profile's `components` section as a tree of slot, component and option; misspelt names are errors."""
     current: dict[str, dict[str, Any]] = {}
     for kind, by_name in _mapping(content, "components", source).items():
@@ -119,7 +119,7 @@ def _presets(content: Any, source: str, registry: Registry) -> Tree:
     return as_tree({"components": current}, source)
 
 
-def _mapping(content: Any, path: str, source: str) -> dict[str, Any]:
+def _mapping(content: object, path: str, source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: {content!r} (from {source}) must be a mapping")
     return content

@@ -166,7 +166,7 @@ def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartE
             raise RecipeError(f"{where}, line {line}: nested deeper than the {MAX_DEPTH} levels that are allowed")
 
 
-def _refuse_odd_keys(content: Any, where: str) -> None:
+def _refuse_odd_keys(content: object, where: str) -> None:
     if isinstance(content, Mapping):
         for key, value in content.items():
             if not isinstance(key, str):

@@ -56,7 +56,7 @@ def _overlay(below: Tree, content: Mapping[str, Any], source: str, registry: Reg
     return overlay(below, with_current_names(as_tree(content, source), below, source, registry))
 
 
-def _named(task: Any) -> str | None:
+def _named(task: object) -> str | None:
     name = task.get("name") if isinstance(task, Mapping) else task
     return name if isinstance(name, str) else None
 

@@ -110,5 +110,5 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     return list(current.model_fields) if _is_model(current) else []
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)

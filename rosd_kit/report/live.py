@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._refuse(HTTPStatus.NOT_FOUND)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Log nothing, since paths contain the secret."""
 
     def _send_ok(self, body: bytes, kind: str) -> None:

@@ -131,9 +131,9 @@ def _shorten(record: Mapping[str, Any]) -> Record:
     return {name: _round(value) for name, value in record.items() if not name.startswith("time/train/")}
 
 
-def _round(value: Any) -> Any:
+def _round(value: object) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) and isfinite(value) else value
 
 
-def _name(choice: Any) -> Any:
+def _name(choice: object) -> Any:
     return choice.get("name") if isinstance(choice, dict) else choice

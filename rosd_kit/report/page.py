@@ -43,7 +43,7 @@ def live_page(name: str) -> str:
     return before + after
 
 
-def compact(value: Any) -> bytes:
+def compact(value: object) -> bytes:
     """Return plain values as JSON without spaces; NaN and infinity become null."""
     return json.dumps(finite(value), separators=(",", ":")).encode()
 
@@ -62,7 +62,7 @@ def _fragments(run: RunRecords) -> Iterator[str]:
     yield after
 
 
-def _data(name: str, value: Any) -> str:
+def _data(name: str, value: object) -> str:
     packed = base64.b64encode(gzip.compress(compact(value), compresslevel=6, mtime=0)).decode()
     return f'<script type="application/octet-stream" id="{name}">{packed}</script>\n'
 

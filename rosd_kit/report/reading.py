@@ -107,5 +107,5 @@ def _step_warnings(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]
     return warnings
 
 
-def _mapping(value: Any) -> Record:
+def _mapping(value: object) -> Record:
     return value if isinstance(value, dict) else {}

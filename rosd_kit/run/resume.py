@@ -35,7 +35,7 @@ def _fixed(recipe: Recipe, free: Collection[str]) -> Iterator[tuple[str, Any]]:
             yield from (leaf for leaf in _leaves(field, value) if ".".join(leaf[0].split(".")[:2]) not in free)
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(path: str, value: object) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _leaves(f"{path}.{key}", item)

@@ -131,7 +131,7 @@ def _place_mlflow(folder: Any) -> None:
 def _settings(run: RunView) -> Iterator[tuple[str, bool | int | float | str]]:
     """Yield the resolved recipe as dotted names and plain values."""
 
-    def leaves(path: str, value: Any) -> Iterator[tuple[str, bool | int | float | str]]:
+    def leaves(path: str, value: object) -> Iterator[tuple[str, bool | int | float | str]]:
         if isinstance(value, Mapping) and value:
             for key, item in value.items():
                 yield from leaves(f"{path}.{key}" if path else str(key), item)

@@ -70,7 +70,7 @@ def split_values(text: str, where: str) -> list[str]:
     return values
 
 
-def override_text(value: Any) -> str:
+def override_text(value: object) -> str:
     """Return a YAML value as the right-hand side of an override."""
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -67,7 +67,7 @@ def plugin_versions(recipe: Recipe, registry: Registry, slots: Container[str]) -
     return sorted({(o.plugin.rpartition("_")[0] if o.distribution == "file" else o.plugin, _version(o)) for o in origins})
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return a short hash of a JSON-serialisable value, the same in every process."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 

@@ -25,7 +25,7 @@ class EntrySum(Divergence):
         """Largest contribution of one entry, in nats; entries above it get no gradient. Only the positive side is
         clipped, so a clipped divergence may be negative. OPSD's later release uses 0.05."""
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: object = None) -> None:
         super().__init__(config)
         self.may_be_negative = self.config.entry_clip is not None
 

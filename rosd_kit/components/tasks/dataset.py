@@ -109,7 +109,7 @@ class Dataset(Task):
                 )
             return self
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: object = None) -> None:
         super().__init__(config)
         self._suite_rows: dict[str, Table | Stream] = {}
 

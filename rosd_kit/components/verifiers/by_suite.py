@@ -27,7 +27,7 @@ class BySuite(Verifier):
         suites: dict[str, Choice] = Field(default_factory=dict)
         """Verifiers by suite: `{tool_use: tool_use, gpqa: {name: mcq, letters: ABCD}}`."""
 
-    def __init__(self, config: Any, verifiers: Mapping[str, Verifier], default: Verifier) -> None:
+    def __init__(self, config: object, verifiers: Mapping[str, Verifier], default: Verifier) -> None:
         super().__init__(config)
         self._verifiers, self._default = verifiers, default
 

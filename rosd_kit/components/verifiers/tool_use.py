@@ -84,12 +84,12 @@ def _read_value(text: str, start: int) -> str | None:
         return None
 
 
-def _canonical(value: Any) -> str:
+def _canonical(value: object) -> str:
     """Return the same text for all spellings of a value: key order is ignored, 1.0 equals 1, true does not equal 1."""
     return json.dumps(_normalise(value, 0), sort_keys=True, ensure_ascii=False)
 
 
-def _normalise(value: Any, depth: int) -> Any:
+def _normalise(value: object, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, dict):
