@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.evaluation.results import Comparison, SuiteResult

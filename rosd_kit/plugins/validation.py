@@ -6,7 +6,6 @@ What pluggy would silently accept is an error here. It does not know how plugins
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pluggy
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.files import explain_write_errors, finite, write_atomically
 from rosd_kit.report.packing import detail, overview, row

@@ -14,7 +14,6 @@ import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import rosd_kit
 from rosd_kit.contracts import SLOTS
