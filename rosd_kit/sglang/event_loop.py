@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for a run that is otherwise an ordinary program."""
+"""An asyncio event loop in a background thread, for callers that are not async themselves."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ T = TypeVar("T")
 _CLOSED = "rollout: the engine was closed."
 
 
-class LoopThread:
-    """Runs coroutines while the caller waits, or while it works on those that have finished."""
+class EventLoopThread:
+    """Runs coroutines while the caller waits for all of them, or handles each result as it arrives."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rosd-kit-sglang", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end and return the result; an interrupt meanwhile cancels the work."""
-        future = self._submit(work)
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine and return its result; an interrupt of the caller cancels it."""
+        future = self._submit(coroutine)
         try:
             return future.result()
         except CancelledError:
@@ -36,38 +36,38 @@ class LoopThread:
             future.cancel()
             raise
 
-    def stream(self, questions: Sequence[Callable[[], Awaitable[T]]]) -> Iterator[tuple[int, T]]:
-        """Ask all at once and yield (index, answer) as they come. The first error ends all of them and is raised."""
+    def stream(self, calls: Sequence[Callable[[], Awaitable[T]]]) -> Iterator[tuple[int, T]]:
+        """Start all calls at once and yield (index, result) as they finish. The first error cancels the rest and is raised."""
         finished: queue.SimpleQueue[tuple[int, T] | BaseException] = queue.SimpleQueue()
 
-        async def ask(index: int, question: Callable[[], Awaitable[T]]) -> None:
-            finished.put((index, await question()))
+        async def run_one(index: int, call: Callable[[], Awaitable[T]]) -> None:
+            finished.put((index, await call()))
 
-        async def ask_all() -> None:
+        async def run_all() -> None:
             async with asyncio.TaskGroup() as group:
-                for index, question in enumerate(questions):
-                    group.create_task(ask(index, question))
+                for index, call in enumerate(calls):
+                    group.create_task(run_one(index, call))
 
-        def ended(future: Future[None]) -> None:
+        def report_error(future: Future[None]) -> None:
             error = EngineError(_CLOSED) if future.cancelled() else future.exception()
             if error is not None:
-                finished.put(_first(error))
+                finished.put(_first_error(error))
 
-        future = self._submit(ask_all())
-        future.add_done_callback(ended)
+        future = self._submit(run_all())
+        future.add_done_callback(report_error)
         try:
-            for _ in questions:
-                answer = finished.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+            for _ in calls:
+                result = finished.get()
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
         finally:
             future.cancel()
 
     def cancel(self) -> None:
-        """End whatever is under way; whoever waits for it gets an `EngineError`."""
+        """Cancel all running coroutines; their callers get an `EngineError`."""
 
-        async def end() -> None:
+        async def cancel_all() -> None:
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()
@@ -75,7 +75,7 @@ class LoopThread:
                 await asyncio.wait(tasks, timeout=5)
 
         if not self._loop.is_closed():
-            self.run(end())
+            self.run(cancel_all())
 
     def close(self) -> None:
         """Stop the loop and end its thread."""
@@ -86,14 +86,14 @@ class LoopThread:
         if not self._thread.is_alive() and not self._loop.is_closed():
             self._loop.close()
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         if self._loop.is_closed():
-            work.close()
+            coroutine.close()
             raise EngineError(_CLOSED)
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
 
-def _first(found: BaseException) -> BaseException:
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+def _first_error(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,4 +1,4 @@
-"""From a recipe's options to the servers of a run: clients, launched processes, the way for their weights."""
+"""Builds a pool of replicas from a recipe's options: HTTP clients, server processes, and the transfer of their weights."""
 
 from __future__ import annotations
 
@@ -6,64 +6,64 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.contracts import Policy, Site
 from rosd_kit.errors import RecipeError
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.launch import launch_commands
+from rosd_kit.sglang.options import EngineOptions
 from rosd_kit.sglang.pool import Pool
-from rosd_kit.sglang.replica import Count, Member, Patience
-from rosd_kit.sglang.server import Server
-from rosd_kit.sglang.weight_transfer import Carrier, DiskCarrier, DistributedCarrier, TensorCarrier
+from rosd_kit.sglang.replica import AddMetric, Replica, RetryLimits
+from rosd_kit.sglang.server import ServerProcess
+from rosd_kit.sglang.weight_transfer import DiskTransfer, DistributedTransfer, TensorTransfer, WeightTransfer
+from rosd_kit.types import PolicyWeights
 
 _MEMORY_BACKED = Path("/dev/shm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Builder:
-    """Builds pools for one engine. `config` is the engine's; `name` sets the run's files apart from those of others.
-
-    `site` is that of the engine.
-    """
+class PoolFactory:
+    """Builds the pools of one engine. `config` and `site` are the engine's; `name` separates its files from those of others."""
 
     student: Policy
-    config: Any
+    config: EngineOptions
     site: Site
     folder: Path
     name: str
     progress: Callable[[str], None]
-    count: Count
+    add_metric: AddMetric
 
-    def pool(self, urls: Sequence[str], purpose: str) -> Pool:
-        """Return the servers at some addresses, or launched ones where there are none; must be called in the event loop."""
-        config, carrier = self.config, self._carrier(purpose)
-        found: list[tuple[str, Server | None]] = [(url, None) for url in urls]
-        if not found:
-            found = [(server.command.url, server) for server in self._launched()]
-        patience = Patience(ready=config.launch.deadline, back=config.patience, relaunches=config.relaunches)
-        members = [
-            Member(
+    def create(self, urls: Sequence[str], which: PolicyWeights) -> Pool:
+        """Return a pool of the servers at `urls`, or of launched ones if there are none. Call it inside the event loop."""
+        config, transfer = self.config, self._transfer(which)
+        servers: list[tuple[str, ServerProcess | None]] = [(url, None) for url in urls]
+        if not servers:
+            servers = [(process.command.url, process) for process in self._processes()]
+        limits = RetryLimits(
+            launch_seconds=config.launch.deadline, return_seconds=config.patience, relaunches=config.relaunches
+        )
+        replicas = [
+            Replica(
                 self._client(url),
-                server=server,
-                carrier=carrier,
-                patience=patience,
+                process=process,
+                transfer=transfer,
+                limits=limits,
                 progress=self.progress,
-                count=self.count,
+                add_metric=self.add_metric,
             )
-            for url, server in found
+            for url, process in servers
         ]
-        router = self._client(config.router) if config.router and purpose == "live" else None
+        router = self._client(config.router) if config.router and which == "live" else None
         return Pool(
-            members,
-            carrier=carrier,
+            replicas,
+            transfer=transfer,
             concurrency=config.concurrency,
             tries=config.tries,
-            count=self.count,
+            add_metric=self.add_metric,
             router=router,
         )
 
-    def _launched(self) -> list[Server]:
+    def _processes(self) -> list[ServerProcess]:
         commands = launch_commands(
             self.student,
             self.config.launch,
@@ -73,7 +73,7 @@ class Builder:
             api_key=self._api_key(),
         )
         logs = [self.folder / (f"sglang-{number}.log" if number else "sglang.log") for number in range(len(commands))]
-        return [Server(command, log) for command, log in zip(commands, logs, strict=True)]
+        return [ServerProcess(command, log) for command, log in zip(commands, logs, strict=True)]
 
     def _client(self, url: str) -> Client:
         config = self.config
@@ -82,24 +82,27 @@ class Builder:
     def _api_key(self) -> str | None:
         name = self.config.api_key_env
         if name is not None and not os.environ.get(name):
-            raise RecipeError(f"rollout.api_key_env: the environment has no {name!r}. Set it, or use null.")
+            raise RecipeError(f"rollout.api_key_env: the environment variable {name!r} is not set. Set it, or use null.")
         return os.environ[name] if name is not None else None
 
-    def _carrier(self, purpose: str) -> Carrier:
+    def _transfer(self, which: PolicyWeights) -> WeightTransfer:
         if self.config.sync == "tensor":
-            return TensorCarrier()
+            return TensorTransfer()
         if self.config.sync == "distributed":
-            return DistributedCarrier(host=self.config.sync_host, device=self.student.device)
-        return DiskCarrier(self._sync_folder(purpose), self.student.model.config.save_pretrained)
+            return DistributedTransfer(host=self.config.sync_host, device=self.student.device)
+        return DiskTransfer(self._sync_folder(which), self.student.model.config.save_pretrained)
 
-    def _sync_folder(self, purpose: str) -> Path:
-        """Return where weights are laid for servers: in memory where two sets of them fit twice over."""
-        name = f"rosd-kit-{self.name}-{purpose}"
+    def _sync_folder(self, which: PolicyWeights) -> Path:
+        """Return the folder that servers load weights from: in memory if four times the weights' size is free there.
+
+        Two sets of weights exist at once while servers load the newer one; the rest is headroom.
+        """
+        name = f"rosd-kit-{self.name}-{which}"
         if self.config.sync_dir:
             return Path(self.config.sync_dir).absolute() / name
         if _MEMORY_BACKED.is_dir() and os.access(_MEMORY_BACKED, os.W_OK):
-            room = os.statvfs(_MEMORY_BACKED)
+            space = os.statvfs(_MEMORY_BACKED)
             needed = 4 * sum(weight.nbytes for weight in self.student.model.parameters())
-            if room.f_bavail * room.f_frsize > needed:
+            if space.f_bavail * space.f_frsize > needed:
                 return _MEMORY_BACKED / name
         return self.folder.absolute() / name

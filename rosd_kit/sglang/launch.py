@@ -1,4 +1,4 @@
-"""From a student and a recipe's options to the commands that launch its servers."""
+"""Builds the commands that launch SGLang servers for a student. Starts nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from rosd_kit.contracts import Policy, Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import Argument, Command, free_port, has_sglang
+from rosd_kit.sglang.server import Argument, ServerCommand, free_port, has_sglang
 
 
 def launch_commands(
     student: Policy, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
-) -> list[Command]:
-    """Return one command a server of the process at a site; each process has servers of its own.
+) -> list[ServerCommand]:
+    """Return one command per server of the rank at `site`; each rank has its own servers.
 
-    Raises `EngineError` where the interpreter has no SGLang, `RecipeError` where devices and servers do not match.
+    Raises `EngineError` if the interpreter has no SGLang, `RecipeError` if the numbers of devices and servers differ.
     """
     python = launch.python or sys.executable
     if not has_sglang(python, launch.env):
@@ -26,54 +26,52 @@ def launch_commands(
             "(rollout.launch.python=...), or give the address of a running server (rollout.url=...). See docs/sglang.md."
         )
     site = site or Site()
-    first, everyone = site.local * launch.servers, site.neighbours * launch.servers
-    if launch.devices and len(launch.devices) != everyone:
+    first, on_this_machine = site.local * launch.servers, site.neighbours * launch.servers
+    if launch.devices and len(launch.devices) != on_this_machine:
         raise RecipeError(
-            f"rollout.launch.devices: {len(launch.devices)} entries for {everyone} servers. Give one each, or none."
+            f"rollout.launch.devices: {len(launch.devices)} entries for {on_this_machine} servers. Give one each, or none."
         )
-    arguments, environment = _defaults(student, colocated=colocated)
+    arguments, environment = _default_arguments(student, colocated=colocated)
     if api_key is not None:
         arguments["api_key"] = api_key
     model = _model_path(student, folder)
     return [
-        Command(
+        ServerCommand(
             python=python,
             model=model,
             host=launch.host,
-            port=launch.port + number if launch.port else free_port(launch.host),
+            port=launch.port + index if launch.port else free_port(launch.host),
             arguments={**arguments, **launch.args},
-            environment={**environment, **_visible(launch, number, student, colocated=colocated), **launch.env},
+            environment={**environment, **_visible_devices(launch, index, student, colocated=colocated), **launch.env},
         )
-        for number in range(first, first + launch.servers)
+        for index in range(first, first + launch.servers)
     ]
 
 
-def _visible(launch: Launch, number: int, student: Policy, *, colocated: bool) -> dict[str, str]:
-    """Return which devices a server sees: those named for it, or the one that it shares with its process of several."""
+def _visible_devices(launch: Launch, index: int, student: Policy, *, colocated: bool) -> dict[str, str]:
+    """Return CUDA_VISIBLE_DEVICES of a server: its entry of `devices`, or the GPU that a colocated server shares."""
     if launch.devices:
-        return {"CUDA_VISIBLE_DEVICES": launch.devices[number]}
-    index = student.device.index
-    if not colocated or not index:
+        return {"CUDA_VISIBLE_DEVICES": launch.devices[index]}
+    device = student.device.index
+    if not colocated or not device:
         return {}
-    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return {"CUDA_VISIBLE_DEVICES": seen[index] if seen else str(index)}
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"CUDA_VISIBLE_DEVICES": visible[device] if visible else str(device)}
 
 
 def _model_path(student: Policy, folder: Path) -> str:
-    """Return where a server finds the architecture; the weights are brought to it in any case."""
+    """Return a folder with the architecture that the server can load; the weights are sent to it in any case."""
     if student.folder is not None and student.settings.gguf is None and not student.settings.pickle_weights:
         return str(student.folder)
     student.export(folder / "sglang-model")
     return str(folder / "sglang-model")
 
 
-def _defaults(student: Policy, *, colocated: bool) -> tuple[dict[str, Argument], dict[str, str]]:
-    """Return arguments and environment of a server for this student; a recipe's own come on top."""
+def _default_arguments(student: Policy, *, colocated: bool) -> tuple[dict[str, Argument], dict[str, str]]:
+    """Return arguments and environment of a server for this student; those of the recipe override them."""
     arguments: dict[str, Argument] = {"dtype": student.settings.dtype, "skip_server_warmup": True}
     if colocated:
         arguments["enable_memory_saver"] = True
-    if student.settings.trust_remote_code:
-        arguments["trust_remote_code"] = True
     if student.settings.trust_remote_code:
         arguments["trust_remote_code"] = True
     if student.device.type != "cpu":

@@ -1,14 +1,16 @@
-"""Options of the engine that are sections of their own."""
+"""Options of `rollout: sglang`."""
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from typing import Literal, Self
 
-from rosd_kit.contracts import Config
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from rosd_kit.contracts import Config, RolloutEngine
 
 
 class Launch(Config):
-    """Servers that the run starts and stops itself; of several processes each starts its own."""
+    """Servers that the run starts and stops itself; under data parallelism each rank starts its own."""
 
     python: str | None = None
     """Interpreter that has SGLang installed; null takes the one that runs rosd-kit."""
@@ -17,28 +19,73 @@ class Launch(Config):
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the servers."""
     host: str = "127.0.0.1"
-    """Address to listen on. Whoever reaches it can replace the model; keep it loopback unless the network is yours."""
+    """Address to listen on. Anyone who can reach it can replace the model; keep it loopback unless you control the network."""
     port: NonNegativeInt = 0
-    """Port of the first server, the others follow; 0 takes free ones."""
+    """Port of the first server; the others take the ports after it. 0 picks free ports."""
     servers: PositiveInt = 1
-    """How many for each process, each with the whole model (data parallel)."""
+    """Servers per rank, each with the whole model (data parallel)."""
     devices: list[str] = Field(default_factory=list)
-    """`CUDA_VISIBLE_DEVICES` of each server on a machine in turn, for example `["4,5", "6,7"]`; empty leaves it as it is, but a
-    colocated server gets its process's device."""
+    """`CUDA_VISIBLE_DEVICES` of each server on a machine, in order, for example `["4,5", "6,7"]`. Empty leaves it unchanged,
+    except that a colocated server gets the GPU of its rank."""
     deadline: PositiveFloat = 900.0
     """Seconds until a server must be ready."""
 
 
 class ProbeSettings(Config):
-    """When engine and trainer are compared, and how far apart they may be."""
+    """When engine and trainer are compared, and how much they may differ."""
 
     every: NonNegativeInt = 50
-    """Compare sampled log-probs at step 0 and after so many steps each; 0 never."""
+    """Compare sampled log-probs at step 0 and every so many steps; 0 turns this off."""
     samples: PositiveInt = 8
-    """Responses that are compared."""
+    """Responses per comparison."""
     probe: bool = True
     """After each transfer of weights, score a few fixed tokens on both sides."""
     max_difference: PositiveFloat | None = None
     """Largest difference of one log-prob in nats; null: 0.02 in float32, 2 with bfloat16."""
     mean_difference: PositiveFloat | None = None
     """Largest mean difference in nats; null: 0.002 in float32, 0.05 with bfloat16."""
+
+
+class EngineOptions(RolloutEngine.Config):
+    """Servers, transfer of weights, and checks."""
+
+    url: str | list[str] = Field(default_factory=list)
+    """Running servers, for example `http://127.0.0.1:30000`. With none, servers are launched as `launch` says.
+
+    Several ranks share them out: each rank uses its own servers and sends them its weights."""
+    router: str | None = None
+    """SGLang's router in front of `url`: requests go through it, weights still go to each server."""
+    initial_url: str | list[str] = Field(default_factory=list)
+    """Servers that keep the initial weights, for frozen reflectors. Without them, the other servers swap weights."""
+    launch: Launch = Launch()
+    """How to launch servers if there is no `url`."""
+    sync: Literal["disk", "tensor", "distributed"] = "disk"
+    """How weights reach the servers: files, memory of the same host, or a process group (NCCL on GPUs, gloo on CPUs)."""
+    sync_dir: str | None = None
+    """Folder for `disk` that trainer and servers both see; null: memory-backed if there is space, else the run's folder."""
+    sync_host: str = "127.0.0.1"
+    """Address at which servers reach the trainer, for `distributed`."""
+    colocated: bool = False
+    """Trainer and server share a GPU: the server releases its memory while the trainer works."""
+    concurrency: PositiveInt = 256
+    """Maximum number of requests in flight per server."""
+    timeout: PositiveFloat = 600.0
+    """Seconds without a response after which a request has failed."""
+    tries: PositiveInt = 6
+    """How often a request is tried."""
+    relaunches: NonNegativeInt = 3
+    """How often in a row a launched server is restarted without a response in between."""
+    patience: PositiveFloat = 120.0
+    """Seconds to wait for a server at `url` to come back."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the servers' API key."""
+    any_version: bool = False
+    """Accept an SGLang version that this client was not tested with."""
+    check: ProbeSettings = ProbeSettings()
+    """Comparison of engine and trainer."""
+
+    @model_validator(mode="after")
+    def _router_has_servers(self) -> Self:
+        if self.router and not self.url:
+            raise ValueError("router needs url: the servers behind it, to which the weights are sent")
+        return self

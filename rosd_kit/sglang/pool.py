@@ -1,4 +1,4 @@
-"""The servers of a run together: each request goes to the one with the least to do and is answered exactly once."""
+"""All replicas of a run: each request goes to the one with the fewest in flight and is answered exactly once."""
 
 from __future__ import annotations
 
@@ -8,162 +8,165 @@ from typing import TypeVar
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import Answer, Refusal, ServerFault
-from rosd_kit.sglang.replica import Count, Member
-from rosd_kit.sglang.weight_transfer import Carrier, WeightSet
+from rosd_kit.sglang.protocol import GenerateResult, RequestRejected, ServerFault
+from rosd_kit.sglang.replica import AddMetric, Replica
+from rosd_kit.sglang.weight_transfer import LabeledWeights, WeightTransfer
 
 T = TypeVar("T")
 
-#: Seconds before a failed request is sent again: this much, doubled each time up to the second number.
-_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+#: Seconds before the first retry, doubled with each further one up to the second number.
+_RETRY_DELAY, _MAX_RETRY_DELAY = 0.25, 8.0
 
 
 class Pool:
-    """Servers that all hold the same weights.
+    """Replicas that all hold the same weights.
 
-    `concurrency` requests are under way at each of them at most; a request is tried `tries` times. With a `router`, requests
-    go through it, while weights still go to the servers themselves.
+    Each replica has at most `concurrency` requests in flight; a request is tried `tries` times. With a `router`, requests go
+    through it, while weights still go to the replicas themselves.
     """
 
     def __init__(
         self,
-        members: Sequence[Member],
+        replicas: Sequence[Replica],
         *,
-        carrier: Carrier,
+        transfer: WeightTransfer,
         concurrency: int,
         tries: int,
-        count: Count,
+        add_metric: AddMetric,
         router: Client | None = None,
     ) -> None:
-        self.members = list(members)
-        self.weights: WeightSet | None = None
-        self._carrier = carrier
+        self.replicas = list(replicas)
+        self.weights: LabeledWeights | None = None
+        self._transfer = transfer
         self._router = router
         self._tries = tries
-        self._count = count
+        self._add_metric = add_metric
         self._concurrency = concurrency
-        self._busy = dict.fromkeys(members, 0)
-        self._changed = asyncio.Condition()
+        self._in_flight = dict.fromkeys(replicas, 0)
+        self._slot_freed = asyncio.Condition()
 
-    async def begin(self) -> None:
-        """Make all servers ready."""
-        await asyncio.gather(*(member.begin() for member in self.members))
+    async def start(self) -> None:
+        """Make all replicas ready."""
+        await asyncio.gather(*(replica.start() for replica in self.replicas))
 
-    async def load(self, weights: WeightSet) -> None:
-        """Give all servers these weights; from now on only answers that come from them are accepted."""
+    async def load(self, weights: LabeledWeights) -> None:
+        """Load weights into all replicas; from now on only responses sampled from them are accepted."""
         self.weights = weights
-        await asyncio.gather(*(self._keep(member, member.renew(weights)) for member in self._living()))
-        self._living()
+        await asyncio.gather(*(self._drop_if_lost(replica, replica.load_with_retries(weights)) for replica in self._alive()))
+        self._alive()
 
-    async def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
-        """Have a question answered by some server, whichever has the least to do."""
-        failed: Exception | None = None
+    async def call(self, request: Callable[[Client], Awaitable[T]]) -> T:
+        """Send a request to the replica with the fewest in flight, retrying on others, and return its response."""
+        last_fault: Exception | None = None
         for attempt in range(self._tries):
             if attempt:
-                self._count("engine/retries", 1)
-                await _pause(attempt)
-            member = await self._take()
-            epoch = member.epoch
+                self._add_metric("engine/retries", 1)
+                await _retry_delay(attempt)
+            replica = await self._acquire()
+            recoveries = replica.recoveries
             try:
-                answer = await question(self._router or member.client)
-                self._check(answer)
-                member.answered()
-                return answer
-            except Refusal as refusal:
-                raise EngineError(f"rollout: the server refuses a request: {refusal}") from refusal
+                response = await request(self._router or replica.client)
+                self._check_weights(response)
+                replica.reset_relaunches()
+                return response
+            except RequestRejected as rejected:
+                raise EngineError(f"rollout: the server rejected a request: {rejected}") from rejected
             except ServerFault as fault:
-                failed = self._counted(fault)
+                last_fault = self._record(fault)
             finally:
-                await self._give_back(member)
-            await self._mend(member, failed, epoch)
+                await self._release(replica)
+            await self._recover(replica, last_fault, recoveries)
         raise EngineError(
-            f"rollout: a request failed {self._tries} times; the last time: {failed}. What was saved stays; go on with "
+            f"rollout: a request failed {self._tries} times; last fault: {last_fault}. Checkpoints are kept; continue with "
             "rosd-kit run --resume."
         )
 
-    async def _take(self) -> Member:
-        """Wait for a server with room for one more request, and take that room; the one with the least to do goes first."""
-        async with self._changed:
+    async def _acquire(self) -> Replica:
+        """Wait until some replica may take another request, and count that request; the least busy one is taken."""
+        async with self._slot_freed:
             while True:
-                member = min(self._living(), key=lambda member: self._busy[member])
-                if self._busy[member] < self._concurrency:
-                    self._busy[member] += 1
-                    return member
-                await self._changed.wait()
+                replica = min(self._alive(), key=lambda replica: self._in_flight[replica])
+                if self._in_flight[replica] < self._concurrency:
+                    self._in_flight[replica] += 1
+                    return replica
+                await self._slot_freed.wait()
 
-    async def _give_back(self, member: Member) -> None:
-        async with self._changed:
-            self._busy[member] -= 1
-            self._changed.notify_all()
+    async def _release(self, replica: Replica) -> None:
+        async with self._slot_freed:
+            self._in_flight[replica] -= 1
+            self._slot_freed.notify_all()
 
-    async def ask_each(self, question: Callable[[Member], Awaitable[T]]) -> list[tuple[Member, T]]:
-        """Ask every server the same and return the answers of all that are not lost, for what concerns each of them."""
-        return [(member, answer) for member in self._living() for answer in await self._ask_one(member, question)]
+    async def call_each(self, request: Callable[[Replica], Awaitable[T]]) -> list[tuple[Replica, T]]:
+        """Send the same request to every replica and return the responses of all that are not lost."""
+        return [(replica, response) for replica in self._alive() for response in await self._call_one(replica, request)]
 
-    async def _ask_one(self, member: Member, question: Callable[[Member], Awaitable[T]]) -> list[T]:
-        """Return a server's answer, or nothing when it is gone for good and others are left."""
+    async def _call_one(self, replica: Replica, request: Callable[[Replica], Awaitable[T]]) -> list[T]:
+        """Return a replica's response, or nothing if it is lost and others are left."""
         for attempt in range(self._tries):
             if attempt:
-                await _pause(attempt)
-            epoch = member.epoch
+                await _retry_delay(attempt)
+            recoveries = replica.recoveries
             try:
-                return [await question(member)]
-            except Refusal as refusal:
-                raise EngineError(f"rollout: {member.client.url} refuses: {refusal}") from refusal
+                return [await request(replica)]
+            except RequestRejected as rejected:
+                raise EngineError(f"rollout: {replica.client.url} rejected a request: {rejected}") from rejected
             except ServerFault as fault:
-                failed = self._counted(fault)
-            await self._mend(member, failed, epoch)
-            if member.lost is not None:
+                last_fault = self._record(fault)
+            await self._recover(replica, last_fault, recoveries)
+            if replica.lost_reason is not None:
                 return []
-        raise EngineError(f"rollout: {member.client.url} does not answer: {failed}")
+        raise EngineError(f"rollout: {replica.client.url} does not respond: {last_fault}")
 
-    async def end(self) -> None:
-        """Close all connections and stop the servers that are ours."""
+    async def close(self) -> None:
+        """Close all connections and stop the servers that the run launched."""
         if self._router is not None:
             await self._router.close()
-        await self._carrier.close()
-        await asyncio.gather(*(member.end() for member in self.members), return_exceptions=True)
+        await self._transfer.close()
+        await asyncio.gather(*(replica.stop() for replica in self.replicas), return_exceptions=True)
 
     @property
-    def context(self) -> int:
-        """Most tokens, prompt and response together, that every server takes."""
-        return min(member.facts.context for member in self._living())
+    def context_length(self) -> int:
+        """Longest sequence, prompt and response together, that every replica accepts, in tokens."""
+        return min(replica.info.context_length for replica in self._alive())
 
-    def _check(self, answer: object) -> None:
-        """Refuse what was sampled with other weights than the run's."""
-        if isinstance(answer, Answer) and self.weights and answer.labels != {self.weights.label}:
-            raise ServerFault("stale", f"sampled with the weights {sorted(answer.labels)}, not {self.weights.label!r}")
+    def _check_weights(self, response: object) -> None:
+        """Raise `ServerFault` for a response that was sampled from other weights than the run's."""
+        if isinstance(response, GenerateResult) and self.weights and response.labels != {self.weights.label}:
+            raise ServerFault("stale", f"sampled from the weights {sorted(response.labels)}, not {self.weights.label!r}")
 
-    async def _mend(self, member: Member, fault: ServerFault, epoch: int) -> None:
+    async def _recover(self, replica: Replica, fault: ServerFault, recoveries: int) -> None:
         if self.weights is not None:
-            for other in self._living() if self._router else [member]:
-                await self._keep(other, other.mend(self.weights, fault, epoch if other is member else other.epoch))
+            # A router does not report which replica failed, so all of them are looked at.
+            for other in self._alive() if self._router else [replica]:
+                seen = recoveries if other is replica else other.recoveries
+                await self._drop_if_lost(other, other.recover(self.weights, fault, seen))
 
-    async def _keep(self, member: Member, work: Awaitable[object]) -> None:
-        """Do something with a server; if it is gone for good, go on without it as long as there are others."""
+    async def _drop_if_lost(self, replica: Replica, work: Awaitable[object]) -> None:
+        """Await some work with a replica; if the replica is lost, continue without it as long as others are left."""
         try:
             await work
         except EngineError as error:
-            if member.lost is None:
-                member.lost = str(error)
-                self._count("engine/lost", 1)
-            async with self._changed:
-                self._changed.notify_all()
-            self._living()
+            if replica.lost_reason is None:
+                replica.lost_reason = str(error)
+                self._add_metric("engine/lost", 1)
+            async with self._slot_freed:
+                self._slot_freed.notify_all()
+            self._alive()
 
-    def _counted(self, fault: ServerFault) -> ServerFault:
-        self._count(f"engine/fault/{fault.kind}", 1)
+    def _record(self, fault: ServerFault) -> ServerFault:
+        self._add_metric(f"engine/fault/{fault.kind}", 1)
         return fault
 
-    def _living(self) -> list[Member]:
-        living = [member for member in self.members if member.lost is None]
-        if not living:
+    def _alive(self) -> list[Replica]:
+        """Return the replicas that are not lost. Raises `EngineError` if there is none."""
+        alive = [replica for replica in self.replicas if replica.lost_reason is None]
+        if not alive:
             raise EngineError(
-                "\n".join(dict.fromkeys(str(member.lost) for member in self.members))
-                + "\nNo server is left. What was saved stays; mend the server and go on with rosd-kit run --resume."
+                "\n".join(dict.fromkeys(str(replica.lost_reason) for replica in self.replicas))
+                + "\nNo server is left. Checkpoints are kept; repair the server and continue with rosd-kit run --resume."
             )
-        return living
+        return alive
 
 
-async def _pause(attempt: int) -> None:
-    await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** (attempt - 1)))
+async def _retry_delay(attempt: int) -> None:
+    await asyncio.sleep(min(_MAX_RETRY_DELAY, _RETRY_DELAY * 2 ** (attempt - 1)))

@@ -1,4 +1,4 @@
-"""The comparisons of engine and trainer that a run makes: a probe after each transfer of weights, and its own rollouts."""
+"""Decides what engine and trainer are compared on: a probe after each transfer of weights, and the run's own rollouts."""
 
 from __future__ import annotations
 
@@ -10,116 +10,117 @@ from dataclasses import dataclass
 from rosd_kit.contracts import Policy, TeacherModel
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.event_loop import LoopThread
+from rosd_kit.sglang.event_loop import EventLoopThread
 from rosd_kit.sglang.logprob_check import (
-    ROUNDING,
-    Agreement,
-    Bound,
-    fitting_temperature,
+    TOLERANCES,
+    LogprobGap,
+    Tolerance,
+    fit_temperature,
     likely_cause,
     trainer_logprobs,
 )
 from rosd_kit.sglang.options import ProbeSettings
 from rosd_kit.sglang.pool import Pool
-from rosd_kit.sglang.replica import Member
+from rosd_kit.sglang.replica import Replica
 from rosd_kit.types import Completion, PolicyWeights
 
 Ids = Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checker:
-    """Scores the same ids on both sides. Raises `EngineError` where they lie further apart than rounding explains."""
+class LogprobChecker:
+    """Scores the same ids on both sides. Raises `EngineError` if their gap is larger than rounding explains."""
 
     student: Policy
-    options: ProbeSettings
-    loop: LoopThread
+    settings: ProbeSettings
+    loop: EventLoopThread
 
-    def probe(self, pool: Pool, which: PolicyWeights) -> Agreement:
-        """Compare the scores of fixed tokens on every server, which was just given these weights; return the worst."""
-        texts = _probe_texts(self.student.vocabulary)
-        trainer = self._trainer([text[:1] for text in texts], [text[1:] for text in texts], 1.0, which)
+    def probe(self, pool: Pool, which: PolicyWeights) -> LogprobGap:
+        """Compare the scores of fixed tokens on every server, right after it loaded these weights; return the largest gap."""
+        sequences = _probe_sequences(self.student.vocabulary)
+        trainer = self._trainer_logprobs([ids[:1] for ids in sequences], [ids[1:] for ids in sequences], 1.0, which)
 
-        async def score(member: Member) -> list[list[float]]:
-            return [await member.client.score(text) for text in texts]
+        async def score(replica: Replica) -> list[list[float]]:
+            return [await replica.client.score(ids) for ids in sequences]
 
-        bound, worst = self._bound(pool), None
-        for member, engine in self.loop.run(pool.ask_each(score)):
-            found = Agreement.of(engine, trainer)
-            if not found.within(bound):
+        tolerance, largest = self._tolerance(pool), None
+        for replica, engine in self.loop.run(pool.call_each(score)):
+            gap = LogprobGap.between(engine, trainer)
+            if not gap.is_within(tolerance):
                 raise EngineError(
-                    f"rollout: {member.client.url} wears the label of the new weights but does not compute with them: the "
-                    f"log-probs of a probe differ: {found}; allowed are {bound}. It has another model or precision, or "
-                    "rollout.sync lost something. Try another rollout.sync; if it is rounding, widen rollout.check."
+                    f"rollout: {replica.client.url} reports the new weights but does not compute with them: the log-probs of a "
+                    f"probe differ: {gap}; allowed: {tolerance}. It has another model or precision, or rollout.sync lost "
+                    "something. Try another rollout.sync; if it is rounding, widen rollout.check."
                 )
-            if worst is None or found.greatest > worst.greatest:
-                worst = found
-        assert worst is not None
-        return worst
+            if largest is None or gap.max > largest.max:
+                largest = gap
+        assert largest is not None
+        return largest
 
-    def compare(self, pool: Pool, completions: Sequence[Completion], temperature: float) -> Agreement:
-        """Compare the log-probs that came with sampled responses with the trainer's of the same ids."""
+    def compare(self, pool: Pool, completions: Sequence[Completion], temperature: float) -> LogprobGap:
+        """Compare the engine's log-probs of sampled responses with the trainer's of the same ids."""
         temperature = temperature or 1.0
         prompts, responses = [c.prompt_ids for c in completions], [c.token_ids for c in completions]
         engine = [c.logprobs for c in completions]
-        found = Agreement.of(engine, self._trainer(prompts, responses, temperature, "live"))
-        bound = self._bound(pool)
-        if found.within(bound):
-            return found
-        cause = self._cause(pool, bound, prompts, responses, engine, temperature)
+        gap = LogprobGap.between(engine, self._trainer_logprobs(prompts, responses, temperature, "live"))
+        tolerance = self._tolerance(pool)
+        if gap.is_within(tolerance):
+            return gap
+        cause = self._likely_cause(pool, tolerance, prompts, responses, engine, temperature)
         raise EngineError(
-            f"rollout: engine and trainer do not compute the same. The log-probs of {len(completions)} sampled responses "
-            f"differ: {found}; allowed are {bound} (rollout.check). Likely {cause}"
+            f"rollout: engine and trainer disagree. The log-probs of {len(completions)} sampled responses differ: {gap}; "
+            f"allowed: {tolerance} (rollout.check). Likely {cause}"
         )
 
-    def _cause(
+    def _likely_cause(
         self,
         pool: Pool,
-        bound: Bound,
+        tolerance: Tolerance,
         prompts: Sequence[Ids],
         responses: Sequence[Ids],
         engine: Sequence[Sequence[float]],
         temperature: float,
     ) -> str:
-        async def scores(client: Client) -> list[list[float]]:
-            texts = zip(prompts, responses, strict=True)
-            return [(await client.score([*p, *r]))[len(p) - 1 :] for p, r in texts]
+        async def score_all(client: Client) -> list[list[float]]:
+            pairs = zip(prompts, responses, strict=True)
+            return [(await client.score([*prompt, *response]))[len(prompt) - 1 :] for prompt, response in pairs]
 
-        labels = {label for _, label in self.loop.run(pool.ask_each(lambda member: member.client.label()))}
-        plain = Agreement.of(self.loop.run(pool.ask(scores)), self._trainer(prompts, responses, 1.0, "live"))
+        labels = {label for _, label in self.loop.run(pool.call_each(lambda replica: replica.client.weight_label()))}
+        engine_at_1 = self.loop.run(pool.call(score_all))
+        trainer_at_1 = self._trainer_logprobs(prompts, responses, 1.0, "live")
         with TeacherModel(self.student.model).active():
-            fits = fitting_temperature(engine, self.student.model, prompts, responses)
+            best_temperature = fit_temperature(engine, self.student.model, prompts, responses)
         return likely_cause(
-            plain=plain,
-            bound=bound,
+            gap_at_1=LogprobGap.between(engine_at_1, trainer_at_1),
+            tolerance=tolerance,
             same_label=pool.weights is not None and labels == {pool.weights.label},
             engine_dtype=self._engine_dtype(pool),
             trainer_dtype=self.student.settings.dtype,
             temperature=temperature,
-            fits=fits,
+            best_temperature=best_temperature,
         )
 
-    def _trainer(
+    def _trainer_logprobs(
         self, prompts: Sequence[Ids], responses: Sequence[Ids], temperature: float, which: PolicyWeights
     ) -> list[list[float]]:
         source = self.student.initial() if which == "initial" else nullcontext(self.student.model)
         with source as model, TeacherModel(model).active():
             return trainer_logprobs(model, prompts, responses, temperature=temperature)
 
-    def _bound(self, pool: Pool) -> Bound:
+    def _tolerance(self, pool: Pool) -> Tolerance:
         in_float32 = {self.student.settings.dtype, self._engine_dtype(pool)} == {"float32"}
-        usual = ROUNDING["float32" if in_float32 else "bfloat16"]
-        return Bound(
-            greatest=self.options.max_difference or usual.greatest,
-            mean=self.options.mean_difference or usual.mean,
+        default = TOLERANCES["float32" if in_float32 else "bfloat16"]
+        return Tolerance(
+            max=self.settings.max_difference or default.max,
+            mean=self.settings.mean_difference or default.mean,
         )
 
     def _engine_dtype(self, pool: Pool) -> str:
-        named = pool.members[0].facts.dtype.removeprefix("torch.")
-        return self.student.settings.dtype if named in ("", "auto") else named
+        reported = pool.replicas[0].info.dtype.removeprefix("torch.")
+        return self.student.settings.dtype if reported in ("", "auto") else reported
 
 
-def _probe_texts(vocabulary: int) -> list[list[int]]:
-    """Return a few short sequences of ids, always the same for a vocabulary."""
+def _probe_sequences(vocabulary: int) -> list[list[int]]:
+    """Return a few short sequences of ids, always the same for a given vocabulary size."""
     rng = random.Random(vocabulary)
     return [[rng.randrange(vocabulary) for _ in range(24)] for _ in range(4)]

@@ -1,65 +1,67 @@
-"""What an SGLang server says of itself and of a request, and what differs between its versions."""
+"""Responses of an SGLang server, checked and parsed, and what differs between its versions. Sends nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
 from rosd_kit.errors import EngineError
 
 OLDEST, NEWEST = Version("0.5.17"), Version("0.5.23")
-#: From here on weights that come as tensors or broadcasts are bracketed by begin_weight_update and end_weight_update.
-BRACKETED_SINCE = Version("0.5.21")
+#: Since this version, tensor and distributed updates run between begin_weight_update and end_weight_update.
+UPDATE_SESSION_SINCE = Version("0.5.21")
 
-_UNTOUCHED = "Ids must reach the model as they are: look for a router or a server option that adds tokens."
+_IDS_CHANGED = "Token ids must reach the model unchanged: look for a router or a server option that adds tokens."
+
+FaultKind = Literal["unreachable", "timeout", "unavailable", "garbled", "aborted", "stale"]
 
 
 class ServerFault(Exception):
-    """A request failed in a way that another try may mend.
+    """A request failed in a way that a retry may fix. `kind` is its name in the metrics."""
 
-    `kind` names it in the metrics: `unreachable`, `timeout`, `unavailable`, `garbled`, `aborted` or `stale`.
-    """
-
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: FaultKind, text: str) -> None:
         super().__init__(f"{kind}: {text}")
-        self.kind = kind
+        self.kind: FaultKind = kind
 
 
-class Refusal(Exception):
-    """The server answered that the request itself is wrong; asking again would not help."""
+class RequestRejected(Exception):
+    """The server rejected the request itself; a retry would not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerFacts:
-    """What a server is: its version, the model it was started with, its longest text in tokens, its ranks."""
+class ServerInfo:
+    """Version, model and limits of a server.
+
+    `context_length` is the longest sequence in tokens, prompt and response together; `ranks` the size of tensor parallelism.
+    """
 
     version: Version
     model: str
     dtype: str
-    context: int
+    context_length: int
     ranks: int
 
     @property
-    def brackets(self) -> bool:
-        """Whether an update of the weights has a beginning and an end of its own."""
-        return self.version >= BRACKETED_SINCE
+    def has_update_sessions(self) -> bool:
+        """Return whether weight updates must be enclosed in begin_weight_update and end_weight_update."""
+        return self.version >= UPDATE_SESSION_SINCE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What was sampled for one request; `labels` are the versions of the weights that its tokens came from."""
+class GenerateResult:
+    """One sampled response; `labels` are the labels of all weights that its tokens were sampled from."""
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish: str
+    finish_reason: Literal["stop", "length"]
     labels: frozenset[str]
 
 
-def read_facts(info: Mapping[str, Any], *, any_version: bool) -> ServerFacts:
-    """Read `/server_info`. Raises `EngineError` for a version that this client was not tried with."""
+def parse_server_info(info: Mapping[str, Any], *, any_version: bool) -> ServerInfo:
+    """Parse the response of `/server_info`. Raises `EngineError` for a version that this client was not tested with."""
     text = str(info.get("version", "unknown"))
     try:
         version = Version(text)
@@ -67,55 +69,64 @@ def read_facts(info: Mapping[str, Any], *, any_version: bool) -> ServerFacts:
         version = Version("0")
     if not OLDEST <= version <= NEWEST and not any_version:
         raise EngineError(
-            f"rollout: the server runs SGLang {text}; this client was tried with {OLDEST} to {NEWEST}, and routes differ "
+            f"rollout: the server runs SGLang {text}; this client was tested with {OLDEST} to {NEWEST}, and routes differ "
             "between versions. Install one of those, or set rollout.any_version=true to try anyway."
         )
     limits = [info.get(name) for name in ("context_length", "max_req_input_len", "max_total_num_tokens")]
-    return ServerFacts(
+    return ServerInfo(
         version=version,
         model=str(info.get("model_path", "")),
         dtype=str(info.get("dtype", "")),
-        context=min((int(limit) for limit in limits if limit), default=1 << 30),
+        context_length=min((int(limit) for limit in limits if limit), default=1 << 30),
         ranks=int(info.get("tp_size") or 1),
     )
 
 
-def read_answer(payload: Any, prompt_ids: Sequence[int]) -> Answer:
-    """Read the answer to one `/generate`.
+def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:
+    """Parse the response of `/generate`.
 
-    Raises `ServerFault` when it is not whole or was aborted, `Refusal` when the server continued another prompt.
+    Raises `ServerFault` if it is incomplete or was aborted, `RequestRejected` if the server continued another prompt.
     """
     try:
         meta = payload["meta_info"]
         reason = meta["finish_reason"]
-        finish = str(reason["type"])
+        finish_reason = str(reason["type"])
         pairs = [(int(token), float(logprob)) for logprob, token, *_ in meta.get("output_token_logprobs") or ()]
         spans = meta.get("weight_versions") or ({"version": meta.get("weight_version")},)
         labels = frozenset(str(span["version"]) for span in spans)
         ids = tuple(int(token) for token in payload["output_ids"])
-        read = int(meta["prompt_tokens"])
+        prompt_tokens = int(meta["prompt_tokens"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ServerFault("garbled", f"not an answer to /generate: {error!r}") from error
-    if finish == "abort":
+        raise ServerFault("garbled", f"not a response of /generate: {error!r}") from error
+    if finish_reason == "abort":
         raise ServerFault("aborted", str(reason.get("message", "")))
-    if finish not in ("stop", "length"):
-        raise ServerFault("garbled", f"unknown finish_reason {finish!r}")
+    if finish_reason not in ("stop", "length"):
+        raise ServerFault("garbled", f"unknown finish_reason {finish_reason!r}")
     if ids != tuple(token for token, _ in pairs):
-        raise ServerFault("garbled", f"{len(ids)} ids, and log-probs of {len(pairs)}; they must be of the same tokens")
-    if read != len(prompt_ids):
-        raise Refusal(f"template: the server read a prompt of {read} tokens, it was sent {len(prompt_ids)}. {_UNTOUCHED}")
-    return Answer(token_ids=ids, logprobs=tuple(logprob for _, logprob in pairs), finish=finish, labels=labels)
+        raise ServerFault("garbled", f"{len(ids)} ids but log-probs of {len(pairs)}; they must be of the same tokens")
+    if prompt_tokens != len(prompt_ids):
+        raise RequestRejected(
+            f"template: the server read a prompt of {prompt_tokens} tokens; {len(prompt_ids)} were sent. {_IDS_CHANGED}"
+        )
+    return GenerateResult(
+        token_ids=ids,
+        logprobs=tuple(logprob for _, logprob in pairs),
+        finish_reason="stop" if finish_reason == "stop" else "length",
+        labels=labels,
+    )
 
 
-def read_scores(payload: Any, ids: Sequence[int]) -> list[float]:
-    """Read the log-probs of `ids[1:]` (nats, at temperature 1). Raises `Refusal` when they are of other tokens."""
+def parse_scores(payload: Any, ids: Sequence[int]) -> list[float]:
+    """Parse the log-probs of `ids[1:]` (nats, at temperature 1). Raises `RequestRejected` if they are of other tokens."""
     try:
         triples = payload["meta_info"]["input_token_logprobs"]
-        found = [int(token) for _, token, *_ in triples]
-        scores = [float(logprob) for logprob, *_ in triples[1:]]
+        scored_ids = [int(token) for _, token, *_ in triples]
+        logprobs = [float(logprob) for logprob, *_ in triples[1:]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ServerFault("garbled", f"not the scores of a prompt: {error!r}") from error
-    # SGLang reports 0 for the last id of the vocabulary, which it takes for the padding of pictures; its score is right.
-    if len(found) != len(ids) or any(told not in (sent, 0) for told, sent in zip(found, ids, strict=True)):
-        raise Refusal(f"template: the server scored {len(found)} tokens that are not the {len(ids)} it was sent. {_UNTOUCHED}")
-    return scores
+    # SGLang takes the last id of the vocabulary for image padding and reports it as 0; its score is right.
+    if len(scored_ids) != len(ids) or any(scored not in (sent, 0) for scored, sent in zip(scored_ids, ids, strict=True)):
+        raise RequestRejected(
+            f"template: the server scored {len(scored_ids)} tokens that are not the {len(ids)} sent. {_IDS_CHANGED}"
+        )
+    return logprobs

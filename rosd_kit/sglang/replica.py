@@ -1,4 +1,4 @@
-"""One server of the run: made ready, given the run's weights, and mended when it fails."""
+"""One server of the run: made ready, given the run's weights, and recovered when it fails."""
 
 from __future__ import annotations
 
@@ -9,200 +9,203 @@ from dataclasses import dataclass
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import Refusal, ServerFacts, ServerFault
-from rosd_kit.sglang.server import Server
-from rosd_kit.sglang.weight_transfer import Carrier, WeightSet
+from rosd_kit.sglang.protocol import RequestRejected, ServerFault, ServerInfo
+from rosd_kit.sglang.server import ServerProcess
+from rosd_kit.sglang.weight_transfer import LabeledWeights, WeightTransfer
 
-Count = Callable[[str, float], None]
+#: Adds an amount to a metric of the step.
+AddMetric = Callable[[str, float], None]
 
-#: Seconds within which a living server answers a question about its health, under load too.
-_PULSE = 25.0
-#: Seconds between two looks at a server that is waited for.
-_POLL = 0.5
-#: Seconds between two lines that say what is waited for.
-_TELLING = 15.0
+#: Seconds within which a healthy server responds to a health check, even under load.
+_HEALTH_TIMEOUT = 25.0
+#: Seconds between two health checks while waiting for a server.
+_POLL_INTERVAL = 0.5
+#: Seconds between two progress messages while waiting for a server.
+_PROGRESS_INTERVAL = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long, in seconds, and how often things are tried.
+class RetryLimits:
+    """How long to wait for a server, and how often to restart it.
 
-    `ready`: until a launched server is ready. `back`: until a server that somebody else runs is back. `relaunches`: how
-    often in a row a server of our own is started again without having answered in between.
+    `launch_seconds`: until a launched server is ready. `return_seconds`: until a server that somebody else runs is back.
+    `relaunches`: how often in a row a launched server is restarted without a response in between.
     """
 
-    ready: float = 600.0
-    back: float = 120.0
+    launch_seconds: float = 600.0
+    return_seconds: float = 120.0
     relaunches: int = 3
 
 
-class Member:
-    """A server and what the run knows of it.
+class Replica:
+    """A server, and what the run knows of its state. `process` is set if the run launched it.
 
-    `epoch` counts how often it was mended, `starts` how often it began anew; `lost` says why it was given up.
+    `recoveries` counts successful recoveries, `starts` how often the server started; `lost_reason` says why it was given up.
     """
 
     def __init__(
         self,
         client: Client,
         *,
-        server: Server | None,
-        carrier: Carrier,
-        patience: Patience,
+        process: ServerProcess | None,
+        transfer: WeightTransfer,
+        limits: RetryLimits,
         progress: Callable[[str], None],
-        count: Count,
+        add_metric: AddMetric,
     ) -> None:
         self.client = client
-        self.server = server
-        self.epoch = 0
+        self.process = process
+        self.recoveries = 0
         self.starts = 0
-        self.lost: str | None = None
-        self._carrier = carrier
-        self._patience = patience
+        self.lost_reason: str | None = None
+        self._transfer = transfer
+        self._limits = limits
         self._progress = progress
-        self._count = count
-        self._facts: ServerFacts | None = None
-        self._mending = asyncio.Lock()
-        self._relaunched = 0
-        self._given: str | None = None  # the label of the weights that it was last given whole, its cache dropped
+        self._add_metric = add_metric
+        self._info: ServerInfo | None = None
+        self._recovering = asyncio.Lock()
+        self._relaunches = 0
+        self._loaded_label: str | None = None  # of the last weights that arrived complete, with the cache flushed
 
     @property
-    def facts(self) -> ServerFacts:
-        """What the server is; known once it was ready."""
-        assert self._facts is not None, "the server was not ready yet"
-        return self._facts
+    def info(self) -> ServerInfo:
+        """Version, model and limits of the server; known once it has been ready."""
+        assert self._info is not None, "the server has not been ready yet"
+        return self._info
 
-    async def begin(self) -> None:
-        """Start the server if it is ours, and wait until it can generate. Raises `EngineError` when it never can."""
-        if self.server is not None:
-            await asyncio.to_thread(self.server.start)
+    async def start(self) -> None:
+        """Start the server if the run launches it, and wait until it can generate. Raises `EngineError` if it never can."""
+        if self.process is not None:
+            await asyncio.to_thread(self.process.start)
         self.starts += 1
-        await self._wait(self._patience.ready if self.server else self._patience.back)
+        await self._wait_until_healthy(self._limits.launch_seconds if self.process else self._limits.return_seconds)
         try:
-            self._facts = await self._ask_facts()
-        except (ServerFault, Refusal) as error:
+            self._info = await self._read_info()
+        except (ServerFault, RequestRejected) as error:
             raise EngineError(
-                f"rollout: {self.client.url} does not say what it is: {error}. Is it an SGLang server, and is "
+                f"rollout: cannot read the server info of {self.client.url}: {error}. Is it an SGLang server, and is "
                 "rollout.api_key_env right?"
             ) from error
 
-    async def _ask_facts(self) -> ServerFacts:
-        """Ask what the server is; one that has just become healthy may still refuse once or twice."""
+    async def _read_info(self) -> ServerInfo:
+        """Request the server info; a server that has just become healthy may still fail once or twice."""
         for _ in range(3):
             try:
-                return await self.client.facts()
+                return await self.client.server_info()
             except ServerFault:
-                await asyncio.sleep(_POLL)
-        return await self.client.facts()
+                await asyncio.sleep(_POLL_INTERVAL)
+        return await self.client.server_info()
 
-    async def load(self, weights: WeightSet) -> None:
-        """Bring weights to the server and check that it says it has them. Raises `ServerFault` or `Refusal`."""
-        began = time.perf_counter()
-        sent = await self._carrier.carry(weights, self.client, self.facts)
-        await self.client.forget()  # what it computed with the weights before
-        label = await self.client.label()
+    async def load(self, weights: LabeledWeights) -> None:
+        """Send weights to the server and check that it reports their label. Raises `ServerFault` or `RequestRejected`."""
+        start = time.perf_counter()
+        sent_bytes = await self._transfer.send(weights, self.client, self.info)
+        await self.client.flush_cache()  # it was computed with the previous weights
+        label = await self.client.weight_label()
         if label != weights.label:
-            raise ServerFault("stale", f"{self.client.url} says it holds {label!r} after it was given {weights.label!r}")
-        self._given = label
-        self._count("engine/sync_seconds", time.perf_counter() - began)
-        self._count("engine/sync_mib", sent / 2**20)
+            raise ServerFault("stale", f"{self.client.url} reports weights {label!r} after it was sent {weights.label!r}")
+        self._loaded_label = label
+        self._add_metric("engine/sync_seconds", time.perf_counter() - start)
+        self._add_metric("engine/sync_mib", sent_bytes / 2**20)
 
-    async def renew(self, weights: WeightSet) -> None:
-        """Bring weights to the server; mend it as often as is allowed when it fails meanwhile."""
-        for _ in range(1 + self._patience.relaunches):
-            epoch = self.epoch
+    async def load_with_retries(self, weights: LabeledWeights) -> None:
+        """Send weights to the server; if it fails meanwhile, recover it as often as the limits allow."""
+        for _ in range(1 + self._limits.relaunches):
+            recoveries = self.recoveries
             try:
                 return await self.load(weights)
-            except Refusal as refusal:
-                raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal
+            except RequestRejected as rejected:
+                raise EngineError(f"rollout: the server rejected the weights: {rejected}") from rejected
             except ServerFault as fault:
-                self._count(f"engine/fault/{fault.kind}", 1)
-                failed = fault
-            if await self.mend(weights, failed, epoch):
+                self._add_metric(f"engine/fault/{fault.kind}", 1)
+                last_fault = fault
+            if await self.recover(weights, last_fault, recoveries):
                 return None
-        raise EngineError(f"rollout: {self.client.url} could not be given weights: {failed}")
+        raise EngineError(f"rollout: {self.client.url} could not load the weights: {last_fault}")
 
-    async def mend(self, weights: WeightSet, fault: ServerFault, epoch: int) -> bool:
-        """After a fault: wait for the server or start it again, and give it the weights if it does not hold them.
+    async def recover(self, weights: LabeledWeights, fault: ServerFault, recoveries: int) -> bool:
+        """After a fault: wait for the server or restart it, and send it the weights if it does not hold them.
 
-        Returns whether it holds them now. `epoch` is the member's when the failed request began: what was mended since is
-        not mended again. Raises `EngineError` when the server is gone for good.
+        Returns whether it holds them now. `recoveries` is the replica's count when the failed request was sent: if it has
+        changed since, the replica has already recovered. Raises `EngineError` if the server is lost.
         """
-        async with self._mending:
-            if self.lost is not None:
-                raise EngineError(self.lost)  # nobody waits for it a second time
-            if self.epoch != epoch:
+        async with self._recovering:
+            if self.lost_reason is not None:
+                raise EngineError(self.lost_reason)  # do not wait for it a second time
+            if self.recoveries != recoveries:
                 return True
-            dead = self.server is not None and not self.server.alive
-            if dead or not await self.client.healthy(timeout=_PULSE):
-                await self._revive(fault)
+            dead = self.process is not None and not self.process.running
+            if dead or not await self.client.is_healthy(timeout=_HEALTH_TIMEOUT):
+                await self._restart(fault)
             try:
-                label = await self.client.label()
-                if not label == self._given == weights.label:
-                    self._count("engine/resyncs", 1)
-                    self.starts += label not in (self._given, weights.label)  # what it was never given, it began with
+                label = await self.client.weight_label()
+                if not label == self._loaded_label == weights.label:
+                    self._add_metric("engine/resyncs", 1)
+                    # A label that it was never sent means that it restarted with the weights it was launched with.
+                    self.starts += label not in (self._loaded_label, weights.label)
                     await self.load(weights)
-            except Refusal as refusal:
-                raise EngineError(f"rollout: the server refuses the weights: {refusal}") from refusal
+            except RequestRejected as rejected:
+                raise EngineError(f"rollout: the server rejected the weights: {rejected}") from rejected
             except ServerFault:
                 return False
-            self.epoch += 1
+            self.recoveries += 1
             return True
 
-    def answered(self) -> None:
-        """The server did what it was asked: its failures so far do not count against it any longer."""
-        self._relaunched = 0
+    def reset_relaunches(self) -> None:
+        """Reset the relaunch counter; call it after a successful response."""
+        self._relaunches = 0
 
-    async def end(self) -> None:
-        """Close the connection and stop the server if it is ours."""
+    async def stop(self) -> None:
+        """Close the connection and stop the server if the run launched it."""
         await self.client.close()
-        if self.server is not None:
-            await asyncio.to_thread(self.server.stop)
+        if self.process is not None:
+            await asyncio.to_thread(self.process.stop)
 
-    async def _revive(self, fault: ServerFault) -> None:
-        if self.server is None:
-            await self._wait(self._patience.back)
+    async def _restart(self, fault: ServerFault) -> None:
+        """Relaunch the server, or wait for it to come back if somebody else runs it."""
+        if self.process is None:
+            await self._wait_until_healthy(self._limits.return_seconds)
             return
-        if self._relaunched >= self._patience.relaunches:
+        if self._relaunches >= self._limits.relaunches:
             raise EngineError(
-                f"rollout: the SGLang server failed {self._relaunched + 1} times in a row; the last time: {fault}. "
-                f"See {self.server.log}, which ends:\n{self.server.last_words()}"
+                f"rollout: the SGLang server failed {self._relaunches + 1} times in a row; last fault: {fault}. "
+                f"See {self.process.log}, which ends:\n{self.process.log_tail()}"
             )
-        self._relaunched += 1
-        self._count("engine/relaunches", 1)
-        self._progress(f"starting the SGLang server again ({self._relaunched} of {self._patience.relaunches})")
+        self._relaunches += 1
+        self._add_metric("engine/relaunches", 1)
+        self._progress(f"restarting the SGLang server ({self._relaunches} of {self._limits.relaunches})")
         try:
-            await self.begin()
+            await self.start()
         except EngineError:
-            if self.server.alive or self._relaunched >= self._patience.relaunches:
+            if self.process.running or self._relaunches >= self._limits.relaunches:
                 raise
-            await self._revive(fault)  # it ended at once, say because its memory was not free yet
+            await self._restart(fault)  # it exited at once, for example because its memory was not free yet
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait until the server is healthy. Raises `EngineError` when it ends or the time is over."""
-        began = time.monotonic()
-        told = -_TELLING
-        while not await self.client.healthy(timeout=_PULSE):
-            waited = time.monotonic() - began
-            if self.server is not None and not self.server.alive:
+    async def _wait_until_healthy(self, seconds: float) -> None:
+        """Wait until the server is healthy. Raises `EngineError` if it exits or the time is up."""
+        start = time.monotonic()
+        last_progress = -_PROGRESS_INTERVAL
+        while not await self.client.is_healthy(timeout=_HEALTH_TIMEOUT):
+            waited = time.monotonic() - start
+            if self.process is not None and not self.process.running:
                 raise EngineError(
-                    f"rollout: the SGLang server ended before it was ready. See {self.server.log}, which ends:\n"
-                    f"{self.server.last_words()}"
+                    f"rollout: the SGLang server exited before it was ready. See {self.process.log}, which ends:\n"
+                    f"{self.process.log_tail()}"
                 )
             if waited > seconds:
-                raise EngineError(self._too_late(seconds))
-            if waited - told >= _TELLING:
-                told = waited
-                log = f", log {self.server.log}" if self.server else ""
+                raise EngineError(self._timeout_message(seconds))
+            if waited - last_progress >= _PROGRESS_INTERVAL:
+                last_progress = waited
+                log = f", log {self.process.log}" if self.process else ""
                 self._progress(f"waiting for SGLang at {self.client.url} ({waited:.0f} s of at most {seconds:.0f}{log})")
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_INTERVAL)
 
-    def _too_late(self, seconds: float) -> str:
+    def _timeout_message(self, seconds: float) -> str:
         text = f"rollout: no healthy SGLang server at {self.client.url} after {seconds:.0f} s. "
-        if self.server is None:
-            return text + "Start it, or correct rollout.url; what was saved stays, and the run can be resumed."
+        if self.process is None:
+            return text + "Start it, or correct rollout.url; checkpoints are kept, and the run can be resumed."
         return (
             text
-            + f"Raise rollout.launch.deadline if it needs longer; see {self.server.log}, which ends:\n"
-            + (self.server.last_words())
+            + f"Raise rollout.launch.deadline if it needs longer; see {self.process.log}, which ends:\n"
+            + self.process.log_tail()
         )

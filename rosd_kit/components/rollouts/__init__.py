@@ -1,4 +1,4 @@
-"""Rollout engines."""
+"""Rollout engines, which sample completions. Each file is one engine; `caching` serves `transformers`."""
 
 from rosd_kit.components.rollouts.reference import ReferenceEngine
 from rosd_kit.components.rollouts.sglang import SGLangEngine

@@ -1,4 +1,7 @@
-"""What a model calls its cache of keys and values: transformers renamed `past_key_values` to `cache`; other code did not."""
+"""Name of the argument under which a model's `forward` takes its key-value cache.
+
+Newer versions of transformers renamed `past_key_values` to `cache`; other model code did not.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def cache_word(model: nn.Module) -> str:
-    """Return the name under which `forward` takes a cache."""
-    inner: Any = model
-    if hasattr(inner, "peft_config"):
-        inner = inner.get_base_model()
-    kind: Any = type(inner)
-    return _word(kind)
+def cache_argument(model: nn.Module) -> str:
+    """Return the argument name for a key-value cache; looks through a peft wrapper."""
+    network: Any = model
+    if hasattr(network, "peft_config"):
+        network = network.get_base_model()
+    return _argument_of(type(network))
 
 
 @cache
-def _word(kind: Any) -> str:
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+def _argument_of(cls: type[nn.Module]) -> str:
+    return "cache" if "cache" in inspect.signature(cls.forward).parameters else "past_key_values"

@@ -1,4 +1,4 @@
-"""An engine that replays the data: supervised fine-tuning as an ordinary recipe."""
+"""Replays reference solutions as rollouts, which makes supervised fine-tuning an ordinary recipe. Never runs the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 
 class ReferenceEngine(RolloutEngine):
-    """Gives each problem's reference solution as if it had been sampled, with log-probs of 0; use it with objective `sft`."""
+    """Returns each problem's reference solution as if it had been sampled, with log-probs of 0; use it with objective `sft`."""
 
     name = "reference"
     needs = frozenset({"solution"})
@@ -21,7 +21,7 @@ class ReferenceEngine(RolloutEngine):
         self.student = student
 
     def sync(self, student: Policy, version: int) -> None:
-        """Nothing to do: the data does not depend on the weights."""
+        """Do nothing: reference solutions do not depend on the weights."""
 
     def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
         return [self._replay(request) for request in requests]
@@ -29,8 +29,8 @@ class ReferenceEngine(RolloutEngine):
     def _replay(self, request: GenerateRequest) -> Completion:
         if request.reference is None:
             raise EngineError(
-                "rollout: 'reference' replays reference solutions, but a request came without one (evaluation and reflection "
-                "do). Set evaluation.problems=0 and reflector=none, or use rollout=transformers."
+                "rollout: 'reference' replays reference solutions, but a request has none (those of evaluation and reflection "
+                "never do). Set evaluation.problems=0 and reflector=none, or use rollout=transformers."
             )
         tokenizer = self.student.tokenizer
         ids = [*tokenizer(request.reference, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

@@ -1,9 +1,9 @@
-"""Sampling with the student's own module, in process: no second copy of the weights, nothing to sync.
+"""Samples with the student's own module, in this process: no second copy of the weights, nothing to sync.
 
-    requests -> same-sized prompts together -> prefill each different prompt once -> one token a forward -> completions
+    requests -> sort by prompt length -> prefill each distinct prompt once -> one token per forward pass -> completions
 
-A token is chosen by inverse CDF from a uniform number that belongs to its request and place, so a request's tokens depend
-neither on its neighbours nor on its place in the batch (up to rounding).
+Each token is drawn by inverse CDF from a uniform number that depends only on the request's seed and the token's index. So the
+tokens of a request depend neither on the other requests nor on its row in the batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import PositiveInt
 
-from rosd_kit.components.rollouts.caching import cache_word
+from rosd_kit.components.rollouts.caching import cache_argument
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
@@ -36,7 +36,7 @@ class TransformersEngine(RolloutEngine):
         """Batching."""
 
         max_batch: PositiveInt = 256
-        """Most sequences that are continued at once."""
+        """Maximum number of sequences per batch."""
 
     def start(self, student: Policy, site: Site | None = None) -> None:
         self.student = student
@@ -46,18 +46,21 @@ class TransformersEngine(RolloutEngine):
         self.version = version
 
     def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
-        done: list[Completion | None] = [None] * len(requests)
+        completions: list[Completion | None] = [None] * len(requests)
         limit = getattr(self.student.model.config, "max_position_embeddings", 1 << 30)
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         fitting = [i for i in order if len(requests[i].prompt_ids) < limit]
         source = self.student.initial() if weights == "initial" else nullcontext(self.student.model)
         with source as model, TeacherModel(model).active(), torch.inference_mode():
             for start in range(0, len(fitting), self.config.max_batch):
-                chunk = fitting[start : start + self.config.max_batch]
-                answers = _continue(model, self.student, [requests[i] for i in chunk], limit)
-                for i, (ids, logprobs) in zip(chunk, answers, strict=True):
-                    done[i] = self._completion(requests[i], ids, logprobs, weights)
-        return [c or self._completion(r, [], [], weights, overlong=True) for r, c in zip(requests, done, strict=True)]
+                batch = fitting[start : start + self.config.max_batch]
+                sampled = _sample(model, self.student, [requests[i] for i in batch], limit)
+                for i, (ids, logprobs) in zip(batch, sampled, strict=True):
+                    completions[i] = self._completion(requests[i], ids, logprobs, weights)
+        return [
+            completion or self._completion(request, [], [], weights, overlong=True)
+            for request, completion in zip(requests, completions, strict=True)
+        ]
 
     def _completion(
         self, request: GenerateRequest, ids: list[int], logprobs: list[float], weights: PolicyWeights, *, overlong: bool = False
@@ -75,72 +78,77 @@ class TransformersEngine(RolloutEngine):
         )
 
 
-def _continue(
+def _sample(
     model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int
 ) -> list[tuple[list[int], list[float]]]:
-    """Continue every request until its end token or its budget; return ids and log-probs, in order."""
+    """Continue every request until its end token or its token budget; return ids and log-probs in order."""
     device = student.device
-    live, logits = _prefill(model, student, requests, limit)
+    rows, logits = _prefill(model, student, requests, limit)
     budgets = [min(r.sampling.max_new_tokens, limit - len(r.prompt_ids)) for r in requests]
     uniforms = _uniforms(requests, max(budgets)).to(device)
-    drawing = _Drawing.of(requests, device)
-    ends = torch.tensor(sorted(student.end_ids), device=device)
-    allowed = torch.tensor(budgets, device=device)
+    sampler = _TokenSampler.of(requests, device)
+    end_ids = torch.tensor(sorted(student.end_ids), device=device)
+    budget = torch.tensor(budgets, device=device)
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     for t in range(max(budgets)):
-        tokens, logprobs = drawing.draw(logits, uniforms[live.rows, t], live.rows)
-        steps.append((live.rows, tokens, logprobs))
-        going = ~torch.isin(tokens, ends) & (t + 1 < allowed[live.rows])
-        # Leaving finished rows in costs less than copying the cache, until they are a quarter of the batch.
-        left = int(going.sum()) if t % 4 == 3 or t + 1 == max(budgets) else -1
-        if left == 0:
+        tokens, logprobs = sampler.draw(logits, uniforms[rows.requests, t], rows.requests)
+        steps.append((rows.requests, tokens, logprobs))
+        unfinished = ~torch.isin(tokens, end_ids) & (t + 1 < budget[rows.requests])
+        # Counting them waits for the device, so do it at every fourth token only.
+        count = int(unfinished.sum()) if t % 4 == 3 or t + 1 == max(budgets) else -1
+        if count == 0:
             break
-        if 0 <= left < 0.75 * len(going):
-            tokens = tokens[going]
-            live.keep(going)
-        logits = live.forward(model, tokens)
+        # Keeping finished rows costs less than copying the cache, until they are a quarter of the batch.
+        if 0 <= count < 0.75 * len(unfinished):
+            tokens = tokens[unfinished]
+            rows.keep(unfinished)
+        logits = rows.forward(model, tokens)
     return _collect(steps, budgets, student.end_ids)
 
 
 @dataclass
-class _Live:
-    """The rows of a batch that still run: which requests they are, their cache and their attention mask."""
+class _Rows:
+    """Rows of a batch that are still decoded.
 
-    rows: Tensor
+    `requests` `[rows]` are the indices of their requests, `mask` `[rows, seq]` is the attention mask, `position` `[rows]` the
+    position of the next token, `last_position` the last one that the model has.
+    """
+
+    requests: Tensor
     cache: DynamicCache
     mask: Tensor
     position: Tensor
     last_position: int
 
-    def keep(self, chosen: Tensor) -> None:
-        """Drop all other rows."""
-        index = chosen.nonzero().squeeze(1)
+    def keep(self, selected: Tensor) -> None:
+        """Drop all rows that are not selected; `selected` is a boolean mask `[rows]`."""
+        index = selected.nonzero().squeeze(1)
         self.cache.batch_select_indices(index)
-        self.rows, self.mask, self.position = self.rows[index], self.mask[index], self.position[index]
+        self.requests, self.mask, self.position = self.requests[index], self.mask[index], self.position[index]
 
     def forward(self, model: nn.Module, tokens: Tensor) -> Tensor:
-        """Append one token a row; return the next logits `[rows, vocab]`."""
+        """Append one token per row; return the next logits `[rows, vocab]`."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         out = model(
             input_ids=tokens[:, None],
             attention_mask=self.mask,
             position_ids=self.position[:, None],
             use_cache=True,
-            **{cache_word(model): self.cache},
+            **{cache_argument(model): self.cache},
         )
-        # Finished rows may run on for a while, past the last position that the model has.
+        # Finished rows may stay in the batch for a few tokens, past the model's last position.
         self.position = (self.position + 1).clamp(max=self.last_position)
         logits: Tensor = out.logits[:, -1]
         return logits
 
 
-def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Live, Tensor]:
-    """Run each different prompt once, left-padded, and spread cache and logits over the requests that share it."""
+def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Rows, Tensor]:
+    """Run each distinct prompt once, left-padded; copy its cache and logits to every request that has it."""
     from transformers import DynamicCache
 
     prompts = list(dict.fromkeys(r.prompt_ids for r in requests))
-    place = {prompt: i for i, prompt in enumerate(prompts)}
-    longest = max(len(p) for p in prompts)
+    row_of = {prompt: row for row, prompt in enumerate(prompts)}
+    longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), student.pad_id)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
@@ -155,18 +163,23 @@ def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateReque
         position_ids=(mask.cumsum(1) - 1).clamp(min=0),
         use_cache=True,
         logits_to_keep=1,
-        **{cache_word(model): cache},
+        **{cache_argument(model): cache},
     )
-    spread = torch.tensor([place[r.prompt_ids] for r in requests], device=student.device)
-    cache.batch_select_indices(spread)
-    rows = torch.arange(len(requests), device=student.device)
-    live = _Live(rows=rows, cache=cache, mask=mask[spread], position=mask[spread].sum(1), last_position=limit - 1)
-    return live, out.logits[:, -1][spread]
+    index = torch.tensor([row_of[request.prompt_ids] for request in requests], device=student.device)
+    cache.batch_select_indices(index)
+    rows = _Rows(
+        requests=torch.arange(len(requests), device=student.device),
+        cache=cache,
+        mask=mask[index],
+        position=mask[index].sum(1),
+        last_position=limit - 1,
+    )
+    return rows, out.logits[:, -1][index]
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    """How each request draws a token from its logits."""
+class _TokenSampler:
+    """Draws tokens from logits, with each request's temperature and top-p."""
 
     temperature: Tensor
     greedy: Tensor
@@ -175,7 +188,7 @@ class _Drawing:
     any_nucleus: bool = field(default=False)
 
     @classmethod
-    def of(cls, requests: Sequence[GenerateRequest], device: torch.device) -> _Drawing:
+    def of(cls, requests: Sequence[GenerateRequest], device: torch.device) -> _TokenSampler:
         temperatures = [r.sampling.temperature for r in requests]
         top_p = [r.sampling.top_p for r in requests]
         return cls(
@@ -186,30 +199,33 @@ class _Drawing:
             any_nucleus=any(p < 1 for p in top_p),
         )
 
-    def draw(self, logits: Tensor, uniform: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `[rows]` tokens and their log-probs at the sampling temperature, over the whole distribution."""
-        logp = torch.log_softmax(logits.float() / self.temperature[rows, None], dim=-1)
-        p = logp.exp()
+    def draw(self, logits: Tensor, uniform: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one token per row and its log-prob, both `[rows]`; `requests` are the indices of the rows' requests.
+
+        Log-probs are at the sampling temperature, over the whole distribution even under top-p.
+        """
+        logprobs = torch.log_softmax(logits.float() / self.temperature[requests, None], dim=-1)
+        probs = logprobs.exp()
         if self.any_nucleus:
-            p = _nucleus(p, self.top_p[rows, None])
-        mass = p.double().cumsum(-1)
-        # The first entry whose cumulative mass exceeds the drawn share; a zero-probability entry never does so first.
-        token = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).clamp(max=p.shape[-1] - 1)
-        chosen = token.squeeze(1)
+            probs = _nucleus(probs, self.top_p[requests, None])
+        cumulative = probs.double().cumsum(-1)
+        # The first entry whose cumulative probability exceeds the uniform number; that one never has probability 0.
+        index = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
+        tokens = index.clamp(max=probs.shape[-1] - 1).squeeze(1)
         if self.any_greedy:
-            chosen = torch.where(self.greedy[rows], logits.argmax(-1), chosen)
-        return chosen, logp.gather(1, chosen[:, None]).squeeze(1)
+            tokens = torch.where(self.greedy[requests], logits.argmax(-1), tokens)
+        return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
 
 
-def _nucleus(p: Tensor, top_p: Tensor) -> Tensor:
-    """Set to zero what lies outside the most likely entries that together hold `top_p`; entries keep their places."""
-    ranked, order = p.sort(dim=-1, descending=True, stable=True)
+def _nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
+    """Set to zero all probabilities `[rows, vocab]` outside the smallest set of likely tokens that sums to `top_p`."""
+    ranked, order = probs.sort(dim=-1, descending=True, stable=True)
     outside = (ranked.cumsum(-1) - ranked >= top_p) & (top_p < 1)
-    return torch.zeros_like(p).scatter(1, order, ranked.masked_fill(outside, 0.0))
+    return torch.zeros_like(probs).scatter(1, order, ranked.masked_fill(outside, 0.0))
 
 
 def _uniforms(requests: Sequence[GenerateRequest], length: int) -> Tensor:
-    """Return `[requests, length]` numbers in [0, 1), each row from its request's own seed."""
+    """Return uniform numbers in [0, 1), `[requests, length]`, each row from its request's seed."""
     generator = torch.Generator()
     rows = [
         torch.rand(length, generator=generator.manual_seed(r.seed), dtype=torch.float64)
@@ -221,15 +237,15 @@ def _uniforms(requests: Sequence[GenerateRequest], length: int) -> Tensor:
 
 
 def _collect(
-    steps: list[tuple[Tensor, Tensor, Tensor]], budgets: list[int], ends: frozenset[int]
+    steps: list[tuple[Tensor, Tensor, Tensor]], budgets: list[int], end_ids: frozenset[int]
 ) -> list[tuple[list[int], list[float]]]:
-    """Gather each request's tokens up to its end token or its budget, whichever comes first."""
+    """Return each request's ids and log-probs up to its end token or its token budget, whichever comes first."""
     ids: list[list[int]] = [[] for _ in budgets]
     logprobs: list[list[float]] = [[] for _ in budgets]
-    for rows, tokens, values in steps:
-        for row, token, value in zip(rows.tolist(), tokens.tolist(), values.tolist(), strict=True):
-            finished = len(ids[row]) >= budgets[row] or (bool(ids[row]) and ids[row][-1] in ends)
+    for requests, tokens, values in steps:
+        for request, token, value in zip(requests.tolist(), tokens.tolist(), values.tolist(), strict=True):
+            finished = len(ids[request]) >= budgets[request] or (bool(ids[request]) and ids[request][-1] in end_ids)
             if not finished:
-                ids[row].append(token)
-                logprobs[row].append(value)
+                ids[request].append(token)
+                logprobs[request].append(value)
     return list(zip(ids, logprobs, strict=True))

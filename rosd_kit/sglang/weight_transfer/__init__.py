@@ -1,8 +1,8 @@
-"""How weights travel from the trainer to a server: through files, shared memory, or a process group."""
+"""Sends weights from the trainer to a server: through files, shared memory, or a process group."""
 
-from rosd_kit.sglang.weight_transfer.base import Carrier, WeightSet
-from rosd_kit.sglang.weight_transfer.disk import DiskCarrier
-from rosd_kit.sglang.weight_transfer.distributed import DistributedCarrier
-from rosd_kit.sglang.weight_transfer.tensor import TensorCarrier
+from rosd_kit.sglang.weight_transfer.base import LabeledWeights, WeightTransfer
+from rosd_kit.sglang.weight_transfer.disk import DiskTransfer
+from rosd_kit.sglang.weight_transfer.distributed import DistributedTransfer
+from rosd_kit.sglang.weight_transfer.tensor import TensorTransfer
 
-__all__ = ["Carrier", "DiskCarrier", "DistributedCarrier", "TensorCarrier", "WeightSet"]
+__all__ = ["DiskTransfer", "DistributedTransfer", "LabeledWeights", "TensorTransfer", "WeightTransfer"]

@@ -1,4 +1,4 @@
-"""What the ways have in common: a set of weights with a label, cut into buckets, inside an update's brackets."""
+"""Shared by all transfers: weights with a label, their buckets, and the session that encloses an update."""
 
 from __future__ import annotations
 
@@ -6,78 +6,80 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
 from rosd_kit.model.export import NamedTensors
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import Refusal, ServerFacts
+from rosd_kit.sglang.protocol import RequestRejected, ServerInfo
 
-#: Most bytes that travel at once.
+#: Maximum bytes per bucket.
 BUCKET_BYTES = 512 << 20
 
 Bucket = list[tuple[str, Tensor]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class WeightSet:
-    """Weights and the label by which a server knows them; `tensors` can be gone through again and again."""
+class LabeledWeights:
+    """Weights, and the label under which a server holds them; `tensors` returns a new iterator at each call."""
 
     label: str
     tensors: Callable[[], NamedTensors]
 
 
-class Carrier(ABC):
-    """One way for weights to get to servers."""
+class WeightTransfer(ABC):
+    """One way to send weights to servers."""
 
     @abstractmethod
-    async def carry(self, weights: WeightSet, client: Client, facts: ServerFacts) -> int:
-        """Bring the weights to one server, which then wears their label; return the bytes.
+    async def send(self, weights: LabeledWeights, client: Client, info: ServerInfo) -> int:
+        """Send the weights to one server, which then reports their label; return the bytes sent.
 
-        An update must not flush the server's cache: SGLang ends itself if it cannot, and any request keeps it from that, even
-        the token that it makes to answer a question about its health. The cache is dropped afterwards (`Client.forget`).
+        An update must not flush the server's cache: SGLang exits if it cannot flush, and any running request prevents it, even
+        the token that it samples to answer a health check. The cache is flushed afterwards (`Client.flush_cache`).
 
-        Raises `ServerFault` or `Refusal` where the server does not take them; it may then hold a mixture and must
-        be given them anew.
+        Raises `ServerFault` or `RequestRejected` if the server does not accept them; it may then hold a mixture and must be
+        sent all weights again.
         """
 
     async def close(self) -> None:
-        """Give back what was needed on the way; called at the end of the run."""
+        """Free the resources of the transfer; called at the end of the run."""
         return None
 
 
 def buckets(tensors: NamedTensors, limit: int = BUCKET_BYTES) -> Iterator[Bucket]:
-    """Cut weights into lists of one dtype and at most `limit` bytes; a larger weight goes alone."""
+    """Split weights into buckets of one dtype and at most `limit` bytes; a larger weight gets its own bucket."""
     bucket: Bucket = []
-    room = limit
+    free_bytes = limit
     for name, tensor in tensors:
-        if bucket and (tensor.nbytes > room or tensor.dtype != bucket[0][1].dtype):
+        if bucket and (tensor.nbytes > free_bytes or tensor.dtype != bucket[0][1].dtype):
             yield bucket
-            bucket, room = [], limit
+            bucket, free_bytes = [], limit
         bucket.append((name, tensor))
-        room -= tensor.nbytes
+        free_bytes -= tensor.nbytes
     if bucket:
         yield bucket
 
 
-def marked_last(found: Iterator[Bucket]) -> Iterator[tuple[Bucket, bool]]:
-    """Yield each bucket, and whether it is the last one."""
-    held = next(found)
-    for bucket in found:
+def with_last_flag(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
+    """Yield each item and whether it is the last one."""
+    held = next(items)
+    for item in items:
         yield held, False
-        held = bucket
+        held = item
     yield held, True
 
 
 @asynccontextmanager
-async def bracketed(client: Client, facts: ServerFacts) -> AsyncIterator[None]:
-    """Begin and end an update where the server's version wants that; one that was left open is ended first."""
-    if not facts.brackets:
+async def update_session(client: Client, info: ServerInfo) -> AsyncIterator[None]:
+    """Begin and end an update if the server's version needs that; end first a session that was left open."""
+    if not info.has_update_sessions:
         yield
         return
     try:
         await client.post("/begin_weight_update", {})
-    except Refusal:
+    except RequestRejected:
         await client.post("/end_weight_update", {})
         await client.post("/begin_weight_update", {})
     try:

@@ -1,4 +1,4 @@
-"""Weights through a process group of trainer and server: NCCL between GPUs, gloo between CPUs, on one host or several."""
+"""Sends weights through a process group of trainer and server: NCCL between GPUs, gloo between CPUs, across hosts too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -14,49 +14,56 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, TCPStore
-from torch.distributed import distributed_c10d
+from torch.distributed import ProcessGroup, distributed_c10d
 
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import ServerFacts, ServerFault
-from rosd_kit.sglang.weight_transfer.base import Bucket, Carrier, WeightSet, bracketed, buckets, marked_last
+from rosd_kit.sglang.protocol import ServerFault, ServerInfo
+from rosd_kit.sglang.weight_transfer.base import (
+    Bucket,
+    LabeledWeights,
+    WeightTransfer,
+    buckets,
+    update_session,
+    with_last_flag,
+)
 
 T = TypeVar("T")
 
-_JOINING = timedelta(seconds=60)
+_JOIN_TIMEOUT = timedelta(seconds=60)
 
 
-class DistributedCarrier(Carrier):
-    """Broadcasts each bucket to the ranks of one server. Every server has a group of its own, so that one can be replaced.
+class DistributedTransfer(WeightTransfer):
+    """Broadcasts each bucket to the ranks of one server. Each server has its own group, so that one can be replaced.
 
-    `host` is the address under which servers reach the trainer.
+    `host` is the address at which servers reach the trainer.
     """
 
     def __init__(self, *, host: str, device: torch.device) -> None:
         self._host = host
         self._device = device
-        self._groups: dict[Client, tuple[str, Any]] = {}
+        self._groups: dict[Client, tuple[str, ProcessGroup]] = {}
         self._numbers = itertools.count()
 
-    async def carry(self, weights: WeightSet, client: Client, facts: ServerFacts) -> int:
+    async def send(self, weights: LabeledWeights, client: Client, info: ServerInfo) -> int:
         try:
-            name, group = self._groups.get(client) or await self._join(client, facts)
-            sent = 0
-            async with bracketed(client, facts):
-                for bucket, last in marked_last(buckets(weights.tensors())):
-                    sent += await self._send(client, name, group, bucket, weights.label if last else None)
-            return sent
+            name, group = self._groups.get(client) or await self._join(client, info)
+            sent_bytes = 0
+            async with update_session(client, info):
+                for bucket, is_last in with_last_flag(buckets(weights.tensors())):
+                    sent_bytes += await self._send_bucket(client, name, group, bucket, weights.label if is_last else None)
+            return sent_bytes
         except BaseException:
-            await self._leave(client)  # a group with a failed broadcast, or with a server that is no more, is of no use
+            await self._leave(client)  # a group is unusable after a failed broadcast or when its server is gone
             raise
 
     async def close(self) -> None:
         for client in list(self._groups):
             await self._leave(client)
 
-    async def _join(self, client: Client, facts: ServerFacts) -> tuple[str, Any]:
-        """Make a group with one server: the trainer is rank 0, the server's ranks follow."""
+    async def _join(self, client: Client, info: ServerInfo) -> tuple[str, ProcessGroup]:
+        """Create a group with one server: the trainer is rank 0, the server's ranks follow."""
         name = f"rosd-kit-{id(self):x}-{next(self._numbers)}"
-        backend, size = "nccl" if self._device.type == "cuda" else "gloo", 1 + facts.ranks
+        backend, size = "nccl" if self._device.type == "cuda" else "gloo", 1 + info.ranks
         port = _free_port(self._host)
         invitation = {
             "master_address": self._host,
@@ -66,33 +73,35 @@ class DistributedCarrier(Carrier):
             "group_name": name,
             "backend": backend,
         }
-        made, _ = await _both(
-            _in_thread(_open, self._host, port, size, name, backend),
+        group = await _run_both(
+            _in_thread(_open_group, self._host, port, size, name, backend),
             client.post("/init_weights_update_group", invitation),
         )
-        self._groups[client] = (name, made)
-        return name, made
+        self._groups[client] = (name, group)
+        return name, group
 
     async def _leave(self, client: Client) -> None:
-        name, group = self._groups.pop(client, (None, None))
-        if name is None:
+        if client not in self._groups:
             return
+        name, group = self._groups.pop(client)
         with suppress(Exception):
             await client.post("/destroy_weights_update_group", {"group_name": name})
         with suppress(Exception):
             torch.distributed.destroy_process_group(group)
 
-    async def _send(self, client: Client, name: str, group: Any, bucket: Bucket, label: str | None) -> int:
+    async def _send_bucket(
+        self, client: Client, group_name: str, group: ProcessGroup, bucket: Bucket, label: str | None
+    ) -> int:
         tensors = [tensor.to(self._device).contiguous() for _, tensor in bucket]
         request = {
             "names": [name for name, _ in bucket],
             "dtypes": [str(tensor.dtype).removeprefix("torch.") for tensor in tensors],
             "shapes": [list(tensor.shape) for tensor in tensors],
-            "group_name": name,
+            "group_name": group_name,
             "flush_cache": False,
             **({"weight_version": label} if label else {}),
         }
-        await _both(
+        await _run_both(
             _in_thread(_broadcast, tensors, group),
             client.post("/update_weights_from_distributed", request),
         )
@@ -100,13 +109,13 @@ class DistributedCarrier(Carrier):
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Like `asyncio.to_thread`, but the end of the program does not wait for it: it may wait for a server in vain."""
+    """Run `work` as `asyncio.to_thread` does, but in a daemon thread: a call stuck on a dead server must not block exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(how: Callable[[Any], None], outcome: object) -> None:
+    def settle(setter: Callable[[Any], None], outcome: object) -> None:
         if not future.done():
-            how(outcome)
+            setter(outcome)
 
     def run() -> None:
         try:
@@ -120,36 +129,39 @@ async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
     return await future
 
 
-async def _both(work: Any, request: Any) -> tuple[Any, Any]:
-    """Do our part while the server does its own. When it refuses, do not wait for it any longer."""
-    ours, theirs = asyncio.ensure_future(work), asyncio.ensure_future(request)
-    done, _ = await asyncio.wait({ours, theirs}, return_when=asyncio.FIRST_EXCEPTION)
+async def _run_both(work: Coroutine[Any, Any, T], request: Coroutine[Any, Any, object]) -> T:
+    """Run the trainer's side while the server runs its own; return the trainer's result.
+
+    If either side fails, stop waiting for the other.
+    """
+    trainer, server = asyncio.ensure_future(work), asyncio.ensure_future(request)
+    done, _ = await asyncio.wait({trainer, server}, return_when=asyncio.FIRST_EXCEPTION)
     for future in done:
-        if future.exception() is not None:
-            theirs.cancel()
-            ours.add_done_callback(lambda future: future.cancelled() or future.exception())
-            error = future.exception()
+        error = future.exception()
+        if error is not None:
+            server.cancel()
+            trainer.add_done_callback(lambda future: future.cancelled() or future.exception())
             raise ServerFault("unavailable", str(error)) if isinstance(error, RuntimeError) else error
-    return ours.result(), theirs.result()
+    return trainer.result()
 
 
-def _open(host: str, port: int, size: int, name: str, backend: str) -> Any:
-    """Open the trainer's side, as `init_process_group` does, but beside the group of the trainer's own ranks."""
-    server = TCPStore(host, port, size, is_master=True, timeout=_JOINING, wait_for_workers=False)
+def _open_group(host: str, port: int, size: int, name: str, backend: str) -> ProcessGroup:
+    """Open the trainer's side, as `init_process_group` does, without replacing the default group of the trainer's ranks."""
+    store = TCPStore(host, port, size, is_master=True, timeout=_JOIN_TIMEOUT, wait_for_workers=False)
     group, _ = distributed_c10d._new_process_group_helper(
         size,
         0,
         [],
         distributed_c10d.Backend(backend),
-        PrefixStore(name, server),
+        PrefixStore(name, store),
         group_name=distributed_c10d.GroupName(name),
-        timeout=_JOINING,
+        timeout=_JOIN_TIMEOUT,
     )
     distributed_c10d._world.pg_group_ranks[group] = {rank: rank for rank in range(size)}
     return group
 
 
-def _broadcast(tensors: Sequence[Tensor], group: Any) -> None:
+def _broadcast(tensors: Sequence[Tensor], group: ProcessGroup) -> None:
     for tensor in tensors:
         torch.distributed.broadcast(tensor, group_src=0, group=group)
     if tensors and tensors[0].is_cuda:
@@ -157,6 +169,6 @@ def _broadcast(tensors: Sequence[Tensor], group: Any) -> None:
 
 
 def _free_port(host: str) -> int:
-    with socket.socket() as found:
-        found.bind((host, 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as candidate:
+        candidate.bind((host, 0))
+        return int(candidate.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A folder for passing files that goes with the process which made it, at the latest when another run begins."""
+"""A locked scratch folder that is removed with its process, or by a later run if the process was killed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import IO
 
 from rosd_kit.files import lock_file
 
-#: What all such folders' names begin with.
+#: Prefix of the names of all scratch folders.
 PREFIX = "rosd-kit-"
 _LOCK = "held"
 
 
-class Scratch:
-    """A folder of this process's own, locked while it lives.
+class ScratchFolder:
+    """A folder that belongs to this process alone and stays locked while the process lives.
 
-    Opening one removes its abandoned neighbours: folders of that kind whose lock nobody holds. A killed process cannot tidy
-    up, and what it leaves in a memory-backed folder takes memory until the machine is restarted.
+    Opening one removes abandoned scratch folders beside it: those whose lock nobody holds. A killed process cannot clean up,
+    and what it leaves in a memory-backed folder occupies memory until the machine restarts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,13 +27,13 @@ class Scratch:
         self._lock: IO[str] | None = None
 
     def open(self) -> Path:
-        """Make and lock the folder, once; return it."""
+        """Create and lock the folder unless that is done already; return its path."""
         if self._lock is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / _LOCK).touch(mode=0o600)  # the folder may lie where other users could take its lock
+            (self.path / _LOCK).touch(mode=0o600)  # in a shared folder, other users must not be able to take its lock
             self._lock = lock_file(self.path / _LOCK, required=True)
-            for neighbour in self.path.parent.glob(f"{PREFIX}*/{_LOCK}"):
-                _remove_if_abandoned(neighbour)
+            for lock in self.path.parent.glob(f"{PREFIX}*/{_LOCK}"):
+                _remove_if_abandoned(lock)
         return self.path
 
     def close(self) -> None:

@@ -1,0 +1,49 @@
+"""Hands the memory of a shared GPU to the trainer and back. Does nothing to servers with their own GPU."""
+
+from __future__ import annotations
+
+from rosd_kit.sglang.event_loop import EventLoopThread
+from rosd_kit.sglang.pool import Pool
+from rosd_kit.sglang.protocol import ServerFault
+from rosd_kit.sglang.replica import Replica
+
+
+class ColocatedMemory:
+    """Knows which kinds of memory (`weights`, `kv_cache`) the servers of a pool have released."""
+
+    def __init__(self, loop: EventLoopThread) -> None:
+        self._loop = loop
+        self._released: set[str] = set()
+        self._starts_at_release: dict[Replica, int] = {}
+
+    def release(self, pool: Pool) -> None:
+        """Make all servers release their memory, unless they already have."""
+        if not self._released:
+            tags = {"tags": ["kv_cache", "weights"]}
+            self._loop.run(pool.call_each(lambda replica: replica.client.flush_cache()))
+            self._loop.run(pool.call_each(lambda replica: replica.client.post("/release_memory_occupation", tags)))
+            self._released = {"kv_cache", "weights"}
+            self._starts_at_release = {replica: replica.starts for replica in pool.replicas}
+
+    def resume(self, pool: Pool, tag: str) -> None:
+        """Make the servers that released this memory allocate it again; one that restarted meanwhile still has its own.
+
+        SGLang exits if it is asked to resume twice. So the request is repeated only if the server said that it is unavailable,
+        not if the response was lost; if the request did not arrive, the server fails at the next one and is recovered then.
+        """
+        sent: set[Replica] = set()
+
+        async def resume_one(replica: Replica) -> None:
+            if self._starts_at_release.get(replica) != replica.starts or replica in sent:
+                return
+            sent.add(replica)
+            try:
+                await replica.client.post("/resume_memory_occupation", {"tags": [tag]})
+            except ServerFault as fault:
+                if fault.kind == "unavailable":
+                    sent.discard(replica)
+                raise
+
+        if tag in self._released:
+            self._loop.run(pool.call_each(resume_one))
+            self._released.discard(tag)
