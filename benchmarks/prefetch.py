@@ -27,7 +27,7 @@ from rosd_kit.run.loop import run_recipe
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import Server
+from rosd_kit.sglang.server import ServerProcess
 
 RESULTS = Path(__file__).parent / "results/prefetch.jsonl"
 PARTS = ("time/step", "time/generate", "time/reflect", "time/train", "time/prefetch", "rollout/staleness", "train/ratio_mean")
@@ -51,7 +51,7 @@ def engines(folder: Path, python: str | None) -> Iterator[dict[str, list[str]]]:
         return
     student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False)
     (command,) = launch_commands(student, Launch(python=python), folder=folder, colocated=False, api_key=None)
-    server = Server(command, folder / "sglang.log")
+    server = ServerProcess(command, folder / "sglang.log")
     try:
         server.start()
         yield {

@@ -33,7 +33,7 @@ from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import Server
+from rosd_kit.sglang.server import ServerProcess
 from rosd_kit.types import GenerateRequest, Sampling
 
 RESULTS = Path(__file__).parent / "results"
@@ -105,7 +105,7 @@ def measure(name: str, path: str, asked: argparse.Namespace, folder: Path) -> di
     launch = Launch(python=asked.python, args=asked.args, env=asked.env)
     (command,) = launch_commands(student, launch, folder=folder, colocated=False, api_key=None)
     with ExitStack() as held:
-        server = Server(command, folder / f"{name}.log")
+        server = ServerProcess(command, folder / f"{name}.log")
         held.callback(server.stop)
         server.start()
 

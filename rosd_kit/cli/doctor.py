@@ -74,24 +74,24 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     from rich.table import Table
 
     from rosd_kit.memory import estimate_memory
-    from rosd_kit.memory.estimate import shown, table
+    from rosd_kit.memory.estimate import format_bytes, table_rows
     from rosd_kit.recipe import build_components
 
     print(f"{recipe.name} with {recipe.model.path}: {'; '.join(missing_for(recipe)) or 'ready'}")
     kind, size, said = _device(recipe)
     processes = recipe.parallel.processes or 1
     components = build_components(recipe, manager.registry)
-    found = estimate_memory(recipe, components, device=kind, processes=processes, device_bytes=size)
+    found = estimate_memory(recipe, components, device=kind, ranks=processes, device_bytes=size)
     lines = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("memory", "left"), ("training", "right"), ("sampling", "right"), ("", "left")):
         lines.add_column(title, justify=side)  # type: ignore[arg-type]
-    for row in table(found):
+    for row in table_rows(found):
         lines.add_row(*row)
     Console(highlight=False, soft_wrap=True).print(lines)
     verdict = (
         "fits" if found.peak <= size else "does not fit: lower batch.tokens, use model.lora or model.gradient_checkpointing"
     )
-    print(f"{shown(found.peak)} of {shown(size)} ({said}): {verdict}")
+    print(f"{format_bytes(found.peak)} of {format_bytes(size)} ({said}): {verdict}")
     return found.peak <= size
 
 

@@ -1,4 +1,4 @@
-"""How much memory a run will need, found out before it starts and without its weights."""
+"""Estimates the memory that a run needs before it starts, without loading its weights."""
 
 from rosd_kit.memory.estimate import Line, MemoryEstimate, estimate_memory
 

@@ -1,12 +1,14 @@
-"""The most memory that some torch code holds at once in tensors, counted while it runs, also on the `meta` device.
+"""Measures the most memory that some torch code holds in tensors at once, while it runs, also on the `meta` device.
 
-Every operation's results are counted when they appear and given back when the last tensor over them is gone: what autograd
-keeps, what is computed again under gradient checkpointing and the gradients in flight are then simply what is there.
+The results of every operation are counted when they are created and subtracted when the last tensor that uses their storage is
+freed. So the count includes what autograd saves, what gradient checkpointing recomputes, and gradients. It does not include
+what an operation allocates internally.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,31 +17,37 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts bytes of tensors that are made inside: `now` and at the `peak`."""
+    """Counts the bytes of tensors that are created inside the context: `now` and at the `peak`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
-        self._known: dict[int, Any] = {}
+        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in given:
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        inputs = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in inputs:
                 self._count(tensor.untyped_storage())
-        return made
+        return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
+        if key in self._storages:
             return
 
-        def gone(_: Any) -> None:
-            del self._known[key]
+        def subtract(_: object) -> None:
+            del self._storages[key]
             self.now -= size
 
-        self._known[key] = weakref.ref(storage, gone)
+        self._storages[key] = weakref.ref(storage, subtract)
         self.now += size
         self.peak = max(self.peak, self.now)

@@ -1,4 +1,4 @@
-"""Models without weights: the architecture alone, on torch's `meta` device, where tensors have sizes and no memory."""
+"""Builds models without weights, on torch's `meta` device, where tensors have shapes but no memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rosd_kit.model.lora import add_lora, freeze
 from rosd_kit.model.micro.model import blank_model
 from rosd_kit.settings import ModelSettings
 
-_ATTENTION = "rosd_kit_sizes"
+_ATTENTION = "rosd_kit_shapes"
 _QWEN3 = {"vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960}
-#: Shapes of the models in the shipped profiles, from their config.json, so that nothing has to be fetched to estimate them.
+#: Architectures of the models in the shipped profiles, from their config.json, so that an estimate need not fetch them.
 KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-1.7B": {
         **_QWEN3, "model_type": "qwen3", "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28,
@@ -35,11 +35,11 @@ KNOWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def sizes_only(settings: ModelSettings) -> Any:
-    """Return the model that the settings describe on the `meta` device, with adapters or frozen weights as in a run.
+def model_on_meta(settings: ModelSettings) -> Any:
+    """Return the model that the settings describe, on the `meta` device, with adapters and frozen weights as in a run.
 
-    Its attention computes nothing; it keeps what the fused kernels keep. Raises `RunError` when the architecture is not known
-    on this machine.
+    Its attention computes nothing; it saves for backward what fused kernels save. Raises `RunError` if the architecture is not
+    known on this machine.
     """
     dtype = getattr(torch, settings.dtype)
     with torch.device("meta"), torch.random.fork_rng():
@@ -72,12 +72,13 @@ def _config(settings: ModelSettings) -> Any:
         )
     except (OSError, ValueError, HFValidationError) as error:
         raise RunError(
-            f"model.path: the shape of {settings.path!r} is not known here, so nothing can be said: {error}"
+            f"model.path: the architecture of {settings.path!r} is not known on this machine, so its memory cannot be "
+            f"estimated. Download the model first, or correct the path: {error}"
         ) from error
 
 
-class _Kept(torch.autograd.Function):
-    """Attention as fused kernels hold it: queries, keys, values and output stay, no matrix of scores."""
+class _FusedAttention(torch.autograd.Function):
+    """Saves for backward what fused attention kernels save: queries, keys, values and output, no matrix of scores."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -92,13 +93,13 @@ class _Kept(torch.autograd.Function):
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
-def fused(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-    """Attend as torch's fused kernels do, of which there are none on `meta`."""
-    out: Tensor = _Kept.apply(query, key, value)
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+    """Stand in for torch's fused attention kernels, which do not exist on `meta`."""
+    out: Tensor = _FusedAttention.apply(query, key, value)
     return out.transpose(1, 2)
 
 
 def _attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **options: Any
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **options: Any
 ) -> tuple[Tensor, None]:
-    return _Kept.apply(query, key, value), None
+    return _FusedAttention.apply(query, key, value), None

@@ -17,7 +17,7 @@ from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import Server
+from rosd_kit.sglang.server import ServerProcess
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 ROOT = Path(__file__).parents[2]
@@ -52,12 +52,12 @@ def lora_student() -> Student:
 
 
 @pytest.fixture(scope="session")
-def server(python, tmp_path_factory) -> Iterator[Server]:
+def server(python, tmp_path_factory) -> Iterator[ServerProcess]:
     """Hold one server for all tests that only need some server; it is ready when an engine says so."""
     folder = tmp_path_factory.mktemp("server")
     anyone = Student.load(ModelSettings(path=str(base_path()), device="cpu"), keep_initial=False)
     (command,) = launch_commands(anyone, Launch(python=python), folder=folder, colocated=False, api_key=None)
-    held = Server(command, folder / "sglang.log")
+    held = ServerProcess(command, folder / "sglang.log")
     held.start()
     yield held
     held.stop()

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.logprob_check import Agreement, trainer_logprobs
-from rosd_kit.sglang.weight_transfer import WeightSet
+from rosd_kit.sglang.logprob_check import LogprobGap, trainer_logprobs
+from rosd_kit.sglang.weight_transfer import LabeledWeights
 from rosd_kit.types import Sampling
 from tests.sglang.conftest import greedy, move, of_transformers, requests_for
 
@@ -20,7 +20,7 @@ def test_greedy_tokens_are_those_of_transformers(student, engine_at):
     assert [(c.text, c.token_spans, c.finish_reason) for c in ours] == [
         (c.text, c.token_spans, c.finish_reason) for c in theirs
     ]
-    assert Agreement.of([c.logprobs for c in ours], [c.logprobs for c in theirs]).greatest < 1e-4
+    assert LogprobGap.between([c.logprobs for c in ours], [c.logprobs for c in theirs]).max < 1e-4
     assert all(c.token_ids[-1] in student.end_ids for c in ours if c.finish_reason == "stop")
 
 
@@ -31,7 +31,7 @@ def test_log_probs_of_samples_are_the_trainers_at_the_sampling_temperature(stude
     trainer = trainer_logprobs(
         student.model, [c.prompt_ids for c in found], [c.token_ids for c in found], temperature=temperature
     )
-    assert Agreement.of([c.logprobs for c in found], trainer).greatest < 1e-4
+    assert LogprobGap.between([c.logprobs for c in found], trainer).max < 1e-4
 
 
 def test_a_length_budget_cuts_and_a_prompt_too_long_is_an_outcome_in_its_place(student, engine_at):
@@ -79,7 +79,7 @@ def test_a_perturbed_tensor_is_noticed(student, engine_at, monkeypatch):
             for name, tensor in weights.tensors():
                 yield name, tensor * 1.05 if name.endswith("layers.1.mlp.down_proj.weight") else tensor
 
-        return await carry(WeightSet(weights.label, tensors), client, facts)
+        return await carry(LabeledWeights(weights.label, tensors), client, facts)
 
     monkeypatch.setattr(engine._pool._carrier, "carry", carry_badly)
     move(student)
@@ -89,12 +89,12 @@ def test_a_perturbed_tensor_is_noticed(student, engine_at, monkeypatch):
 
 def test_a_wrong_temperature_is_named(student, engine_at, monkeypatch):
     engine = engine_at(student)
-    for member in engine._pool.members:
-        generate = member.client.generate
+    for replica in engine._pool.replicas:
+        generate = replica.client.generate
 
         async def at_one(prompt_ids, sampling, *, _generate=generate, **options):
             return await _generate(prompt_ids, replace(sampling, temperature=1.0), **options)
 
-        monkeypatch.setattr(member.client, "generate", at_one)
+        monkeypatch.setattr(replica.client, "generate", at_one)
     with pytest.raises(EngineError, match=r"Likely temperature: .* fit a temperature of 1\."):
         engine.generate(requests_for(student, 4, each=2, temperature=0.5))

@@ -29,8 +29,8 @@ def launched(python, student, tmp_path) -> Iterator[SGLangEngine]:
 
 def processes(engine) -> list[psutil.Process]:
     """Return the server's own processes: what runs below the guard."""
-    (member,) = engine._pool.members
-    return psutil.Process(member.server._process.pid).children(recursive=True)
+    (replica,) = engine._pool.replicas
+    return psutil.Process(replica.server._process.pid).children(recursive=True)
 
 
 def test_killed_and_hung_in_the_middle_of_a_batch(launched, student):
@@ -56,8 +56,8 @@ def test_killed_and_hung_in_the_middle_of_a_batch(launched, student):
 
 
 def test_a_server_that_cannot_be_started_again_stops_the_run_with_its_last_words(launched, student):
-    (member,) = launched._pool.members
-    object.__setattr__(member.server.command, "arguments", {"no_such_argument": 1})
+    (replica,) = launched._pool.replicas
+    object.__setattr__(replica.server.command, "arguments", {"no_such_argument": 1})
     for victim in processes(launched):
         victim.kill()
     with pytest.raises(EngineError, match=r"ended before it was ready(.|\n)*no-such-argument(.|\n)*--resume"):
@@ -69,10 +69,10 @@ def test_a_server_of_ours_ends_with_the_process(python, tmp_path):
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from rosd_kit.sglang.server import Command, Server\n"
-        f"command = Command(python={python!r}, model='nowhere', host='127.0.0.1', port=1, arguments={{}}, environment={{}})\n"
+        "from rosd_kit.sglang.server import ServerCommand, ServerProcess\n"
+        f"command = ServerCommand(python={python!r}, model='nowhere', host='127.0.0.1', port=1, arguments={{}}, environment={{}})\n"
         "object.__setattr__(command, 'words', lambda: ['sleep', '300'])\n"
-        f"server = Server(command, Path({str(tmp_path / 'log')!r}))\n"
+        f"server = ServerProcess(command, Path({str(tmp_path / 'log')!r}))\n"
         "server.start(); print('started', flush=True); time.sleep(300)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)

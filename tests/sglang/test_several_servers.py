@@ -28,7 +28,7 @@ def two(python, tmp_path_factory) -> Iterator[SGLangEngine]:
 @pytest.fixture
 def router(python, two, tmp_path) -> Iterator[str]:
     port = free_port("127.0.0.1")
-    urls = [member.client.url for member in two._pool.members]
+    urls = [replica.client.url for replica in two._pool.replicas]
     command = [python, "-m", "sglang_router.launch_router", "--worker-urls", *urls]
     with (tmp_path / "router.log").open("wb") as log:
         process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log)
@@ -48,15 +48,15 @@ def test_both_get_the_weights_and_share_the_work(two):
     student = two.student
     move(student, 0.1)
     two.sync(student, 1)
-    asked = {member: 0 for member in two._pool.members}
-    for member in asked:
-        generate = member.client.generate
+    asked = {replica: 0 for replica in two._pool.replicas}
+    for replica in asked:
+        generate = replica.client.generate
 
-        async def counted(*args, _member=member, _generate=generate, **options):
+        async def counted(*args, _member=replica, _generate=generate, **options):
             asked[_member] += 1
             return await _generate(*args, **options)
 
-        member.client.generate = counted
+        replica.client.generate = counted
     requests = requests_for(student, 8, each=2, temperature=0.0)
     found = [c.token_ids for c in two.generate(requests)]
     assert found == [c.token_ids for c in of_transformers(student).generate(requests)]
@@ -65,14 +65,14 @@ def test_both_get_the_weights_and_share_the_work(two):
 
 def test_requests_go_through_a_router_and_weights_to_its_servers(two, router, tmp_path):
     student = two.student
-    urls = [member.client.url for member in two._pool.members]
+    urls = [replica.client.url for replica in two._pool.replicas]
     engine = SGLangEngine(SGLangEngine.Config(url=urls, router=router))
     engine.start(student, Site(tmp_path))
     try:
         move(student, 0.1)
         engine.sync(student, 1)
-        for member in engine._pool.members:
-            member.client.generate = None  # whoever asked a server itself would fail
+        for replica in engine._pool.replicas:
+            replica.client.generate = None  # whoever asked a server itself would fail
         found = [c.token_ids for c in greedy(student, engine)]
         assert found == [c.token_ids for c in greedy(student, of_transformers(student))]
     finally:

@@ -29,10 +29,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch) -> None:
-    monkeypatch.setattr(pool, "_PAUSE", 0.002)
-    monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(replica, "_PULSE", 5.0)
-    monkeypatch.setattr(replica, "_POLL", 0.05)
+    monkeypatch.setattr(pool, "_RETRY_DELAY", 0.002)
+    monkeypatch.setattr(pool, "_MAX_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 5.0)
+    monkeypatch.setattr(replica, "_POLL_INTERVAL", 0.05)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +106,7 @@ def launchable(tmp_path) -> Iterator[Launchable]:
 @pytest.fixture
 def short_grace(monkeypatch, tmp_path) -> None:
     """Let the guard kill a server that does not end by itself sooner."""
-    text = Path(server._GUARD).read_text()
+    text = Path(server._WATCHDOG).read_text()
     assert "GRACE = 10.0" in text
     (tmp_path / "guard.py").write_text(text.replace("GRACE = 10.0", "GRACE = 0.3"))
-    monkeypatch.setattr(server, "_GUARD", tmp_path / "guard.py")
+    monkeypatch.setattr(server, "_WATCHDOG", tmp_path / "guard.py")

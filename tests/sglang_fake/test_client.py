@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client, is_loopback
-from rosd_kit.sglang.protocol import Refusal, ServerFault, read_answer, read_scores
+from rosd_kit.sglang.protocol import RequestRejected, ServerFault, parse_generate, parse_scores
 from rosd_kit.types import Sampling
 from tests.sglang_fake import fake
 
@@ -74,7 +74,7 @@ def test_nobody_there_is_a_fault(serve):
 def test_a_wrong_request_is_refused_with_the_servers_words(serve, status):
     server = serve()
     server.script("generate", status)
-    with pytest.raises(Refusal, match=rf"/generate: HTTP {status} .*scripted {status}"):
+    with pytest.raises(RequestRejected, match=rf"/generate: HTTP {status} .*scripted {status}"):
         ask(server.url)
 
 
@@ -83,7 +83,9 @@ def test_a_server_that_adds_to_the_prompt_is_refused(serve, score):
     server = serve()
     kept = [[None, 1, None], *([-1.0, token, None] for token in PROMPT)]
     server.script("score" if score else "generate", fake.changed_meta(prompt_tokens=5, input_token_logprobs=kept))
-    with pytest.raises(Refusal, match=r"template: the server (read a prompt of|scored) 5 tokens.*router or a server option"):
+    with pytest.raises(
+        RequestRejected, match=r"template: the server (read a prompt of|scored) 5 tokens.*router or a server option"
+    ):
         ask(server.url, score=score)
 
 
@@ -94,7 +96,7 @@ def test_scores_of_other_tokens_are_refused_but_for_the_id_that_sglang_reports_a
         return fake.changed_meta(input_token_logprobs=[[None if i == 0 else -1.0, t, None] for i, t in enumerate(ids)])
 
     server.script("score", told(5, 6, 9, 8), told(5, 6, 0, 8))
-    with pytest.raises(Refusal, match="template: the server scored 4 tokens that are not the 4"):
+    with pytest.raises(RequestRejected, match="template: the server scored 4 tokens that are not the 4"):
         ask(server.url, score=True)
     assert ask(server.url, score=True) == [-1.0, -1.0, -1.0]
 
@@ -133,7 +135,7 @@ def test_only_tried_versions_are_taken_unless_any_is(serve, version, accepted):
 def test_the_key_is_sent_and_a_wrong_one_refused(serve):
     server = serve(api_key="secret")
     assert ask(server.url, api_key="secret").token_ids
-    with pytest.raises(Refusal, match="HTTP 401"):
+    with pytest.raises(RequestRejected, match="HTTP 401"):
         ask(server.url)
     assert [heard.authorization for heard in server.heard] == ["Bearer secret", None]
 
@@ -195,14 +197,14 @@ def test_whatever_a_server_answers_is_read_or_is_a_fault_or_a_refusal(path, valu
     for key in way:
         inner = inner[key]
     inner[last] = value
-    with suppress(ServerFault, Refusal):
-        answer = read_answer(payload["answer"], PROMPT)
+    with suppress(ServerFault, RequestRejected):
+        answer = parse_generate(payload["answer"], PROMPT)
         assert len(answer.token_ids) == len(answer.logprobs)
-    with suppress(ServerFault, Refusal):
-        assert len(read_scores(payload["answer"], PROMPT)) == len(PROMPT) - 1
+    with suppress(ServerFault, RequestRejected):
+        assert len(parse_scores(payload["answer"], PROMPT)) == len(PROMPT) - 1
 
 
 def test_a_whole_answer_is_read():
-    answer = read_answer(WHOLE, PROMPT)
+    answer = parse_generate(WHOLE, PROMPT)
     assert (answer.token_ids, answer.logprobs, answer.finish, answer.labels) == ((7, 8), (-0.5, -1.5), "length", {"a"})
-    assert read_scores(WHOLE, PROMPT) == [-1.0, -2.0, -3.0]
+    assert parse_scores(WHOLE, PROMPT) == [-1.0, -2.0, -3.0]

@@ -128,7 +128,7 @@ def test_a_server_that_is_not_ready_in_time_is_reported_and_stopped(launch, laun
 def test_killed_or_hung_in_the_middle_of_a_batch_it_is_started_again(
     launch, launchable, student, short_grace, monkeypatch, sent
 ):
-    monkeypatch.setattr(replica, "_PULSE", 1.0)
+    monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 1.0)
     told = []
     engine = launch(timeout=1.0, concurrency=2, told=told.append)
     answers = engine.stream(requests_for(student, 30))

@@ -9,7 +9,7 @@ import torch
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang import logprob_check
-from rosd_kit.sglang.logprob_check import Agreement, Bound, trainer_logprobs
+from rosd_kit.sglang.logprob_check import LogprobGap, Tolerance, trainer_logprobs
 from tests.sglang_fake import fake
 from tests.sglang_fake.asking import expected, ids, requests_for, train
 from tests.sglang_fake.brains import MicroBrain
@@ -128,19 +128,19 @@ def test_agreement_is_looked_at_every_so_many_steps_and_reported(serve, engine_a
 
 
 def test_a_worked_comparison():
-    found = Agreement.of([[-1.0, -2.0], [-3.0]], [[-1.5, -1.9], [-3.0]])
+    found = LogprobGap.between([[-1.0, -2.0], [-3.0]], [[-1.5, -1.9], [-3.0]])
     assert found.tokens == 3
-    assert (found.greatest, found.mean, found.bias) == pytest.approx((0.5, 0.2, -0.4 / 3))
+    assert (found.max, found.mean, found.bias) == pytest.approx((0.5, 0.2, -0.4 / 3))
     assert (found.ratio_least, found.ratio_greatest) == pytest.approx((math.exp(-0.5), math.exp(0.1)))
-    assert found.within(Bound(greatest=0.51, mean=0.21))
-    assert not found.within(Bound(greatest=0.49, mean=0.21)) and not found.within(Bound(greatest=0.51, mean=0.19))
+    assert found.within(Tolerance(greatest=0.51, mean=0.21))
+    assert not found.within(Tolerance(greatest=0.49, mean=0.21)) and not found.within(Tolerance(greatest=0.51, mean=0.19))
 
 
 def test_the_trainers_numbers_do_not_depend_on_the_pieces_they_are_computed_in(student, monkeypatch):
     prompts = [request.prompt_ids for request in requests_for(student, 2)]
     responses = [(7, 8, 9, 10, 11), (12, 13)]
     whole = trainer_logprobs(student.model, prompts, responses, temperature=0.7)
-    monkeypatch.setattr(logprob_check, "_CHUNK", 2)
+    monkeypatch.setattr(logprob_check, "_CHUNK_TOKENS", 2)
     pieces = trainer_logprobs(student.model, prompts, responses, temperature=0.7)
     with torch.no_grad():
         for prompt, response, one, other in zip(prompts, responses, whole, pieces, strict=True):

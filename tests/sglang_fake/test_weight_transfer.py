@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.weight_transfer import DiskCarrier, WeightSet, distributed, tensor
-from rosd_kit.sglang.weight_transfer.base import buckets, marked_last
-from rosd_kit.sglang.weight_transfer.scratch import Scratch
+from rosd_kit.sglang.weight_transfer import DiskTransfer, LabeledWeights, distributed, tensor
+from rosd_kit.sglang.weight_transfer.base import buckets, with_last_flag
+from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder
 from tests.sglang_fake import fake
 from tests.sglang_fake.asking import expected, ids, requests_for, train
 
@@ -160,7 +160,7 @@ def weight_set(label, count):
         count.append(label)
         return iter([("a", torch.full((3,), float(len(count)))), ("b", torch.zeros(2, dtype=torch.bfloat16))])
 
-    return WeightSet(label, tensors)
+    return LabeledWeights(label, tensors)
 
 
 def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tmp_path):
@@ -172,7 +172,7 @@ def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tm
             return {"success": True}
 
     async def carry():
-        carrier = DiskCarrier(folder, lambda place: (place / "config.json").write_text("{}"))
+        carrier = DiskTransfer(folder, lambda place: (place / "config.json").write_text("{}"))
         clients = [Told("http://127.0.0.1:1", timeout=1.0) for _ in range(3)]
         (folder / "weights-a.part").mkdir(parents=True)
         for label in ("a", "a", "b"):
@@ -192,16 +192,16 @@ def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tm
 
 def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path):
     held, abandoned, stranger = (tmp_path / name for name in ("rosd-kit-held", "rosd-kit-abandoned", "other"))
-    living = Scratch(held)
+    living = ScratchFolder(held)
     living.open()
     script = (
-        "import os; from pathlib import Path; from rosd_kit.sglang.weight_transfer.scratch import Scratch\n"
-        f"Scratch(Path({str(abandoned)!r})).open(); os._exit(1)"
+        "import os; from pathlib import Path; from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder\n"
+        f"ScratchFolder(Path({str(abandoned)!r})).open(); os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
     stranger.mkdir()
     assert abandoned.is_dir()
-    mine = Scratch(tmp_path / "rosd-kit-mine")
+    mine = ScratchFolder(tmp_path / "rosd-kit-mine")
     assert mine.open() == mine.open()
     assert sorted(place.name for place in tmp_path.iterdir()) == ["other", "rosd-kit-held", "rosd-kit-mine"]
     mine.close(), living.close()
@@ -264,7 +264,7 @@ def test_buckets_keep_order_dtype_and_limit(shapes, limit):
 
 @given(st.lists(st.integers(), min_size=1))
 def test_only_the_last_is_marked(values):
-    assert list(marked_last(iter(values))) == [(value, place == len(values) - 1) for place, value in enumerate(values)]
+    assert list(with_last_flag(iter(values))) == [(value, place == len(values) - 1) for place, value in enumerate(values)]
 
 
 def test_answers_after_a_change_of_way_come_from_the_new_weights(serve, engine_at, student):

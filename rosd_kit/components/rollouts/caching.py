@@ -6,6 +6,7 @@ Newer versions of transformers renamed `past_key_values` to `cache`; other model
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,9 @@ def cache_argument(model: nn.Module) -> str:
     network: Any = model
     if hasattr(network, "peft_config"):
         network = network.get_base_model()
-    return _argument_of(type(network))
+    return _argument_of(type(network).forward)
 
 
 @cache
-def _argument_of(cls: type[nn.Module]) -> str:
-    return "cache" if "cache" in inspect.signature(cls.forward).parameters else "past_key_values"
+def _argument_of(forward: Callable[..., Any]) -> str:
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class SGLangEngine(RolloutEngine):
-    """Samples with SGLang servers, at `url` or launched with the run; sends them new weights after every step and checks them."""
+    """Samples with SGLang servers, at `url` or launched with the run; sends them new weights every step and checks them."""
 
     name = "sglang"
     provides = frozenset({"overlap"})

@@ -148,6 +148,7 @@ async def _run_both(work: Coroutine[Any, Any, T], request: Coroutine[Any, Any, o
 def _open_group(host: str, port: int, size: int, name: str, backend: str) -> ProcessGroup:
     """Open the trainer's side, as `init_process_group` does, without replacing the default group of the trainer's ranks."""
     store = TCPStore(host, port, size, is_master=True, timeout=_JOIN_TIMEOUT, wait_for_workers=False)
+    group: ProcessGroup
     group, _ = distributed_c10d._new_process_group_helper(
         size,
         0,
