@@ -13,8 +13,8 @@ import torch
 from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
 from tests.faults.harness import Harness, started
-from tests.sglang_fake.brains import MicroBrain
-from tests.sglang_fake.fake import FakeServer
+from tests.sglang_fake.backend import MicroBackend
+from tests.sglang_fake.fake_server import FakeServer
 
 IN_CHECKPOINTS, IN_TRANSFERS, ANY_TIME = 24, 12, 24
 
@@ -32,7 +32,7 @@ def with_a_server(harness) -> Iterator[Harness]:
     """Runs that sample from a server, to which weights travel by files."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    server = FakeServer(MicroBrain(Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)))
+    server = FakeServer(MicroBackend(Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)))
     folder = harness.runs.parent / "transfers"
     changes = ("rollout=sglang", f"rollout.url=[{server.url}]", "rollout.sync=disk", f"rollout.sync_dir={folder}")
     yield Harness(harness.runs, harness.process, changes=changes)

@@ -10,8 +10,8 @@ import pytest
 from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
 from tests.parallel.conftest import TINY, Finished
-from tests.sglang_fake.brains import MicroBrain
-from tests.sglang_fake.fake import FakeServer
+from tests.sglang_fake.backend import MicroBackend
+from tests.sglang_fake.fake_server import FakeServer
 
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
@@ -27,7 +27,7 @@ ALL_TRAIN = ("gate=all", "demonstration=reference", "reflector=oracle", "localiz
 def three():
     student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(FakeServer(MicroBrain(student)))) for _ in range(3)]
+        yield [stack.enter_context(closing(FakeServer(MicroBackend(student)))) for _ in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +67,11 @@ def test_the_run_equals_that_of_one_process_with_one_server(name, third, togethe
 
 
 def test_each_server_serves_one_rank_and_gets_every_weight_version_once(servers, together):
-    labels = [[p["weight_version"] for p in server.asked("/update_weights_from_disk")] for server in servers]
+    labels = [[p["weight_version"] for p in server.payloads("/update_weights_from_disk")] for server in servers]
     assert [[label.split("-")[1] for label in own] for own in labels] == [["0", "1", "2"]] * 2
     names = [{label.split("-")[0] for label in own} for own in labels]
     assert all(len(own) == 1 for own in names) and names[0] != names[1]
-    assert all(server.asked("/generate") for server in servers)
+    assert all(server.payloads("/generate") for server in servers)
     assert [server.crashes for server in servers] == [[], []]
 
 

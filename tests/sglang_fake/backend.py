@@ -1,4 +1,4 @@
-"""What computes behind a fake server: the embedded model, really loaded and really sampled from."""
+"""The backend of a fake server: the embedded model, which really loads weights and really samples."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ from rosd_kit.model.student import Student
 from rosd_kit.types import GenerateRequest, Sampling
 
 
-class MicroBrain:
-    """A copy of a student's initial model. `perturbed` names a weight that arrives damaged; `temperature` overrides all."""
+class MicroBackend:
+    """A copy of a student's initial model.
+
+    `perturbed` names a weight that is damaged on arrival; `temperature` overrides that of all requests.
+    """
 
     def __init__(self, student: Student, *, dtype: torch.dtype = torch.float32) -> None:
         self._student = copy.copy(student)
         with student.initial() as initial:
             self._student.model = copy.deepcopy(initial).to(dtype)
-        self._first = {name: weight.clone() for name, weight in self.weights().items()}
+        self._initial_weights = {name: weight.clone() for name, weight in self.weights().items()}
         self._engine = TransformersEngine()
         self._engine.start(self._student)
-        self._busy = threading.Lock()
+        self._lock = threading.Lock()
         self.vocabulary = student.vocabulary
-        self.begin()
+        self.reset_for_test()
 
-    def begin(self) -> None:
-        """Be as new, for another test."""
+    def reset_for_test(self) -> None:
+        """Undo everything that a test may have changed."""
         self._groups: dict[str, Any] = {}
         self.perturbed: str | None = None
         self.temperature: float | None = None
@@ -46,11 +49,11 @@ class MicroBrain:
         return {name: weight.detach() for name, weight in self._student.model.named_parameters()}
 
     def reset(self) -> None:
-        self._load(self._first)
+        self._load(self._initial_weights)
 
     @torch.inference_mode()
     def score(self, ids: list[int]) -> list[float]:
-        with self._busy:
+        with self._lock:
             logits = self._student.model(input_ids=torch.tensor([ids])).logits[0, :-1].float()
         return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None]).squeeze(1).tolist()
 
@@ -61,49 +64,49 @@ class MicroBrain:
             max_new_tokens=params["max_new_tokens"],
         )
         assert set(params["stop_token_ids"]) == self._student.end_ids
-        with self._busy:
-            (done,) = self._engine.generate(
+        with self._lock:
+            (completion,) = self._engine.generate(
                 [GenerateRequest(prompt_ids=tuple(ids), sampling=sampling, seed=params["sampling_seed"])]
             )
-        return list(done.token_ids), list(done.logprobs)
+        return list(completion.token_ids), list(completion.logprobs)
 
     def load_files(self, folder: str) -> None:
         files = sorted(Path(folder).glob("*.safetensors"))
-        found = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        assert (Path(folder) / "config.json").is_file() and found.keys() == self._first.keys()
-        self._load(found)
+        tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        assert (Path(folder) / "config.json").is_file() and tensors.keys() == self._initial_weights.keys()
+        self._load(tensors)
 
     def load_bucket(self, handle: str) -> None:
         bucket = pickle.loads(base64.b64decode(handle))
-        flat, found = bucket["flattened_tensor"], {}
+        flat, tensors = bucket["flattened_tensor"], {}
         for entry in bucket["metadata"]:
-            piece = flat[entry.start_idx : entry.end_idx]
-            assert piece.numel() == entry.numel
-            found[entry.name] = piece.clone().view(entry.dtype).reshape(entry.shape)
-        self._load(found)
+            tensor = flat[entry.start_idx : entry.end_idx]
+            assert tensor.numel() == entry.numel
+            tensors[entry.name] = tensor.clone().view(entry.dtype).reshape(entry.shape)
+        self._load(tensors)
 
     def join(self, invitation: dict[str, Any]) -> None:
-        """Join the group as `init_process_group` would, but for the trainer being in this same process."""
-        name, waiting = invitation["group_name"], timedelta(seconds=20)
+        """Join the group as `init_process_group` would, although the trainer is in the same process."""
+        name, timeout = invitation["group_name"], timedelta(seconds=20)
         size, rank = invitation["world_size"], invitation["rank_offset"]
         assert invitation["backend"] == "gloo"
-        store = TCPStore(invitation["master_address"], invitation["master_port"], size, is_master=False, timeout=waiting)
+        store = TCPStore(invitation["master_address"], invitation["master_port"], size, is_master=False, timeout=timeout)
         inner = PrefixStore("cpu/", PrefixStore(f"{name}/", PrefixStore(name, store)))
-        self._groups[name] = ProcessGroupGloo(inner, rank, size, timeout=waiting)
+        self._groups[name] = ProcessGroupGloo(inner, rank, size, timeout=timeout)
 
     def receive(self, request: dict[str, Any]) -> None:
-        found = {}
+        tensors = {}
         for name, dtype, shape in zip(request["names"], request["dtypes"], request["shapes"], strict=True):
-            found[name] = torch.empty(shape, dtype=getattr(torch, dtype))
-            self._groups[request["group_name"]].broadcast(found[name], 0).wait()
-        self._load(found)
+            tensors[name] = torch.empty(shape, dtype=getattr(torch, dtype))
+            self._groups[request["group_name"]].broadcast(tensors[name], 0).wait()
+        self._load(tensors)
 
     def leave(self, name: str) -> None:
         del self._groups[name]
 
     @torch.no_grad()
-    def _load(self, found: Mapping[str, Tensor]) -> None:
-        mine = self.weights()
-        with self._busy:
-            for name, tensor in found.items():
-                mine[name].copy_(tensor * 1.5 if name == self.perturbed else tensor)
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        weights = self.weights()
+        with self._lock:
+            for name, tensor in tensors.items():
+                weights[name].copy_(tensor * 1.5 if name == self.perturbed else tensor)

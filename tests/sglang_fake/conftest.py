@@ -1,4 +1,4 @@
-"""Engines of a real student in front of fake servers; pauses between tries are short."""
+"""Engines of a real student that use fake servers, with short delays between retries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
-from rosd_kit.sglang import pool, replica, server
-from tests.sglang_fake.brains import MicroBrain
-from tests.sglang_fake.fake import FakeServer
-from tests.sglang_fake.launching import Launchable, soon
+from rosd_kit.sglang import pool, replica
+from rosd_kit.sglang import server as server_module
+from tests.sglang_fake.backend import MicroBackend
+from tests.sglang_fake.fake_server import FakeServer
+from tests.sglang_fake.processes import FakeSGLang, wait_until
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,7 +29,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch) -> None:
+def short_delays(monkeypatch) -> None:
     monkeypatch.setattr(pool, "_RETRY_DELAY", 0.002)
     monkeypatch.setattr(pool, "_MAX_RETRY_DELAY", 0.01)
     monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 5.0)
@@ -42,71 +43,71 @@ def untouched() -> Student:
 
 @pytest.fixture(scope="session")
 def trained(untouched) -> Student:
-    mine = copy.copy(untouched)
-    mine.model = copy.deepcopy(untouched.model)
-    return mine
+    student = copy.copy(untouched)
+    student.model = copy.deepcopy(untouched.model)
+    return student
 
 
 @pytest.fixture
 def student(trained, untouched) -> Student:
-    """Give each test a student to train, at its beginning."""
+    """Give each test a student with its initial weights, which it may train."""
     trained.load_state(untouched.state())
     return trained
 
 
 @pytest.fixture(scope="session")
-def brains() -> list[MicroBrain]:
+def backends() -> list[MicroBackend]:
     return []
 
 
 @pytest.fixture
-def serve(untouched, brains) -> Iterator[Callable[..., FakeServer]]:
-    """Start fake servers; none of them may have been asked what would have killed a real one."""
-    made: list[FakeServer] = []
+def serve(untouched, backends) -> Iterator[Callable[..., FakeServer]]:
+    """Start fake servers, and check at the end that no request would have crashed a real one."""
+    servers: list[FakeServer] = []
 
-    def serve(*, brain: MicroBrain | None = None, **options) -> FakeServer:
-        if len(made) == len(brains):
-            brains.append(MicroBrain(untouched))
-        brains[len(made)].begin()
-        made.append(FakeServer(brain or brains[len(made)], **options))
-        return made[-1]
+    def serve(*, backend: MicroBackend | None = None, **options) -> FakeServer:
+        if len(servers) == len(backends):
+            backends.append(MicroBackend(untouched))
+        backends[len(servers)].reset_for_test()
+        servers.append(FakeServer(backend or backends[len(servers)], **options))
+        return servers[-1]
 
     yield serve
-    for one in made:
-        one.close()
-    assert [one.crashes for one in made] == [[]] * len(made)
+    for server in servers:
+        server.close()
+    assert [server.crashes for server in servers] == [[]] * len(servers)
 
 
 @pytest.fixture
 def engine_at(student, tmp_path) -> Iterator[Callable[..., SGLangEngine]]:
-    """Start engines at servers. Nothing is compared unless a test wants it."""
-    made: list[SGLangEngine] = []
+    """Start engines at servers. Log-probs are compared only where a test asks for it."""
+    engines: list[SGLangEngine] = []
 
-    def make(*servers: FakeServer, **options) -> SGLangEngine:
+    def start(*servers: FakeServer, **options) -> SGLangEngine:
         options = {"patience": 0.5, "timeout": 5.0, "check": {"every": 0, "probe": False}, **options}
         options = {"url": [server.url for server in servers], **options}
         engine = SGLangEngine(SGLangEngine.Config(**options))
         engine.start(student, Site(tmp_path))
-        made.append(engine)
+        engines.append(engine)
         return engine
 
-    yield make
-    for engine in made:
+    yield start
+    for engine in engines:
         engine.close()
 
 
 @pytest.fixture
-def launchable(tmp_path) -> Iterator[Launchable]:
-    """Let a test launch servers; it must leave none behind."""
-    found = Launchable(tmp_path / "starts")
-    yield found
-    assert soon(lambda: not found.left())
+def fake_sglang(tmp_path) -> Iterator[FakeSGLang]:
+    """Let a test launch servers, and check that it leaves none running."""
+    fake = FakeSGLang(tmp_path / "starts")
+    yield fake
+    assert wait_until(lambda: not fake.running())
 
 
 @pytest.fixture
 def short_grace(monkeypatch, tmp_path) -> None:
-    """Let the guard kill a server that does not end by itself sooner."""
-    text = Path(server._WATCHDOG).read_text()
+    """Shorten the time that the watchdog gives a server to exit by itself."""
+    text = Path(server_module._WATCHDOG).read_text()
     assert "GRACE = 10.0" in text
-    (tmp_path / "guard.py").write_text(text.replace("GRACE = 10.0", "GRACE = 0.3"))
-    monkeypatch.setattr(server, "_WATCHDOG", tmp_path / "guard.py")
+    (tmp_path / "watchdog.py").write_text(text.replace("GRACE = 10.0", "GRACE = 0.3"))
+    monkeypatch.setattr(server_module, "_WATCHDOG", tmp_path / "watchdog.py")

@@ -1,7 +1,7 @@
-"""A server that speaks SGLang's protocol as 0.5.21 does, with a script of faults.
+"""A fake server that speaks SGLang's protocol as 0.5.21 does, with scripted faults.
 
-It knows no model: a brain computes. What would kill the real server (an id outside the vocabulary, text without memory)
-kills this one, and `crashes` says why. Standard library only, so that a launched one is there at once.
+It knows no model: a backend computes. What would crash the real server (an id outside the vocabulary, generating with released
+memory) crashes this one, and `crashes` says why. Standard library only, so that a launched one starts at once.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-#: What a real server calls the weights that it was started with.
+#: The label that a real server gives the weights it was started with.
 DEFAULT = "default"
 
 Payload = dict[str, Any]
-#: What goes wrong with one answer: an HTTP status, one of the words of `_Handler.spoil`, or a change of the answer.
-ServerFault = int | str | Callable[["FakeServer", Payload], Payload]
+#: A fault of one response: an HTTP status, one of the words of `_Handler.spoil`, or a function that changes the response.
+Fault = int | str | Callable[["FakeServer", Payload], Payload]
 
 
-class Brain(Protocol):
-    """What computes behind a server. Whatever it raises is an HTTP 400."""
+class Backend(Protocol):
+    """Computes behind a server. Any exception becomes HTTP 400."""
 
     vocabulary: int
 
@@ -40,7 +40,7 @@ class Brain(Protocol):
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedRequest:
     """A request as it arrived."""
 
     route: str
@@ -48,8 +48,8 @@ class Heard:
     authorization: str | None
 
 
-class Refused(Exception):
-    """The request is wrong; the answer says so with its HTTP status."""
+class Rejected(Exception):
+    """Raised for a wrong request; the response carries its HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -57,11 +57,11 @@ class Refused(Exception):
 
 
 class FakeServer:
-    """One server on loopback; alive once made. `script` says what goes wrong, `heard` what arrived."""
+    """One server on loopback, listening once created. `script` plans faults; `received` holds the requests that arrived."""
 
     def __init__(
         self,
-        brain: Brain,
+        backend: Backend,
         *,
         version: str = "0.5.21",
         dtype: str = "float32",
@@ -70,42 +70,42 @@ class FakeServer:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self.brain = brain
+        self.backend = backend
         self.version = version
         self.dtype = dtype
         self.context = context
         self.api_key = api_key
         self.label = DEFAULT
-        self.told_label: str | None = None
+        self.reported_label: str | None = None
         self.updating = False
         self.released: set[str] = set()
-        self.heard: list[Heard] = []
+        self.received: list[ReceivedRequest] = []
         self.crashes: list[str] = []
         self.closing = threading.Event()
         self.connections: set[socket.socket] = set()
-        self._script: defaultdict[str, deque[ServerFault | None]] = defaultdict(deque)
+        self._script: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
         self._address = (host, port)
         self._changing = threading.RLock()
         self._http: _Http | None = None
-        self.come_back()
+        self.listen()
 
     @property
     def url(self) -> str:
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def script(self, what: str, *faults: ServerFault | None) -> None:
-        """Spoil the next answers to `generate`, `score` or a route such as `/health`; None lets one pass."""
-        self._script[what].extend(faults)
+    def script(self, kind: str, *faults: Fault | None) -> None:
+        """Plan faults for the next requests to `generate`, `score` or a route like `/health`; None lets one succeed."""
+        self._script[kind].extend(faults)
 
-    def come_back(self) -> None:
-        """Listen, on the same port as before."""
+    def listen(self) -> None:
+        """Listen, on the same port as before if there was one."""
         self._http = _Http(self._address, _Handler)
         self._http.fake = self
         self._address = self._http.server_address[:2]
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
     def die(self) -> None:
-        """Be gone: nobody listens, and all connections are cut."""
+        """Stop listening and cut all connections."""
         with self._changing:
             http, self._http = self._http, None
         if http is not None:
@@ -116,41 +116,42 @@ class FakeServer:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def restart(self) -> None:
-        """Begin anew with the weights of the beginning and their label."""
+        """Behave as after a restart: initial weights under their default label, no update open, no memory released."""
         with self._changing:
-            self.brain.reset()
+            self.backend.reset()
             self.label, self.updating, self.released = DEFAULT, False, set()
 
     def close(self) -> None:
         self.closing.set()
         self.die()
 
-    def asked(self, what: str) -> list[Payload]:
-        """Return what arrived at a route, or as `generate` or `score`."""
-        return [heard.payload for heard in list(self.heard) if what in (heard.route, _kind(heard.route, heard.payload))]
+    def payloads(self, kind: str) -> list[Payload]:
+        """Return the payloads that arrived at a route, or as `generate` or `score`."""
+        received = list(self.received)
+        return [request.payload for request in received if kind in (request.route, _kind(request.route, request.payload))]
 
     def routes(self, *ignored: str) -> list[str]:
-        """Return the routes that were called, in order, but for some."""
-        return [heard.route for heard in list(self.heard) if heard.route not in ignored]
+        """Return the routes that were called, in order, except the ignored ones."""
+        return [request.route for request in list(self.received) if request.route not in ignored]
 
-    def answer(self, route: str, payload: Payload, authorization: str | None) -> Payload | str:
-        """Do what a route does. Raises `Refused`."""
-        self.heard.append(Heard(route, payload, authorization))
+    def respond(self, route: str, payload: Payload, authorization: str | None) -> Payload | str:
+        """Handle a request and return the response. Raises `Rejected`."""
+        self.received.append(ReceivedRequest(route, payload, authorization))
         if self.api_key and route != "/health" and authorization != f"Bearer {self.api_key}":
-            raise Refused(401, "Unauthorized")
-        found = getattr(self, f"_{route.removeprefix('/')}", None)
-        if found is None:
-            raise Refused(404, "Not Found")
+            raise Rejected(401, "Unauthorized")
+        handler = getattr(self, f"_{route.removeprefix('/')}", None)
+        if handler is None:
+            raise Rejected(404, "Not Found")
         try:
-            answer: Payload | str = found(payload)
-        except Refused:
+            response: Payload | str = handler(payload)
+        except Rejected:
             raise
         except Exception as error:
-            raise Refused(400, f"{type(error).__name__}: {error}") from error
-        return answer
+            raise Rejected(400, f"{type(error).__name__}: {error}") from error
+        return response
 
-    def fault(self, route: str, payload: Payload) -> ServerFault | None:
-        """Take what the script says of this answer."""
+    def next_fault(self, route: str, payload: Payload) -> Fault | None:
+        """Take the planned fault of this request, if any."""
         with self._changing:
             planned = self._script[_kind(route, payload)]
             return planned.popleft() if planned else None
@@ -158,9 +159,9 @@ class FakeServer:
     def _crash(self, reason: str) -> None:
         self.crashes.append(reason)
         self.die()
-        raise Refused(500, reason)
+        raise Rejected(500, reason)
 
-    # -- what it is
+    # -- state
 
     def _health(self, payload: Payload) -> str:
         return ""
@@ -170,71 +171,73 @@ class FakeServer:
         return {"version": self.version, "model_path": "fake", "dtype": self.dtype, "tp_size": 1, **limits}
 
     def _model_info(self, payload: Payload) -> Payload:
-        return {"model_path": "fake", "weight_version": self.told_label or self.label}
+        return {"model_path": "fake", "weight_version": self.reported_label or self.label}
 
-    # -- text
+    # -- generation
 
     def _generate(self, payload: Payload) -> Payload:
         ids, params = payload["input_ids"], payload["sampling_params"]
         if self.released:
-            self._crash(f"asked for text without its {sorted(self.released)}")
-        if not all(0 <= token < self.brain.vocabulary for token in ids):
-            self._crash("asked to read an id outside the vocabulary")
-        most = params["max_new_tokens"]
-        if len(ids) + most > self.context:
-            raise Refused(400, f"Requested token count exceeds the context length {self.context}.")
+            self._crash(f"generate called while {sorted(self.released)} is released")
+        if not all(0 <= token < self.backend.vocabulary for token in ids):
+            self._crash("generate called with an id outside the vocabulary")
+        budget = params["max_new_tokens"]
+        if len(ids) + budget > self.context:
+            raise Rejected(400, f"Requested token count exceeds the context length {self.context}.")
         label = self.label
-        if not most:
-            scores = [None, *self.brain.score(ids)]
-            found: list[int] = []
+        if not budget:
+            scores = [None, *self.backend.score(ids)]
+            output: list[int] = []
             logprobs = {"input_token_logprobs": [[score, token, None] for score, token in zip(scores, ids, strict=True)]}
         else:
-            found, values = self.brain.sample(ids, params)
-            logprobs = {"output_token_logprobs": [[value, token, None] for value, token in zip(values, found, strict=True)]}
-        ended = bool(found) and found[-1] in params.get("stop_token_ids", ())
+            output, values = self.backend.sample(ids, params)
+            logprobs = {"output_token_logprobs": [[value, token, None] for value, token in zip(values, output, strict=True)]}
+        ended = bool(output) and output[-1] in params.get("stop_token_ids", ())
         meta = {
-            "finish_reason": {"type": "stop", "matched": found[-1]} if ended else {"type": "length", "length": most},
+            "finish_reason": {"type": "stop", "matched": output[-1]} if ended else {"type": "length", "length": budget},
             "prompt_tokens": len(ids),
-            "completion_tokens": len(found),
+            "completion_tokens": len(output),
             "weight_version": label,
-            "weight_versions": [{"version": label, "start": 0, "end": len(found)}],
+            "weight_versions": [{"version": label, "start": 0, "end": len(output)}],
             **logprobs,
         }
-        return {"text": "", "output_ids": found, "meta_info": meta}
+        return {"text": "", "output_ids": output, "meta_info": meta}
 
     # -- weights
 
     @property
     def _has_sessions(self) -> bool:
-        return tuple(int(part) for part in self.version.split(".")[:3]) >= (0, 5, 21)
+        return tuple(int(number) for number in self.version.split(".")[:3]) >= (0, 5, 21)
 
     def _update_weights_from_disk(self, payload: Payload) -> Payload:
-        return self._updated(self.brain.load_files, payload["model_path"], payload)
+        return self._updated(self.backend.load_files, payload["model_path"], payload)
 
     def _update_weights_from_tensor(self, payload: Payload) -> Payload:
         self._must_be_updating()
         assert payload["load_format"] == "flattened_bucket"
-        return self._updated(self.brain.load_bucket, payload["serialized_named_tensors"][0], payload)
+        return self._updated(self.backend.load_bucket, payload["serialized_named_tensors"][0], payload)
 
     def _update_weights_from_distributed(self, payload: Payload) -> Payload:
         self._must_be_updating()
-        return self._updated(self.brain.receive, payload, payload)
+        return self._updated(self.backend.receive, payload, payload)
 
     def _init_weights_update_group(self, payload: Payload) -> Payload:
-        self.brain.join(payload)
+        self.backend.join(payload)
         return _done()
 
     def _destroy_weights_update_group(self, payload: Payload) -> Payload:
-        self.brain.leave(payload["group_name"])
+        self.backend.leave(payload["group_name"])
         return _done()
 
-    def _updated(self, load: Callable[[Any], None], what: object, payload: Payload) -> Payload:
+    def _updated(self, load: Callable[[Any], None], argument: object, payload: Payload) -> Payload:
         if "weights" in self.released:
-            self._crash("asked to load weights without memory for them")
+            self._crash("weights sent while their memory is released")
         if payload.get("flush_cache", True):
-            self._crash("asked to flush within an update: any request, such as one for health, ends a real server then")
+            self._crash(
+                "flush requested inside an update: a real server exits then if any request is running, even a health check"
+            )
         with self._changing:
-            load(what)
+            load(argument)
             self.label = payload.get("weight_version") or self.label
         return _done()
 
@@ -246,15 +249,15 @@ class FakeServer:
 
     def _session(self, *, opening: bool) -> Payload:
         if not self._has_sessions:
-            raise Refused(404, "Not Found")
+            raise Rejected(404, "Not Found")
         if self.updating == opening:
-            raise Refused(400, f"a weight-update session is {'already' if opening else 'not'} open")
+            raise Rejected(400, f"a weight-update session is {'already' if opening else 'not'} open")
         self.updating = opening
         return _done()
 
     def _must_be_updating(self) -> None:
         if self._has_sessions and not self.updating:
-            raise Refused(400, "must run between begin_weight_update() and end_weight_update()")
+            raise Rejected(400, "must run between begin_weight_update() and end_weight_update()")
 
     # -- memory
 
@@ -267,7 +270,7 @@ class FakeServer:
 
     def _resume_memory_occupation(self, payload: Payload) -> str:
         if not set(payload["tags"]) <= self.released:
-            self._crash("asked to resume memory that was not released")
+            self._crash("resume requested for memory that is not released")
         self.released -= set(payload["tags"])
         return ""
 
@@ -279,7 +282,7 @@ class _Http(ThreadingHTTPServer):
     fake: FakeServer
 
     def handle_error(self, request: object, address: object) -> None:
-        """Say nothing: connections break on purpose here."""
+        """Print nothing: connections break on purpose here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -311,25 +314,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, payload: Payload) -> None:
         fake = self.server.fake
-        fault = fake.fault(self._route, payload)
+        fault = fake.next_fault(self._route, payload)
         if isinstance(fault, int | str):
-            fake.heard.append(Heard(self._route, payload, self.headers["authorization"]))
+            fake.received.append(ReceivedRequest(self._route, payload, self.headers["authorization"]))
             self.spoil(fault)
             return
         try:
-            answer = fake.answer(self._route, payload, self.headers["authorization"])
+            response = fake.respond(self._route, payload, self.headers["authorization"])
             if fault is not None:
-                answer = fault(fake, answer if isinstance(answer, dict) else {})
-        except Refused as refused:
-            self._send(refused.status, {"error": {"message": str(refused)}})
+                response = fault(fake, response if isinstance(response, dict) else {})
+        except Rejected as rejected:
+            self._send(rejected.status, {"error": {"message": str(rejected)}})
             return
         if fake._http is None:
-            self.close_connection = True  # it died meanwhile
+            self.close_connection = True  # the fault stopped the server
             return
-        self._send(200, answer)
+        self._send(200, response)
 
     def spoil(self, fault: int | str) -> None:
-        """Answer badly: a status, `closed`, `cut` (half an answer), `truncated` (half a JSON) or `hang`."""
+        """Send an HTTP status, or fail as named: `closed`, `cut` (half a body), `truncated` (half a JSON object), `hang`."""
         self.close_connection = True
         match fault:
             case int():
@@ -346,15 +349,15 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 raise AssertionError(fault)
 
-    def _send(self, status: int, answer: Payload | str) -> None:
-        if isinstance(answer, str):
-            self._write(status, answer.encode(), kind="text/plain")
+    def _send(self, status: int, response: Payload | str) -> None:
+        if isinstance(response, str):
+            self._write(status, response.encode(), content_type="text/plain")
         else:
-            self._write(status, json.dumps(answer).encode())
+            self._write(status, json.dumps(response).encode())
 
-    def _write(self, status: int, body: bytes, *, kind: str = "application/json", length: int | None = None) -> None:
+    def _write(self, status: int, body: bytes, *, content_type: str = "application/json", length: int | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
@@ -370,19 +373,19 @@ def _done() -> Payload:
     return {"success": True, "message": "Success"}
 
 
-# -- faults that change an answer
+# -- faults that change a response
 
 
-def changed_meta(**fields: object) -> ServerFault:
-    """Return a fault that puts other facts into `meta_info`."""
+def changed_meta(**fields: object) -> Fault:
+    """Return a fault that replaces fields of `meta_info`."""
 
-    def change(fake: FakeServer, answer: Payload) -> Payload:
-        return {**answer, "meta_info": {**answer["meta_info"], **fields}}
+    def change(server: FakeServer, response: Payload) -> Payload:
+        return {**response, "meta_info": {**response["meta_info"], **fields}}
 
     return change
 
 
-#: SGLang says this with HTTP 200.
+#: SGLang sends this with HTTP 200.
 aborted = changed_meta(finish_reason={"type": "abort", "message": "out of memory"})
 stale = changed_meta(weight_versions=[{"version": "another", "start": 0, "end": 1}])
 mixed = changed_meta(weight_versions=[{"version": DEFAULT, "start": 0, "end": 1}, {"version": "another", "start": 1, "end": 2}])
@@ -390,13 +393,13 @@ without_logprobs = changed_meta(output_token_logprobs=[])
 unfinished = changed_meta(finish_reason=None)
 
 
-def restarting(fake: FakeServer, answer: Payload) -> Payload:
-    """Fail, and be there again with the weights of the beginning."""
-    fake.restart()
-    raise Refused(503, "restarting")
+def restarting(server: FakeServer, response: Payload) -> Payload:
+    """Fail the request and restart with the initial weights."""
+    server.restart()
+    raise Rejected(503, "restarting")
 
 
-def dying(fake: FakeServer, answer: Payload) -> Payload:
-    """Be gone for good in the middle of a request."""
-    fake.die()
-    return answer
+def dying(server: FakeServer, response: Payload) -> Payload:
+    """Stop for good in the middle of a request."""
+    server.die()
+    return response

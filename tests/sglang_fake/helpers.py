@@ -1,4 +1,4 @@
-"""Requests, what an engine without servers says to them, and a step of training."""
+"""Requests, the completions that the student itself gives them, and a stand-in for a training step."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rosd_kit.model.student import Student
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 
-def requests_for(student: Student, count: int, *, temperature: float = 1.0, most: int = 6) -> list[GenerateRequest]:
+def requests_for(student: Student, count: int, *, temperature: float = 1.0, max_new_tokens: int = 6) -> list[GenerateRequest]:
     """Return requests that differ in prompt or seed."""
     problems = Micro().train_batch(step=0, count=min(count, 8), seed=0)
     prompts = [student.prompt_ids(problem.messages) for problem in problems]
-    sampling = Sampling(temperature=temperature, max_new_tokens=most)
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
     return [GenerateRequest(prompt_ids=prompts[i % len(prompts)], sampling=sampling, seed=i) for i in range(count)]
 
 
 def expected(student: Student, requests: list[GenerateRequest], **options) -> list[tuple[int, ...]]:
-    """Return the ids that the student itself samples; a fake server draws with the same numbers."""
+    """Return the ids that the student itself samples; a fake server uses the same random numbers."""
     engine = TransformersEngine()
     engine.start(student)
     return ids(engine.generate(requests, **options))
@@ -30,7 +30,7 @@ def ids(completions: list[Completion]) -> list[tuple[int, ...]]:
 
 
 def train(student: Student, amount: float = 0.8) -> None:
-    """Change the weights, so much that other tokens come out."""
+    """Change the weights so much that the model samples other tokens."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in student.state().values():

@@ -1,4 +1,4 @@
-"""Processes of the fake SGLang in `launchable/`: how to start them, and whether they are still there."""
+"""Starts processes of the fake SGLang in `launchable/`, and reports which still run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a server: what the process itself said."""
+    """One start of a server, as recorded by the process itself."""
 
     pid: int
     child: int
     devices: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Launchable:
-    """An environment in which `python -m sglang.launch_server` starts the fake, with its faults."""
+class FakeSGLang:
+    """An environment in which `python -m sglang.launch_server` starts the fake, optionally with faults."""
 
     record: Path
 
@@ -35,23 +35,23 @@ class Launchable:
 
     def starts(self) -> list[Start]:
         lines = self.record.read_text().splitlines() if self.record.exists() else []
-        parts = [line.split() for line in lines]
-        return [Start(int(pid), int(child), devices, tuple(words)) for pid, child, devices, *words in parts]
+        fields = [line.split() for line in lines]
+        return [Start(int(pid), int(child), devices, tuple(arguments)) for pid, child, devices, *arguments in fields]
 
-    def left(self) -> list[int]:
-        """Return the processes that still run: servers and their children."""
-        return [pid for start in self.starts() for pid in (start.pid, start.child) if _runs(pid)]
+    def running(self) -> list[int]:
+        """Return the ids of processes that still run: servers and their children."""
+        return [pid for start in self.starts() for pid in (start.pid, start.child) if _is_running(pid)]
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
-def soon(condition: Callable[[], object], seconds: float = 15.0) -> bool:
-    """Wait until something holds, and return whether it did in time."""
+def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> bool:
+    """Wait until a condition holds; return whether it did in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What one server says, and what each way of failing is called."""
+"""Requests to one server, and the names of the ways in which they fail."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client, is_loopback
 from rosd_kit.sglang.protocol import RequestRejected, ServerFault, parse_generate, parse_scores
 from rosd_kit.types import Sampling
-from tests.sglang_fake import fake
+from tests.sglang_fake import fake_server
 
 PROMPT = [5, 6, 7, 8]
 
 
-def ask(url: str, *, timeout: float = 5.0, score: bool = False, **options):
-    """Ask one server once, for text or for the scores of the prompt."""
+def request(url: str, *, timeout: float = 5.0, score: bool = False, **options):
+    """Send one request: generate, or score the prompt."""
 
-    async def asking():
+    async def send():
         client = Client(url, timeout=timeout, **options)
         try:
             if score:
@@ -34,7 +34,7 @@ def ask(url: str, *, timeout: float = 5.0, score: bool = False, **options):
         finally:
             await client.close()
 
-    return asyncio.run(asking())
+    return asyncio.run(send())
 
 
 @pytest.mark.parametrize(
@@ -47,58 +47,58 @@ def ask(url: str, *, timeout: float = 5.0, score: bool = False, **options):
         ("cut", "unreachable"),
         ("truncated", "garbled"),
         ("hang", "timeout"),
-        (fake.aborted, "aborted"),
-        (fake.unfinished, "garbled"),
-        (fake.without_logprobs, "garbled"),
-        (fake.changed_meta(finish_reason={"type": "sneezed"}), "garbled"),
-        (fake.changed_meta(prompt_tokens=None), "garbled"),
+        (fake_server.aborted, "aborted"),
+        (fake_server.unfinished, "garbled"),
+        (fake_server.without_logprobs, "garbled"),
+        (fake_server.changed_meta(finish_reason={"type": "sneezed"}), "garbled"),
+        (fake_server.changed_meta(prompt_tokens=None), "garbled"),
     ],
 )
-def test_what_another_try_may_mend_is_a_fault_with_a_name(serve, fault, kind):
+def test_a_failure_that_a_retry_may_fix_is_a_fault_with_a_kind(serve, fault, kind):
     server = serve()
     server.script("generate", fault)
-    with pytest.raises(ServerFault) as found:
-        ask(server.url, timeout=0.3 if fault == "hang" else 5.0)
-    assert found.value.kind == kind
-    assert len(ask(server.url).token_ids) == 3, "the next answer is whole"
+    with pytest.raises(ServerFault) as error:
+        request(server.url, timeout=0.3 if fault == "hang" else 5.0)
+    assert error.value.kind == kind
+    assert len(request(server.url).token_ids) == 3, "the next response is complete"
 
 
-def test_nobody_there_is_a_fault(serve):
+def test_an_unreachable_server_is_a_fault(serve):
     server = serve()
     server.die()
     with pytest.raises(ServerFault, match=rf"unreachable: {server.url}/generate: "):
-        ask(server.url)
+        request(server.url)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422])
-def test_a_wrong_request_is_refused_with_the_servers_words(serve, status):
+def test_a_wrong_request_is_rejected_with_the_servers_message(serve, status):
     server = serve()
     server.script("generate", status)
     with pytest.raises(RequestRejected, match=rf"/generate: HTTP {status} .*scripted {status}"):
-        ask(server.url)
+        request(server.url)
 
 
 @pytest.mark.parametrize("score", [False, True])
-def test_a_server_that_adds_to_the_prompt_is_refused(serve, score):
+def test_a_server_that_changes_the_prompt_is_an_error(serve, score):
     server = serve()
-    kept = [[None, 1, None], *([-1.0, token, None] for token in PROMPT)]
-    server.script("score" if score else "generate", fake.changed_meta(prompt_tokens=5, input_token_logprobs=kept))
+    scored = [[None, 1, None], *([-1.0, token, None] for token in PROMPT)]
+    server.script("score" if score else "generate", fake_server.changed_meta(prompt_tokens=5, input_token_logprobs=scored))
     with pytest.raises(
         RequestRejected, match=r"template: the server (read a prompt of|scored) 5 tokens.*router or a server option"
     ):
-        ask(server.url, score=score)
+        request(server.url, score=score)
 
 
-def test_scores_of_other_tokens_are_refused_but_for_the_id_that_sglang_reports_as_0(serve):
+def test_scores_of_other_tokens_are_rejected_except_the_id_that_sglang_reports_as_0(serve):
     server = serve()
 
-    def told(*ids):
-        return fake.changed_meta(input_token_logprobs=[[None if i == 0 else -1.0, t, None] for i, t in enumerate(ids)])
+    def scores_of(*ids):
+        return fake_server.changed_meta(input_token_logprobs=[[None if i == 0 else -1.0, t, None] for i, t in enumerate(ids)])
 
-    server.script("score", told(5, 6, 9, 8), told(5, 6, 0, 8))
+    server.script("score", scores_of(5, 6, 9, 8), scores_of(5, 6, 0, 8))
     with pytest.raises(RequestRejected, match="template: the server scored 4 tokens that are not the 4"):
-        ask(server.url, score=True)
-    assert ask(server.url, score=True) == [-1.0, -1.0, -1.0]
+        request(server.url, score=True)
+    assert request(server.url, score=True) == [-1.0, -1.0, -1.0]
 
 
 @pytest.mark.parametrize(
@@ -114,34 +114,34 @@ def test_scores_of_other_tokens_are_refused_but_for_the_id_that_sglang_reports_a
         ("main-abcdef", False),
     ],
 )
-def test_only_tried_versions_are_taken_unless_any_is(serve, version, accepted):
+def test_only_tested_versions_are_accepted_unless_any_is_allowed(serve, version, accepted):
     server = serve(version=version)
 
-    async def facts(any_version):
+    async def server_info(any_version):
         client = Client(server.url, timeout=5.0, any_version=any_version)
         try:
-            return await client.facts()
+            return await client.server_info()
         finally:
             await client.close()
 
-    assert asyncio.run(facts(True)).context == 512
+    assert asyncio.run(server_info(True)).context_length == 512
     if accepted:
-        assert asyncio.run(facts(False)).brackets == (version != "0.5.17")
+        assert asyncio.run(server_info(False)).has_update_sessions == (version != "0.5.17")
     else:
         with pytest.raises(EngineError, match=rf"SGLang {version}; .* 0\.5\.17 to 0\.5\.23.*rollout\.any_version=true"):
-            asyncio.run(facts(False))
+            asyncio.run(server_info(False))
 
 
-def test_the_key_is_sent_and_a_wrong_one_refused(serve):
+def test_a_request_without_the_api_key_is_rejected(serve):
     server = serve(api_key="secret")
-    assert ask(server.url, api_key="secret").token_ids
+    assert request(server.url, api_key="secret").token_ids
     with pytest.raises(RequestRejected, match="HTTP 401"):
-        ask(server.url)
-    assert [heard.authorization for heard in server.heard] == ["Bearer secret", None]
+        request(server.url)
+    assert [received.authorization for received in server.received] == ["Bearer secret", None]
 
 
 @pytest.mark.parametrize(
-    ("url", "own"),
+    ("url", "loopback"),
     [
         ("http://127.0.0.1:1", True),
         ("http://127.3.2.1", True),
@@ -152,15 +152,15 @@ def test_the_key_is_sent_and_a_wrong_one_refused(serve):
         ("http://localhost.example.org", False),
     ],
 )
-def test_only_this_machines_own_addresses_are_loopback(url, own):
-    assert is_loopback(url) == own
+def test_only_addresses_of_this_machine_are_loopback(url, loopback):
+    assert is_loopback(url) == loopback
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_loopback(serve, monkeypatch):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        assert ask(serve().url).token_ids
+def test_loopback_requests_bypass_the_proxy_of_the_environment(serve, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert request(serve().url).token_ids
 
 
 JSON = st.recursive(
@@ -168,7 +168,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
-WHOLE = {
+COMPLETE = {
     "output_ids": [7, 8],
     "meta_info": {
         "finish_reason": {"type": "length", "length": 2},
@@ -182,29 +182,29 @@ WHOLE = {
 
 
 def paths(value, path=()):
-    """Yield the way to every part of a JSON value."""
+    """Yield the path to every element of a JSON value."""
     yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in inside:
-        yield from paths(part, (*path, key))
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from paths(child, (*path, key))
 
 
-@given(path=st.sampled_from(list(paths(WHOLE))), value=st.sampled_from([math.inf, -math.inf, math.nan, 1.5]) | JSON)
-def test_whatever_a_server_answers_is_read_or_is_a_fault_or_a_refusal(path, value):
-    payload = copy.deepcopy({"answer": WHOLE})
-    inner = payload
-    *way, last = ("answer", *path)
-    for key in way:
-        inner = inner[key]
-    inner[last] = value
+@given(path=st.sampled_from(list(paths(COMPLETE))), value=st.sampled_from([math.inf, -math.inf, math.nan, 1.5]) | JSON)
+def test_any_response_is_parsed_or_is_a_fault_or_a_rejection(path, value):
+    payload = copy.deepcopy({"response": COMPLETE})
+    parent = payload
+    *keys, last = ("response", *path)
+    for key in keys:
+        parent = parent[key]
+    parent[last] = value
     with suppress(ServerFault, RequestRejected):
-        answer = parse_generate(payload["answer"], PROMPT)
-        assert len(answer.token_ids) == len(answer.logprobs)
+        result = parse_generate(payload["response"], PROMPT)
+        assert len(result.token_ids) == len(result.logprobs)
     with suppress(ServerFault, RequestRejected):
-        assert len(parse_scores(payload["answer"], PROMPT)) == len(PROMPT) - 1
+        assert len(parse_scores(payload["response"], PROMPT)) == len(PROMPT) - 1
 
 
-def test_a_whole_answer_is_read():
-    answer = parse_generate(WHOLE, PROMPT)
-    assert (answer.token_ids, answer.logprobs, answer.finish, answer.labels) == ((7, 8), (-0.5, -1.5), "length", {"a"})
-    assert parse_scores(WHOLE, PROMPT) == [-1.0, -2.0, -3.0]
+def test_a_complete_response_is_parsed():
+    result = parse_generate(COMPLETE, PROMPT)
+    assert (result.token_ids, result.logprobs, result.finish_reason, result.labels) == ((7, 8), (-0.5, -1.5), "length", {"a"})
+    assert parse_scores(COMPLETE, PROMPT) == [-1.0, -2.0, -3.0]

@@ -1,4 +1,4 @@
-"""The options of the engine: what is misspelt is found, and what is set takes effect."""
+"""Options of the engine: mistakes are reported, and values take effect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
-from tests.sglang_fake.asking import requests_for, train
+from tests.sglang_fake.helpers import requests_for, train
 
 RECIPE = Path(__file__).parents[2] / "recipes/rosd.yaml"
 
@@ -35,25 +35,25 @@ def load(*changes):
         ("rollout.router=http://127.0.0.1:1", ["rollout", "router needs url"]),
     ],
 )
-def test_a_mistake_is_named_with_its_field(change, words):
+def test_a_mistake_is_reported_with_its_field(change, words):
     with pytest.raises(RecipeError) as error:
         load(change)
     assert [word for word in words if word not in str(error.value)] == []
 
 
-def test_what_is_said_arrives():
+def test_options_of_a_recipe_arrive():
     options = load(
         "rollout.launch.args={a_b: 0.5, c: true}", "rollout.url=http://h:1", "rollout.check.probe=false"
     ).rollout.options
     assert (options.launch.args, options.url, options.check.probe) == ({"a_b": 0.5, "c": True}, "http://h:1", False)
 
 
-@pytest.mark.parametrize(("url", "wanted"), [([], False), ("http://127.0.0.1:1", True)])
-def test_servers_for_the_initial_weights_need_the_initial_weights(url, wanted):
-    assert SGLangEngine(SGLangEngine.Config(initial_url=url)).wants_initial() == wanted
+@pytest.mark.parametrize(("url", "expected"), [([], False), ("http://127.0.0.1:1", True)])
+def test_servers_for_the_initial_weights_need_a_copy_of_them(url, expected):
+    assert SGLangEngine(SGLangEngine.Config(initial_url=url)).wants_initial() == expected
 
 
-def test_the_key_goes_with_every_request(serve, engine_at, student, monkeypatch):
+def test_the_api_key_is_sent_with_every_request(serve, engine_at, student, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sesame")
     live, frozen = serve(api_key="sesame"), serve(api_key="sesame")
     engine = engine_at(live, initial_url=frozen.url, api_key_env="MY_KEY", check={"every": 1})
@@ -61,15 +61,17 @@ def test_the_key_goes_with_every_request(serve, engine_at, student, monkeypatch)
     engine.sync(student, 1)
     engine.generate(requests_for(student, 2))
     engine.generate(requests_for(student, 2), weights="initial")
-    assert {heard.authorization for server in (live, frozen) for heard in server.heard} == {"Bearer sesame"}
+    assert {request.authorization for server in (live, frozen) for request in server.received} == {"Bearer sesame"}
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_key_that_is_not_in_the_environment_is_named(serve, engine_at, monkeypatch, value):
+def test_a_missing_api_key_variable_is_an_error(serve, engine_at, monkeypatch, value):
     monkeypatch.delenv("MY_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("MY_KEY", value)
-    with pytest.raises(RecipeError, match=r"rollout\.api_key_env: the environment has no 'MY_KEY'\. Set it, or use null"):
+    with pytest.raises(
+        RecipeError, match=r"rollout\.api_key_env: the environment variable 'MY_KEY' is not set\. Set it, or use null"
+    ):
         engine_at(serve(), api_key_env="MY_KEY")
 
 
@@ -78,21 +80,23 @@ def test_a_key_that_is_not_in_the_environment_is_named(serve, engine_at, monkeyp
     [
         ("other", None, "HTTP 401"),
         (None, 404, "HTTP 404"),
-        (None, lambda server, answer: "<html>", "not a JSON object: <html>"),
+        (None, lambda server, response: "<html>", "not a JSON object: <html>"),
     ],
 )
-def test_what_is_no_server_of_ours_is_named_with_the_remedy(serve, engine_at, key, fault, words):
+def test_an_address_that_is_not_an_sglang_server_is_an_error(serve, engine_at, key, fault, words):
     server = serve(api_key=key)
-    server.script("/server_info", *[fault] * 4)  # it is asked again a few times
-    with pytest.raises(EngineError, match=rf"{server.url} does not say what it is: .*{words}.*rollout\.api_key_env right\?"):
+    server.script("/server_info", *[fault] * 4)  # the request is repeated a few times
+    with pytest.raises(
+        EngineError, match=rf"cannot read the server info of {server.url}: .*{words}.*rollout\.api_key_env right\?"
+    ):
         engine_at(server)
 
 
-def test_a_version_that_was_not_tried_is_refused_unless_any_is_wanted(serve, engine_at, student):
+def test_an_untested_version_is_refused_unless_any_is_allowed(serve, engine_at, student):
     server = serve(version="0.5.99")
     with pytest.raises(EngineError, match=r"runs SGLang 0\.5\.99; .* rollout\.any_version=true"):
         engine_at(server)
-    assert server.asked("/update_weights_from_disk") == [], "and nothing was changed there"
+    assert server.payloads("/update_weights_from_disk") == [], "no weights were sent"
     assert engine_at(server, any_version=True).generate(requests_for(student, 1))[0].token_ids
 
 
@@ -105,11 +109,11 @@ def test_a_start_that_fails_leaves_nothing_running(engine_at, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_told_while_a_server_is_waited_for(serve, student, tmp_path):
-    server, told = serve(), []
+def test_progress_is_reported_while_waiting_for_a_server(serve, student, tmp_path):
+    server, progress = serve(), []
     server.die()
     engine = SGLangEngine(SGLangEngine.Config(url=server.url, patience=20, check={"every": 0, "probe": False}))
-    threading.Timer(0.2, server.come_back).start()
-    engine.start(student, Site(tmp_path, told.append))
+    threading.Timer(0.2, server.listen).start()
+    engine.start(student, Site(tmp_path, progress.append))
     engine.close()
-    assert any(text.startswith(f"waiting for SGLang at {server.url} (0 s of at most 20") for text in told)
+    assert any(text.startswith(f"waiting for SGLang at {server.url} (0 s of at most 20") for text in progress)

@@ -1,4 +1,4 @@
-"""Servers that the run starts itself: how, again after they died or hung, and what is said when they cannot be started."""
+"""Servers that the run launches: their commands, relaunches after a crash or hang, and errors when they cannot start."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from rosd_kit.sglang import replica
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import free_port
-from tests.sglang_fake.asking import requests_for
-from tests.sglang_fake.launching import soon
+from tests.sglang_fake.helpers import requests_for
+from tests.sglang_fake.processes import wait_until
 
 
 @pytest.fixture
-def launch(launchable, student, tmp_path):
+def launch(fake_sglang, student, tmp_path):
     """Launch servers with an engine; `faults` are those of the fake."""
-    made: list[SGLangEngine] = []
+    engines: list[SGLangEngine] = []
 
-    def launch(*faults, told=None, options=None, **more) -> SGLangEngine:
-        options = {"env": launchable.environment(*faults), "deadline": 20, **(options or {})}
+    def launch(*faults, listener=None, options=None, **more) -> SGLangEngine:
+        options = {"env": fake_sglang.environment(*faults), "deadline": 20, **(options or {})}
         engine = SGLangEngine(SGLangEngine.Config(launch=options, check={"every": 0, "probe": False}, **more))
-        made.append(engine)
-        engine.start(student, Site(tmp_path, told))
+        engines.append(engine)
+        engine.start(student, Site(tmp_path, listener))
         return engine
 
     yield launch
-    for engine in made:
+    for engine in engines:
         engine.close()
 
 
-def texts(engine, student, count=20):
+def sampled_ids(engine, student, count=20):
     return [completion.token_ids for completion in engine.generate(requests_for(student, count))]
 
 
-SAID = (7, 8, 9)
+CONSTANT_IDS = (7, 8, 9)
 
 
-def test_one_server_for_each_entry_of_devices_with_the_arguments_of_the_recipe(launch, launchable, student):
+def test_each_entry_of_devices_gets_a_server_with_the_arguments_of_the_recipe(launch, fake_sglang, student):
     port = free_port("127.0.0.1")
     options = {
         "servers": 2,
@@ -54,45 +54,46 @@ def test_one_server_for_each_entry_of_devices_with_the_arguments_of_the_recipe(l
         "port": port,
     }
     engine = launch(options=options)
-    assert texts(engine, student) == [SAID] * 20
-    starts = sorted(launchable.starts(), key=lambda start: start.devices)
+    assert sampled_ids(engine, student) == [CONSTANT_IDS] * 20
+    starts = sorted(fake_sglang.starts(), key=lambda start: start.devices)
     assert [start.devices for start in starts] == ["4,5", "6"]
     for number, start in enumerate(starts):
-        said = " ".join(start.words)
-        assert f"--host 127.0.0.1 --port {port + number} " in said
-        assert "--dtype float32" in said and "--mem-fraction-static 0.5" in said and "--sleep-on-idle" not in said
-        assert "--skip-server-warmup --device cpu" in said, "a flag has no value"
+        command_line = " ".join(start.arguments)
+        assert f"--host 127.0.0.1 --port {port + number} " in command_line
+        assert "--dtype float32" in command_line and "--mem-fraction-static 0.5" in command_line
+        assert "--sleep-on-idle" not in command_line
+        assert "--skip-server-warmup --device cpu" in command_line, "a flag has no value"
     engine.close()
-    assert soon(lambda: not launchable.left(), seconds=2)
+    assert wait_until(lambda: not fake_sglang.running(), seconds=2)
 
 
-def test_each_of_several_processes_launches_its_own_on_devices_and_ports_of_their_own(launchable, student, tmp_path):
-    launch = Launch(servers=2, devices=["0", "1", "2,3", "4"], port=31000, env=launchable.environment())
-    found = [
+def test_each_rank_launches_servers_on_its_own_devices_and_ports(fake_sglang, student, tmp_path):
+    launch = Launch(servers=2, devices=["0", "1", "2,3", "4"], port=31000, env=fake_sglang.environment())
+    launched = [
         [
             (command.environment["CUDA_VISIBLE_DEVICES"], command.port)
             for command in launch_commands(student, launch, folder=tmp_path, colocated=False, api_key=None, site=site)
         ]
         for site in (Site(rank=4, count=6, local=0, neighbours=2), Site(rank=5, count=6, local=1, neighbours=2))
     ]
-    assert found == [[("0", 31000), ("1", 31001)], [("2,3", 31002), ("4", 31003)]]
+    assert launched == [[("0", 31000), ("1", 31001)], [("2,3", 31002), ("4", 31003)]]
 
 
-def test_a_server_that_shares_the_device_of_its_process_sees_that_one(launchable, student, tmp_path, monkeypatch):
-    launch = Launch(env=launchable.environment())
+def test_a_colocated_server_sees_the_device_of_its_rank(fake_sglang, student, tmp_path, monkeypatch):
+    launch = Launch(env=fake_sglang.environment())
     monkeypatch.setattr(student, "device", torch.device("cuda", 1))
 
-    def visible(**options):
+    def visible_devices(**options):
         (command,) = launch_commands(student, launch, folder=tmp_path, api_key=None, **options)
         return command.environment.get("CUDA_VISIBLE_DEVICES")
 
-    assert visible(colocated=False) is None and visible(colocated=True) == "1"
+    assert visible_devices(colocated=False) is None and visible_devices(colocated=True) == "1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert visible(colocated=True) == "7"
+    assert visible_devices(colocated=True) == "7"
 
 
 @pytest.mark.parametrize("interpreter", ["bare", "missing"])
-def test_an_interpreter_without_sglang_is_named_with_the_remedies(launch, tmp_path, interpreter):
+def test_the_error_about_an_interpreter_without_sglang_names_the_remedies(launch, tmp_path, interpreter):
     bare = tmp_path / "bare"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)
@@ -101,95 +102,93 @@ def test_an_interpreter_without_sglang_is_named_with_the_remedies(launch, tmp_pa
 
 
 @pytest.mark.parametrize(("servers", "devices"), [(2, ["0"]), (1, ["0", "1"])])
-def test_devices_and_servers_must_match(launch, servers, devices):
+def test_the_numbers_of_devices_and_servers_must_match(launch, servers, devices):
     with pytest.raises(RecipeError, match=rf"launch\.devices: {len(devices)} entries for {servers} servers\. Give one each"):
         launch(options={"servers": servers, "devices": devices})
 
 
-def test_a_server_that_ends_at_once_is_reported_with_the_end_of_its_log(launch, launchable, tmp_path):
-    with pytest.raises(EngineError, match=r"ended before it was ready(.|\n)*CUDA out of memory") as error:
-        launch("ends_0")
+def test_the_error_about_a_server_that_exits_at_once_shows_the_end_of_its_log(launch, fake_sglang, tmp_path):
+    with pytest.raises(EngineError, match=r"exited before it was ready(.|\n)*CUDA out of memory") as error:
+        launch("exits_0")
     assert str(tmp_path / "sglang.log") in str(error.value)
     assert "CUDA out of memory" in (tmp_path / "sglang.log").read_text()
-    assert len(launchable.starts()) == 1
+    assert len(fake_sglang.starts()) == 1
 
 
-def test_a_server_that_is_not_ready_in_time_is_reported_and_stopped(launch, launchable, monkeypatch):
-    async def healthy(self, *, timeout):
+def test_a_server_that_is_not_ready_in_time_is_stopped(launch, fake_sglang, monkeypatch):
+    async def is_healthy(self, *, timeout):
         return False
 
-    monkeypatch.setattr(replica.Client, "healthy", healthy)
+    monkeypatch.setattr(replica.Client, "is_healthy", is_healthy)
     with pytest.raises(EngineError, match=r"no healthy SGLang server at .* after 1 s\. Raise rollout\.launch\.deadline"):
         launch(options={"deadline": 1})
-    assert soon(lambda: not launchable.left(), seconds=2)
+    assert wait_until(lambda: not fake_sglang.running(), seconds=2)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
-def test_killed_or_hung_in_the_middle_of_a_batch_it_is_started_again(
-    launch, launchable, student, short_grace, monkeypatch, sent
-):
+def test_a_server_killed_or_hung_during_a_batch_is_relaunched(launch, fake_sglang, student, short_grace, monkeypatch, sent):
     monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 1.0)
-    told = []
-    engine = launch(timeout=1.0, concurrency=2, told=told.append)
-    answers = engine.stream(requests_for(student, 30))
-    found = [next(answers)]
-    os.kill(launchable.starts()[0].pid, sent)
-    found += answers
-    assert sorted(place for place, _ in found) == list(range(30))
-    assert {completion.token_ids for _, completion in found} == {SAID}
-    numbers = engine.metrics()
-    assert numbers["engine/relaunches"] == 1 and numbers["engine/resyncs"] == 1 and numbers["engine/retries"] > 0
-    first, second = launchable.starts()
-    assert soon(lambda: sorted(launchable.left()) == sorted([second.pid, second.child])), "nothing is left of the first one"
-    assert first.words == second.words
-    assert any("starting the SGLang server again (1 of 3)" in line for line in told)
+    progress = []
+    engine = launch(timeout=1.0, concurrency=2, listener=progress.append)
+    stream = engine.stream(requests_for(student, 30))
+    streamed = [next(stream)]
+    os.kill(fake_sglang.starts()[0].pid, sent)
+    streamed += stream
+    assert sorted(index for index, _ in streamed) == list(range(30))
+    assert {completion.token_ids for _, completion in streamed} == {CONSTANT_IDS}
+    metrics = engine.metrics()
+    assert metrics["engine/relaunches"] == 1 and metrics["engine/resyncs"] == 1 and metrics["engine/retries"] > 0
+    first, second = fake_sglang.starts()
+    assert wait_until(lambda: sorted(fake_sglang.running()) == sorted([second.pid, second.child])), "only the second one runs"
+    assert first.arguments == second.arguments
+    assert any("restarting the SGLang server (1 of 3)" in line for line in progress)
 
 
-def test_relaunches_are_counted_from_the_last_answer_on(launch, launchable, student):
+def test_a_response_resets_the_relaunch_counter(launch, fake_sglang, student):
     engine = launch(relaunches=1)
     for _ in range(3):
-        os.kill(launchable.starts()[-1].pid, signal.SIGKILL)
-        assert texts(engine, student, 2) == [SAID] * 2
-    assert len(launchable.starts()) == 4
+        os.kill(fake_sglang.starts()[-1].pid, signal.SIGKILL)
+        assert sampled_ids(engine, student, 2) == [CONSTANT_IDS] * 2
+    assert len(fake_sglang.starts()) == 4
 
 
-def test_a_server_that_dies_of_every_request_is_given_up(launch, launchable, student):
-    engine = launch("dies_of_requests", relaunches=2)
-    with pytest.raises(EngineError, match=r"failed 3 times in a row; the last time: unreachable(.|\n)*run --resume"):
-        texts(engine, student, 1)
-    assert len(launchable.starts()) == 3
+def test_a_server_that_dies_on_every_request_is_given_up(launch, fake_sglang, student):
+    engine = launch("dies_on_request", relaunches=2)
+    with pytest.raises(EngineError, match=r"failed 3 times in a row; last fault: unreachable(.|\n)*run --resume"):
+        sampled_ids(engine, student, 1)
+    assert len(fake_sglang.starts()) == 3
 
 
-def test_a_server_that_cannot_be_started_again_is_reported_with_the_end_of_its_log(launch, launchable, student):
-    engine = launch("ends_1", "ends_2", relaunches=2)
-    os.kill(launchable.starts()[0].pid, signal.SIGKILL)
-    with pytest.raises(EngineError, match=r"ended before it was ready(.|\n)*CUDA out of memory(.|\n)*run --resume"):
-        texts(engine, student, 1)
-    assert len(launchable.starts()) == 3
+def test_the_error_about_a_failed_relaunch_shows_the_end_of_the_log(launch, fake_sglang, student):
+    engine = launch("exits_1", "exits_2", relaunches=2)
+    os.kill(fake_sglang.starts()[0].pid, signal.SIGKILL)
+    with pytest.raises(EngineError, match=r"exited before it was ready(.|\n)*CUDA out of memory(.|\n)*run --resume"):
+        sampled_ids(engine, student, 1)
+    assert len(fake_sglang.starts()) == 3
 
 
-def test_a_start_that_fails_once_is_tried_again(launch, launchable, student):
-    engine = launch("ends_1")
-    os.kill(launchable.starts()[0].pid, signal.SIGKILL)
-    assert texts(engine, student, 1) == [SAID]
-    assert len(launchable.starts()) == 3 and engine.metrics()["engine/relaunches"] == 2
+def test_a_relaunch_that_fails_is_retried(launch, fake_sglang, student):
+    engine = launch("exits_1")
+    os.kill(fake_sglang.starts()[0].pid, signal.SIGKILL)
+    assert sampled_ids(engine, student, 1) == [CONSTANT_IDS]
+    assert len(fake_sglang.starts()) == 3 and engine.metrics()["engine/relaunches"] == 2
 
 
-def test_a_port_is_taken_that_no_other_program_is_given_by_chance(launch, launchable, student):
+def test_the_port_lies_outside_the_range_that_the_system_hands_out(launch, fake_sglang, student):
     engine = launch()
-    (port,) = [int(port) for word, port in itertools.pairwise(launchable.starts()[0].words) if word == "--port"]
-    assert 20000 <= port < 32768 and texts(engine, student, 1) == [SAID]
+    (port,) = [int(port) for word, port in itertools.pairwise(fake_sglang.starts()[0].arguments) if word == "--port"]
+    assert 20000 <= port < 32768 and sampled_ids(engine, student, 1) == [CONSTANT_IDS]
 
 
-def test_an_address_of_another_machine_is_named(launch):
+def test_an_address_of_another_machine_is_an_error(launch):
     with pytest.raises(EngineError, match=r"rollout\.launch\.host: cannot listen on '192\.0\.2\.1'"):
         launch(options={"host": "192.0.2.1"})
 
 
-def test_the_key_protects_a_launched_server_and_is_in_no_log(launch, launchable, student, monkeypatch, tmp_path):
+def test_the_api_key_protects_a_launched_server_and_is_not_logged(launch, fake_sglang, student, monkeypatch, tmp_path):
     monkeypatch.setenv("MY_KEY", "sesame-open")
     engine = launch(api_key_env="MY_KEY")
-    assert texts(engine, student, 1) == [SAID]
-    assert "sesame-open" in launchable.starts()[0].words
+    assert sampled_ids(engine, student, 1) == [CONSTANT_IDS]
+    assert "sesame-open" in fake_sglang.starts()[0].arguments
     log = (tmp_path / "sglang.log").read_text()
     assert "sglang.launch_server" in log and "sesame-open" not in log

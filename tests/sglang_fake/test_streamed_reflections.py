@@ -1,4 +1,4 @@
-"""A group is reflected on as soon as it is sampled; what comes of it is what comes of a batch."""
+"""A group is reflected on as soon as it is sampled; the samples equal those of a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rosd_kit.model.chat import encode_chat
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
-from tests.sglang_fake.asking import train
+from tests.sglang_fake.helpers import train
 from tests.text.conftest import END, tokenizer_of
 
 RECIPE = Path(__file__).parents[2] / "recipes/rosd.yaml"
@@ -27,8 +27,8 @@ CHANGES = (
 )
 
 
-class AtOnce:
-    """Passes requests on to an engine that streams, and says that it does not."""
+class NoStreaming:
+    """Wraps an engine that streams and claims that it does not."""
 
     streams = False
 
@@ -43,7 +43,7 @@ def plugins() -> PluginManager:
 
 @pytest.fixture
 def pipeline_of(student, plugins):
-    def make(engine, *changes) -> Pipeline:
+    def build(engine, *changes) -> Pipeline:
         recipe = load_recipe(str(RECIPE), [*CHANGES, *changes], registry=plugins.registry)
         return Pipeline(
             components=build_components(recipe, plugins.registry),
@@ -54,10 +54,10 @@ def pipeline_of(student, plugins):
             seed=recipe.seed,
         )
 
-    return make
+    return build
 
 
-def counted(batch):
+def metrics_without_times(batch):
     return {name: value for name, value in batch.metrics.items() if not name.startswith("time/")}
 
 
@@ -65,58 +65,58 @@ def counted(batch):
     ("own_server", "change"),
     [(True, "reflector.weights=frozen"), (False, "reflector.weights=frozen"), (False, "reflector.weights=live")],
 )
-def test_the_samples_are_those_of_a_batch(serve, engine_at, student, pipeline_of, own_server, change):
+def test_streamed_reflections_give_the_samples_of_a_batch(serve, engine_at, student, pipeline_of, own_server, change):
     live = serve()
     engine = engine_at(live, **({"initial_url": serve().url} if own_server else {}))
     train(student, 0.2)
     engine.sync(student, 1)
-    early, in_turn = pipeline_of(engine, change), pipeline_of(AtOnce(engine), change)
-    assert early.overlaps and not in_turn.overlaps
-    problems = early.components.task.train_batch(step=0, count=3, seed=0)
-    found, expected = early.step(problems, 0), in_turn.step(problems, 0)
-    assert len(found.samples) > 0 and len({sample.problem_id for sample in found.samples}) > 1
-    assert (found.samples, found.groups, found.traces) == (expected.samples, expected.groups, expected.traces)
-    assert counted(found) == pytest.approx(counted(expected))
+    streamed, batched = pipeline_of(engine, change), pipeline_of(NoStreaming(engine), change)
+    assert streamed.overlaps and not batched.overlaps
+    problems = streamed.components.task.train_batch(step=0, count=3, seed=0)
+    batch, expected = streamed.step(problems, 0), batched.step(problems, 0)
+    assert len(batch.samples) > 0 and len({sample.problem_id for sample in batch.samples}) > 1
+    assert (batch.samples, batch.groups, batch.traces) == (expected.samples, expected.groups, expected.traces)
+    assert metrics_without_times(batch) == pytest.approx(metrics_without_times(expected))
 
 
-def test_reflections_begin_before_the_last_rollout_is_finished(serve, engine_at, student, pipeline_of):
+def test_reflections_start_before_the_last_rollout_is_finished(serve, engine_at, student, pipeline_of):
     live, frozen = serve(), serve()
     engine = engine_at(live, initial_url=frozen.url, timeout=30)
     reflecting, in_time = threading.Event(), []
 
-    def hold_back(server, answer):
+    def delay(server, response):
         in_time.append(reflecting.wait(20))
-        return answer
+        return response
 
-    def reflected(server, answer):
+    def notify(server, response):
         reflecting.set()
-        return answer
+        return response
 
-    live.script("generate", hold_back)
-    frozen.script("generate", reflected)
+    live.script("generate", delay)
+    frozen.script("generate", notify)
     pipeline = pipeline_of(engine)
     problems = pipeline.components.task.train_batch(step=0, count=3, seed=0)
     batch = pipeline.step(problems, 0)
     assert in_time == [True]
-    assert [group.problem.id for group in batch.groups] == [problem.id for problem in problems], "in order nevertheless"
-    assert len(frozen.asked("generate")) == len(batch.traces) == 6
+    assert [group.problem.id for group in batch.groups] == [problem.id for problem in problems], "groups keep their order"
+    assert len(frozen.payloads("generate")) == len(batch.traces) == 6
 
 
 @pytest.mark.parametrize("own_server", [True, False])
-def test_an_error_while_others_reflect_ends_the_step(serve, engine_at, student, pipeline_of, own_server):
+def test_an_error_in_one_group_ends_the_step_while_others_reflect(serve, engine_at, student, pipeline_of, own_server):
     live, frozen = serve(), serve()
     engine = engine_at(live, timeout=60, **({"initial_url": frozen.url} if own_server else {}))
     pipeline = pipeline_of(engine)
     frozen.script("generate", *["hang"] * 100)
 
     class Broken(RosdError):
-        """What a user can mend ends the step; anything else would cost the group alone."""
+        """An error that the user can fix: it ends the step. Any other would only fail the group."""
 
-    seen = []
+    verified = []
 
     def verify_group(problem, texts, verify=pipeline.components.verifier.verify_group):
-        seen.append(problem)
-        if len(seen) == 2:
+        verified.append(problem)
+        if len(verified) == 2:
             raise Broken
         return verify(problem, texts)
 
@@ -128,22 +128,22 @@ def test_an_error_while_others_reflect_ends_the_step(serve, engine_at, student, 
     engine.close()
     for thread in waiting:
         thread.join(5)
-        assert not thread.is_alive(), "or the program would never end"
-    assert error.traceback, "which holds the unfinished rollouts, so that they do not end by themselves"
+        assert not thread.is_alive(), "or the program would never exit"
+    assert error.traceback, "it keeps the unfinished rollouts alive, so that they do not end by themselves"
 
 
-def test_prompts_are_encoded_right_by_many_threads_at_once():
-    """Whether special tokens mean anything is a state of the tokenizer, and a response may hold their text."""
+def test_many_threads_encode_prompts_correctly_at_once():
+    """Whether special tokens are recognized is state of the tokenizer, and a response may contain their text."""
     tokenizer = tokenizer_of("byte_level")
     tokenizer.chat_template = f"{{% for message in messages %}}{END}{{{{ message['content'] }}}}{END}{{% endfor %}}"
     chats = [[{"role": "user", "content": text}] for text in ("the answer is 42", f"the {END} answer {END} " * 10)]
     expected = [encode_chat(tokenizer, chat, {}) for chat in chats]
     wrong = []
 
-    def encode(which):
+    def encode(index):
         for _ in range(150):
-            found = encode_chat(tokenizer, chats[which], {})
-            wrong.extend([found] if found != expected[which] else [])
+            encoded = encode_chat(tokenizer, chats[index], {})
+            wrong.extend([encoded] if encoded != expected[index] else [])
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

@@ -1,4 +1,4 @@
-"""A launched server ends with the run, however the run ends."""
+"""A launched server stops with the run, however the run ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import pytest
 
 from rosd_kit.sglang.server import ServerCommand, ServerProcess, free_port
-from tests.sglang_fake.launching import soon
+from tests.sglang_fake.processes import wait_until
 
 RUN = """
 import sys, time
@@ -24,9 +24,9 @@ time.sleep(300)
 
 
 @pytest.fixture
-def command(launchable):
+def command(fake_sglang):
     def make(*faults, python=sys.executable) -> ServerCommand:
-        environment = launchable.environment(*faults)
+        environment = fake_sglang.environment(*faults)
         port = free_port("127.0.0.1")
         return ServerCommand(python=python, model="m", host="127.0.0.1", port=port, arguments={}, environment=environment)
 
@@ -34,71 +34,71 @@ def command(launchable):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_when_the_run_is_ended_by_a_signal_its_server_ends_too(launchable, tmp_path, sent):
-    told = (free_port("127.0.0.1"), launchable.environment(), str(tmp_path / "log"))
-    run = subprocess.Popen([sys.executable, "-c", RUN, repr(told)], stderr=subprocess.DEVNULL)
-    assert soon(launchable.starts)
-    assert len(launchable.left()) == 2, "the server and its child"
+def test_a_signal_that_ends_the_run_ends_its_server(fake_sglang, tmp_path, sent):
+    arguments = (free_port("127.0.0.1"), fake_sglang.environment(), str(tmp_path / "log"))
+    run = subprocess.Popen([sys.executable, "-c", RUN, repr(arguments)], stderr=subprocess.DEVNULL)
+    assert wait_until(fake_sglang.starts)
+    assert len(fake_sglang.running()) == 2, "the server and its child"
     run.send_signal(sent)
     assert run.wait(10) != 0
-    assert soon(lambda: not launchable.left(), seconds=5)
+    assert wait_until(lambda: not fake_sglang.running(), seconds=5)
 
 
-def test_stop_waits_until_all_are_gone(command, launchable, tmp_path):
+def test_stop_waits_until_the_server_and_its_children_are_gone(command, fake_sglang, tmp_path):
     server = ServerProcess(command(), tmp_path / "log")
     server.start()
-    assert soon(launchable.starts) and server.alive and len(launchable.left()) == 2
-    pid = launchable.starts()[0].pid
+    assert wait_until(fake_sglang.starts) and server.running and len(fake_sglang.running()) == 2
+    pid = fake_sglang.starts()[0].pid
     server.stop()
-    assert not server.alive and pid not in launchable.left()
-    assert soon(lambda: not launchable.left(), seconds=2), "its children were killed with it"
+    assert not server.running and pid not in fake_sglang.running()
+    assert wait_until(lambda: not fake_sglang.running(), seconds=2), "its child was killed too"
     server.stop()
 
 
-def test_one_that_ignores_the_request_to_end_is_killed(command, launchable, tmp_path, short_grace):
+def test_a_server_that_ignores_sigterm_is_killed(command, fake_sglang, tmp_path, short_grace):
     server = ServerProcess(command("ignores_sigterm"), tmp_path / "log")
     server.start()
-    assert soon(launchable.starts)
+    assert wait_until(fake_sglang.starts)
     time.sleep(0.2)
-    pid = launchable.starts()[0].pid
+    pid = fake_sglang.starts()[0].pid
     server.stop()
-    assert pid not in launchable.left()
+    assert pid not in fake_sglang.running()
 
 
-def test_what_a_server_leaves_behind_when_it_ends_by_itself_is_stopped(command, launchable, tmp_path):
-    server = ServerProcess(command("ends_0"), tmp_path / "log")
+def test_children_of_a_server_that_exits_by_itself_are_stopped(command, fake_sglang, tmp_path):
+    server = ServerProcess(command("exits_0"), tmp_path / "log")
     server.start()
-    assert soon(lambda: not server.alive)
-    assert soon(lambda: not launchable.left(), seconds=2) and len(launchable.starts()) == 1
+    assert wait_until(lambda: not server.running)
+    assert wait_until(lambda: not fake_sglang.running(), seconds=2) and len(fake_sglang.starts()) == 1
     assert server.log_tail(1) == "RuntimeError: CUDA out of memory (not really)"
 
 
-def test_a_second_start_ends_the_first_and_goes_on_in_its_log(command, launchable, tmp_path):
+def test_a_second_start_stops_the_first_server_and_appends_to_its_log(command, fake_sglang, tmp_path):
     server = ServerProcess(command(), tmp_path / "folder" / "log")
     for count in (1, 2):
         server.start()
-        assert soon(lambda: len(launchable.starts()) == count, seconds=15)  # noqa: B023
-    second = launchable.starts()[1]
-    assert soon(lambda: sorted(launchable.left()) == sorted([second.pid, second.child]), seconds=2)
+        assert wait_until(lambda: len(fake_sglang.starts()) == count, seconds=15)  # noqa: B023
+    second = fake_sglang.starts()[1]
+    assert wait_until(lambda: sorted(fake_sglang.running()) == sorted([second.pid, second.child]), seconds=2)
     assert (tmp_path / "folder/log").read_text().count("== ") == 2
     server.stop()
 
 
-def test_a_signal_to_the_guard_stops_the_server_too(command, launchable, tmp_path):
+def test_sigterm_to_the_watchdog_stops_the_server(command, fake_sglang, tmp_path):
     server = ServerProcess(command(), tmp_path / "log")
     server.start()
-    assert soon(launchable.starts)
+    assert wait_until(fake_sglang.starts)
     server._process.send_signal(signal.SIGTERM)
-    assert soon(lambda: not launchable.left(), seconds=5)
+    assert wait_until(lambda: not fake_sglang.running(), seconds=5)
     server.stop()
 
 
-def test_a_log_that_cannot_be_read_has_no_last_words(command, tmp_path):
+def test_the_tail_of_an_unreadable_log_is_empty(command, tmp_path):
     assert ServerProcess(command(), tmp_path / "none").log_tail() == ""
 
 
-def test_an_interpreter_that_cannot_be_run_ends_at_once_and_says_so(command, tmp_path):
+def test_an_interpreter_that_cannot_be_run_is_reported_in_the_log(command, tmp_path):
     server = ServerProcess(command(python=str(tmp_path / "no-python")), tmp_path / "log")
     server.start()
-    assert soon(lambda: not server.alive)
+    assert wait_until(lambda: not server.running)
     assert "FileNotFoundError" in server.log_tail() and "no-python" in server.log_tail()

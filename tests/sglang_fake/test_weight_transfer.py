@@ -1,4 +1,4 @@
-"""The three ways of weights: what arrives is what was sent, under its label, and a failure on the way is done over."""
+"""The three transfers: weights arrive unchanged under their label, and a failed transfer is repeated."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.weight_transfer import DiskTransfer, LabeledWeights, distributed, tensor
 from rosd_kit.sglang.weight_transfer.base import buckets, with_last_flag
 from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder
-from tests.sglang_fake import fake
-from tests.sglang_fake.asking import expected, ids, requests_for, train
+from tests.sglang_fake import fake_server
+from tests.sglang_fake.helpers import expected, ids, requests_for, train
 
-WAYS = ["disk", "tensor", "distributed"]
-IN_BRACKETS = ["tensor", "distributed"]
-UPDATE = {"disk": "/update_weights_from_disk", **{way: f"/update_weights_from_{way}" for way in IN_BRACKETS}}
+SYNCS = ["disk", "tensor", "distributed"]
+IN_SESSIONS = ["tensor", "distributed"]
+UPDATE = {sync: f"/update_weights_from_{sync}" for sync in SYNCS}
 DTYPES = [torch.float32, torch.bfloat16, torch.int8]
 
 
 @pytest.fixture
 def small_buckets(monkeypatch):
-    """Cut weights into many pieces, as those of a large model would be."""
+    """Split weights into many buckets, as those of a large model would be."""
     for module in (tensor, distributed):
         monkeypatch.setattr(module, "buckets", partial(buckets, limit=300_000))
 
 
 def assert_holds(server, student):
-    held = server.brain.weights()
-    assert held.keys() == student.state().keys()
-    assert all(torch.equal(weight, held[name]) for name, weight in student.state().items())
+    weights = server.backend.weights()
+    assert weights.keys() == student.state().keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in student.state().items())
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_weight_arrives_bit_for_bit_and_under_its_label(serve, engine_at, student, way, small_buckets):
+@pytest.mark.parametrize("sync", SYNCS)
+def test_weights_arrive_bit_for_bit_under_their_label(serve, engine_at, student, sync, small_buckets):
     server = serve()
-    engine = engine_at(server, sync=way)
+    engine = engine_at(server, sync=sync)
     for version in (1, 2):
         train(student)
         engine.metrics()
@@ -55,36 +55,36 @@ def test_every_weight_arrives_bit_for_bit_and_under_its_label(serve, engine_at, 
         assert server.label.endswith(f"-{version}")
         size = sum(weight.nbytes for weight in student.state().values())
         assert engine.metrics()["engine/sync_mib"] == pytest.approx(size / 2**20)
-    assert len(server.asked("/init_weights_update_group")) == (way == "distributed"), "a group is made once"
+    assert len(server.payloads("/init_weights_update_group")) == (sync == "distributed"), "the group is reused"
 
 
-@pytest.mark.parametrize("way", IN_BRACKETS)
-def test_only_the_last_piece_has_the_label_and_the_cache_is_emptied_afterwards(serve, engine_at, student, way, small_buckets):
+@pytest.mark.parametrize("sync", IN_SESSIONS)
+def test_only_the_last_bucket_has_the_label_and_the_cache_is_flushed_afterwards(serve, engine_at, student, sync, small_buckets):
     server = serve()
-    engine_at(server, sync=way)
-    pieces = server.asked(UPDATE[way])
-    assert len(pieces) > 5
-    assert ["weight_version" in piece for piece in pieces] == [*[False] * (len(pieces) - 1), True]
-    routes = [heard.route for heard in server.heard]
-    assert routes.index("/flush_cache") > max(place for place, route in enumerate(routes) if route == UPDATE[way])
+    engine_at(server, sync=sync)
+    updates = server.payloads(UPDATE[sync])
+    assert len(updates) > 5
+    assert ["weight_version" in update for update in updates] == [*[False] * (len(updates) - 1), True]
+    routes = [request.route for request in server.received]
+    assert routes.index("/flush_cache") > max(index for index, route in enumerate(routes) if route == UPDATE[sync])
 
 
-@pytest.mark.parametrize("way", IN_BRACKETS)
-@pytest.mark.parametrize(("version", "brackets"), [("0.5.17", 0), ("0.5.20", 0), ("0.5.21", 1), ("0.5.23", 1)])
-def test_an_update_has_a_beginning_and_an_end_since_0_5_21(serve, engine_at, student, way, version, brackets):
+@pytest.mark.parametrize("sync", IN_SESSIONS)
+@pytest.mark.parametrize(("version", "sessions"), [("0.5.17", 0), ("0.5.20", 0), ("0.5.21", 1), ("0.5.23", 1)])
+def test_updates_run_in_a_session_since_0_5_21(serve, engine_at, student, sync, version, sessions):
     server = serve(version=version)
-    engine_at(server, sync=way)
+    engine_at(server, sync=sync)
     assert_holds(server, student)
-    between = [route for route in server.routes() if route.endswith("_weight_update") or route == UPDATE[way]]
-    begin, end = ["/begin_weight_update"] * brackets, ["/end_weight_update"] * brackets
-    assert between == [*begin, UPDATE[way], *end]
+    routes = [route for route in server.routes() if route.endswith("_weight_update") or route == UPDATE[sync]]
+    begin, end = ["/begin_weight_update"] * sessions, ["/end_weight_update"] * sessions
+    assert routes == [*begin, UPDATE[sync], *end]
 
 
-@pytest.mark.parametrize("way", IN_BRACKETS)
-def test_an_update_that_somebody_left_open_is_ended_and_begun_anew(serve, engine_at, student, way):
+@pytest.mark.parametrize("sync", IN_SESSIONS)
+def test_a_session_that_was_left_open_is_ended_first(serve, engine_at, student, sync):
     server = serve()
     server.updating = True
-    engine_at(server, sync=way)
+    engine_at(server, sync=sync)
     assert_holds(server, student)
     assert [route for route in server.routes() if route.endswith("_weight_update")] == [
         "/begin_weight_update",
@@ -95,146 +95,146 @@ def test_an_update_that_somebody_left_open_is_ended_and_begun_anew(serve, engine
     assert not server.updating
 
 
-@pytest.mark.parametrize("fault", [503, "closed", fake.restarting])
-@pytest.mark.parametrize("way", IN_BRACKETS)
-def test_an_update_that_fails_in_the_middle_is_done_over(serve, engine_at, student, way, fault, small_buckets):
+@pytest.mark.parametrize("fault", [503, "closed", fake_server.restarting])
+@pytest.mark.parametrize("sync", IN_SESSIONS)
+def test_an_update_that_fails_in_the_middle_is_repeated(serve, engine_at, student, sync, fault, small_buckets):
     server = serve()
-    engine = engine_at(server, sync=way)
+    engine = engine_at(server, sync=sync)
     train(student)
-    server.script(UPDATE[way], None, None, fault)
-    began = time.monotonic()
+    server.script(UPDATE[sync], None, None, fault)
+    start = time.monotonic()
     engine.sync(student, 1)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - start < 10
     assert_holds(server, student)
     assert not server.updating
-    assert len(server.asked("/init_weights_update_group")) == 2 * (way == "distributed"), "a group that failed is left"
+    assert len(server.payloads("/init_weights_update_group")) == 2 * (sync == "distributed"), "a failed group is replaced"
 
 
 @pytest.mark.parametrize("fault", [400, 503, "closed"])
-def test_a_cache_that_was_not_dropped_is_not_used(serve, engine_at, student, fault):
-    """The label is right by then, but what the server computed with the weights before would go on being used."""
+def test_a_failed_cache_flush_is_repeated(serve, engine_at, student, fault):
+    """The label is already right, but the server would keep using a cache computed with the previous weights."""
     server = serve()
     engine = engine_at(server)
     train(student)
     server.script("/flush_cache", fault)
-    server.heard.clear()
+    server.received.clear()
     engine.sync(student, 1)
-    *_, last = (heard.route for heard in server.heard if heard.route in (UPDATE["disk"], "/flush_cache"))
-    assert last == "/flush_cache" and len(server.asked("/flush_cache")) == 2
+    *_, last = (request.route for request in server.received if request.route in (UPDATE["disk"], "/flush_cache"))
+    assert last == "/flush_cache" and len(server.payloads("/flush_cache")) == 2
     assert_holds(server, student)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_several_servers_are_given_the_same(serve, engine_at, student, way, small_buckets):
+@pytest.mark.parametrize("sync", SYNCS)
+def test_several_servers_get_the_same_weights(serve, engine_at, student, sync, small_buckets):
     servers = [serve(), serve(), serve()]
-    engine = engine_at(*servers, sync=way)
+    engine = engine_at(*servers, sync=sync)
     train(student)
     engine.sync(student, 1)
     for server in servers:
         assert_holds(server, student)
 
 
-@pytest.mark.parametrize(("status", "message"), [(400, "refuses the weights: .*scripted 400"), (404, "HTTP 404")])
-def test_a_server_that_will_not_join_a_group_is_not_waited_for(serve, engine_at, status, message):
+@pytest.mark.parametrize(("status", "message"), [(400, "rejected the weights: .*scripted 400"), (404, "HTTP 404")])
+def test_a_server_that_rejects_a_group_is_not_waited_for(serve, engine_at, status, message):
     server = serve()
     server.script("/init_weights_update_group", status)
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(EngineError, match=message):
         engine_at(server, sync="distributed")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - start < 10
 
 
-def test_a_group_that_could_not_be_made_is_tried_again(serve, engine_at, student):
+def test_a_group_that_could_not_be_created_is_retried_under_a_new_name(serve, engine_at, student):
     server = serve()
     server.script("/init_weights_update_group", 503)
     engine_at(server, sync="distributed")
     assert_holds(server, student)
-    first, second = server.asked("/init_weights_update_group")
+    first, second = server.payloads("/init_weights_update_group")
     assert first["group_name"] != second["group_name"]
 
 
-def weight_set(label, count):
-    """Return weights that count how often they are gone through."""
+def counted_weights(label, reads):
+    """Return weights that add their label to `reads` each time they are read."""
 
     def tensors():
-        count.append(label)
-        return iter([("a", torch.full((3,), float(len(count)))), ("b", torch.zeros(2, dtype=torch.bfloat16))])
+        reads.append(label)
+        return iter([("a", torch.full((3,), float(len(reads)))), ("b", torch.zeros(2, dtype=torch.bfloat16))])
 
     return LabeledWeights(label, tensors)
 
 
-def test_files_are_written_once_for_all_servers_and_the_set_before_is_deleted(tmp_path):
-    folder, asked, written = tmp_path / "rosd-kit-test", [], []
+def test_files_are_written_once_for_all_servers_and_previous_weights_are_deleted(tmp_path):
+    folder, posted, written = tmp_path / "rosd-kit-test", [], []
 
-    class Told(Client):
+    class RecordingClient(Client):
         async def post(self, route, payload):
-            asked.append((route, payload["weight_version"], payload["model_path"]))
+            posted.append((route, payload["weight_version"], payload["model_path"]))
             return {"success": True}
 
-    async def carry():
-        carrier = DiskTransfer(folder, lambda place: (place / "config.json").write_text("{}"))
-        clients = [Told("http://127.0.0.1:1", timeout=1.0) for _ in range(3)]
+    async def send_all():
+        transfer = DiskTransfer(folder, lambda path: (path / "config.json").write_text("{}"))
+        clients = [RecordingClient("http://127.0.0.1:1", timeout=1.0) for _ in range(3)]
         (folder / "weights-a.part").mkdir(parents=True)
         for label in ("a", "a", "b"):
-            await asyncio.gather(*(carrier.carry(weight_set(label, written), client, None) for client in clients))
-            (whole,) = folder.glob("weights-*")
-            assert whole.name == f"weights-{label}"
-            assert {file.suffix for file in whole.iterdir()} == {".json", ".safetensors"}
-        await carrier.close()
+            await asyncio.gather(*(transfer.send(counted_weights(label, written), client, None) for client in clients))
+            (complete,) = folder.glob("weights-*")
+            assert complete.name == f"weights-{label}"
+            assert {file.suffix for file in complete.iterdir()} == {".json", ".safetensors"}
+        await transfer.close()
         await asyncio.gather(*(client.close() for client in clients))
 
-    asyncio.run(carry())
-    (route,) = {route for route, _, _ in asked}
+    asyncio.run(send_all())
+    (route,) = {route for route, _, _ in posted}
     assert route == "/update_weights_from_disk"
-    assert [(label, path) for _, label, path in asked] == [(x, str(folder / f"weights-{x}")) for x in "aaaaaabbb"]
+    assert [(label, path) for _, label, path in posted] == [(x, str(folder / f"weights-{x}")) for x in "aaaaaabbb"]
     assert written == ["a", "b"] and not folder.exists()
 
 
-def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path):
-    held, abandoned, stranger = (tmp_path / name for name in ("rosd-kit-held", "rosd-kit-abandoned", "other"))
-    living = ScratchFolder(held)
-    living.open()
+def test_scratch_folders_of_killed_runs_are_removed_and_those_of_running_ones_kept(tmp_path):
+    locked, abandoned, unrelated = (tmp_path / name for name in ("rosd-kit-locked", "rosd-kit-abandoned", "other"))
+    running = ScratchFolder(locked)
+    running.open()
     script = (
         "import os; from pathlib import Path; from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder\n"
         f"ScratchFolder(Path({str(abandoned)!r})).open(); os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
-    stranger.mkdir()
+    unrelated.mkdir()
     assert abandoned.is_dir()
-    mine = ScratchFolder(tmp_path / "rosd-kit-mine")
-    assert mine.open() == mine.open()
-    assert sorted(place.name for place in tmp_path.iterdir()) == ["other", "rosd-kit-held", "rosd-kit-mine"]
-    mine.close(), living.close()
-    assert [place.name for place in tmp_path.iterdir()] == ["other"]
+    new = ScratchFolder(tmp_path / "rosd-kit-new")
+    assert new.open() == new.open()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "rosd-kit-locked", "rosd-kit-new"]
+    new.close(), running.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(serve, engine_at, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+def test_the_error_about_an_unwritable_folder_names_the_remedy(serve, engine_at, tmp_path):
+    (tmp_path / "file").write_text("in the sync")
     with pytest.raises(
-        EngineError, match=r"rollout\.sync_dir: .*file/rosd-kit-.* cannot be written: .*room for two sets of weights"
+        EngineError, match=r"rollout\.sync_dir: .*file/rosd-kit-.* cannot be written: .*space for two sets of weights"
     ):
         engine_at(serve(), sync_dir=str(tmp_path / "file"))
 
 
-def test_nothing_of_the_weights_is_left_when_the_engine_is_closed(serve, engine_at, student, tmp_path):
+def test_closing_the_engine_removes_the_weights(serve, engine_at, student, tmp_path):
     shared = tmp_path / "shared"
     server = serve()
     engine = engine_at(server, sync_dir=str(shared))
-    (asked,) = server.asked("/update_weights_from_disk")
-    assert asked["model_path"].startswith(str(shared)) and list(shared.rglob("*.safetensors"))
+    (payload,) = server.payloads("/update_weights_from_disk")
+    assert payload["model_path"].startswith(str(shared)) and list(shared.rglob("*.safetensors"))
     engine.close()
     assert list(shared.rglob("*")) == []
 
 
-def test_memory_is_shared_by_name_whoever_else_shares_at_the_same_time():
-    """A handle that is a file descriptor would mean nothing to a server, and kill it."""
+def test_memory_is_shared_by_name_even_when_many_threads_share_at_once():
+    """A file descriptor as the handle would mean nothing to a server, and crash it."""
     before = torch.multiprocessing.get_sharing_strategy()
-    handles, held = [], []
+    handles, tensors = [], []
 
     def share():
         for _ in range(20):
-            flat, handle = tensor._shared([("a", torch.ones(5)), ("b", torch.ones(3))])
-            held.append(flat)
+            flat, handle = tensor._share([("a", torch.ones(5)), ("b", torch.ones(3))])
+            tensors.append(flat)
             handles.append(base64.b64decode(handle))
 
     threads = [threading.Thread(target=share) for _ in range(8)]
@@ -252,26 +252,26 @@ TENSORS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(DTYPES)), max_s
 @given(shapes=TENSORS, limit=st.integers(1, 60))
 def test_buckets_keep_order_dtype_and_limit(shapes, limit):
     tensors = [(f"w{i}", torch.zeros(size, dtype=dtype)) for i, (size, dtype) in enumerate(shapes)]
-    found = list(buckets(iter(tensors), limit))
-    assert [pair for bucket in found for pair in bucket] == tensors
-    for bucket in found:
+    result = list(buckets(iter(tensors), limit))
+    assert [pair for bucket in result for pair in bucket] == tensors
+    for bucket in result:
         assert len({tensor.dtype for _, tensor in bucket}) == 1
         assert sum(tensor.nbytes for _, tensor in bucket) <= limit or len(bucket) == 1
-    for bucket, following in itertools.pairwise(found):
+    for bucket, following in itertools.pairwise(result):
         (_, first), size = following[0], sum(tensor.nbytes for _, tensor in bucket)
-        assert first.dtype != bucket[0][1].dtype or size + first.nbytes > limit, "the two would have fitted together"
+        assert first.dtype != bucket[0][1].dtype or size + first.nbytes > limit, "one bucket would have held both"
 
 
 @given(st.lists(st.integers(), min_size=1))
-def test_only_the_last_is_marked(values):
-    assert list(with_last_flag(iter(values))) == [(value, place == len(values) - 1) for place, value in enumerate(values)]
+def test_only_the_last_item_is_flagged(values):
+    assert list(with_last_flag(iter(values))) == [(value, index == len(values) - 1) for index, value in enumerate(values)]
 
 
-def test_answers_after_a_change_of_way_come_from_the_new_weights(serve, engine_at, student):
-    """Two runs, one after the other, may bring weights to one server in different ways."""
+def test_a_server_may_be_used_with_each_transfer_in_turn(serve, engine_at, student):
+    """Two runs, one after the other, may send weights to one server by different transfers."""
     server = serve()
     requests = requests_for(student, 2)
-    for way in WAYS:
+    for sync in SYNCS:
         train(student)
-        engine = engine_at(server, sync=way)
+        engine = engine_at(server, sync=sync)
         assert ids(engine.generate(requests)) == expected(student, requests)

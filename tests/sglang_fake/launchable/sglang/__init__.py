@@ -1,1 +1,1 @@
-"""Stands where SGLang would be installed; put its folder on PYTHONPATH."""
+"""A fake of the installed package `sglang`; put the folder above it on PYTHONPATH."""

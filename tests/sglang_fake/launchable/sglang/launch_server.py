@@ -1,7 +1,7 @@
-"""What `python -m sglang.launch_server` starts in these tests: a fake server that repeats itself, and a child of it.
+"""Started by `python -m sglang.launch_server` in these tests: a fake server with constant responses, and a child process.
 
-Each start writes a line to the file FAKE_STARTS: both process ids, CUDA_VISIBLE_DEVICES and the arguments. FAKE_FAULTS says
-what goes wrong: `ends_0` (at the first start; `ends_1` at the second), `dies_of_requests`, `ignores_sigterm`.
+Each start appends a line to the file FAKE_STARTS: both process ids, CUDA_VISIBLE_DEVICES and the arguments. FAKE_FAULTS names
+faults: `exits_0` (exits at the first start; `exits_1` at the second), `dies_on_request`, `ignores_sigterm`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.sglang_fake.fake import FakeServer
+from tests.sglang_fake.fake_server import FakeServer
 
 FAULTS = os.environ.get("FAKE_FAULTS", "").split()
 
 
-class Parrot:
-    """Says the same whatever it is asked, and keeps no weights."""
+class ConstantBackend:
+    """Returns the same tokens for every prompt, and keeps no weights."""
 
     vocabulary = 1 << 30
 
@@ -30,7 +30,7 @@ class Parrot:
         return [-0.5] * (len(ids) - 1)
 
     def sample(self, ids: list[int], params: Mapping[str, Any]) -> tuple[list[int], list[float]]:
-        if "dies_of_requests" in FAULTS:
+        if "dies_on_request" in FAULTS:
             os._exit(1)
         time.sleep(0.02)
         return [7, 8, 9], [-0.5, -0.25, -0.125]
@@ -39,19 +39,19 @@ class Parrot:
         assert list(Path(folder).glob("*.safetensors"))
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     log = Path(os.environ["FAKE_STARTS"])
     start = len(log.read_text().splitlines()) if log.exists() else 0
     child = subprocess.Popen(["sleep", "300"])
     with log.open("a") as file:
-        print(os.getpid(), child.pid, os.environ.get("CUDA_VISIBLE_DEVICES", "-"), *words, file=file, flush=True)
+        print(os.getpid(), child.pid, os.environ.get("CUDA_VISIBLE_DEVICES", "-"), *arguments, file=file, flush=True)
     if "ignores_sigterm" in FAULTS:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if f"ends_{start}" in FAULTS:
+    if f"exits_{start}" in FAULTS:
         sys.exit("RuntimeError: CUDA out of memory (not really)")
-    option = dict(itertools.pairwise(words))
-    key = option.get("--api-key")
-    FakeServer(Parrot(), host=option["--host"], port=int(option["--port"]), api_key=key)  # type: ignore[arg-type]
+    options = dict(itertools.pairwise(arguments))
+    key = options.get("--api-key")
+    FakeServer(ConstantBackend(), host=options["--host"], port=int(options["--port"]), api_key=key)  # type: ignore[arg-type]
     signal.pause()
 
 
