@@ -1,9 +1,9 @@
-"""The memory that a run holds against what `rosd-kit doctor` said before, each figure from a fresh process.
+"""Compares the memory that a run holds with the estimate of `rosd-kit doctor`, each measured in a fresh process.
 
     python benchmarks/memory.py              measures every case and writes benchmarks/RESULTS-memory.md
-    python benchmarks/memory.py lora         only the cases whose names hold this word; prints, writes nothing
+    python benchmarks/memory.py lora         only the cases whose name contains this word; prints, writes nothing
 
-What a process holds before the model is loaded is taken off on both sides: the runtime is 300 MiB and no affair of a model.
+The memory that a process holds before it loads the model (about 300 MiB of runtime) is subtracted.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import PeakMemory, in_fresh_process, machine, table
+
+if TYPE_CHECKING:
+    from rosd_kit.model.student import Student
+    from rosd_kit.recipe import Recipe
+    from rosd_kit.recipe.built import BuiltComponents
+    from rosd_kit.training.optimizer import Optimizer
 
 HERE = Path(__file__)
 SMOL = {
@@ -49,8 +55,8 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def measure(name: str, side: str) -> dict[str, float]:
-    """Return bytes measured and estimated of one case, while training or while sampling."""
+def measure(name: str, phase: str) -> dict[str, float]:
+    """Return measured and estimated bytes of one case in a phase: `train` or `sample`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -70,8 +76,8 @@ def measure(name: str, side: str) -> dict[str, float]:
         registry = PluginManager().registry
         recipe = load_recipe("rosd", [*COMMON, f"model.path={folder}", *changes], registry=registry)
         components = build_components(recipe, registry)
-        found = estimate_memory(recipe, components)
-        torch.nn.Linear(64, 64)(torch.randn(512, 64)).sum().backward()  # what the runtime takes for itself
+        estimate = estimate_memory(recipe, components)
+        torch.nn.Linear(64, 64)(torch.randn(512, 64)).sum().backward()  # let the runtime allocate its buffers
         gc.collect()
         with PeakMemory("cpu") as floor:
             pass
@@ -82,19 +88,19 @@ def measure(name: str, side: str) -> dict[str, float]:
     for _ in range(2):
         with PeakMemory("cpu") as peak:
             train(student, optimizer, components, recipe)
-    if side == "sample":
+    if phase == "sample":
         with PeakMemory("cpu") as peak:
             sample(student, components, recipe)
-    return {"measured": peak.before + peak.bytes - before, "estimated": getattr(found, side)}
+    return {"measured": peak.before + peak.bytes - before, "estimated": estimate.train if phase == "train" else estimate.sample}
 
 
-def train(student: Any, optimizer: Any, components: Any, recipe: Any) -> None:
-    """Take a step on texts at their longest."""
+def train(student: Student, optimizer: Optimizer, components: BuiltComponents, recipe: Recipe) -> None:
+    """Take a training step on sequences of maximum length."""
     from rosd_kit.training.step_loss import backward_step
     from rosd_kit.types import DistillSample, TeacherView
 
     sampling, vocabulary, rollouts = recipe.sampling, student.vocabulary, range(recipe.group_size)
-    # No two responses begin alike, or they would share what they have in common.
+    # No two responses start with the same token, or the run would compute their common prefix once.
     responses = [tuple((7 + 1009 * rollout + i) % vocabulary for i in range(sampling.max_new_tokens)) for rollout in rollouts]
     samples = [
         DistillSample(
@@ -131,8 +137,8 @@ def train(student: Any, optimizer: Any, components: Any, recipe: Any) -> None:
     components.teacher.after_step(student)
 
 
-def sample(student: Any, components: Any, recipe: Any) -> None:
-    """Sample a step's rollouts from prompts at their longest; random weights hardly ever end a response."""
+def sample(student: Student, components: BuiltComponents, recipe: Recipe) -> None:
+    """Sample the rollouts of a step from prompts of maximum length; random weights hardly ever end a response."""
     from rosd_kit.types import GenerateRequest, Sampling
 
     components.rollout.start(student)
@@ -149,46 +155,47 @@ def sample(student: Any, components: Any, recipe: Any) -> None:
 
 
 def main() -> None:
-    """Measure and write, or be the fresh process that measures."""
+    """Measure all cases and write the page; with `--task`, measure one case in this process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("word", nargs="?", default="")
     parser.add_argument("--task")
-    asked = parser.parse_args()
-    if asked.task:
-        print(json.dumps(measure(**json.loads(asked.task))))
+    arguments = parser.parse_args()
+    if arguments.task:
+        print(json.dumps(measure(**json.loads(arguments.task))))
         return
-    # What is freed goes back to the system at once, so that what a process holds is what it uses.
+    # Return freed memory to the system at once, so that the resident size is what the process uses.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     rows = []
     for name in CASES:
-        if asked.word in name:
-            for side in ("train", "sample"):
-                found = in_fresh_process(HERE, {"name": name, "side": side})
-                rows.append(row(name, side, found))
+        if arguments.word in name:
+            for phase in ("train", "sample"):
+                result = in_fresh_process(HERE, {"name": name, "phase": phase})
+                rows.append(row(name, phase, result))
                 print(" | ".join(rows[-1]), flush=True)
-    if not asked.word:
+    if not arguments.word:
         (HERE.parent / "RESULTS-memory.md").write_text(page(rows))
 
 
-def row(name: str, side: str, found: dict[str, Any]) -> list[str]:
-    """Return a line of the table."""
-    if "failed" in found:
-        return [name, side, "failed", str(found["failed"]), ""]
-    said, held = found["estimated"], found["measured"]
-    return [name, side, f"{held / 2**20:,.0f}", f"{said / 2**20:,.0f}", f"{100 * (said / held - 1):+.0f} %"]
+def row(name: str, phase: str, result: dict[str, Any]) -> list[str]:
+    """Return a row of the table."""
+    if "failed" in result:
+        return [name, phase, "failed", str(result["failed"]), ""]
+    estimated, measured = result["estimated"], result["measured"]
+    error = f"{100 * (estimated / measured - 1):+.0f} %"
+    return [name, phase, f"{measured / 2**20:,.0f}", f"{estimated / 2**20:,.0f}", error]
 
 
 def page(rows: list[list[str]]) -> str:
-    """Return the whole page."""
-    return f"""# What a run holds, and what doctor said
+    """Return the page with all rows."""
+    return f"""# Measured memory and the estimate of doctor
 
-On {machine()}. MiB above what a fresh process holds before it loads the model; the second of two steps on texts at their
-longest, then the rollouts of a step. `estimated` is what `rosd-kit doctor RECIPE` prints for the same recipe. Nothing here
-was measured on a GPU.
+On {machine()}. MiB above the memory of a fresh process before it loads the model. Training: the second of two steps on sequences
+of maximum length. Sampling: the rollouts of a step. `estimated` is what `rosd-kit doctor RECIPE` prints for the same recipe.
+Nothing here was measured on a GPU.
 
     python benchmarks/memory.py
 
-{table(["run", "while", "measured", "estimated", "estimate is off by"], rows)}
+{table(["run", "phase", "measured", "estimated", "error of the estimate"], rows)}
 """
 
 

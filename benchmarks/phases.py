@@ -1,14 +1,14 @@
-"""Where a step of `rosd` on the embedded model goes, and how far it is from what the machine's matrix product allows.
+"""Times the phases of a `rosd` step on the embedded model, and compares them with the machine's matrix product rate.
 
     python benchmarks/phases.py [--steps 20]      # writes results/phases-cpu.jsonl
-    python benchmarks/phases.py --device cuda     # the same on a GPU, in bfloat16; --model PATH for another than the embedded
+    python benchmarks/phases.py --device cuda     # the same on a GPU, in bfloat16; --model PATH for another model
 
-The floor of a step is its multiply-adds divided by the machine's rate, measured on a large product in the same process
-right before: 2P a token for decoding, prompts and teacher forward, 6P for the student's forward and backward, where P
-counts the backbone's matrices, and 2VH for the head on each token whose logits are wanted: once for every decoded token,
-once for the teacher and three times for the student on weighted tokens. Attention is not counted, and every text is counted in
-full: a phase that runs what texts have in common once may take less than its floor. On a GPU a phase is the
-time until its work is queued (`training/timer.py`); only the whole step is exact there.
+The floor of a phase is its floating-point operations divided by the machine's rate, which is measured on a large matrix product
+in the same process. Per token: 2P for decoding, prompts and the teacher's forward pass, 6P for the student's forward and backward
+passes, where P counts the parameters of the backbone's matrices; 2VH for the head, once per decoded token, once for the teacher and
+three times for the student on weighted tokens. Attention is not counted, and every sequence is counted in full: a phase that runs
+common prefixes once may take less than its floor. On a GPU, a phase is the time until its work is queued (`training/timer.py`);
+only the whole step is exact there.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ RESULTS = Path(__file__).parent / "results"
 PHASES = ("generate", "reflect", "train/teacher", "train/student", "train/head", "train/backward", "sync")
 
 
-def ceiling(device: str) -> float:
-    """Return the multiply-adds, counted twice, that a large product makes a second, in the precision that is trained in."""
+def matmul_rate(device: str) -> float:
+    """Return the floating-point operations per second of a large matrix product, in the precision of training."""
     size, dtype = (8192, torch.bfloat16) if device == "cuda" else (2048, torch.float32)
     a, b = torch.randn(2, size, size, device=device, dtype=dtype)
     a @ b
     rates = []
     for _ in range(5):
-        began = clock(device)
+        start = clock(device)
         a @ b
-        rates.append(2 * size**3 / (clock(device) - began))
+        rates.append(2 * size**3 / (clock(device) - start))
     return max(rates)
 
 
-def matrices(model: Any) -> tuple[int, int]:
-    """Return the numbers of the backbone's matrices and of the head."""
+def matrix_parameters(model: Any) -> tuple[int, int]:
+    """Return the numbers of parameters in the backbone's matrices and in the head."""
     head = model.get_output_embeddings().weight
-    inside = sum(p.numel() for p in model.get_decoder().parameters() if p.dim() == 2 and p.shape != head.shape)
-    return inside, head.numel()
+    backbone = sum(p.numel() for p in model.get_decoder().parameters() if p.dim() == 2 and p.shape != head.shape)
+    return backbone, head.numel()
 
 
 def floor_flops(metrics: dict[str, float], backbone: int, head: int) -> dict[str, float]:
-    """Return the floating-point operations of each phase of one step, from the counts of its metrics."""
+    """Return the floating-point operations of each phase of a step, from its metrics."""
     weighted, trained = metrics["train/weighted_tokens"], metrics["tokens/train"]
     return {
         "generate": 2 * (backbone + head) * metrics["tokens/generate"],
@@ -72,30 +72,30 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", default="micro", help="model.path of the recipe")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     manager = PluginManager(selection="builtin")
-    changes = [f"steps={asked.steps}", "evaluation.problems=0", "samples.every=0", "checkpoint.every=0"]
-    changes += [f"model.device={asked.device}", f"model.path={asked.model}"]
-    changes += ["model.dtype=bfloat16"] if asked.device == "cuda" else []
+    changes = [f"steps={arguments.steps}", "evaluation.problems=0", "samples.every=0", "checkpoint.every=0"]
+    changes += [f"model.device={arguments.device}", f"model.path={arguments.model}"]
+    changes += ["model.dtype=bfloat16"] if arguments.device == "cuda" else []
     recipe = load_recipe("rosd", changes, registry=manager.registry)
-    backbone, head = matrices(Student.load(recipe.model, keep_initial=False).model)
-    rate = ceiling(asked.device)
+    backbone, head = matrix_parameters(Student.load(recipe.model, keep_initial=False).model)
+    rate = matmul_rate(arguments.device)
     with tempfile.TemporaryDirectory() as out:
         run_recipe(recipe, plugins=manager, out=Path(out), name="run", resume=None, display=make_display(quiet=True))
         lines = (Path(out) / "run/metrics.jsonl").read_text().splitlines()
     steps = [step for step in map(json.loads, lines) if step.get("train/weighted_tokens")]
     seconds = {phase: statistics.median(step.get(f"time/{phase}", 0.0) for step in steps) for phase in PHASES}
-    needed = [floor_flops(step, backbone, head) for step in steps]
-    floors = {phase: statistics.median(step[phase] for step in needed) / rate for phase in PHASES}
-    whole = statistics.median(step["time/step"] for step in steps)
+    flops = [floor_flops(step, backbone, head) for step in steps]
+    floors = {phase: statistics.median(step[phase] for step in flops) / rate for phase in PHASES}
+    step_seconds = statistics.median(step["time/step"] for step in steps)
     row = {
-        "machine": machine(asked.device),
+        "machine": machine(arguments.device),
         "steps": len(steps),
         "gflops": rate / 1e9,
-        "seconds": {**seconds, "step": whole},
+        "seconds": {**seconds, "step": step_seconds},
         "floor": {**floors, "step": sum(floors.values())},
     }
-    with (RESULTS / f"phases-{asked.device}.jsonl").open("a") as file:
+    with (RESULTS / f"phases-{arguments.device}.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(json.dumps(row, indent=1))
 

@@ -1,10 +1,10 @@
-"""Steps of ROSD on the embedded model with and without sampling ahead, in turns; what overlaps and what it gains.
+"""Times steps of ROSD on the embedded model with and without prefetch, in turns.
 
-    python benchmarks/prefetch.py                                   # in process; writes results/prefetch.jsonl
-    python benchmarks/prefetch.py --python .sglang/bin/python       # and by an SGLang server, which shares the cores
+    python benchmarks/prefetch.py                                   # with transformers; writes results/prefetch.jsonl
+    python benchmarks/prefetch.py --python .sglang/bin/python       # also with an SGLang server, which shares the cores
 
-A figure is the median of `time/step` over the steps of all turns but the first two of each run: with sampling ahead the first
-batch is fresh, and both runs warm up. Ratios of one engine's two rows mean something, seconds of two engines side by side less.
+Each number is the median over the steps of all turns, without the first two steps of each run: with prefetch the first batch is
+fresh, and both runs warm up. Compare the two rows of one engine; seconds of different engines are less comparable.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import ServerProcess
 
 RESULTS = Path(__file__).parent / "results/prefetch.jsonl"
-PARTS = ("time/step", "time/generate", "time/reflect", "time/train", "time/prefetch", "rollout/staleness", "train/ratio_mean")
-SKIPPED = 2
+METRICS = ("time/step", "time/generate", "time/reflect", "time/train", "time/prefetch", "rollout/staleness", "train/ratio_mean")
+WARMUP_STEPS = 2
 
 
-def steps_of(folder: Path, name: str, changes: list[str]) -> list[dict[str, float]]:
-    """Make a run and return the metrics of its steps."""
+def run_steps(folder: Path, name: str, changes: list[str]) -> list[dict[str, float]]:
+    """Run the recipe and return the metrics of its steps, without the warm-up."""
     manager = PluginManager(selection="builtin")
     recipe = load_recipe("rosd", changes, registry=manager.registry)
     run_recipe(recipe, plugins=manager, out=folder, name=name, resume=None, display=Display())
-    return [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()][SKIPPED:]
+    return [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()][WARMUP_STEPS:]
 
 
 @contextmanager
-def engines(folder: Path, python: str | None) -> Iterator[dict[str, list[str]]]:
-    """Yield the changes that choose each engine; a server is launched once for all runs."""
-    found = {"transformers": ["rollout=transformers"]}
+def engine_changes(folder: Path, python: str | None) -> Iterator[dict[str, list[str]]]:
+    """Yield the recipe changes that select each engine; one server is launched for all runs."""
+    engines = {"transformers": ["rollout=transformers"]}
     if python is None:
-        yield found
+        yield engines
         return
     student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False)
     (command,) = launch_commands(student, Launch(python=python), folder=folder, colocated=False, api_key=None)
@@ -55,7 +55,7 @@ def engines(folder: Path, python: str | None) -> Iterator[dict[str, list[str]]]:
     try:
         server.start()
         yield {
-            **found,
+            **engines,
             "sglang": ["rollout=sglang", f"rollout.url={command.url}", "rollout.check.every=0", "rollout.patience=900"],
         }
     finally:
@@ -63,49 +63,58 @@ def engines(folder: Path, python: str | None) -> Iterator[dict[str, list[str]]]:
 
 
 def measure(python: str | None, *, steps: int, turns: int) -> list[dict[str, object]]:
-    """Return one record an engine and way."""
-    common = [f"steps={steps + SKIPPED}", "evaluation.problems=0", "checkpoint.every=0", "samples.every=0", "model.device=cpu"]
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as temporary, engines(Path(temporary), python) as chosen:
+    """Return one record per engine and value of `sampling.prefetch`."""
+    common = [
+        f"steps={steps + WARMUP_STEPS}",
+        "evaluation.problems=0",
+        "checkpoint.every=0",
+        "samples.every=0",
+        "model.device=cpu",
+    ]
+    metrics: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as temporary, engine_changes(Path(temporary), python) as engines:
         for turn in range(turns):
-            for engine, changes in chosen.items():
-                for ahead in (0, 1):
-                    changed = [*common, *changes, f"sampling.prefetch={ahead}"]
-                    made = steps_of(Path(temporary), f"{engine}-{ahead}-{turn}", changed)
-                    found.setdefault((engine, ahead), []).extend(made)
+            for engine, changes in engines.items():
+                for prefetch in (0, 1):
+                    run = run_steps(
+                        Path(temporary),
+                        f"{engine}-{prefetch}-{turn}",
+                        [*common, *changes, f"sampling.prefetch={prefetch}"],
+                    )
+                    metrics.setdefault((engine, prefetch), []).extend(run)
     return [
         {
             "engine": engine,
-            "prefetch": ahead,
-            "steps": len(lines),
-            **{part: round(statistics.median(line[part] for line in lines), 5) for part in PARTS if part in lines[0]},
-            "least": min(line["time/step"] for line in lines),
-            "greatest": max(line["time/step"] for line in lines),
+            "prefetch": prefetch,
+            "steps": len(rows),
+            **{name: round(statistics.median(row[name] for row in rows), 5) for name in METRICS if name in rows[0]},
+            "least": min(row["time/step"] for row in rows),
+            "greatest": max(row["time/step"] for row in rows),
             "machine": machine(),
         }
-        for (engine, ahead), lines in found.items()
+        for (engine, prefetch), rows in metrics.items()
     ]
 
 
-def shown(records: list[dict[str, object]]) -> str:
+def records_table(records: list[dict[str, object]]) -> str:
     """Return the records as a Markdown table."""
     titles = [
         "engine",
         "prefetch",
-        "step, s (least .. greatest)",
+        "step, s (min .. max)",
         "generate",
         "reflect",
         "train",
-        "waited for the next",
-        "gain",
+        "waiting for prefetch",
+        "speedup",
     ]
-    plain = {record["engine"]: record["time/step"] for record in records if not record["prefetch"]}
+    baseline = {record["engine"]: record["time/step"] for record in records if not record["prefetch"]}
     rows = []
     for r in records:
         seconds = f"{r['time/step']:.3f} ({r['least']:.3f} .. {r['greatest']:.3f})"
-        parts = [f"{r.get(part, 0.0):.3f}" for part in ("time/generate", "time/reflect", "time/train", "time/prefetch")]
-        gain = f"{plain[r['engine']] / r['time/step']:.2f} x" if r["prefetch"] else ""
-        rows.append([str(r["engine"]), str(r["prefetch"]), seconds, *parts, gain])
+        times = [f"{r.get(f'time/{name}', 0.0):.3f}" for name in ("generate", "reflect", "train", "prefetch")]
+        speedup = f"{baseline[r['engine']] / r['time/step']:.2f} x" if r["prefetch"] else ""
+        rows.append([str(r["engine"]), str(r["prefetch"]), seconds, *times, speedup])
     return table(titles, rows)
 
 
@@ -114,7 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--python", help="interpreter that has SGLang")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--turns", type=int, default=3)
-    asked = parser.parse_args()
-    records = measure(asked.python, steps=asked.steps, turns=asked.turns)
+    arguments = parser.parse_args()
+    records = measure(arguments.python, steps=arguments.steps, turns=arguments.turns)
     RESULTS.write_text("".join(json.dumps(record) + "\n" for record in records))
-    print(shown(records))
+    print(records_table(records))

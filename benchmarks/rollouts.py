@@ -1,12 +1,12 @@
-"""Rollouts of both engines and the ways of weights to an SGLang server, side by side in one run.
+"""Compares rollouts of both engines, and the transfers of weights to an SGLang server, side by side in one run.
 
     python benchmarks/rollouts.py --python .sglang/bin/python      # two models on a CPU; writes results/rollouts-cpu.jsonl
     python benchmarks/rollouts.py --python PYTHON --device cuda --model PATH --dtype bfloat16
 
-Rollouts: all requests of the first step of `recipes/rosd.yaml` at once (16 problems x 8, temperature 1). The engines draw
-with other numbers, so a speed is the tokens that came back, per second. The server forgets its prefixes before each turn,
-as it does when new weights arrive. Weights: one `sync` of an engine, from the trainer's weights to a server that wears the
-new label. Models: the embedded one, and a random Llama of 138 million weights, whose responses nearly all reach the limit.
+Rollouts: all requests of the first step of `recipes/rosd.yaml` at once (16 problems x 8, temperature 1). The engines use
+different random numbers, so speed is sampled tokens per second. The server's prefix cache is flushed before each turn, as after
+new weights. Weights: one `sync` of an engine, from the trainer's weights until the server reports the new label. Models: the
+embedded one, and a random Llama with 138 million parameters, nearly all of whose responses reach the length limit.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from rosd_kit.sglang.server import ServerProcess
 from rosd_kit.types import GenerateRequest, Sampling
 
 RESULTS = Path(__file__).parent / "results"
-WAYS = ("disk", "tensor", "distributed")
-PROBED = "disk, with the probe"
+SYNCS = ("disk", "tensor", "distributed")
+WITH_PROBE = "disk, with the probe"
 
 
 def random_llama(folder: Path) -> str:
-    """Write a random model that SGLang serves, with the embedded model's tokenizer; return where."""
+    """Write a random model that SGLang can serve, with the embedded model's tokenizer; return its path."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -61,7 +61,7 @@ def random_llama(folder: Path) -> str:
 
 
 def first_requests(student: Student) -> list[GenerateRequest]:
-    """Return what the recipe `rosd` asks for in its first step."""
+    """Return the requests of the first step of the recipe `rosd`."""
     registry = PluginManager(selection="builtin").registry
     recipe = load_recipe("rosd", registry=registry)
     task = build_components(recipe, registry).task
@@ -75,91 +75,95 @@ def first_requests(student: Student) -> list[GenerateRequest]:
     ]
 
 
-def start(engine: RolloutEngine, student: Student, folder: Path, held: ExitStack) -> RolloutEngine:
-    """Start an engine that is closed at the end."""
+def start(engine: RolloutEngine, student: Student, folder: Path, stack: ExitStack) -> RolloutEngine:
+    """Start an engine, to be closed with the stack."""
     engine.start(student, Site(folder))
-    held.callback(engine.close)
+    stack.callback(engine.close)
     return engine
 
 
-def sampled(engine: RolloutEngine, requests: Sequence[GenerateRequest], forget: Callable[[], object]) -> tuple[Step, list[int]]:
-    """Return a step that has all requests answered, and the numbers of tokens that came of it, turn by turn."""
+def generate_step(
+    engine: RolloutEngine, requests: Sequence[GenerateRequest], flush_cache: Callable[[], object]
+) -> tuple[Step, list[int]]:
+    """Return a step that answers all requests, and a list that collects the number of sampled tokens per turn."""
     counts: list[int] = []
 
     def step() -> None:
-        forget()
+        flush_cache()
         counts.append(sum(len(completion.token_ids) for completion in engine.generate(requests)))
 
     return step, counts
 
 
-def synced(engine: RolloutEngine, student: Student) -> Step:
-    """Return a step that brings the student's weights to the server under a new label."""
+def sync_step(engine: RolloutEngine, student: Student) -> Step:
+    """Return a step that sends the student's weights to the server under a new label."""
     versions = itertools.count(1)
     return lambda: engine.sync(student, next(versions))
 
 
-def measure(name: str, path: str, asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Launch one server for a model and take the programs in turns."""
-    student = Student.load(ModelSettings(path=path, device=asked.device, dtype=asked.dtype), keep_initial=False)
-    launch = Launch(python=asked.python, args=asked.args, env=asked.env)
+def measure(name: str, path: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Launch one server for a model, and time engines and transfers in turns."""
+    student = Student.load(ModelSettings(path=path, device=arguments.device, dtype=arguments.dtype), keep_initial=False)
+    launch = Launch(python=arguments.python, args=arguments.args, env=arguments.env)
     (command,) = launch_commands(student, launch, folder=folder, colocated=False, api_key=None)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         server = ServerProcess(command, folder / f"{name}.log")
-        held.callback(server.stop)
+        stack.callback(server.stop)
         server.start()
 
         def engine(**options: Any) -> RolloutEngine:
             options = {"check": {"every": 0, "probe": False}, **options}
             config = SGLangEngine.Config(url=command.url, patience=900, timeout=1800, **options)
-            return start(SGLangEngine(config), student, folder, held)
+            return start(SGLangEngine(config), student, folder, stack)
 
-        def forget() -> None:
+        def flush_cache() -> None:
             urllib.request.urlopen(urllib.request.Request(f"{command.url}/flush_cache", method="POST")).close()
 
-        live = engine()
+        sglang = engine()
         requests = first_requests(student)
         programs = {
-            "transformers": sampled(start(TransformersEngine(), student, folder, held), requests, lambda: None),
-            "sglang": sampled(live, requests, forget),
+            "transformers": generate_step(start(TransformersEngine(), student, folder, stack), requests, lambda: None),
+            "sglang": generate_step(sglang, requests, flush_cache),
         }
-        rollouts = take_turns({who: step for who, (step, _) in programs.items()}, repeats=asked.repeats, device=asked.device)
-        transfers, failed = {PROBED: synced(engine(check={"every": 0, "probe": True}), student)}, {}
-        for way in WAYS:
+        rollouts = take_turns(
+            {name: step for name, (step, _) in programs.items()}, repeats=arguments.repeats, device=arguments.device
+        )
+        transfers, failed = {WITH_PROBE: sync_step(engine(check={"every": 0, "probe": True}), student)}, {}
+        for sync in SYNCS:
             try:
-                transfers[way] = synced(engine(sync=way), student)
+                transfers[sync] = sync_step(engine(sync=sync), student)
             except EngineError as error:
-                failed[way] = str(error)[:400]
-        syncs = take_turns(transfers, repeats=asked.repeats, device=asked.device)
-        with urllib.request.urlopen(f"{command.url}/server_info") as told:
-            version = json.load(told)["version"]
+                failed[sync] = str(error)[:400]
+        syncs = take_turns(transfers, repeats=arguments.repeats, device=arguments.device)
+        with urllib.request.urlopen(f"{command.url}/server_info") as response:
+            version = json.load(response)["version"]
     return {
         "model": name,
-        "machine": machine(asked.device),
+        "machine": machine(arguments.device),
         "sglang": version,
-        "dtype": asked.dtype,
+        "dtype": arguments.dtype,
         "parameters": sum(weight.numel() for weight in student.model.parameters()),
         "bytes": sum(weight.nbytes for weight in student.model.parameters()),
         "requests": len(requests),
-        "tokens": {who: statistics.median(counts[1:]) for who, (_, counts) in programs.items()},
-        "rollouts": {who: times.to_json() for who, times in rollouts.items()},
-        "sync": {way: times.to_json() for way, times in syncs.items()},
+        "tokens": {engine: statistics.median(counts[1:]) for engine, (_, counts) in programs.items()},
+        "rollouts": {engine: times.to_json() for engine, times in rollouts.items()},
+        "sync": {sync: times.to_json() for sync, times in syncs.items()},
         **({"failed": failed} if failed else {}),
     }
 
 
 def show(row: dict[str, Any]) -> str:
-    """Return what was measured as two tables."""
+    """Return the measurements as two tables."""
     speeds = [
-        [who, f"{row['tokens'][who]:,.0f}", f"{times['median']:.2f}", f"{row['tokens'][who] / times['median']:,.0f}"]
-        for who, times in row["rollouts"].items()
+        [engine, f"{row['tokens'][engine]:,.0f}", f"{times['median']:.2f}", f"{row['tokens'][engine] / times['median']:,.0f}"]
+        for engine, times in row["rollouts"].items()
     ]
     size = row["bytes"] / 1e9
-    ways = [[way, f"{times['median']:.3f}", f"{times['median'] / size:.1f}"] for way, times in row["sync"].items()]
-    ways += [[way, why, ""] for way, why in row.get("failed", {}).items()]
-    told = f"{row['model']}, {size:.4f} GB. SGLang {row['sglang']}, {row['machine']}"
-    tables = table(["engine", "tokens", "seconds", "tokens/s"], speeds), table(["way", "seconds", "seconds/GB"], ways)
-    return "\n\n".join([told, *tables, ""])
+    syncs = [[sync, f"{times['median']:.3f}", f"{times['median'] / size:.1f}"] for sync, times in row["sync"].items()]
+    syncs += [[sync, error, ""] for sync, error in row.get("failed", {}).items()]
+    title = f"{row['model']}, {size:.4f} GB. SGLang {row['sglang']}, {row['machine']}"
+    tables = table(["engine", "tokens", "seconds", "tokens/s"], speeds), table(["sync", "seconds", "seconds/GB"], syncs)
+    return "\n\n".join([title, *tables, ""])
 
 
 def main() -> None:
@@ -167,16 +171,18 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="interpreter that has SGLang")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--model", help="folder or hub name, in place of the two models")
-    parser.add_argument("--args", type=json.loads, default={}, help='of the server, as in rollout.launch.args: {"tp_size": 2}')
-    parser.add_argument("--env", type=json.loads, default={}, help='of the server: {"CUDA_VISIBLE_DEVICES": "1"}')
+    parser.add_argument("--model", help="folder or hub name, instead of the two models")
+    parser.add_argument(
+        "--args", type=json.loads, default={}, help='arguments of the server, as in rollout.launch.args: {"tp_size": 2}'
+    )
+    parser.add_argument("--env", type=json.loads, default={}, help='environment of the server: {"CUDA_VISIBLE_DEVICES": "1"}')
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as out:
-        models = {Path(asked.model).name: asked.model} if asked.model else {"micro": "micro", "llama-138m": ""}
+        models = {Path(arguments.model).name: arguments.model} if arguments.model else {"micro": "micro", "llama-138m": ""}
         for name, path in models.items():
-            row = measure(name, path or random_llama(Path(out) / name), asked, Path(out))
-            with (RESULTS / f"rollouts-{asked.device}.jsonl").open("a") as file:
+            row = measure(name, path or random_llama(Path(out) / name), arguments, Path(out))
+            with (RESULTS / f"rollouts-{arguments.device}.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(show(row))
 

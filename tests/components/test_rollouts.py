@@ -274,5 +274,5 @@ def test_the_reference_engine_replays_the_solution_with_its_end(student, prompts
     assert (done.text, done.finish_reason) == (request.reference, "stop")
     assert done.token_ids[-1] == student.tokenizer.eos_token_id and set(done.logprobs) == {0.0}
     assert (cut.text, cut.finish_reason, len(cut.token_ids)) == ("Step 1 : 17", "length", 4)
-    with pytest.raises(EngineError, match="without one"):
+    with pytest.raises(EngineError, match="a request has none"):
         engine.generate([asking(prompts[0])])

@@ -1,4 +1,4 @@
-"""The estimate's numbers against the very tensors of real students and optimizers."""
+"""Memory estimates agree with the tensors of real students and optimizers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def estimated(folder):
+def estimate(folder):
     registry = PluginManager().registry
 
-    def make(*changes):
+    def build(*changes):
         recipe = load_recipe("rosd", [f"model.path={folder}", "model.device=cpu", *changes], registry=registry)
         components = build_components(recipe, registry)
         return recipe, components, {line.what: line for line in estimate_memory(recipe, components).lines}
 
-    return make
+    return build
 
 
-KINDS = [
+VARIANTS = [
     (),
     ("model.dtype=bfloat16",),
     ("model.dtype=bfloat16", "optimizer.master_weights=false"),
@@ -47,10 +47,10 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("changes", KINDS, ids=" ".join)
-def test_what_is_held_is_what_was_said(estimated, changes):
-    recipe, components, lines = estimated(*changes)
-    student = Student.load(recipe.model, keep_initial=any(part.wants_initial() for part in components))
+@pytest.mark.parametrize("changes", VARIANTS, ids=" ".join)
+def test_a_real_run_holds_the_estimated_bytes(estimate, changes):
+    recipe, components, lines = estimate(*changes)
+    student = Student.load(recipe.model, keep_initial=any(component.wants_initial() for component in components))
     components.teacher.attach(student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=1)
     for parameter in optimizer.parameters:
@@ -59,18 +59,20 @@ def test_what_is_held_is_what_was_said(estimated, changes):
     optimizer.step(1.0)
     buffers = sum(b.nbytes for b in student.model.buffers())
     assert lines["weights"].train == sum(p.nbytes for p in student.model.parameters()) + buffers
-    kept = [t for name, t in optimizer.state().items() if name != "counters" and not name.endswith((".step", "qmap1", "qmap2"))]
-    slack = 0.4 if recipe.optimizer.name in ("muon", "adamw8bit") else 0.0  # embeddings or small tensors are kept otherwise
-    assert lines["optimizer"].train == pytest.approx(sum(t.nbytes for t in kept), rel=slack, abs=1)
-    copied = sum(t.nbytes for t in components.teacher.state_dict().values())
+    state = [
+        t for name, t in optimizer.state().items() if name != "counters" and not name.endswith((".step", "qmap1", "qmap2"))
+    ]
+    slack = 0.4 if recipe.optimizer.name in ("muon", "adamw8bit") else 0.0  # they keep embeddings or small tensors in float32
+    assert lines["optimizer"].train == pytest.approx(sum(t.nbytes for t in state), rel=slack, abs=1)
+    copies = sum(t.nbytes for t in components.teacher.state_dict().values())
     narrow = sum(t.numel() for t in student.state().values() if t.dtype == torch.bfloat16)
-    copied += 2 * narrow if copied else 0
-    if any(part.wants_initial() for part in components) and recipe.model.lora is None:
-        copied += sum(t.nbytes for t in student.state().values())
-    assert lines["copies of weights"].train == copied
+    copies += 2 * narrow if copies else 0
+    if any(component.wants_initial() for component in components) and recipe.model.lora is None:
+        copies += sum(t.nbytes for t in student.state().values())
+    assert lines["copies of weights"].train == copies
 
 
-def test_live_memory_counts_what_is_there_and_the_most_that_was():
+def test_live_memory_counts_current_and_peak_bytes():
     with LiveMemory() as live:
         one = torch.empty(1000, device="meta")
         two = one + 1
@@ -83,8 +85,8 @@ def test_live_memory_counts_what_is_there_and_the_most_that_was():
     assert live.peak == 8000
 
 
-def test_live_memory_counts_what_autograd_keeps():
-    """relu keeps its output, the second layer its input, which is the same; the sum keeps nothing."""
+def test_live_memory_counts_what_autograd_saves():
+    """relu saves its output, which is also the input that the second layer saves; the sum saves nothing."""
     layer = nn.Sequential(nn.Linear(10, 20, bias=False), nn.ReLU(), nn.Linear(20, 5, bias=False)).to("meta")
     x = torch.empty(7, 10, device="meta")
     with LiveMemory() as live:
@@ -95,23 +97,23 @@ def test_live_memory_counts_what_autograd_keeps():
     assert live.now == sum(p.grad.nbytes for p in layer.parameters())
 
 
-def test_checkpointing_needs_less_and_longer_texts_more(estimated):
+def test_checkpointing_needs_less_memory_and_more_tokens_need_more(estimate):
     def activations(*changes):
-        return estimated("batch.layout=padded", *changes)[2]["activations"].train
+        return estimate("batch.layout=padded", *changes)[2]["activations"].train
 
-    ways = ("false", "selective", "true")
-    plain, selective, checkpointed = (activations(f"model.gradient_checkpointing={way}") for way in ways)
+    modes = ("false", "selective", "true")
+    plain, selective, checkpointed = (activations(f"model.gradient_checkpointing={mode}") for mode in modes)
     assert checkpointed < 0.8 * selective < 0.6 * plain
     half = activations("batch.tokens=1536")
     assert half == pytest.approx(plain / 2, rel=0.2)
 
 
-def test_layers_are_cut_up_under_fsdp_and_the_rest_is_whole(estimated, folder):
+def test_fsdp_shards_the_layers_and_nothing_else(folder):
     registry = PluginManager().registry
     recipe = load_recipe("rosd", [f"model.path={folder}", "parallel.mode=fsdp"], registry=registry)
     components = build_components(recipe, registry)
     student = Student.load(recipe.model.model_copy(update={"device": "cpu"}), keep_initial=False)
     layers = sum(p.nbytes for name, p in student.model.named_parameters() if ".layers." in name)
     rest = sum(p.nbytes for p in student.model.parameters()) - layers + sum(b.nbytes for b in student.model.buffers())
-    found = {line.what: line for line in estimate_memory(recipe, components, processes=4).lines}
-    assert found["weights"].train == pytest.approx(layers / 4 + rest, abs=1)
+    lines = {line.what: line for line in estimate_memory(recipe, components, ranks=4).lines}
+    assert lines["weights"].train == pytest.approx(layers / 4 + rest, abs=1)

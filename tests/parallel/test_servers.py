@@ -79,7 +79,7 @@ def test_fewer_servers_than_processes_are_refused(servers, launch, tmp_path):
     launched = launch(tmp_path, job("ddp", f"rollout.url={servers[0].url}"))
     assert launched.code != 0
     assert (
-        "rollout.url: 1 of 2 processes would have a server, and each needs its own. Give at least 2 addresses"
+        "rollout.url: 1 of 2 ranks would have a server, and each needs its own. Give at least 2 addresses"
         in launched.output
     )
 
@@ -87,4 +87,4 @@ def test_fewer_servers_than_processes_are_refused(servers, launch, tmp_path):
 def test_a_router_for_several_processes_is_refused(servers, launch, tmp_path):
     urls = f"rollout.url={json.dumps([server.url for server in servers])}"
     launched = launch(tmp_path, job("ddp", urls, f"rollout.router={servers[0].url}"))
-    assert launched.code != 0 and "rollout.router: 2 processes each need servers of their own" in launched.output
+    assert launched.code != 0 and "rollout.router: each of 2 ranks needs its own servers" in launched.output

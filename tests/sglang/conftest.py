@@ -1,4 +1,4 @@
-"""A real SGLang server on the CPU. `tests/sglang/setup.sh` makes the environment that it runs in; without it these skip."""
+"""A real SGLang server on the CPU, in the environment that `tests/sglang/setup.sh` creates. Without it, these tests skip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from rosd_kit.components.rollouts import SGLangEngine, TransformersEngine
 from rosd_kit.components.tasks import Micro
-from rosd_kit.contracts import Site
+from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.model.micro.model import base_path
 from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[2]
 
 def find_python() -> str:
     """Return the interpreter with SGLang, or skip."""
-    found = Path(os.environ.get("ROSD_KIT_SGLANG_PYTHON", ROOT / ".sglang/bin/python"))
-    if not found.exists():
-        pytest.skip("no SGLang here; make its environment with: tests/sglang/setup.sh")
-    return str(found)
+    path = Path(os.environ.get("ROSD_KIT_SGLANG_PYTHON", ROOT / ".sglang/bin/python"))
+    if not path.exists():
+        pytest.skip("no SGLang environment; create it with: tests/sglang/setup.sh")
+    return str(path)
 
 
 @pytest.fixture(scope="session")
@@ -53,53 +53,56 @@ def lora_student() -> Student:
 
 @pytest.fixture(scope="session")
 def server(python, tmp_path_factory) -> Iterator[ServerProcess]:
-    """Hold one server for all tests that only need some server; it is ready when an engine says so."""
+    """Start one server that most tests share; engines wait until it is ready."""
     folder = tmp_path_factory.mktemp("server")
-    anyone = Student.load(ModelSettings(path=str(base_path()), device="cpu"), keep_initial=False)
-    (command,) = launch_commands(anyone, Launch(python=python), folder=folder, colocated=False, api_key=None)
-    held = ServerProcess(command, folder / "sglang.log")
-    held.start()
-    yield held
-    held.stop()
+    student = Student.load(ModelSettings(path=str(base_path()), device="cpu"), keep_initial=False)
+    (command,) = launch_commands(student, Launch(python=python), folder=folder, colocated=False, api_key=None)
+    process = ServerProcess(command, folder / "sglang.log")
+    process.start()
+    yield process
+    process.stop()
 
 
 @pytest.fixture
 def engine_at(server, tmp_path) -> Iterator[Callable[..., SGLangEngine]]:
-    """Make engines that use the common server."""
-    made: list[SGLangEngine] = []
+    """Start engines that use the shared server."""
+    engines: list[SGLangEngine] = []
 
-    def make(student: Student, **options) -> SGLangEngine:
+    def start(student: Student, **options) -> SGLangEngine:
         engine = SGLangEngine(SGLangEngine.Config(url=server.command.url, patience=100, **options))
         engine.start(student, Site(tmp_path))
-        made.append(engine)
+        engines.append(engine)
         return engine
 
-    yield make
-    for engine in made:
+    yield start
+    for engine in engines:
         engine.close()
 
 
-def requests_for(student: Student, count: int, *, each: int = 1, temperature: float = 1.0, most: int = 60):
-    """Return requests for problems of the embedded laboratory, `each` of every problem."""
-    sampling = Sampling(temperature=temperature, max_new_tokens=most)
-    prompts = [student.prompt_ids(p.messages) for p in Micro().train_batch(step=0, count=count, seed=0)]
-    return [GenerateRequest(prompt_ids=prompt, sampling=sampling, seed=seed) for prompt in prompts for seed in range(each)]
+def requests_for(
+    student: Student, problems: int, *, per_problem: int = 1, temperature: float = 1.0, max_new_tokens: int = 60
+) -> list[GenerateRequest]:
+    """Return requests for problems of the embedded laboratory."""
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+    prompts = [student.prompt_ids(p.messages) for p in Micro().train_batch(step=0, count=problems, seed=0)]
+    return [
+        GenerateRequest(prompt_ids=prompt, sampling=sampling, seed=seed) for prompt in prompts for seed in range(per_problem)
+    ]
 
 
-def greedy(student: Student, engine, count: int = 8, **options) -> list[Completion]:
-    """Return what an engine says without chance."""
-    found: list[Completion] = engine.generate(requests_for(student, count, temperature=0.0), **options)
-    return found
+def greedy(student: Student, engine: RolloutEngine, problems: int = 8, **options) -> list[Completion]:
+    """Return an engine's completions at temperature 0."""
+    return engine.generate(requests_for(student, problems, temperature=0.0), **options)
 
 
-def of_transformers(student: Student) -> TransformersEngine:
+def transformers_engine(student: Student) -> TransformersEngine:
     engine = TransformersEngine()
     engine.start(student)
     return engine
 
 
-def move(student: Student, amount: float = 0.02) -> None:
-    """Change the trained weights as training would."""
+def train(student: Student, amount: float = 0.02) -> None:
+    """Change the trained weights, as training would."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in student.state().values():

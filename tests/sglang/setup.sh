@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a virtual environment in which an SGLang server runs on a CPU, for the tests in this folder.
+# Creates a virtual environment in which an SGLang server runs on a CPU, for the tests in this folder.
 #     tests/sglang/setup.sh [FOLDER] [VERSION]      default: .sglang 0.5.21
-# It needs about 3 GB. Done again it does nothing, unless what goes into it has changed.
+# It needs about 3 GB. A second call does nothing, unless its inputs have changed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here/../../.sglang}

@@ -1,4 +1,4 @@
-"""A launched server that dies or hangs in the middle of a batch is started again, and the batch is finished."""
+"""A launched server that dies or hangs during a batch is relaunched, and the batch is finished."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError
-from tests.sglang.conftest import greedy, move, of_transformers, requests_for
+from tests.sglang.conftest import greedy, requests_for, train, transformers_engine
 
 
 @pytest.fixture
 def launched(python, student, tmp_path) -> Iterator[SGLangEngine]:
-    """Launch a server with the engine; small pauses, so that a hang is noticed soon."""
+    """Launch a server with the engine; a short timeout notices a hang soon."""
     engine = SGLangEngine(SGLangEngine.Config(launch={"python": python}, timeout=15, relaunches=1))
     engine.start(student, Site(tmp_path))
     yield engine
@@ -28,50 +28,51 @@ def launched(python, student, tmp_path) -> Iterator[SGLangEngine]:
 
 
 def processes(engine) -> list[psutil.Process]:
-    """Return the server's own processes: what runs below the guard."""
+    """Return the server's processes, which run below the watchdog."""
     (replica,) = engine._pool.replicas
-    return psutil.Process(replica.server._process.pid).children(recursive=True)
+    return psutil.Process(replica.process._process.pid).children(recursive=True)
 
 
-def test_killed_and_hung_in_the_middle_of_a_batch(launched, student):
-    move(student, 0.1)
+def test_a_batch_survives_a_killed_and_a_hung_server(launched, student):
+    train(student, 0.1)
     launched.sync(student, 1)
-    requests = requests_for(student, 8, each=4, temperature=0.0)
-    expected = [c.token_ids for c in of_transformers(student).generate(requests)]
+    requests = requests_for(student, 8, per_problem=4, temperature=0.0)
+    expected = [c.token_ids for c in transformers_engine(student).generate(requests)]
     for sent in (signal.SIGKILL, signal.SIGSTOP):
         launched.metrics()
         victims = processes(launched)
-        answers = launched.stream(requests)
-        found = dict([next(answers)])
+        stream = launched.stream(requests)
+        completions = dict([next(stream)])
         for victim in victims:
             os.kill(victim.pid, sent)
-        for place, completion in answers:
-            assert place not in found, "counted twice"
-            found[place] = completion
-        assert [found[place].token_ids for place in range(len(requests))] == expected
-        assert {completion.weight_version for completion in found.values()} == {1}
-        told = launched.metrics()
-        assert told["engine/relaunches"] == 1 and told["engine/retries"] > 0, sent
+        for index, completion in stream:
+            assert index not in completions, "answered twice"
+            completions[index] = completion
+        assert [completions[index].token_ids for index in range(len(requests))] == expected
+        assert {completion.weight_version for completion in completions.values()} == {1}
+        metrics = launched.metrics()
+        assert metrics["engine/relaunches"] == 1 and metrics["engine/retries"] > 0, sent
         assert not any(victim.is_running() and victim.status() != "zombie" for victim in victims)
 
 
-def test_a_server_that_cannot_be_started_again_stops_the_run_with_its_last_words(launched, student):
+def test_the_error_about_a_failed_relaunch_shows_the_end_of_the_log(launched, student):
     (replica,) = launched._pool.replicas
-    object.__setattr__(replica.server.command, "arguments", {"no_such_argument": 1})
+    object.__setattr__(replica.process.command, "arguments", {"no_such_argument": 1})
     for victim in processes(launched):
         victim.kill()
-    with pytest.raises(EngineError, match=r"ended before it was ready(.|\n)*no-such-argument(.|\n)*--resume"):
+    with pytest.raises(EngineError, match=r"exited before it was ready(.|\n)*no-such-argument(.|\n)*--resume"):
         greedy(student, launched)
 
 
-def test_a_server_of_ours_ends_with_the_process(python, tmp_path):
-    """SIGKILL leaves no time to tidy up; the guard sees that its run is gone."""
+def test_a_launched_server_stops_when_its_run_is_killed(python, tmp_path):
+    """SIGKILL leaves no time to clean up; the watchdog notices that its run is gone."""
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
         "from rosd_kit.sglang.server import ServerCommand, ServerProcess\n"
-        f"command = ServerCommand(python={python!r}, model='nowhere', host='127.0.0.1', port=1, arguments={{}}, environment={{}})\n"
-        "object.__setattr__(command, 'words', lambda: ['sleep', '300'])\n"
+        f"python = {python!r}\n"
+        "command = ServerCommand(python=python, model='none', host='127.0.0.1', port=1, arguments={}, environment={})\n"
+        "object.__setattr__(command, 'argv', lambda: ['sleep', '300'])\n"
         f"server = ServerProcess(command, Path({str(tmp_path / 'log')!r}))\n"
         "server.start(); print('started', flush=True); time.sleep(300)\n"
     )

@@ -1,4 +1,4 @@
-"""`rosd-kit run` with SGLang from end to end: the same training as with transformers, and nothing left behind."""
+"""`rosd-kit run` with SGLang from end to end: the same training as with transformers, and no process left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rosd_kit.files import read_json_lines
 from tests.leaves import numbers_in
 from tests.sglang.conftest import ROOT
 
-#: Next to no chance, so that two engines with other random numbers sample the same; reflections are greedy anyway.
+#: Almost greedy, so that two engines with different random numbers sample the same tokens; reflections are greedy anyway.
 NEARLY_GREEDY = [
     "sampling.temperature=0.0001",
     "gate=all",
@@ -34,15 +34,15 @@ NEARLY_GREEDY = [
 ]
 
 
-def words(out: Path, *changes: str) -> list[str]:
+def arguments(out: Path, *changes: str) -> list[str]:
     return ["run", str(ROOT / "recipes/rosd.yaml"), "--out", str(out), "--quiet", *NEARLY_GREEDY, *changes]
 
 
 def run(out: Path, *changes: str) -> Path:
-    """Run in this process and return the run's folder."""
-    with pytest.raises(SystemExit) as stopped:
-        main(words(out, *changes))
-    assert not stopped.value.code
+    """Run in this process and return the run folder."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments(out, *changes))
+    assert not exit_.value.code
     return out / "rosd-1"
 
 
@@ -50,36 +50,36 @@ def read(folder: Path, name: str) -> list[dict]:
     return list(read_json_lines(folder / name))
 
 
-def test_a_run_trains_as_it_does_with_transformers(server, tmp_path):
-    told = ["train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect"]
-    ours = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
-    theirs = run(tmp_path / "transformers")
-    found, expected = read(ours, "metrics.jsonl"), read(theirs, "metrics.jsonl")
-    assert len(found) == 4
-    for step, wanted in zip(found, expected, strict=True):
-        assert {name: step[name] for name in told} == pytest.approx({name: wanted[name] for name in told}, rel=1e-3)
+def test_a_run_trains_as_with_transformers(server, tmp_path):
+    names = ["train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect"]
+    sglang = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
+    transformers = run(tmp_path / "transformers")
+    steps = read(sglang, "metrics.jsonl")
+    assert len(steps) == 4
+    for step, expected in zip(steps, read(transformers, "metrics.jsonl"), strict=True):
+        assert {name: step[name] for name in names} == pytest.approx({name: expected[name] for name in names}, rel=1e-3)
         assert step["train/engine_mismatch"] < 1e-4 and step["engine/probe_max"] < 1e-3
-    assert found[0]["train/loss"] > 0 and found[0]["train/weighted_tokens"] > 0
-    measured, wanted = (numbers_in(read(folder, "evaluations.jsonl")) for folder in (ours, theirs))
-    assert measured == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert steps[0]["train/loss"] > 0 and steps[0]["train/weighted_tokens"] > 0
+    evaluations, expected = (numbers_in(read(folder, "evaluations.jsonl")) for folder in (sglang, transformers))
+    assert evaluations == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_a_run_whose_server_is_gone_stops_with_a_message_and_can_go_on(python, server, tmp_path, capsys):
+def test_a_run_whose_server_is_gone_stops_with_an_error_and_can_be_resumed(python, server, tmp_path, capsys):
     folder = run(tmp_path, "steps=2", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
-    there = ["rollout.url=http://127.0.0.1:9", "rollout.patience=1"]
-    with pytest.raises(SystemExit) as stopped:
-        main(["run", "--resume", str(folder), "--quiet", "steps=3", *there])
-    said = " ".join(capsys.readouterr().err.split())
-    assert stopped.value.code == 2 and "no healthy SGLang server at http://127.0.0.1:9 after 1 s" in said
-    with pytest.raises(SystemExit) as stopped:
+    unreachable = ["rollout.url=http://127.0.0.1:9", "rollout.patience=1"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "--resume", str(folder), "--quiet", "steps=3", *unreachable])
+    message = " ".join(capsys.readouterr().err.split())
+    assert exit_.value.code == 2 and "no healthy SGLang server at http://127.0.0.1:9 after 1 s" in message
+    with pytest.raises(SystemExit) as exit_:
         main(["run", "--resume", str(folder), "--quiet", "steps=3"])
-    assert not stopped.value.code and [step["step"] for step in read(folder, "metrics.jsonl")] == [1, 2, 3]
+    assert not exit_.value.code and [step["step"] for step in read(folder, "metrics.jsonl")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_launched_server_ends_with_the_run(python, tmp_path, sent):
+def test_a_launched_server_stops_with_the_run(python, tmp_path, sent):
     changes = ["steps=1000", "evaluation.problems=0", "rollout=sglang", f"rollout.launch.python={python}"]
-    command = [sys.executable, "-m", "rosd_kit", *words(tmp_path, *changes)]
+    command = [sys.executable, "-m", "rosd_kit", *arguments(tmp_path, *changes)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "rosd-1/metrics.jsonl"
     deadline = time.monotonic() + 200
@@ -93,4 +93,4 @@ def test_a_launched_server_ends_with_the_run(python, tmp_path, sent):
     _, alive = psutil.wait_procs(below, timeout=30)
     assert not alive
     if sent == signal.SIGINT:
-        assert list((tmp_path / "rosd-1/checkpoints").iterdir()), "an interrupt finishes the step and saves"
+        assert list((tmp_path / "rosd-1/checkpoints").iterdir()), "an interrupt finishes the step and saves a checkpoint"

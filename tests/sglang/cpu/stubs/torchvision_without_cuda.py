@@ -1,7 +1,7 @@
-"""Lets the torchvision wheel, which is linked against CUDA, be imported next to a torch without it.
+"""Makes the torchvision wheel, which is linked against CUDA, importable with a torch that has no CUDA.
 
-torchvision's Python half registers fake versions of two operators that only its compiled half declares. They are declared
-here right before it is imported; text models never call them. Loaded at the start of the interpreter by a .pth file.
+torchvision's Python code registers fake versions of two operators that only its compiled code declares. This module declares
+them right before torchvision is imported; text models never call them. A .pth file loads it when the interpreter starts.
 """
 
 import importlib.abc

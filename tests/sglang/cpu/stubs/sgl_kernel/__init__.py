@@ -1,4 +1,4 @@
-"""Stands in for SGLang's kernel package, which has no build for CPUs: every name exists, none can be called."""
+"""Stands in for SGLang's kernel package, which has no build for CPUs. Every name exists; calling one raises an error."""
 
 __version__ = "0.4.7"
 
@@ -8,7 +8,7 @@ class _Missing:
         self.__name__ = name
 
     def __call__(self, *args: object, **options: object) -> None:
-        raise NotImplementedError(f"sgl_kernel.{self.__name__}: there is no build of this kernel for CPUs")
+        raise NotImplementedError(f"sgl_kernel.{self.__name__}: this kernel has no build for CPUs")
 
 
 def __getattr__(name: str) -> _Missing:
