@@ -189,9 +189,9 @@ def page(rows: list[list[str]]) -> str:
     """Return the page with all rows."""
     return f"""# Measured memory and the estimate of doctor
 
-On {machine()}. MiB above the memory of a fresh process before it loads the model. Training: the second of two steps on sequences
-of maximum length. Sampling: the rollouts of a step. `estimated` is what `rosd-kit doctor RECIPE` prints for the same recipe.
-Nothing here was measured on a GPU.
+On {machine()}. MiB above the memory of a fresh process before it loads the model. Training: the second of two steps on
+sequences of maximum length. Sampling: the rollouts of a step. `estimated` is the output of `rosd-kit doctor RECIPE` for the
+same recipe. Nothing here was measured on a GPU.
 
     python benchmarks/memory.py
 

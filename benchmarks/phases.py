@@ -3,12 +3,12 @@
     python benchmarks/phases.py [--steps 20]      # writes results/phases-cpu.jsonl
     python benchmarks/phases.py --device cuda     # the same on a GPU, in bfloat16; --model PATH for another model
 
-The floor of a phase is its floating-point operations divided by the machine's rate, which is measured on a large matrix product
-in the same process. Per token: 2P for decoding, prompts and the teacher's forward pass, 6P for the student's forward and backward
-passes, where P counts the parameters of the backbone's matrices; 2VH for the head, once per decoded token, once for the teacher and
-three times for the student on weighted tokens. Attention is not counted, and every sequence is counted in full: a phase that runs
-common prefixes once may take less than its floor. On a GPU, a phase is the time until its work is queued (`training/timer.py`);
-only the whole step is exact there.
+The floor of a phase is its floating-point operations divided by the machine's rate, which is measured on a large matrix
+product in the same process. Per token: 2P for decoding, prompts and the teacher's forward pass, 6P for the student's forward
+and backward passes, where P counts the parameters of the backbone's matrices; 2VH for the head, once per decoded token, once
+for the teacher and three times for the student on weighted tokens. Attention is not counted, and every sequence is counted in
+full: a phase that runs common prefixes once may take less than its floor. On a GPU, a phase is the time until its work is
+queued (`training/timer.py`); only the whole step is exact there.
 """
 
 from __future__ import annotations
