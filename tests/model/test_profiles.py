@@ -67,7 +67,7 @@ def test_doctor_estimates_a_profiles_memory(profile, millions, capsys):
     """Qwen3-4B has 4.02 billion weights, 8B 8.19; 1.7B has 1.72 and adapters of rank 64."""
     assert doctor("rosd", "--profile", profile) == 0
     out = capsys.readouterr().out
-    assert f"{millions} numbers in bfloat16" in out
+    assert f"{millions} parameters in bfloat16" in out
     lines = ["weights", "copies of weights", "optimizer", "gradients", "activations", "logits", "rollouts", "SGLang", "total"]
     assert [line for line in lines if re.search(rf"^{line} +[\d,.]+ [MG]iB +[\d,.]+ [MG]iB", out, re.M)] == lines
     assert "of 79.00 GiB (no GPU here; taken for one of 80 GB): fits" in out
@@ -82,4 +82,4 @@ def test_doctor_warns_when_it_does_not_fit(capsys):
 
 def test_doctor_names_a_model_of_unknown_shape(capsys, monkeypatch):
     assert doctor("rosd", "model.path=nobody/nothing") == 2
-    assert "the shape of 'nobody/nothing' is not known here" in capsys.readouterr().err
+    assert "the architecture of 'nobody/nothing' is not known on this machine" in capsys.readouterr().err

@@ -78,10 +78,7 @@ def test_each_server_serves_one_rank_and_gets_every_weight_version_once(servers,
 def test_fewer_servers_than_processes_are_refused(servers, launch, tmp_path):
     launched = launch(tmp_path, job("ddp", f"rollout.url={servers[0].url}"))
     assert launched.code != 0
-    assert (
-        "rollout.url: 1 of 2 ranks would have a server, and each needs its own. Give at least 2 addresses"
-        in launched.output
-    )
+    assert "rollout.url: 1 of 2 ranks would have a server, and each needs its own. Give at least 2 addresses" in launched.output
 
 
 def test_a_router_for_several_processes_is_refused(servers, launch, tmp_path):
