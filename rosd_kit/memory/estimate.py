@@ -110,10 +110,10 @@ def estimate_memory(
         ),
         Line(what="activations", train=max(0, transient - head), sample=0, note=f"batch.tokens={recipe.batch.tokens}"),
         Line(what="logits", train=min(head, transient), sample=0, note=f"batch.chunk_mib={recipe.batch.chunk_mib}"),
-        Line(what="rollouts", train=0, sample=cache, note="key-value cache, and the logits that tokens are sampled from"),
+        Line(what="rollouts", train=0, sample=cache, note="key-value cache, sampling logits"),
     ]
     if recipe.rollout.name == "sglang":
-        lines.append(Line(what="SGLang", train=0, sample=server, note="its share of the memory that is free when it starts"))
+        lines.append(Line(what="SGLang", train=0, sample=server, note="share of memory free at its start"))
     return MemoryEstimate(lines=tuple(lines), ranks=ranks)
 
 

@@ -70,7 +70,7 @@ def test_doctor_estimates_a_profiles_memory(profile, millions, capsys):
     assert f"{millions} parameters in bfloat16" in out
     lines = ["weights", "copies of weights", "optimizer", "gradients", "activations", "logits", "rollouts", "SGLang", "total"]
     assert [line for line in lines if re.search(rf"^{line} +[\d,.]+ [MG]iB +[\d,.]+ [MG]iB", out, re.M)] == lines
-    assert "of 79.00 GiB (no GPU here; taken for one of 80 GB): fits" in out
+    assert "of 79.00 GiB (no GPU here; assuming one with 80 GB): fits" in out
     assert ("on each device" in out) is profile.startswith("paper")
 
 
