@@ -1,4 +1,4 @@
-"""What the packages' tests share: a short run of a recipe, as a user would start it."""
+"""A fixture for the tests of all packages: a short run of a recipe from the command line."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ from rosd_kit.files import read_json_lines
 
 @dataclass(frozen=True)
 class ShortRun:
-    """What a run left: one record a step, one record a gated rollout, its folder, and what was printed."""
+    """The results of a run: one record per step, one per gated rollout, its folder and its output."""
 
     steps: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     folder: Path
-    printed: str
+    output: str
 
     def total(self, name: str) -> float:
-        """Return the sum of a metric over the steps, 0 where a step has none."""
+        """Return the sum of a metric over the steps; a step without it counts as 0."""
         return sum(step.get(name, 0.0) for step in self.steps)
 
 
 @pytest.fixture
 def short_run(tmp_path: Path) -> Callable[..., ShortRun]:
-    """Run a recipe for two small steps without evaluation; further arguments are overrides, or options."""
+    """Return a function that runs a recipe, with overrides, for two small steps without evaluation."""
 
-    def go(recipe: Path, *overrides: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> ShortRun:
+    def run(recipe: Path, *overrides: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> ShortRun:
         folder = folder or tmp_path / "run"
         small = ("steps=2", "problems_per_step=8", "group_size=6", "evaluation.problems=0", "checkpoint.every=0")
         command = [sys.executable, "-m", "rosd_kit", "run", str(recipe), *small, *overrides]
         command += ["--out", str(folder.parent), "--name", folder.name]
-        done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=600)
-        printed = done.stdout + done.stderr
-        assert done.returncode == 0, printed
+        process = subprocess.run(
+            command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=600
+        )
+        output = process.stdout + process.stderr
+        assert process.returncode == 0, output
         steps = _records(folder / "metrics.jsonl")
         samples = [record for file in sorted((folder / "samples").iterdir()) for record in _records(file)]
         assert [step["step"] for step in steps] == [1, 2]
         assert all(step["train/applied"] == 1.0 for step in steps)
-        return ShortRun(steps, samples, folder, printed)
+        return ShortRun(steps, samples, folder, output)
 
-    return go
+    return run
 
 
 def _records(file: Path) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
-"""Runs the packages' recipes on the embedded laboratory under equal rollouts, and prints the table of plugins/README.md.
+"""Runs the packages' recipes in the embedded laboratory with equal rollouts, and prints the table of plugins/README.md.
 
     python plugins/measure.py [NAME ...] --out runs/plugins
 
-Each run is `rosd-kit run` in a process of its own; one that is there already is only read. `grpo` and `rosd` are the recipes
-that come with rosd-kit. The reflections of `external-reflector` come from ROSD_KIT_REFLECTOR_URL; without it, it is left out.
+Each recipe runs with `rosd-kit run` in a separate process, unless its run folder exists. `grpo` and `rosd` are built-in
+recipes. `external-reflector` uses the endpoint in ROSD_KIT_REFLECTOR_URL and is skipped if that is not set.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 def run(name: str, out: Path) -> Path:
-    """Return the folder of a finished run, after running it where there is none."""
+    """Return the folder of a finished run; run the recipe if there is none."""
     folder = out / name
     if not (folder / "model").is_dir():
         recipe = name if name in SHIPPED else str(HERE / f"rosd-kit-{name}" / "recipe.yaml")
@@ -48,15 +48,15 @@ def run(name: str, out: Path) -> Path:
 
 
 def row(name: str, folder: Path) -> str:
-    """Return one line of the table: after minus before, in points, with 95 % intervals over problems."""
+    """Return one line of the table: the differences in points, with 95 % intervals over problems."""
     run = RunFolder.watch(folder)
     before, after = (
         [SuiteResult.from_json(result) for result in record["results"]] for record in run.read("evaluations.jsonl")
     )
-    inside = _difference([r for r in before if r.in_domain], [r for r in after if r.in_domain])
-    outside = _difference([r for r in before if not r.in_domain], [r for r in after if not r.in_domain])
+    in_domain = _difference([r for r in before if r.in_domain], [r for r in after if r.in_domain])
+    out_of_domain = _difference([r for r in before if not r.in_domain], [r for r in after if not r.in_domain])
     seconds = sum(record["time/step"] for record in run.read("metrics.jsonl"))
-    return f"| {name} | {_shown(inside)} | {_shown(outside)} | {seconds / 30:.1f} |"
+    return f"| {name} | {_points(in_domain)} | {_points(out_of_domain)} | {seconds / 30:.1f} |"
 
 
 def _difference(before: list[SuiteResult], after: list[SuiteResult]) -> Interval:
@@ -67,19 +67,19 @@ def _difference(before: list[SuiteResult], after: list[SuiteResult]) -> Interval
     return paired_difference(first, second)
 
 
-def _shown(found: Interval) -> str:
-    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} .. {100 * found.high:+.1f})"
+def _points(difference: Interval) -> str:
+    return f"{100 * difference.mean:+.1f} ({100 * difference.low:+.1f} .. {100 * difference.high:+.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="Packages or shipped recipes; all without any.")
+    parser.add_argument("names", nargs="*", help="Packages or built-in recipes (default: all).")
     parser.add_argument("--out", type=Path, default=Path("runs/plugins"))
-    chosen = parser.parse_args()
-    reachable = [name for name in PACKAGES if name != "external-reflector" or os.environ.get("ROSD_KIT_REFLECTOR_URL")]
-    print("| recipe | in domain | out of domain | s a step |\n|---|---|---|---|")
-    for name in chosen.names or (*SHIPPED, *reachable):
-        print(row(name, run(name, chosen.out)), flush=True)
+    arguments = parser.parse_args()
+    available = [name for name in PACKAGES if name != "external-reflector" or os.environ.get("ROSD_KIT_REFLECTOR_URL")]
+    print("| recipe | in domain | out of domain | s per step |\n|---|---|---|---|")
+    for name in arguments.names or (*SHIPPED, *available):
+        print(row(name, run(name, arguments.out)), flush=True)
 
 
 if __name__ == "__main__":

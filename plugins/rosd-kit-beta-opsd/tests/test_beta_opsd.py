@@ -1,4 +1,4 @@
-"""The teacher `beta_opsd`: the kit's laws, the target against its formula, and a short run."""
+"""The teacher `beta_opsd`: the laws of its slot, its target, and a short run."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ import rosd_kit as rk
 from rosd_kit.testing import parametrize_with_checks, tiny_student
 
 RECIPE = Path(__file__).parents[1] / "recipe.yaml"
-TOLD = torch.tensor([[30, 31, 32, 40, 41]])
-PLAIN = torch.tensor([[33, 40, 41]])
+TEACHER_IDS = torch.tensor([[30, 31, 32, 40, 41]])
+STUDENT_IDS = torch.tensor([[33, 40, 41]])
 
 
 def beta_opsd(**options: object) -> BetaTeacher:
     return BetaTeacher(BetaTeacher.Config(**options))
 
 
-def logits(teacher_model: rk.TeacherModel) -> torch.Tensor:
+def logits_of(teacher_model: rk.TeacherModel) -> torch.Tensor:
     with teacher_model.active() as model:
-        found: torch.Tensor = model(input_ids=PLAIN if teacher_model.plain else TOLD).logits[0, -2:].double().clone()
-        return found
+        ids = STUDENT_IDS if teacher_model.plain else TEACHER_IDS
+        result: torch.Tensor = model(input_ids=ids).logits[0, -2:].double().clone()
+        return result
 
 
-def trained() -> rk.Student:
+def trained_student() -> rk.Student:
+    """Return a student whose weights differ from its initial ones."""
     student = tiny_student(keep_initial=True)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -36,9 +38,9 @@ def trained() -> rk.Student:
 
 
 def target(teacher: rk.Teacher, student: rk.Student) -> torch.Tensor:
-    """Return the distribution that the engine makes of the teacher_models."""
+    """Return the target distribution, computed from the teacher models as the engine does."""
     with teacher.scoring(student) as teacher_models:
-        return sum((e.share * logits(e) for e in teacher_models), torch.zeros(())).softmax(-1)
+        return sum((model.share * logits_of(model) for model in teacher_models), torch.zeros(())).softmax(-1)
 
 
 @parametrize_with_checks([BetaTeacher(), beta_opsd(beta=1.0), beta_opsd(beta=0.5), beta_opsd(informed="live")])
@@ -49,41 +51,41 @@ def test_conformance(component, check):
 @pytest.mark.parametrize("informed", ["frozen", "live"])
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0, 10.0])
 def test_the_target_is_the_geometric_mixture(beta, informed):
-    """In probabilities, from networks of its own: ref^(1 - 1/beta) T^(1/beta), normalised."""
-    student, initial = trained(), tiny_student(keep_initial=False).model
+    """ref^(1 - 1/beta) T^(1/beta), normalised, computed here from probabilities."""
+    student, initial = trained_student(), tiny_student(keep_initial=False).model
     reader = student.model if informed == "live" else initial
     with torch.no_grad():
-        taught = reader(input_ids=TOLD).logits[0, -2:].double().softmax(-1)
-        reference = initial(input_ids=PLAIN).logits[0, -2:].double().softmax(-1)
-    mixed = reference ** (1 - 1 / beta) * taught ** (1 / beta)
+        informed_probs = reader(input_ids=TEACHER_IDS).logits[0, -2:].double().softmax(-1)
+        reference = initial(input_ids=STUDENT_IDS).logits[0, -2:].double().softmax(-1)
+    mixed = reference ** (1 - 1 / beta) * informed_probs ** (1 / beta)
     expected = mixed / mixed.sum(-1, keepdim=True)
     torch.testing.assert_close(target(beta_opsd(beta=beta, informed=informed), student), expected, atol=1e-6, rtol=1e-4)
 
 
-def test_beta_one_costs_no_second_pass():
-    student = trained()
+def test_beta_1_needs_no_reference_pass():
+    student = trained_student()
     with beta_opsd(beta=1.0).scoring(student) as teacher_models:
         assert [(teacher_model.share, teacher_model.plain) for teacher_model in teacher_models] == [(1.0, False)]
     with beta_opsd(beta=4.0).scoring(student) as teacher_models:
         assert [(teacher_model.share, teacher_model.plain) for teacher_model in teacher_models] == [(0.25, False), (0.75, True)]
 
 
-def test_it_is_the_optimum_of_the_regularised_reward():
-    """No other distribution has more of E[log T - log ref] - beta KL(. || ref), the objective that the paper begins with."""
+def test_the_target_maximises_the_regularised_reward():
+    """No other distribution has a larger E[log T - log ref] - beta KL(. || ref), the paper's objective."""
     torch.manual_seed(0)
     beta = 3.0
-    taught, reference = torch.randn(2, 7, dtype=torch.float64).softmax(-1)
-    best = (reference ** (1 - 1 / beta) * taught ** (1 / beta)).log().log_softmax(-1)
+    informed, reference = torch.randn(2, 7, dtype=torch.float64).softmax(-1)
+    best = (reference ** (1 - 1 / beta) * informed ** (1 / beta)).log().log_softmax(-1)
 
-    def worth(logp: torch.Tensor) -> float:
-        gain = taught.log() - reference.log() - beta * (logp - reference.log())
-        return float((logp.exp() * gain).sum())
+    def objective(logp: torch.Tensor) -> float:
+        reward = informed.log() - reference.log()
+        return float((logp.exp() * (reward - beta * (logp - reference.log()))).sum())
 
     others = [(best + 0.3 * torch.randn(7, dtype=torch.float64)).log_softmax(-1) for _ in range(200)]
-    assert all(worth(other) < worth(best) for other in others)
+    assert all(objective(other) < objective(best) for other in others)
 
 
-def test_a_short_run_trains_towards_the_target(short_run):
+def test_a_short_run_trains_on_every_token(short_run):
     run = short_run(RECIPE)
     assert all(step["train/loss"] > 0 and step["train/grad_norm"] > 0 for step in run.steps)
     assert run.total("train/weighted_tokens") == sum(len(record["token_ids"]) for record in run.samples)

@@ -1,4 +1,4 @@
-"""The localizer `parting`: the kit's laws, weights by hand, and a short run."""
+"""The localizer `parting`: the laws of its slot, hand-computed weights, and a short run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parting(**options: object) -> Parting:
     return Parting(Parting.Config(**options))
 
 
-def scored(**changes: tuple[float, ...]) -> rk.SampleScores:
+def scores_with(**changes: tuple[float, ...]) -> rk.SampleScores:
     values = {
         "divergence": (0.1, 0.0, 0.5, 0.3),
         "student": (-1.0, -1.0, -1.0, -1.0),
@@ -51,31 +51,31 @@ def test_conformance(component, check):
         ({"measure": "student_entropy", "shape": "soft"}, [0, 1, 0, 0.5]),
     ],
 )
-def test_weights_by_hand(options, expected):
-    found = parting(keep=0.5, **options).refine(fake_sample(length=4), scored())
-    assert found == pytest.approx(expected)
+def test_weights_match_hand_computed_ones(options, expected):
+    weights = parting(keep=0.5, **options).refine(fake_sample(length=4), scores_with())
+    assert weights == pytest.approx(expected)
 
 
-def test_an_unsure_teacher_counts_less():
-    """0.5 exp(-2 ln 2) = 0.125 falls behind 0.3."""
-    found = parting(keep=0.25, discount=math.log(2)).refine(fake_sample(length=4), scored())
-    assert found == [0.0, 0.0, 0.0, 1.0]
-    soft = parting(keep=1.0, discount=math.log(2), shape="soft").refine(fake_sample(length=4), scored())
+def test_an_uncertain_teacher_counts_less():
+    """0.5 exp(-2 ln 2) = 0.125 falls below 0.3."""
+    weights = parting(keep=0.25, discount=math.log(2)).refine(fake_sample(length=4), scores_with())
+    assert weights == [0.0, 0.0, 0.0, 1.0]
+    soft = parting(keep=1.0, discount=math.log(2), shape="soft").refine(fake_sample(length=4), scores_with())
     assert soft == pytest.approx([0.1 / 0.3, 0.0, 0.125 / 0.3, 1.0])
 
 
-def test_what_was_weighted_before_stays_a_factor():
+def test_previous_weights_stay_a_factor():
     sample = fake_sample(length=4, token_weights=(1.0, 1.0, 0.5, 0.0))
-    assert parting(keep=0.5).refine(sample, scored()) == [0.0, 0.0, 0.5, 0.0]
+    assert parting(keep=0.5).refine(sample, scores_with()) == [0.0, 0.0, 0.5, 0.0]
 
 
-def test_equal_networks_part_nowhere():
-    same = scored(divergence=(0.0,) * 4)
+def test_equal_networks_give_no_weight():
+    same = scores_with(divergence=(0.0,) * 4)
     for shape in SHAPES:
         assert parting(shape=shape, keep=1.0).refine(fake_sample(length=4), same) == [0.0] * 4
 
 
-def test_everything_is_scored_first():
+def test_locate_gives_every_token_weight_1():
     weights = Parting().locate(fake_case("one two three"))
     assert (weights.weights, weights.outcome, weights.start_char) == ((1.0,) * 4, "scored", None)
 
@@ -86,20 +86,20 @@ def test_everything_is_scored_first():
     st.sampled_from(SHAPES),
     st.sampled_from(MEASURES),
 )
-def test_no_more_tokens_than_asked_for(measures, keep, shape, measure):
-    told = tuple(measures)
-    zeros = (0.0,) * len(told)
+def test_at_most_the_share_keep_is_selected(measures, keep, shape, measure):
+    values, length = tuple(measures), len(measures)
+    zeros = (0.0,) * length
     scores = rk.SampleScores(
-        divergence=told, student=zeros, teacher=tuple(-m for m in told), student_entropy=told, teacher_entropy=zeros
+        divergence=values, student=zeros, teacher=tuple(-m for m in values), student_entropy=values, teacher_entropy=zeros
     )
-    found = parting(keep=keep, shape=shape, measure=measure).refine(fake_sample(length=len(told)), scores)
-    assert all(0.0 <= weight <= 1.0 for weight in found)
+    weights = parting(keep=keep, shape=shape, measure=measure).refine(fake_sample(length=length), scores)
+    assert all(0.0 <= weight <= 1.0 for weight in weights)
     if shape == "onward":
-        assert found == sorted(found)
+        assert weights == sorted(weights)
     else:
-        assert sum(weight > 0 for weight in found) <= math.ceil(keep * len(told))
-    if any(told):
-        assert found[max(range(len(told)), key=told.__getitem__)] == 1.0
+        assert sum(weight > 0 for weight in weights) <= math.ceil(keep * length)
+    if any(values):
+        assert weights[max(range(length), key=values.__getitem__)] == 1.0
 
 
 def test_a_short_run_trains_on_a_fifth_of_the_tokens(short_run):

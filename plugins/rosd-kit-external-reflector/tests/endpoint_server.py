@@ -1,4 +1,4 @@
-"""A chat endpoint on this machine that answers as it is told to: real sockets, made-up answers."""
+"""A local chat endpoint with real sockets and scripted answers."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ from typing import Any
 Answer = tuple[int, bytes]
 
 
-def said(text: Any, reason: str = "stop") -> Answer:
+def completion(text: object, reason: str = "stop") -> Answer:
     """Return a well-formed answer with this text."""
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": reason}]}).encode()
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
+    return 200, json.dumps({"choices": [choice]}).encode()
 
 
 @dataclass
-class Heard:
-    """What the server was asked, with which keys, and how many requests it ever had at once."""
+class Received:
+    """The requests that the server has received, and its largest number of concurrent requests."""
 
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    most: int = 0
-    now: int = 0
+    max_concurrent: int = 0
+    concurrent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @contextmanager
-def serving(answer: Callable[[int, dict[str, Any]], Answer], *, seconds: float = 0.0) -> Iterator[Heard]:
-    """Serve `answer(number of the request, its body)`, each after so many seconds."""
-    heard = Heard()
+def serving(answer: Callable[[int, dict[str, Any]], Answer], *, seconds: float = 0.0) -> Iterator[Received]:
+    """Answer each request with `answer(its number, its body)` after `seconds`."""
+    received = Received()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            with heard.lock:
-                number = len(heard.bodies)
-                heard.bodies.append(body)
-                heard.keys.append(self.headers.get("authorization"))
-                heard.paths.append(self.path)
-                heard.now += 1
-                heard.most = max(heard.most, heard.now)
+            with received.lock:
+                number = len(received.bodies)
+                received.bodies.append(body)
+                received.keys.append(self.headers.get("authorization"))
+                received.paths.append(self.path)
+                received.concurrent += 1
+                received.max_concurrent = max(received.max_concurrent, received.concurrent)
             time.sleep(seconds)
             status, content = answer(number, body)
-            with heard.lock:
-                heard.now -= 1
+            with received.lock:
+                received.concurrent -= 1
             try:
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
@@ -58,7 +59,7 @@ def serving(answer: Callable[[int, dict[str, Any]], Answer], *, seconds: float =
                 self.end_headers()
                 self.wfile.write(content)
             except OSError:
-                pass  # the other side no longer waits
+                pass  # the client has given up
 
         def log_message(self, *_: Any) -> None:
             return None
@@ -67,9 +68,9 @@ def serving(answer: Callable[[int, dict[str, Any]], Answer], *, seconds: float =
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    heard.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    received.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     try:
-        yield heard
+        yield received
     finally:
         server.shutdown()
         server.server_close()

@@ -1,6 +1,6 @@
-"""The reflector `external` against a real SGLang server that holds the embedded model; skips where there is none.
+"""The reflector `external` with a real SGLang server of the embedded model; skipped without SGLang.
 
-ROSD_KIT_SGLANG_PYTHON names the interpreter of an environment with SGLang, such as tests/sglang/setup.sh makes.
+ROSD_KIT_SGLANG_PYTHON names the interpreter of an environment with SGLang; tests/sglang/setup.sh creates one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import httpx
 import pytest
 from rosd_kit_external_reflector import External
 
+import rosd_kit as rk
 from rosd_kit.testing import fake_case, fake_generate, fake_problem
 
 RECIPE = Path(__file__).parents[1] / "recipe.yaml"
 KEY = "sk-a-key-of-this-test"
-PATIENCE = 280.0
+START_TIMEOUT = 280.0
 FLAGS = (
     "--dtype float32 --device cpu --attention-backend torch_native --disable-overlap-schedule --skip-server-warmup "
     "--mem-fraction-static 0.1 --max-total-tokens 32768 --sleep-on-idle"
@@ -42,10 +43,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Hold one server; yield its address."""
+    """Start a server and yield its address."""
     python = os.environ.get("ROSD_KIT_SGLANG_PYTHON", "")
     if not Path(python).is_file():
-        pytest.skip("ROSD_KIT_SGLANG_PYTHON names no interpreter with SGLang; make one with tests/sglang/setup.sh")
+        pytest.skip("ROSD_KIT_SGLANG_PYTHON names no interpreter with SGLang; create one with tests/sglang/setup.sh")
     model, port = importlib.resources.files("rosd_kit") / "model" / "micro" / "base", free_port()
     log = tmp_path_factory.mktemp("server") / "log"
     command = [python, "-m", "sglang.launch_server", "--model-path", str(model), "--port", str(port), *FLAGS.split()]
@@ -66,8 +67,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
             if httpx.get(url, timeout=5).status_code == 200:
@@ -75,23 +76,21 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
-    raise AssertionError(f"the server was not ready in {PATIENCE:g} s: {log.read_text()[-3000:]}")
+    raise AssertionError(f"the server was not ready in {START_TIMEOUT:g} s: {log.read_text()[-3000:]}")
 
 
-def test_a_real_server_finds_a_real_error(server, monkeypatch):
+def test_a_real_server_finds_the_first_error(server, monkeypatch):
     monkeypatch.setenv("MICRO_KEY", KEY)
     options = {"url": server, "model": "micro", "key_variable": "MICRO_KEY", "max_new_tokens": 64, "wrong_template": WRONG}
     reflector = External(External.Config(**options, timeout=120.0, deadline=240.0))
     cases = [fake_case(problem=PROBLEM)] * 3
-    found = reflector.reflect(cases, fake_generate())
-    assert [one.status for one in found] == ["ok"] * 3
-    assert {one.quote for one in found} == {"25 + 4 = 30"}
-    assert found[0].idea and found[0].idea.startswith("25 + 4 = 29")
+    reflections = reflector.reflect(cases, fake_generate())
+    assert [reflection.status for reflection in reflections] == ["ok"] * 3
+    assert {reflection.quote for reflection in reflections} == {"25 + 4 = 30"}
+    assert reflections[0].idea and reflections[0].idea.startswith("25 + 4 = 29")
 
 
 def test_a_real_server_refuses_a_wrong_key(server, monkeypatch):
-    import rosd_kit as rk
-
     monkeypatch.setenv("MICRO_KEY", "sk-another")
     reflector = External(External.Config(url=server, model="micro", key_variable="MICRO_KEY"))
     with pytest.raises(rk.RunError, match="HTTP 401") as raised:

@@ -1,4 +1,4 @@
-"""The reflector `panel` and the localizer `vote`: the kit's laws, elections by hand, and a short run."""
+"""The reflector `panel` and the localizer `vote`: the laws of their slots, elections, and a short run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ ONE, TWO, LOST = "17 + 8 = 25", "25 + 4 = 30", "quite another text , nowhere to 
 
 
 def voted(*quotes: str) -> rk.Case:
-    said = tuple(fake_reflection(quote=quote, idea=f"idea {i}") for i, quote in enumerate(quotes))
-    return fake_case(TEXT, reflection=replace(said[0], alternatives=said))
+    """Return a case whose reflections quote these texts."""
+    reflections = tuple(fake_reflection(quote=quote, idea=f"idea {i}") for i, quote in enumerate(quotes))
+    return fake_case(TEXT, reflection=replace(reflections[0], alternatives=reflections))
 
 
 def vote(**options: object) -> Vote:
@@ -42,70 +43,71 @@ def test_conformance(component, check):
 
 
 def test_the_step_with_most_votes_is_elected():
-    """Two of four votes are for the second step, one for the first, and one is lost."""
-    found = vote(quorum=0.5).locate(voted(TWO, ONE, LOST, TWO))
+    """Two of four votes are for the second step, one is for the first, and one quote is not in the text."""
+    located = vote(quorum=0.5).locate(voted(TWO, ONE, LOST, TWO))
     length = len(TEXT.split()) + 1
-    assert (found.outcome, found.start_char) == ("majority", SECOND)
-    assert found.weights == (0.0,) * FIRST_TOKENS + (1.0,) * (length - FIRST_TOKENS)
+    assert (located.outcome, located.start_char) == ("majority", SECOND)
+    assert located.weights == (0.0,) * FIRST_TOKENS + (1.0,) * (length - FIRST_TOKENS)
 
 
-def test_a_share_of_the_votes_at_each_token():
-    found = vote(shape="share").locate(voted(TWO, ONE, LOST, TWO))
-    assert found.weights[:FIRST_TOKENS] == pytest.approx((1 / 3,) * FIRST_TOKENS)
-    assert set(found.weights[FIRST_TOKENS:]) == {1.0}
+def test_shape_share_gives_each_token_its_share_of_the_found_quotes():
+    weights = vote(shape="share").locate(voted(TWO, ONE, LOST, TWO)).weights
+    assert weights[:FIRST_TOKENS] == pytest.approx((1 / 3,) * FIRST_TOKENS)
+    assert set(weights[FIRST_TOKENS:]) == {1.0}
 
 
-def test_all_agree():
+def test_equal_votes_are_unanimous():
     assert vote().locate(voted(TWO, TWO, TWO)).outcome == "unanimous"
 
 
-def test_of_equally_many_votes_the_earlier_step_wins():
+def test_the_earlier_step_wins_a_tie():
     assert elect(TEXT, voted(TWO, ONE).reflection.alternatives).start == 0
 
 
 @pytest.mark.parametrize(
     ("quotes", "quorum", "outcome"), [((TWO, ONE, LOST, TWO), 0.6, "no_majority"), ((LOST, LOST), 0.0, "missing")]
 )
-def test_no_valid_vote_is_a_policy(quotes, quorum, outcome):
+def test_without_a_valid_vote_missing_decides_the_weights(quotes, quorum, outcome):
     for missing, weight in (("skip", 0.0), ("full", 1.0)):
-        found = vote(quorum=quorum, missing=missing).locate(voted(*quotes))
-        assert (found.outcome, set(found.weights)) == (outcome, {weight})
+        located = vote(quorum=quorum, missing=missing).locate(voted(*quotes))
+        assert (located.outcome, set(located.weights)) == (outcome, {weight})
 
 
-def test_one_reflection_is_one_vote():
-    found = vote().locate(fake_case(TEXT, reflection=fake_reflection(quote=TWO)))
-    assert (found.outcome, found.start_char) == ("unanimous", SECOND)
+def test_a_reflection_without_alternatives_is_one_vote():
+    located = vote().locate(fake_case(TEXT, reflection=fake_reflection(quote=TWO)))
+    assert (located.outcome, located.start_char) == ("unanimous", SECOND)
 
 
-def test_a_known_place_needs_no_search():
+def test_a_known_quote_start_needs_no_search():
     case = fake_case(TEXT, reflection=fake_reflection(quote=None, quote_start=SECOND + 12))
     assert vote().locate(case).start_char == SECOND
 
 
 def test_right_rollouts_have_weight_everywhere():
-    found = vote().locate(fake_case(TEXT, right=True))
-    assert (found.outcome, set(found.weights)) == ("right", {1.0})
+    located = vote().locate(fake_case(TEXT, right=True))
+    assert (located.outcome, set(located.weights)) == ("right", {1.0})
 
 
-def test_the_panel_speaks_for_the_majority():
-    said = fake_generate(answer(ONE, "first"), answer(TWO, "second"), "garbage", answer(TWO, "third"), answer(LOST, "fourth"))
-    (found,) = panel(votes=5).reflect([fake_case(TEXT)], said)
-    assert [one.status for one in found.alternatives] == ["ok", "ok", "unparsable", "ok", "ok"]
-    assert (found.idea, found.quote, found.status) == ("second", TWO, "ok")
-    assert len(said.prompts) == 5 and {sampling.temperature for sampling in said.samplings} == {1.0}
+def test_the_panel_returns_a_reflection_of_the_majority():
+    answers = (answer(ONE, "first"), answer(TWO, "second"), "garbage", answer(TWO, "third"), answer(LOST, "fourth"))
+    generate = fake_generate(*answers)
+    (reflection,) = panel(votes=5).reflect([fake_case(TEXT)], generate)
+    assert [vote.status for vote in reflection.alternatives] == ["ok", "ok", "unparsable", "ok", "ok"]
+    assert (reflection.idea, reflection.quote, reflection.status) == ("second", TWO, "ok")
+    assert len(generate.prompts) == 5 and {sampling.temperature for sampling in generate.samplings} == {1.0}
 
 
-def test_right_rollouts_are_reflected_on_once():
-    said = fake_generate("<explanation>it is right</explanation>")
-    found = panel(votes=4).reflect([fake_case(TEXT, right=True), fake_case(TEXT)], said)
-    assert len(said.prompts) == 1 + 4
-    assert (found[0].idea, found[0].alternatives) == ("it is right", ())
-    assert len(found[1].alternatives) == 4
+def test_a_right_rollout_gets_one_reflection():
+    generate = fake_generate("<explanation>it is right</explanation>")
+    right, wrong = panel(votes=4).reflect([fake_case(TEXT, right=True), fake_case(TEXT)], generate)
+    assert len(generate.prompts) == 1 + 4
+    assert (right.idea, right.alternatives) == ("it is right", ())
+    assert len(wrong.alternatives) == 4
 
 
-def test_a_panel_that_says_nothing_has_a_status():
-    (found,) = panel(votes=3).reflect([fake_case(TEXT)], fake_generate("nothing"))
-    assert (found.status, found.quote, len(found.alternatives)) == ("unparsable", None, 3)
+def test_a_panel_without_a_readable_reflection_has_a_status():
+    (reflection,) = panel(votes=3).reflect([fake_case(TEXT)], fake_generate("nothing"))
+    assert (reflection.status, reflection.quote, len(reflection.alternatives)) == ("unparsable", None, 3)
 
 
 def test_a_short_run_counts_votes(short_run):

@@ -1,4 +1,4 @@
-"""The hints `right_and_wrong` and the objective `rlcsd`: the kit's laws, contrasts by hand, and a short run."""
+"""The demonstration `right_and_wrong` and the objective `rlcsd`: the laws of their slots, contrasts, and a short run."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ def rlcsd(**options: object) -> RLCSD:
     return RLCSD(RLCSD.Config(**options))
 
 
-def two(*probabilities: float) -> torch.Tensor:
-    """Return log-probs over two words, the first with these probabilities, a row each."""
+def two_words(*probabilities: float) -> torch.Tensor:
+    """Return logprobs `[tokens, 2]` over two words; the first word has these probabilities."""
     first = torch.tensor(probabilities, dtype=torch.float64)
     return torch.stack([first, 1 - first], dim=1).log()
 
 
 def scored(advantage: list[float], *views: tuple[float, list[float]]) -> rk.TokenScores:
-    """Return scores of tokens that all are the first word; each view has a mark, and a probability a token (0: no view)."""
-    logp = two(*[0.5] * len(advantage)).requires_grad_()
-    marks = torch.tensor([[mark * float(p > 0) for p in told] for mark, told in views], dtype=torch.float64)
+    """Return scores of tokens that are all the first word.
+
+    Each view is a mark and one probability per token; 0 means that the token has no such view.
+    """
+    logp = two_words(*[0.5] * len(advantage)).requires_grad_()
+    marks = torch.tensor([[mark * float(p > 0) for p in probabilities] for mark, probabilities in views], dtype=torch.float64)
     return rk.TokenScores(
         student=logp,
         teacher=None,
@@ -40,7 +43,7 @@ def scored(advantage: list[float], *views: tuple[float, list[float]]) -> rk.Toke
         behaviour=logp[:, 0].detach(),
         current=logp[:, 0],
         advantage=torch.tensor(advantage, dtype=torch.float64),
-        views=tuple(two(*(p or 0.9 for p in told)) for _, told in views),
+        views=tuple(two_words(*(p or 0.9 for p in probabilities)) for _, probabilities in views),
         marks=marks.reshape(len(views), len(advantage)),
     )
 
@@ -50,31 +53,31 @@ def test_conformance(component, check):
     check(component)
 
 
-def test_the_contrast_by_hand():
-    """log 0.8 - log mean(0.2, 0.4); with one wrong hint its own probability."""
+def test_the_contrast_uses_the_mean_probability_of_the_wrong_hints():
+    """log 0.8 - log mean(0.2, 0.4); with a single wrong hint, log 0.8 - log 0.4."""
     scores = scored([1.0, 1.0], (1, [0.8, 0.8]), (-1, [0.2, 0.4]), (-1, [0.4, 0.0]))
     assert rlcsd().contrast(scores).tolist() == pytest.approx([math.log(0.8 / 0.3), math.log(2.0)])
 
 
-def test_half_a_contrast_is_none():
+def test_one_kind_of_hint_gives_no_contrast():
     scores = scored([1.0, 1.0, 1.0], (1, [0.8, 0.0, 0.0]), (-1, [0.0, 0.2, 0.0]))
     assert rlcsd().contrast(scores).tolist() == [0.0, 0.0, 0.0]
     assert torch.equal(rlcsd().per_token(scores), rk.PolicyGradient().per_token(scores))
-    bare = scored([1.0, -1.0])
-    assert torch.equal(rlcsd().per_token(bare), rk.PolicyGradient().per_token(bare))
+    without_views = scored([1.0, -1.0])
+    assert torch.equal(rlcsd().per_token(without_views), rk.PolicyGradient().per_token(without_views))
 
 
-def test_the_move_by_hand():
-    """Up to the strength; small contrasts move nothing; no sign turns, and nothing comes of nothing."""
-    move = rlcsd(strength=0.5, scale=1.0, threshold=0.1)
+def test_the_shift_is_bounded_and_keeps_the_sign():
+    """Contrasts up to the threshold cause no shift, a sign change gives 0, and an advantage of 0 stays 0."""
+    objective = rlcsd(strength=0.5, scale=1.0, threshold=0.1)
     advantage = torch.tensor([1.0, -1.0, -0.2, 0.2, 1.0, 0.0], dtype=torch.float64)
     contrast = torch.tensor([0.5, 0.5, 0.5, -9.0, 0.1, 9.0], dtype=torch.float64)
     half = 0.5 * math.tanh(0.5)
     expected = [1 + half, -1 + half, 0.0, 0.0, 1.0, 0.0]
-    assert move.moved(advantage, contrast).tolist() == pytest.approx(expected)
+    assert objective.shifted(advantage, contrast).tolist() == pytest.approx(expected)
 
 
-def test_the_loss_and_its_gradient():
+def test_the_loss_and_its_gradient_use_the_shifted_advantages():
     scores = scored([1.0, -1.0], (1, [0.8, 0.8]), (-1, [0.2, 0.2]))
     loss = rlcsd().per_token(scores)
     assert loss.tolist() == pytest.approx([-1.5, 0.5])
@@ -82,28 +85,28 @@ def test_the_loss_and_its_gradient():
     assert scores.student.grad[:, 0].tolist() == pytest.approx([-1.5, 0.5])
 
 
-def test_a_style_that_every_hint_brings_cancels():
-    """Both kinds of hint make the token twice as likely: the teacher differs from the student, and nothing moves."""
+def test_an_effect_of_every_hint_cancels():
+    """Both kinds of hint make the token more likely than the student does, so its advantage is not shifted."""
     scores = scored([1.0], (1, [0.9]), (-1, [0.9]))
     assert rlcsd().per_token(scores).tolist() == [-1.0]
 
 
-def test_impossible_tokens_stay_finite():
+def test_the_loss_of_impossible_tokens_is_finite():
     scores = scored([1.0, -1.0], (1, [1.0, 1.0]), (-1, [0.5, 0.5]))
-    never = torch.tensor([[-math.inf, 0.0]] * 2, dtype=torch.float64)
-    for views in ((never, scores.views[1]), (scores.views[0], never), (never, never)):
+    impossible = torch.tensor([[-math.inf, 0.0]] * 2, dtype=torch.float64)
+    for views in ((impossible, scores.views[1]), (scores.views[0], impossible), (impossible, impossible)):
         changed = rk.TokenScores(**{**vars(scores), "views": views})
         assert torch.isfinite(rlcsd().per_token(changed)).all()
 
 
-def test_marks_go_by_the_source():
+def test_marks_follow_the_sources():
     views = [
         rk.TeacherView(prompt_ids=(1,), source=f"{kind} sibling {i}") for i, kind in enumerate(("right", "wrong", "wrong"))
     ]
     assert rlcsd().view_marks(fake_sample(teacher_views=views)) == [1.0, -1.0, -1.0]
 
 
-def test_hints_are_siblings_the_right_one_first():
+def test_hints_are_siblings_with_the_right_one_first():
     group = fake_group(*MEMBERS)
     hints = RightAndWrong(RightAndWrong.Config(wrong=2))
     for rollout in group.rollouts:
@@ -122,15 +125,15 @@ def test_without_both_kinds_there_are_no_hints():
 
 
 @given(st.floats(-2, 2), st.floats(-20, 20), st.floats(0, 3), st.floats(0.001, 5), st.floats(0, 1))
-def test_the_verifier_decides_the_direction(advantage, contrast, strength, scale, threshold):
-    term = rlcsd(strength=strength, scale=scale, threshold=threshold)
-    before, told = (torch.tensor([value], dtype=torch.float64) for value in (advantage, contrast))
-    after = float(term.moved(before, told))
+def test_the_sign_of_the_advantage_never_changes(advantage, contrast, strength, scale, threshold):
+    objective = rlcsd(strength=strength, scale=scale, threshold=threshold)
+    tensors = (torch.tensor([value], dtype=torch.float64) for value in (advantage, contrast))
+    after = float(objective.shifted(*tensors))
     assert after * advantage >= 0
     assert abs(after - advantage) <= strength + 1e-9 or after == 0.0
 
 
-def test_a_short_run_has_right_and_wrong_prompts(short_run):
+def test_a_short_run_has_right_and_wrong_views(short_run):
     run = short_run(RECIPE, "demonstration.wrong=2")
     views = [len(record["teacher_prompts"]) for record in run.samples]
     assert set(views) <= {0, 2, 3} and 3 in views

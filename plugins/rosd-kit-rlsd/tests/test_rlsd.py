@@ -1,4 +1,4 @@
-"""The objective `rlsd`: the kit's laws, advantages by hand, and a short run."""
+"""The objective `rlsd`: the laws of its slot, its advantages, and a short run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def rlsd(**options: object) -> RLSD:
     return RLSD(RLSD.Config(**options))
 
 
-def two(*probabilities: float) -> torch.Tensor:
-    """Return log-probs over two words, the first with these probabilities, a row each."""
+def two_words(*probabilities: float) -> torch.Tensor:
+    """Return logprobs `[tokens, 2]` over two words; the first word has these probabilities."""
     first = torch.tensor(probabilities, dtype=torch.float64)
     return torch.stack([first, 1 - first], dim=1).log()
 
 
 def scored(advantage: list[float], student: list[float], *teachers: list[float], ratio: float = 1.0) -> rk.TokenScores:
-    """Return scores of tokens that all are the first word; a teacher's 0 stands for no such view."""
-    logp = two(*student).requires_grad_()
+    """Return scores of tokens that are all the first word; a teacher probability of 0 means no such view."""
+    logp = two_words(*student).requires_grad_()
     current = logp[:, 0]
     marks = torch.tensor([[float(p > 0) for p in teacher] for teacher in teachers], dtype=torch.float64)
     return rk.TokenScores(
@@ -39,7 +39,7 @@ def scored(advantage: list[float], student: list[float], *teachers: list[float],
         behaviour=current.detach() - math.log(ratio),
         current=current,
         advantage=torch.tensor(advantage, dtype=torch.float64),
-        views=tuple(two(*(p or 0.5 for p in teacher)) for teacher in teachers),
+        views=tuple(two_words(*(p or 0.5 for p in teacher)) for teacher in teachers),
         marks=marks.reshape(len(teachers), len(student)),
     )
 
@@ -49,21 +49,21 @@ def test_conformance(component, check):
     check(component)
 
 
-def test_weights_by_hand():
-    """0.55 / 0.5 = 1.1 lies within the clip, 0.9 / 0.5 beyond it; a negative advantage turns the ratio round."""
+def test_weights_are_clipped_ratios():
+    """0.55 / 0.5 = 1.1 is within the clip, 0.9 / 0.5 beyond it; a negative advantage inverts the ratio."""
     scores = scored([2.0, 2.0, -2.0, -2.0], [0.5] * 4, [0.55, 0.9, 0.55, 0.1])
-    found = rlsd(mix=0.5, clip_weight=0.2).weights(scores)
-    assert found.tolist() == pytest.approx([1.05, 1.1, 0.5 + 0.5 / 1.1, 1.1])
+    weights = rlsd(mix=0.5, clip_weight=0.2).weights(scores)
+    assert weights.tolist() == pytest.approx([1.05, 1.1, 0.5 + 0.5 / 1.1, 1.1])
 
 
-def test_the_loss_is_the_policy_gradients_with_these_advantages():
+def test_the_loss_is_the_policy_gradient_with_weighted_advantages():
     scores = scored([2.0, -2.0], [0.5, 0.5], [0.9, 0.9])
     assert rlsd(mix=1.0).per_token(scores).tolist() == pytest.approx([-2.4, 1.6])
-    far = scored([2.0, -2.0], [0.5, 0.5], [0.9, 0.9], ratio=1.5)
-    assert rlsd(mix=1.0).per_token(far).tolist() == pytest.approx([-2.4 * 1.28, 1.6 * 1.5])
+    off_policy = scored([2.0, -2.0], [0.5, 0.5], [0.9, 0.9], ratio=1.5)
+    assert rlsd(mix=1.0).per_token(off_policy).tolist() == pytest.approx([-2.4 * 1.28, 1.6 * 1.5])
 
 
-def test_the_gradient_is_that_of_the_ratio_alone():
+def test_the_gradient_does_not_flow_through_the_weights():
     scores = scored([2.0], [0.5], [0.9])
     rlsd(mix=1.0).per_token(scores).sum().backward()
     assert scores.student.grad.tolist() == [[pytest.approx(-2.4), 0.0]]
@@ -75,7 +75,7 @@ def test_without_mix_or_clip_it_is_grpo(options):
     assert torch.equal(rlsd(**options).per_token(scores), rk.PolicyGradient().per_token(scores))
 
 
-def test_no_teacher_leaves_the_advantage():
+def test_without_a_teacher_view_the_advantage_is_plain():
     scores = scored([2.0, -1.0], [0.5, 0.3])
     assert torch.equal(rlsd().per_token(scores), rk.PolicyGradient().per_token(scores))
     mixed = scored([2.0, 2.0], [0.5, 0.5], [0.55, 0.0])
@@ -83,17 +83,17 @@ def test_no_teacher_leaves_the_advantage():
 
 
 def test_several_views_count_as_their_mean_logprob():
-    """The geometric mean of the two probabilities is what the token has."""
+    """The token gets the geometric mean of the two probabilities."""
     scores = scored([1.0], [0.5], [0.45], [0.6])
     assert rlsd(mix=1.0).weights(scores).tolist() == pytest.approx([math.sqrt(0.45 * 0.6) / 0.5])
 
 
-def test_a_sample_without_a_teacher_prompt_is_still_reinforced():
+def test_a_sample_without_a_teacher_view_is_still_reinforced():
     assert list(rlsd().token_weights(fake_sample(length=3, teacher_views=0))) == [1.0] * 3
 
 
 @given(st.floats(-3, 3), st.floats(0.001, 0.999), st.floats(0.001, 0.999), st.floats(0, 1), st.floats(0, 0.99))
-def test_the_verifier_decides_the_direction(advantage, student, teacher, mix, clip):
+def test_weights_are_positive_and_within_the_clip(advantage, student, teacher, mix, clip):
     weight = float(rlsd(mix=mix, clip_weight=clip).weights(scored([advantage], [student], [teacher]))[0])
     assert 1 - clip - 1e-9 <= weight <= 1 + clip + 1e-9
     assert weight > 0

@@ -1,4 +1,4 @@
-"""The gate `right_or_wrong` and the localizer `sure_teacher`: the kit's laws, routes and weights by hand, and a short run."""
+"""The gate `right_or_wrong` and the localizer `sure_teacher`: the laws of their slots, routes, weights, and a short run."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ def test_conformance(component, check):
         ((False, False), "all_wrong", [REINFORCE, REINFORCE]),
     ],
 )
-def test_routes(right, outcome, routes):
-    """A wrong rollout without a right sibling has nothing to distil from."""
+def test_only_wrong_rollouts_with_a_right_sibling_are_distilled(right, outcome, routes):
     decision = RightOrWrong().decide(fake_group(right=right))
     assert decision.outcome == outcome
     assert [(p.index, p.route, p.weight) for p in decision.passed] == [(i, route, 1.0) for i, route in enumerate(routes)]
 
 
-def test_the_terms_have_other_names_in_other_recipes():
+def test_the_names_of_the_terms_are_options():
     gate = RightOrWrong(RightOrWrong.Config(reinforce="rlsd", distil="sft"))
     assert [p.route for p in gate.decide(fake_group(right=(True, False))).passed] == ["rlsd", "sft"]
 
 
-def test_an_unsure_teacher_counts_less():
+def test_an_uncertain_teacher_counts_less():
     scores = rk.SampleScores(
         divergence=(1.0,) * 4,
         student=(-1.0,) * 4,

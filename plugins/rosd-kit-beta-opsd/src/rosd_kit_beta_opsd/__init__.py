@@ -1,4 +1,4 @@
-"""A target between the reference policy and the informed teacher. Knows nothing of how the student keeps its weights."""
+"""A teacher between the reference policy and the informed teacher. It does not know how the student stores its weights."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ rosd_kit_api = 2
 
 
 class BetaTeacher(rk.Teacher):
-    """The optimum of a policy that is paid by the informed teacher and held to the reference by beta times a KL.
+    """Scores with the policy that maximises the informed teacher's reward under beta times a KL to the reference.
 
     target = ref^(1 - 1/beta) T^(1/beta), normalised, which is a weighted sum of logits. The reference is the initial weights
-    on the student's own prompt; T reads the privileged prompt. beta = 1 is OPSD, beta > 1 stays nearer to the reference,
-    beta < 1 goes beyond the teacher, away from it. Source: beta-OPSD (arXiv 2607.28582); its return-to-go credit is for the
-    sampled-token estimate and is not part of this: with whole distributions every token has its own exact gradient.
+    on the student's own prompt; T reads the teacher's prompt. beta = 1 is OPSD, beta > 1 stays closer to the reference,
+    beta < 1 goes beyond the teacher. Source: beta-OPSD (arXiv 2607.28582). Its return-to-go credit is not implemented: it
+    serves the sampled-token estimate, while full distributions give every token its exact gradient.
     """
 
     name = "beta_opsd"
 
     class Config(rk.Teacher.Config):
-        """How far, and whose weights read the privileged prompt."""
+        """The target, and the weights that read the teacher's prompt."""
 
         beta: float = Field(default=2.0, gt=0.0, allow_inf_nan=False)
         """Weight of the KL to the reference, in units of the teacher's reward."""
         informed: Literal["frozen", "live"] = "frozen"
-        """The informed side: the weights that the run began with, or the student's as they are now."""
+        """The weights of the informed side: `frozen` are the run's initial weights, `live` the student's current ones."""
 
     def wants_initial(self) -> bool:
         """Return True: the reference is the initial weights."""
         return True
 
-    def attach(self, student: rk.Student) -> None:
-        """Do nothing; the student keeps the weights."""
+    def attach(self, student: rk.Policy) -> None:
+        """Do nothing: the student keeps the initial weights."""
 
     @contextmanager
-    def scoring(self, student: rk.Student) -> Iterator[tuple[rk.TeacherModel, ...]]:
-        """Yield the informed side with share 1/beta and, unless beta is 1, the reference with the rest."""
+    def scoring(self, student: rk.Policy) -> Iterator[tuple[rk.TeacherModel, ...]]:
+        """Yield the informed side with share 1/beta and, unless beta is 1, the reference with the remaining share."""
         share = 1.0 / self.config.beta
         frozen = self.config.informed == "frozen"
-        told = rk.initial_teacher(student, share) if frozen else rk.TeacherModel(student.model, share)
+        informed = rk.initial_teacher(student, share) if frozen else rk.TeacherModel(student.model, share)
         reference = replace(rk.initial_teacher(student, 1.0 - share), plain=True)
-        yield (told,) if share == 1.0 else (told, reference)
+        yield (informed,) if share == 1.0 else (informed, reference)
 
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [BetaTeacher]

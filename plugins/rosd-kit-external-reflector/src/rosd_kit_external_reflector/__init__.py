@@ -1,6 +1,6 @@
-"""Reflections by another model, behind any endpoint that speaks OpenAI's chat completions.
+"""Reflections by another model, behind any endpoint for OpenAI's chat completions.
 
-The endpoint's answers are read as the tutor's own; whatever goes wrong on the way to it is a reflection's status.
+Answers are parsed like the tutor's; a failed request becomes the status of the reflection.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ rosd_kit_api = 2
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [External]

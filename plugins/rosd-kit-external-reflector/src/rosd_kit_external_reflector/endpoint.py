@@ -1,4 +1,4 @@
-"""One chat endpoint over HTTP: retries, deadlines, and a bound on requests under way. Knows nothing of reflections."""
+"""Calls a chat endpoint over HTTP, with retries, deadlines and a limit on concurrent requests. It does not know reflections."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httpx
 
 import rosd_kit as rk
 
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_MISTAKEN = frozenset({401, 402, 403, 404, 405})
-_CONNECT = 10.0
-_LONGEST_PAUSE = 30.0
+#: HTTP statuses that may pass: the request is retried.
+_RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+#: HTTP statuses of a wrong key, address or model: every other request would fail too.
+_FATAL = frozenset({401, 402, 403, 404, 405})
+_CONNECT_TIMEOUT = 10.0
+_MAX_PAUSE = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """What came back; `cut` says that the text ends because it became too long.
+class Answer:
+    """The text of an answer; `truncated` says that it was cut at the token limit.
 
-    `status` is `ok`, or why there is no text: `unreachable`, `timeout`, `deadline`, `busy`, `refused`, `garbled`.
+    `status` is `ok`, or the reason why there is no text.
     """
 
     text: str = ""
-    status: str = "ok"
-    cut: bool = False
+    status: Literal["ok", "unreachable", "timeout", "deadline", "busy", "refused", "garbled"] = "ok"
+    truncated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where to ask, and how patiently. `slots` bounds the requests that are under way at once, over all threads."""
+    """The endpoint's address, timeouts and retries. `slots` limits the concurrent requests of all threads."""
 
     url: str
     model: str
@@ -44,77 +46,76 @@ class Endpoint:
     retries: int
     slots: threading.Semaphore
 
-    def ask(self, messages: Sequence[rk.Message], options: dict[str, Any], until: float) -> Said:
-        """Return the answer to one chat; `until` is the time (of `time.monotonic`) at which to give up.
+    def ask(self, messages: Sequence[rk.Message], options: dict[str, Any], until: float) -> Answer:
+        """Return the answer to one chat; give up at the time `until` of `time.monotonic`.
 
-        Raises `RunError` where every further question would fail alike: a wrong key, a wrong address, an unknown model.
+        Raises `RunError` if every other request would fail too: the key, the address or the model is wrong.
         """
         body = {"model": self.model, "messages": list(messages), **options}
-        said = Said(status="deadline")
+        answer = Answer(status="deadline")
         for attempt in range(self.retries + 1):
-            if attempt and not _paused(attempt, until):
-                return said
-            left = until - time.monotonic()
-            if left <= 0 or not self.slots.acquire(timeout=left):
-                return said
+            if attempt and not _pause(attempt, until):
+                return answer
+            remaining = until - time.monotonic()
+            if remaining <= 0 or not self.slots.acquire(timeout=remaining):
+                return answer
             try:
-                left = until - time.monotonic()
-                said = self._once(body, left) if left > 0 else said
+                remaining = until - time.monotonic()
+                answer = self._post(body, remaining) if remaining > 0 else answer
             finally:
                 self.slots.release()
-            if said.status not in ("unreachable", "timeout", "busy"):
-                return said
-        return said
+            if answer.status not in ("unreachable", "timeout", "busy"):
+                return answer
+        return answer
 
-    def _once(self, body: dict[str, Any], left: float) -> Said:
-        patience = min(self.timeout, left)
+    def _post(self, body: dict[str, Any], remaining: float) -> Answer:
+        """Send one request, which may take `remaining` seconds."""
+        timeout = min(self.timeout, remaining)
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
-            answer = httpx.post(
+            response = httpx.post(
                 f"{self.url.rstrip('/')}/chat/completions",
                 json=body,
                 headers=headers,
-                timeout=httpx.Timeout(patience, connect=min(_CONNECT, patience)),
-                trust_env=not _is_here(self.url),
+                timeout=httpx.Timeout(timeout, connect=min(_CONNECT_TIMEOUT, timeout)),
+                trust_env=not _is_local(self.url),
             )
         except httpx.TimeoutException:
-            return Said(status="timeout")
+            return Answer(status="timeout")
         except httpx.InvalidURL as error:
-            raise rk.RunError(
-                f"reflector.url: {self.url!r} is no address: {error}. Give one such as http://host:8000/v1"
-            ) from None
+            raise rk.RunError(f"reflector.url: {self.url!r} is not a URL: {error}. Give one like http://host:8000/v1") from None
         except httpx.HTTPError:
-            return Said(status="unreachable")
-        if answer.status_code in _MISTAKEN:
+            return Answer(status="unreachable")
+        if response.status_code in _FATAL:
             raise rk.RunError(
-                f"reflector: {self.url} answered HTTP {answer.status_code}: {self._shown(answer.text)}. Check reflector.url, "
-                "reflector.model, and the key in the environment variable that reflector.key_variable names."
+                f"reflector: {self.url} answered HTTP {response.status_code}: {self._excerpt(response.text)}. Check "
+                "reflector.url, reflector.model, and the key in the environment variable named by reflector.key_variable."
             )
-        if answer.status_code in _PASSING:
-            return Said(status="busy")
-        return Said(status="refused") if answer.status_code >= 300 else self._read(answer)
+        if response.status_code in _RETRYABLE:
+            return Answer(status="busy")
+        return Answer(status="refused") if response.status_code >= 300 else self._read(response)
 
-    def _read(self, answer: httpx.Response) -> Said:
+    def _read(self, response: httpx.Response) -> Answer:
         try:
-            choice = cast(Any, answer.json())["choices"][0]
+            choice = cast(Any, response.json())["choices"][0]
             text = choice["message"]["content"]
         except (ValueError, LookupError, TypeError):
-            return Said(status="garbled")
+            return Answer(status="garbled")
         if not isinstance(text, str):
-            return Said(status="garbled")
+            return Answer(status="garbled")
         reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-        return Said(text=self._hidden(text), cut=reason == "length")
+        return Answer(text=self._without_key(text), truncated=reason == "length")
 
-    def _hidden(self, text: str) -> str:
-        """Return a text without the key, should the other side echo it: samples and messages are kept."""
+    def _without_key(self, text: str) -> str:
+        """Mask the key in a text, in case the endpoint echoes it: samples and messages are stored."""
         return text.replace(self.key, "***") if self.key else text
 
-    def _shown(self, text: str) -> str:
-        return " ".join(self._hidden(text).split())[:200]
+    def _excerpt(self, text: str) -> str:
+        return " ".join(self._without_key(text).split())[:200]
 
 
-def _is_here(url: str) -> bool:
-    """Return whether an address is this machine's own, which no proxy can reach."""
+def _is_local(url: str) -> bool:
+    """Return whether an address is this machine's own, which a proxy cannot reach."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -122,9 +123,9 @@ def _is_here(url: str) -> bool:
         return host == "localhost"
 
 
-def _paused(attempt: int, until: float) -> bool:
-    """Wait twice as long each time, somewhat by chance; return False where that would be too late."""
-    pause = min(_LONGEST_PAUSE, 0.25 * 2.0**attempt) * (0.5 + random.random() / 2)
+def _pause(attempt: int, until: float) -> bool:
+    """Sleep with exponential backoff and jitter; return False without sleeping if that would last beyond `until`."""
+    pause = min(_MAX_PAUSE, 0.25 * 2.0**attempt) * (0.5 + random.random() / 2)
     if time.monotonic() + pause >= until:
         return False
     time.sleep(pause)

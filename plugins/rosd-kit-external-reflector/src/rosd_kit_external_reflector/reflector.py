@@ -1,4 +1,4 @@
-"""The tutor's questions, put to another model. Knows nothing of HTTP."""
+"""Asks another model the tutor's questions. It does not know HTTP."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 import rosd_kit as rk
-from rosd_kit_external_reflector.endpoint import Endpoint, Said
+from rosd_kit_external_reflector.endpoint import Answer, Endpoint
 
 
 class External(rk.Reflector):
     """Asks a model behind an OpenAI-compatible endpoint for the first error and a corrective idea, in ROSD's format.
 
-    The key is read from an environment variable when it is needed and stands in no recipe, message or file. Source of the
-    format: ROSD (arXiv 2605.28014); a stronger reflector than the student is its authors' upper bound.
+    The API key is read from an environment variable for each call and never stored in a recipe, message or file. Source of the
+    format: ROSD (arXiv 2605.28014), whose authors use a reflector stronger than the student as an upper bound.
     """
 
     name = "external"
@@ -27,40 +27,40 @@ class External(rk.Reflector):
     provides = frozenset({"reflection", "quote"})
 
     class Config(rk.Reflector.Config):
-        """Whom to ask, what, and how patiently."""
+        """The endpoint, its limits, and the prompts."""
 
         free_on_resume: ClassVar[frozenset[str]] = frozenset(
             {"url", "key_variable", "timeout", "deadline", "retries", "concurrency"}
         )
 
         url: str = "http://127.0.0.1:8000/v1"
-        """Address up to, but without, `/chat/completions`."""
+        """Address of the API, without `/chat/completions`."""
         model: str = Field(default="default", min_length=1)
-        """The model's name there."""
+        """Name of the model at the endpoint."""
         key_variable: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-        """Environment variable that holds the key; where it is not set, none is sent."""
+        """Environment variable with the API key; if it is not set, no key is sent."""
         timeout: PositiveFloat = Field(default=120.0, allow_inf_nan=False)
-        """Seconds that one answer may take."""
+        """Seconds to wait for one answer."""
         deadline: PositiveFloat = Field(default=600.0, allow_inf_nan=False)
-        """Seconds after which what a step still waits for is given up."""
+        """Seconds after which a step gives up its open requests."""
         retries: NonNegativeInt = Field(default=3, le=100)
-        """Further tries where the endpoint is away, slow or busy."""
+        """Retries if the endpoint is unreachable, slow or busy."""
         concurrency: PositiveInt = Field(default=16, le=1024)
-        """Most requests under way at once."""
+        """Largest number of concurrent requests."""
         temperature: NonNegativeFloat = Field(default=0.0, allow_inf_nan=False)
-        """0 is greedy (the paper)."""
+        """Sampling temperature; 0 is greedy (the paper)."""
         top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-        """Nucleus mass, when the temperature is not 0."""
+        """Nucleus mass if the temperature is not 0."""
         max_prompt_chars: PositiveInt = 32768
-        """Budget of the prompt, in characters because the other tokenizer is unknown; the demonstration is shortened first."""
+        """Budget of the prompt in characters (the endpoint's tokenizer is unknown); the demonstration is shortened first."""
         max_new_tokens: PositiveInt = 4096
-        """Longest reflection."""
+        """Longest reflection, in tokens."""
         reflect_right: bool = True
-        """Reflect on right rollouts too (why the solution is valid)."""
+        """Reflect on right rollouts too, asking why the solution is valid."""
         wrong_template: str = rk.Tutor.Config().wrong_template
-        """Prompt for a wrong rollout: {problem} {demonstration} {response} {answer}."""
+        """Prompt for a wrong rollout, with the fields {problem} {demonstration} {response} {answer}."""
         right_template: str = rk.Tutor.Config().right_template
-        """Prompt for a right rollout: {problem} {response} {answer}."""
+        """Prompt for a right rollout, with the fields {problem} {response} {answer}."""
 
         @field_validator("url")
         @classmethod
@@ -68,7 +68,7 @@ class External(rk.Reflector):
             if not url.startswith(("http://", "https://")):
                 raise ValueError("must begin with http:// or https://")
             if "@" in url.partition("://")[2].partition("/")[0]:
-                raise ValueError("must hold no user name and no password; put the key into the environment")
+                raise ValueError("must not contain a user name or password; put the key into the environment")
             return url
 
         @model_validator(mode="after")
@@ -89,25 +89,25 @@ class External(rk.Reflector):
         self.__init__(state["config"])  # type: ignore[misc]
 
     def reflect(self, cases: Sequence[rk.Case], generate: rk.Generate) -> list[rk.Reflection]:
-        """Return one reflection a case. Beside the tutor's statuses there are `overlong`, and the endpoint's own.
+        """Return one reflection per case, with the tutor's statuses, `overlong`, or a status of the endpoint.
 
-        Raises `RunError` where the endpoint refuses everybody: the key, the address or the model is wrong.
+        Raises `RunError` if the key, the address or the model is wrong.
         """
         asked = [i for i, case in enumerate(cases) if self._tutor.asks(case)]
-        found = [rk.Reflection(status="skipped")] * len(cases)
+        reflections = [rk.Reflection(status="skipped")] * len(cases)
         if not asked:
-            return found
+            return reflections
         until = time.monotonic() + self.config.deadline
         endpoint = self._endpoint()
         with ThreadPoolExecutor(min(self.config.concurrency, len(asked)), "rosd-kit-external") as threads:
-            answers = [threads.submit(self._reflect, endpoint, cases[i], until) for i in asked]
+            futures = [threads.submit(self._reflect, endpoint, cases[i], until) for i in asked]
             try:
-                for i, answer in zip(asked, answers, strict=True):
-                    found[i] = answer.result()
+                for i, future in zip(asked, futures, strict=True):
+                    reflections[i] = future.result()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
-        return found
+        return reflections
 
     def _endpoint(self) -> Endpoint:
         return Endpoint(
@@ -128,23 +128,23 @@ class External(rk.Reflector):
             "top_p": self.config.top_p,
             "max_tokens": self.config.max_new_tokens,
         }
-        said = endpoint.ask(fitted.messages, options, until)
-        if said.status != "ok":
-            return rk.Reflection(status=said.status)
-        return self._tutor.read(_completion(said), case)
+        answer = endpoint.ask(fitted.messages, options, until)
+        if answer.status != "ok":
+            return rk.Reflection(status=cast(Any, answer.status))  # statuses of this package, beside the core's
+        return self._tutor.read(_completion(answer), case)
 
 
 def _characters(messages: Sequence[rk.Message]) -> int:
     return sum(len(message["content"]) for message in messages)
 
 
-def _completion(said: Said) -> rk.Completion:
-    """Return a text as the completion that the tutor reads; it has no tokens that anybody here knows."""
+def _completion(answer: Answer) -> rk.Completion:
+    """Wrap the text in a completion for the tutor's parser; its tokens are unknown."""
     return rk.Completion(
         prompt_ids=(),
         token_ids=(),
         logprobs=(),
-        text=said.text,
+        text=answer.text,
         token_spans=(),
-        finish_reason="length" if said.cut else "stop",
+        finish_reason="length" if answer.truncated else "stop",
     )

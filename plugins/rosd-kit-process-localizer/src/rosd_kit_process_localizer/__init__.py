@@ -1,6 +1,6 @@
-"""Several reflections on one rollout, and the step that most of them call the first error.
+"""A reflector that makes several reflections on one rollout, and a localizer that finds the step most of them quote.
 
-One part asks, the other counts; each also works with other parts in the other's place.
+Each of the two also works with other components in the other's slot.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ rosd_kit_api = 2
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [Panel, Vote]

@@ -1,4 +1,4 @@
-"""Counting where reflections see the first error. Knows nothing of who made them."""
+"""Counts where reflections see the first error. It does not know how the reflections were made."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ import rosd_kit as rk
 
 @dataclass(frozen=True)
 class Election:
-    """Where each vote begins (None: its quote is not in the text), the elected start, and its share of all votes.
+    """The start of each vote (None: its quote is not in the text), the elected start, and its share of all votes.
 
-    A vote counts for the sentence that holds its quote. Of equally many votes the earlier sentence wins.
+    A vote counts for the sentence that contains its quote. On a tie the earlier sentence wins.
     """
 
-    places: tuple[int | None, ...]
+    starts: tuple[int | None, ...]
     start: int | None
     share: float
 
 
 def elect(text: str, votes: Sequence[rk.Reflection]) -> Election:
-    """Return what most votes say of a response."""
-    places = tuple(_place(text, vote) for vote in votes)
-    counted = Counter(place for place in places if place is not None)
-    if not counted:
-        return Election(places, None, 0.0)
-    start, most = min(counted.items(), key=lambda item: (-item[1], item[0]))
-    return Election(places, start, most / len(votes))
+    """Return the election of the first error of a response."""
+    starts = tuple(_start(text, vote) for vote in votes)
+    counts = Counter(start for start in starts if start is not None)
+    if not counts:
+        return Election(starts, None, 0.0)
+    start, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    return Election(starts, start, count / len(votes))
 
 
-def _place(text: str, vote: rk.Reflection) -> int | None:
+def _start(text: str, vote: rk.Reflection) -> int | None:
+    """Return the first character of the sentence that contains the vote's quote."""
     start = vote.quote_start
     if start is None:
         start = rk.find_quote(text, vote.quote or "", hint=vote.idea or "").start
@@ -42,7 +43,7 @@ def _place(text: str, vote: rk.Reflection) -> int | None:
 
 
 class Vote(rk.Localizer):
-    """Weights the tokens from the step on that most reflections call the first error; right rollouts have weight everywhere.
+    """Weights the tokens from the step on that most reflections call the first error, and all tokens of right rollouts.
 
     Source: the boundary is ROSD's sentence (arXiv 2605.28014, v2); the vote is self-consistency (arXiv 2203.11171).
     """
@@ -51,15 +52,15 @@ class Vote(rk.Localizer):
     needs = frozenset({"quote"})
 
     class Config(rk.Localizer.Config):
-        """When the vote is valid, and what becomes of it."""
+        """When a vote is valid, and the weights that it gives."""
 
         quorum: float = Field(default=0.5, ge=0.0, le=1.0)
-        """The elected step needs at least this share of all votes, lost quotes included."""
+        """Smallest share of all votes for the elected step, including votes whose quote is not found."""
         missing: Literal["skip", "full"] = "skip"
-        """No valid vote: leave the rollout out, or weight all of it."""
+        """Without a valid vote: skip the rollout, or weight all of it."""
         shape: Literal["majority", "share"] = "majority"
-        """`majority`: 0 before the elected step and 1 from it on. `share`: at each token the share of the found quotes that
-        begin there or earlier."""
+        """`majority`: 0 before the elected step and 1 from it on. `share`: at each token, the share of the found quotes that
+        begin at or before it."""
 
     def locate(self, case: rk.Case) -> rk.TokenWeights:
         """Return the weights of one rollout; a reflection without alternatives is one vote."""
@@ -75,6 +76,6 @@ class Vote(rk.Localizer):
         elected = rk.from_character(completion, election.start, outcome)
         if self.config.shape == "majority":
             return elected
-        found = [rk.from_character(completion, place, "vote").weights for place in election.places if place is not None]
-        shares = tuple(sum(column) / len(found) for column in zip(*found, strict=True))
+        per_vote = [rk.from_character(completion, start, "vote").weights for start in election.starts if start is not None]
+        shares = tuple(sum(column) / len(per_vote) for column in zip(*per_vote, strict=True))
         return rk.TokenWeights(weights=shares, outcome=outcome, start_char=election.start)

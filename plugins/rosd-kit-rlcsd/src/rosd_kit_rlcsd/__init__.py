@@ -1,7 +1,7 @@
-"""Right and wrong hints, and the advantage that their contrast moves.
+"""Right and wrong hints, and an objective whose advantage their contrast shifts.
 
-The demonstration gives each rollout a right sibling and several wrong ones; the objective compares what the teacher makes of
-them. The two know each other by the first word of a view's source.
+The demonstration shows each rollout a right sibling and several wrong ones; the objective compares the teacher's logprobs
+with each of them. The first word of a view's source tells the objective its kind.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ rosd_kit_api = 2
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [RightAndWrong, RLCSD]

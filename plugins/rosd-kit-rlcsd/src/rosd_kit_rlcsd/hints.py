@@ -1,4 +1,4 @@
-"""A right hint and several wrong ones from a rollout's own group. Knows nothing of what is made of them."""
+"""Chooses a right hint and several wrong ones from a rollout's own group. It does not know how they are used."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ RIGHT, WRONG = "right", "wrong"
 
 
 class RightAndWrong(rk.Demonstration):
-    """Shows one right sibling and several wrong ones, drawn with the run's seed; nothing where either kind is lacking.
+    """Shows one right sibling and several wrong ones, drawn with the run's seed; nothing if either kind is missing.
 
-    Source: RLCSD (arXiv 2606.11709): K negative hints, and never the rollout itself.
+    Source: RLCSD (arXiv 2606.11709), with K negative hints and never the rollout itself.
     """
 
     name = "right_and_wrong"
@@ -23,15 +23,14 @@ class RightAndWrong(rk.Demonstration):
     provides = frozenset({"demonstration", "contrast"})
 
     class Config(rk.Demonstration.Config):
-        """How many."""
+        """The number of hints."""
 
         wrong: PositiveInt = 4
-        """Most wrong siblings to show; each is one more teacher prompt."""
+        """Largest number of wrong siblings to show; each adds a teacher view."""
 
     def views(self, group: rk.Group, rollout: rk.Rollout, batch: Sequence[rk.Group], rng: random.Random) -> tuple[rk.View, ...]:
-        """Return the right view first; a source begins with `right` or `wrong`."""
-        own = rollout.completion.text.strip()
-        siblings = [r for r in group.rollouts if r.index != rollout.index and _told(r) and _told(r) != own]
+        """Return the right view first; each source begins with `right` or `wrong`."""
+        siblings = [r for r in group.rollouts if r.index != rollout.index and _text(r) not in ("", _text(rollout))]
         right = [sibling for sibling in siblings if sibling.verdict.success]
         wrong = [sibling for sibling in siblings if not sibling.verdict.success and sibling.verdict.status == "ok"]
         if not right or not wrong:
@@ -43,5 +42,5 @@ class RightAndWrong(rk.Demonstration):
         )
 
 
-def _told(rollout: rk.Rollout) -> str:
+def _text(rollout: rk.Rollout) -> str:
     return rollout.completion.text.strip()

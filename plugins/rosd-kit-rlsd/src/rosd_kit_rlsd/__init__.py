@@ -1,4 +1,4 @@
-"""Advantages that an informed teacher spreads over the tokens. Knows nothing of what the teacher was told."""
+"""An objective whose advantages an informed teacher weights per token. It does not know what the teacher reads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ rosd_kit_api = 2
 
 
 class RLSD(rk.PolicyGradient):
-    """GRPO whose advantage is larger at tokens that speak for it: the verifier gives the direction, the teacher the amount.
+    """GRPO with advantages weighted per token: the verifier sets the direction of the update, the teacher the size.
 
     A_t = A ((1 - mix) + mix clip(w_t, 1 - clip_weight, 1 + clip_weight)), w_t = (P_T(y_t) / P_S(y_t))^sign(A), without
-    gradient. The weight is positive, so no token's sign turns. Source: RLSD (arXiv 2604.03128); the authors' settings are
-    mix 0.5 and clip 0.2. They let the mix fall to 0 over 50 steps, which a loss that does not know the step cannot.
+    gradient. The weight is positive, so no token's sign changes. Source: RLSD (arXiv 2604.03128); the authors' settings are
+    mix 0.5 and clip 0.2. They decay the mix to 0 over 50 steps; here it is constant, as an objective does not know the step.
     """
 
     name = "rlsd"
@@ -30,30 +30,30 @@ class RLSD(rk.PolicyGradient):
         """The options of `policy_gradient`, and of the weight."""
 
         mix: float = Field(default=0.5, ge=0.0, le=1.0)
-        """Share of the weighted advantage; 0 is GRPO."""
+        """Share of the teacher's weight in the factor; 0 is GRPO."""
         clip_weight: float = Field(default=0.2, ge=0.0, lt=1.0)
-        """The weight stays within 1 - clip_weight and 1 + clip_weight; 0 is GRPO."""
+        """The weight is clipped to 1 - clip_weight .. 1 + clip_weight; 0 is GRPO."""
 
     def per_token(self, scores: rk.TokenScores) -> Float[Tensor, " tokens"]:
-        """Return the clipped loss `[tokens]`; a token that no teacher scored keeps its advantage as it is."""
+        """Return the clipped loss `[tokens]`; a token without a teacher view keeps its plain advantage."""
         return self.surrogate(scores, scores.advantage * self.weights(scores))
 
     def weights(self, scores: rk.TokenScores) -> Float[Tensor, " tokens"]:
-        """Return the factor on each advantage, `[tokens]`, without gradient. Several views count as their mean log-prob."""
+        """Return the factor of each advantage, `[tokens]`, without gradient. Several views count as their mean logprob."""
         ones = scores.advantage.new_ones(scores.advantage.shape)
         if not scores.views or scores.marks is None:
             return ones
-        told = (scores.marks != 0).sum(0)
-        teacher = scores.view_logprobs().sum(0) / told.clamp_min(1)
+        views = (scores.marks != 0).sum(0)
+        teacher = scores.view_logprobs().sum(0) / views.clamp_min(1)
         gain = teacher - scores.sampled_logprobs().detach()
-        # Beyond e^20 every weight is clipped; the bound keeps exp finite.
-        evidence = (scores.advantage.sign() * gain).clamp(-20.0, 20.0).exp()
+        # Weights beyond e^20 are clipped below anyway; the clamp keeps exp finite.
+        ratio = (scores.advantage.sign() * gain).clamp(-20.0, 20.0).exp()
         clip = self.config.clip_weight
-        mixed: Tensor = 1 - self.config.mix + self.config.mix * evidence.clamp(1 - clip, 1 + clip)
-        return torch.where(told > 0, mixed, ones).detach()
+        mixed: Tensor = 1 - self.config.mix + self.config.mix * ratio.clamp(1 - clip, 1 + clip)
+        return torch.where(views > 0, mixed, ones).detach()
 
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [RLSD]

@@ -1,4 +1,4 @@
-"""Which loss a rollout goes to, and how much an unsure teacher counts. Knows neither loss."""
+"""Routes rollouts to two terms of the loss, and weights tokens by the teacher's certainty. It does not know the losses."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TERM = r"^[a-z][a-z0-9_]*$"
 
 
 class RightOrWrong(rk.Gate):
-    """Sends wrong rollouts with a right sibling to distillation and all others to the policy gradient.
+    """Routes wrong rollouts with a right sibling to distillation and all others to the policy gradient.
 
-    Source: SRPO (arXiv 2604.02288), z = (1 - success) * (there is something to distil from).
+    Source: SRPO (arXiv 2604.02288), z = (1 - success) * 1[there is a demonstration].
     """
 
     name = "right_or_wrong"
@@ -26,9 +26,9 @@ class RightOrWrong(rk.Gate):
         """The two terms of the loss."""
 
         reinforce: str = Field(default="policy_gradient", pattern=_TERM)
-        """The term that right rollouts go to, and wrong ones without a right sibling."""
+        """Term for right rollouts, and for wrong ones without a right sibling."""
         distil: str = Field(default="distill", pattern=_TERM)
-        """The term that the other wrong rollouts go to."""
+        """Term for the other wrong rollouts."""
 
     def decide(self, group: rk.Group) -> rk.GateDecision:
         """Return every rollout with its route."""
@@ -47,10 +47,10 @@ class RightOrWrong(rk.Gate):
 
 
 class SureTeacher(rk.Localizer):
-    """Weights each token by how sure the teacher is there: exp(-beta H), H the entropy of its distribution in nats.
+    """Weights each token by the teacher's certainty, exp(-beta H), where H is the entropy of its distribution in nats.
 
-    The loss is divided by the sum of the weights of the whole step, so their mean is 1 as in the source, SRPO
-    (arXiv 2604.02288). Needs no reflection, and one more pass of both networks.
+    The engine divides by the sum of the weights of the whole step, so their mean is 1 as in the source, SRPO
+    (arXiv 2604.02288). Needs no reflection, but one more pass of both networks.
     """
 
     name = "sure_teacher"
@@ -59,22 +59,22 @@ class SureTeacher(rk.Localizer):
     refines = True
 
     class Config(rk.Localizer.Config):
-        """How much certainty counts."""
+        """The strength of the weighting."""
 
         beta: NonNegativeFloat = 1.0
-        """0 weighs all tokens alike."""
+        """Factor of the entropy; 0 gives all tokens the same weight."""
 
     def locate(self, case: rk.Case) -> rk.TokenWeights:
-        """Return weight 1 everywhere: every token has to be scored first."""
+        """Return weight 1 everywhere: every token must be scored before `refine` weights it."""
         return rk.everywhere(case.rollout.completion, "scored")
 
     def refine(self, sample: rk.DistillSample, scores: rk.SampleScores) -> Sequence[float]:
-        """Return exp(-beta H) times the weights that were there before."""
+        """Return exp(-beta H) times the previous weights."""
         pairs = zip(sample.token_weights, scores.teacher_entropy, strict=True)
         return [weight * math.exp(-self.config.beta * entropy) for weight, entropy in pairs]
 
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [RightOrWrong, SureTeacher]

@@ -1,4 +1,4 @@
-"""Which dissenters learn from the majority. Knows nothing of how votes are counted: a verifier's successes are the majority."""
+"""Chooses the rollouts that learn from the majority: the verifier's successes. It does not know how votes are counted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ rosd_kit_api = 2
 
 
 class LongestWrong(rk.Gate):
-    """Passes the longest rollouts of a group that disagree with its majority; nothing where there is none, or no dissent.
+    """Passes the longest rollouts of a group that disagree with its majority; none if there is no majority or no dissent.
 
     With the verifier `majority` and the demonstration `shortest_success` this is U-OPSD (arXiv 2608.06296): the shortest
-    rollout of the majority teaches the longest one that disagrees. With a verifier that knows the truth it is the rule of
+    rollout of the majority teaches the longest one that disagrees. With a verifier that uses true answers it is the rule of
     SSOPD (arXiv 2605.17497).
     """
 
@@ -21,13 +21,13 @@ class LongestWrong(rk.Gate):
     needs = frozenset({"group"})
 
     class Config(rk.Gate.Config):
-        """How many."""
+        """The number of rollouts."""
 
         k: PositiveInt = 1
-        """Rollouts to distil in each group, counted from the longest; of equally long ones the earlier."""
+        """Number of the longest rollouts to pass per group; the earlier one wins a tie."""
 
     def decide(self, group: rk.Group) -> rk.GateDecision:
-        """Return the longest of the wrong ones."""
+        """Return the longest wrong rollouts."""
         wrong = [rollout for rollout in group.rollouts if not rollout.verdict.success]
         if len(wrong) == len(group.rollouts):
             return rk.GateDecision(outcome="no_majority")
@@ -39,5 +39,5 @@ class LongestWrong(rk.Gate):
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return what this package adds."""
+    """Return the components of this package."""
     return [LongestWrong]
