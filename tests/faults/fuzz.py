@@ -1,11 +1,11 @@
-"""Random cases without end for the four places that read text from outside: recipes, tags, spans, quotes.
+"""Fuzzes the four readers of outside text: recipes, tags, spans and quotes.
 
     python -m tests.faults.fuzz                       # 100,000 cases of each target
     python -m tests.faults.fuzz quotes --cases 5000 --first 17
     python -m tests.faults.fuzz quotes --first 17 --cases 1 --show
 
-A case is made from its number alone, so a number is all that has to be kept of one. `seeds.json` keeps, for each target, the
-numbers of cases that failed once, and of the first cases with each outcome; test_fuzz.py tries them and a few thousand more.
+A case is generated from its number, so the number is enough to repeat it. For each target, `seeds.json` lists the numbers of
+cases that once failed and of the first case with each outcome; test_fuzz.py tries them and a few thousand more.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rapidfuzz import fuzz as ratios
 
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import load_recipe, to_yaml
 from rosd_kit.recipe.sources import SHIPPED
 from rosd_kit.text.quotes import _normalise, find_quote
@@ -65,46 +66,46 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Target:
-    """What makes a case and what must hold of it; `check` returns the outcome, a word, and raises when a law is broken."""
+    """Generates and checks the cases of one reader; `check` returns the outcome, and raises if a law is broken."""
 
     make: Callable[[random.Random], Any]
     check: Callable[[Any], str]
 
 
-def prose(rng: random.Random, most: int) -> str:
-    """Return words, strange characters and noise."""
-    pieces = []
-    for _ in range(rng.randrange(most + 1)):
+def prose(rng: random.Random, max_words: int) -> str:
+    """Return words, unusual characters and noise."""
+    fragments = []
+    for _ in range(rng.randrange(max_words + 1)):
         kind = rng.random()
         if kind < 0.7:
-            pieces.append(rng.choice(WORDS) + " ")
+            fragments.append(rng.choice(WORDS) + " ")
         elif kind < 0.9:
-            pieces.append(rng.choice(STRANGE))
+            fragments.append(rng.choice(STRANGE))
         else:
-            pieces.append(
+            fragments.append(
                 "".join(chr(rng.choice((rng.randrange(128), rng.randrange(0xD800)))) for _ in range(rng.randrange(1, 5)))
             )
-    return "".join(pieces)
+    return "".join(fragments)
 
 
-def mutated(rng: random.Random, text: str, times: int) -> str:
-    """Return the text with so many small changes: cut, doubled, swapped, strange, other case or spacing."""
+def mutate(rng: random.Random, text: str, times: int) -> str:
+    """Return the text with small random changes: deletions, repetitions, reversals, other characters, case or spacing."""
     for _ in range(times):
         a, b = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
         b = min(b, a + rng.choice((1, 1, 2, 5, 20)))
-        part = text[a:b]
-        part = rng.choice(
+        span = text[a:b]
+        changed = rng.choice(
             (
                 "",
-                part + part,
-                part[::-1],
-                part.swapcase(),
-                part.replace(" ", "  "),
+                span + span,
+                span[::-1],
+                span.swapcase(),
+                span.replace(" ", "  "),
                 rng.choice(STRANGE),
-                part + rng.choice(string.printable),
+                span + rng.choice(string.printable),
             )
         )
-        text = text[:a] + part + text[b:]
+        text = text[:a] + changed + text[b:]
     return text
 
 
@@ -112,7 +113,7 @@ def make_quote(rng: random.Random) -> tuple[str, str, str]:
     text = prose(rng, 40) * rng.choice((1, 1, 1, 2))
     a, b = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
     quote = text[a : min(b, a + 60)] if rng.random() < 0.8 else prose(rng, 6)
-    return text, mutated(rng, quote, rng.choice((0, 0, 1, 2, 6))), rng.choice(("", "Step 3 is wrong", prose(rng, 4)))
+    return text, mutate(rng, quote, rng.choice((0, 0, 1, 2, 6))), rng.choice(("", "Step 3 is wrong", prose(rng, 4)))
 
 
 def check_quote(case: tuple[str, str, str]) -> str:
@@ -122,12 +123,12 @@ def check_quote(case: tuple[str, str, str]) -> str:
     needle = _normalise(quote.strip())[0]
     assert (match.outcome == "missing") == (found is None) == (match.occurrences == 0)
     if quote.strip() and quote.strip() in text:
-        assert match.outcome == "exact", "a quote that stands there was not found"
+        assert match.outcome == "exact", "an exact quote was not found"
     if match.outcome == "exact":
         assert found == quote.strip()
         assert 1 <= match.occurrences <= text.count(quote.strip()[0])
     elif match.outcome == "normalised":
-        assert _normalise(found)[0] == needle or needle in _normalise(found)[0], "what was found is not what was quoted"
+        assert _normalise(found)[0] == needle or needle in _normalise(found)[0], "the match differs from the quote"
     elif match.outcome == "fuzzy":
         assert 0 <= match.start < match.end <= len(text)
         assert ratios.partial_ratio(needle, _normalise(found)[0]) >= 60.0
@@ -136,7 +137,7 @@ def check_quote(case: tuple[str, str, str]) -> str:
     return match.outcome if match.occurrences < 2 else f"{match.outcome}, several"
 
 
-TAG_PIECES = (
+TAG_FRAGMENTS = (
     "<error_quote>", "</error_quote>", "<ERROR-QUOTE>", "</ error quote >", "<error_quote", "error_quote>",
     "<explanation>", "</explanation>", "<think>", "</think>", "< thinking >", "</thinking>", "<error_quote/>",
     "&lt;error_quote&gt;", "<<error_quote>>",
@@ -144,23 +145,22 @@ TAG_PIECES = (
 
 
 def make_tags(rng: random.Random) -> str:
-    pieces = [rng.choice(TAG_PIECES) if rng.random() < 0.5 else prose(rng, 5) for _ in range(rng.randrange(14))]
-    return mutated(rng, "".join(pieces), rng.choice((0, 0, 1, 3)))
+    fragments = [rng.choice(TAG_FRAGMENTS) if rng.random() < 0.5 else prose(rng, 5) for _ in range(rng.randrange(14))]
+    return mutate(rng, "".join(fragments), rng.choice((0, 0, 1, 3)))
 
 
 def check_tags(text: str) -> str:
-    seen = strip_thinking(text)
-    assert seen in text and strip_thinking(seen) == seen
-    found = read_tag(seen, "error_quote")
-    assert found.status in ("ok", "missing", "unclosed", "empty")
-    assert (found.text is None) == (found.status != "ok")
-    if found.text is not None:
-        assert found.text and found.text == found.text.strip() and found.text in seen
-        assert read_tag(found.text, "error_quote").status in ("missing",), "a tag inside what a tag holds"
-    assert read_tag(f"{seen} <error_quote>the quote</error_quote>", "error_quote").text == "the quote", (
-        "the last pair does not win"
-    )
-    return found.status
+    visible = strip_thinking(text)
+    assert visible in text and strip_thinking(visible) == visible
+    tag = read_tag(visible, "error_quote")
+    assert tag.status in ("ok", "missing", "unclosed", "empty")
+    assert (tag.text is None) == (tag.status != "ok")
+    if tag.text is not None:
+        assert tag.text and tag.text == tag.text.strip() and tag.text in visible
+        assert read_tag(tag.text, "error_quote").status in ("missing",), "the text of a tag contains a tag"
+    last = read_tag(f"{visible} <error_quote>the quote</error_quote>", "error_quote")
+    assert last.text == "the quote", "the last pair of tags does not win"
+    return tag.status
 
 
 def make_spans(rng: random.Random) -> tuple[str, list[int], int, int]:
@@ -177,16 +177,16 @@ def make_spans(rng: random.Random) -> tuple[str, list[int], int, int]:
 
 
 def check_spans(case: tuple[str, list[int], int, int]) -> str:
-    kind, ids, one, other = case
+    kind, ids, first, second = case
     check_laws(kind, ids)
     text, spans = decode_with_spans(tokenizer_of(kind), ids)
-    start, end = sorted((one % (len(text) + 1), other % (len(text) + 1)))
-    sharing = [i for i, (a, b) in enumerate(spans) if max(a, start) < min(b, end)]
-    assert first_token_overlapping(spans, start, end) == (sharing[0] if sharing else None)
+    start, end = sorted((first % (len(text) + 1), second % (len(text) + 1)))
+    overlapping = [i for i, (a, b) in enumerate(spans) if max(a, start) < min(b, end)]
+    assert first_token_overlapping(spans, start, end) == (overlapping[0] if overlapping else None)
     if kind == "byte_level" and plain(kind, ids) == ids:
-        true_text, truth = byte_level_truth(ids)
+        true_text, true_spans = byte_level_truth(ids)
         assert text == true_text
-        assert first_token_overlapping(spans, start, end) == first_token_overlapping(truth, start, end)
+        assert first_token_overlapping(spans, start, end) == first_token_overlapping(true_spans, start, end)
     return f"{kind}, {'valid' if chr(0xFFFD) not in text else 'invalid'} text"
 
 
@@ -199,27 +199,28 @@ VALUES = (
 
 @cache
 def shipped() -> tuple[str, ...]:
+    """Return the texts of the built-in recipes."""
     return tuple(path.read_text() for path in sorted(SHIPPED.rglob("*.yaml")) if "profiles" not in path.parts)
 
 
 @cache
 def fields() -> tuple[str, ...]:
-    """Return every dotted field of the shipped recipes, resolved."""
-    found: list[str] = []
+    """Return every dotted field of some resolved built-in recipes."""
+    paths: list[str] = []
 
     def walk(value: Any, path: str) -> None:
-        found.append(path)
+        paths.append(path)
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(inner, f"{path}.{key}".lstrip("."))
 
     for name in ("rosd", "sdpo", "grpo"):
         walk(yaml.safe_load(to_yaml(load_recipe(name, registry=registry()))), "")
-    return tuple(dict.fromkeys(filter(None, found)))
+    return tuple(dict.fromkeys(filter(None, paths)))
 
 
 @cache
-def registry() -> Any:
+def registry() -> Registry:
     return PluginManager(selection="builtin").registry
 
 
@@ -227,11 +228,11 @@ def make_recipe(rng: random.Random) -> tuple[str, list[str]]:
     text = rng.choice(shipped()) if rng.random() < 0.7 else "extends: rosd\n"
     if rng.random() < 0.4:
         text += f"\n{rng.choice(fields()).split('.')[0]}: {rng.choice(VALUES)}\n"
-    text = mutated(rng, text, rng.choice((0, 0, 0, 1, 4)))
+    text = mutate(rng, text, rng.choice((0, 0, 0, 1, 4)))
     changes = []
     for _ in range(rng.choice((0, 0, 1, 3))):
         change = f"{rng.choice(fields())}={rng.choice(VALUES)}"
-        changes.append(mutated(rng, change, 1) if rng.random() < 0.2 else change)
+        changes.append(mutate(rng, change, 1) if rng.random() < 0.2 else change)
     return text, changes
 
 
@@ -247,13 +248,12 @@ def check_recipe(case: tuple[str, list[str]]) -> str:
     try:
         recipe = load_recipe(file, changes, registry=registry())
     except RecipeError as error:
-        assert str(error).strip() and len(str(error)) < 20_000, "an error that says nothing or too much"
+        assert str(error).strip() and len(str(error)) < 20_000, "the error message is empty or too long"
         return "refused"
     finally:
-        assert [path.name for path in folder().iterdir()] == ["fuzzed.yaml"], "loading a recipe left a file"
-    again = folder() / "fuzzed.yaml"
-    again.write_text(to_yaml(recipe))
-    assert load_recipe(again, registry=registry()) == recipe, "what show prints is another recipe"
+        assert [path.name for path in folder().iterdir()] == ["fuzzed.yaml"], "loading a recipe created a file"
+    file.write_text(to_yaml(recipe))
+    assert load_recipe(file, registry=registry()) == recipe, "the printed recipe differs when it is loaded again"
     return "a recipe"
 
 
@@ -266,13 +266,13 @@ TARGETS = {
 
 
 def attempt(name: str, number: int) -> str:
-    """Make and check one case; return its outcome."""
+    """Generate and check one case; return its outcome."""
     target = TARGETS[name]
     return target.check(target.make(random.Random(f"{name} {number}")))
 
 
 def campaign(name: str, first: int, cases: int) -> tuple[Counter[str], list[tuple[int, str]], dict[str, int]]:
-    """Try cases; return how often each outcome came, what failed, and the first number with each outcome."""
+    """Try cases; return the count of each outcome, the failures, and the first number with each outcome."""
     outcomes: Counter[str] = Counter()
     failed: list[tuple[int, str]] = []
     firsts: dict[str, int] = {}
@@ -293,21 +293,21 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--show", action="store_true", help="print the cases")
-    asked = parser.parse_args()
-    broken = False
-    for name in asked.targets:
-        if asked.show:
-            for number in range(asked.first, asked.first + asked.cases):
+    arguments = parser.parse_args()
+    any_failed = False
+    for name in arguments.targets:
+        if arguments.show:
+            for number in range(arguments.first, arguments.first + arguments.cases):
                 print(number, repr(TARGETS[name].make(random.Random(f"{name} {number}"))))
-        began = time.monotonic()
-        outcomes, failed, firsts = campaign(name, asked.first, asked.cases)
-        told = ", ".join(f"{outcome} {count:,}" for outcome, count in outcomes.most_common())
-        print(f"{name}: {asked.cases:,} cases in {time.monotonic() - began:.0f} s, {len(failed)} failed; {told}")
+        start = time.monotonic()
+        outcomes, failed, firsts = campaign(name, arguments.first, arguments.cases)
+        counts = ", ".join(f"{outcome} {count:,}" for outcome, count in outcomes.most_common())
+        print(f"{name}: {arguments.cases:,} cases in {time.monotonic() - start:.0f} s, {len(failed)} failed; {counts}")
         print(f"  first of each outcome: {firsts}")
-        for number, why in failed[:20]:
-            print(f"  case {number}: {why}")
-        broken = broken or bool(failed)
-    raise SystemExit(1 if broken else 0)
+        for number, reason in failed[:20]:
+            print(f"  case {number}: {reason}")
+        any_failed = any_failed or bool(failed)
+    raise SystemExit(1 if any_failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs of the command line in forked processes, to which things may be done; see tests/run/harness.py."""
+"""Runs the command line in forked processes that can be killed or disturbed; see tests/run/harness.py."""
 
 from __future__ import annotations
 
@@ -17,52 +17,55 @@ from safetensors.torch import load_file
 from rosd_kit.files import read_json_lines
 from tests.run.conftest import TINY
 
-FORKS = Path(__file__).parents[1] / "run/harness.py"
+SERVER = Path(__file__).parents[1] / "run/harness.py"
 CHANGES = (*TINY, "steps=3", "checkpoint.keep=1", "optimizer.lr=1e-3")
 
 
 class Harness:
-    """A process that forks a child for each job. `changes` are made to the tiny recipe of every run."""
+    """Sends jobs to a process that forks a child for each. `changes` are overrides of the tiny recipe of every run."""
 
     def __init__(self, runs: Path, process: subprocess.Popen[str], *, changes: Sequence[str] = ()) -> None:
         self.runs, self.process, self.changes = runs, process, (*CHANGES, *changes)
 
     def do(self, *jobs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Run jobs one after another; return their exit codes, outputs and seconds."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps(jobs) + "\n")
         self.process.stdin.flush()
-        found: list[dict[str, Any]] = json.loads(self.process.stdout.readline())
-        return found
+        results: list[dict[str, Any]] = json.loads(self.process.stdout.readline())
+        return results
 
-    def begin(self, name: str, *changes: str, quiet: bool = True, **job: Any) -> dict[str, Any]:
+    def start(self, name: str, *changes: str, quiet: bool = True, **job: Any) -> dict[str, Any]:
+        """Return the job that starts a run."""
         arguments = ["run", "rosd", *self.changes, *changes, "--out", str(self.runs), "--name", name]
         return {"args": [*arguments, *["--quiet"] * quiet], **job}
 
-    def go_on(self, name: str, *changes: str, **job: Any) -> dict[str, Any]:
-        """Return the job that resumes a run, or begins it where there is nothing to resume yet."""
+    def resume(self, name: str, *changes: str, **job: Any) -> dict[str, Any]:
+        """Return the job that resumes a run, or starts it if there is nothing to resume yet."""
         folder = self.runs / name
         if (folder / "recipe.yaml").is_file():
             return {"args": ["run", "--resume", str(folder), *changes, "--quiet"], **job}
-        assert not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir()), "it cannot be resumed"
-        return self.begin(name, **job)
+        empty = not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir())
+        assert empty, "the folder is not empty, but cannot be resumed"
+        return self.start(name, **job)
 
-    def whole(self, name: str, **job: Any) -> tuple[int, float]:
-        """Run undisturbed; return how many operations were counted, and the seconds it took."""
-        [done] = self.do(self.begin(name, **job))
-        assert done["code"] == 0, done["told"]
-        counted = re.search(r"operations: (\d+)", done["told"])
-        assert counted
-        return int(counted.group(1)), done["seconds"]
+    def run_undisturbed(self, name: str, **job: Any) -> tuple[int, float]:
+        """Run to the end; return the number of file operations and the seconds."""
+        [result] = self.do(self.start(name, **job))
+        assert result["code"] == 0, result["output"]
+        operations = re.search(r"operations: (\d+)", result["output"])
+        assert operations
+        return int(operations.group(1)), result["seconds"]
 
     def finish(self, name: str, **job: Any) -> None:
-        """Go on with a run to its end."""
-        [done] = self.do(self.go_on(name, **job))
-        assert done["code"] == 0, done["told"]
+        """Resume a run to its end."""
+        [result] = self.do(self.resume(name, **job))
+        assert result["code"] == 0, result["output"]
 
     def assert_same(self, one: str, other: str) -> None:
-        """Weights, metrics' steps and sampled ids of two runs are the same, bit for bit."""
-        found, expected = (load_file(self.runs / name / "model/model.safetensors") for name in (one, other))
-        assert found.keys() == expected.keys() and all(found[key].equal(expected[key]) for key in found)
+        """Assert that the weights, the steps and the sampled ids of two runs are equal, bit for bit."""
+        weights, expected = (load_file(self.runs / name / "model/model.safetensors") for name in (one, other))
+        assert weights.keys() == expected.keys() and all(weights[key].equal(expected[key]) for key in weights)
         assert [line["step"] for line in self.lines(one, "metrics.jsonl")] == [1, 2, 3]
         for file in sorted((self.runs / other / "samples").iterdir()):
             ids = [[line["token_ids"] for line in self.lines(name, f"samples/{file.name}")] for name in (one, other)]
@@ -74,9 +77,9 @@ class Harness:
 
 @contextmanager
 def started(runs: Path, *before: str) -> Iterator[Harness]:
-    """Start the process, behind the words of another command such as `unshare`, and end it."""
+    """Start the process, with another command like `unshare` before it, and end it afterwards."""
     with subprocess.Popen(
-        [*before, sys.executable, str(FORKS), str(runs)],
+        [*before, sys.executable, str(SERVER), str(runs)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Parts that raise, or hand on what their contract does not allow: named with the sample, counted, and the rest goes on."""
+"""A component that raises or breaks its contract is reported and counted, and costs only the samples concerned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rosd_kit.cli import main
 from rosd_kit.files import read_json_lines
 from tests.run.conftest import TINY
 
-#: Slot to what a plugin needs around its misbehaviour: base class, name of the method, its arguments, a healthy answer.
+#: Slot to the base class, method and arguments of a plugin, and a valid result.
 HEALTHY = {
     "verifier": ("Verifier", "verify_group", "problem, texts", "[rk.Verdict(score=1.0, success=True) for _ in texts]"),
     "gate": ("Gate", "decide", "group", "decision(rk.Passed(index=r.index) for r in group.rollouts)"),
@@ -17,7 +17,7 @@ HEALTHY = {
     "localizer": ("Localizer", "locate", "case", "weights(case, 1.0)"),
     "context": ("Context", "prompts", "case", "(prompt('solve it', 'so'),)"),
 }
-BAD = {
+INVALID = {
     "verifier": ["None", "[]", "[1.0] * len(texts)", "[rk.Verdict(score=float('nan'), success=True) for _ in texts]", "1 / 0"],
     "gate": ["None", "True", "decision([rk.Passed(index=99)])", "decision([rk.Passed(index=0, weight=float('inf'))])", "1 / 0"],
     "demonstration": ["None", "'a text'", "('a text',)", "1 / 0"],
@@ -43,12 +43,12 @@ def short():
     return rk.TokenWeights(weights=(1.0,), outcome="plugin")
 
 
-def prompt(text, told):
-    return rk.Prompt(head=(), sections=(rk.Section(text=text), rk.Section(text=told, cut_priority=1)))
+def prompt(text, privileged):
+    return rk.Prompt(head=(), sections=(rk.Section(text=text), rk.Section(text=privileged, cut_priority=1)))
 
 
 class Bad(rk.{base}):
-    """Misbehaves at every {every}th call."""
+    """Fails at every {every}th call."""
 
     name = "bad"
     provides = frozenset({{"reflection", "quote", "feedback", "teacher_prompt"}})
@@ -65,12 +65,12 @@ def rosd_kit_components():
     return [Bad]
 '''
 MORE = {"verifier": "def verify(self, problem, text):\n        return self.verify_group(problem, [text])[0]"}
-CASES = [(slot, bad) for slot, answers in BAD.items() for bad in answers]
+CASES = [(slot, bad) for slot, results in INVALID.items() for bad in results]
 
 
 @pytest.fixture
 def train(tmp_path, capsys):
-    """Run with a plugin in a slot; return the exit code or what was raised, what was told, and the folder."""
+    """Return a function that runs with a plugin in a slot and returns the exit code or exception, the errors and the folder."""
 
     def train(slot, bad, every):
         base, method, arguments, good = HEALTHY[slot]
@@ -80,13 +80,13 @@ def train(tmp_path, capsys):
             PLUGIN.format(base=base, method=method, arguments=arguments, good=good, bad=bad, every=every, more=more)
         )
         sizes = ["steps=2", "problems_per_step=4", "group_size=2", f"{slot}=bad", "--plugin", str(file)]
-        words = ["run", "rosd", *TINY, *sizes, "--out", str(tmp_path), "--name", "run", "--quiet"]
+        command = ["run", "rosd", *TINY, *sizes, "--out", str(tmp_path), "--name", "run", "--quiet"]
         code: object
         try:
-            main(words)
+            main(command)
             code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
+        except SystemExit as exit:
+            code = exit.code or 0
         except Exception as error:
             code = error
         return code, capsys.readouterr().err, tmp_path / "run"
@@ -95,20 +95,20 @@ def train(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("slot", "bad"), CASES, ids=[f"{slot}-{bad[:24]}" for slot, bad in CASES])
-def test_a_part_that_fails_at_some_samples_costs_those_samples(train, slot, bad):
-    code, told, folder = train(slot, bad, every=3)
-    assert code == 0, f"{code!r}\n{told}"
+def test_a_component_that_fails_on_some_samples_costs_only_those(train, slot, bad):
+    code, errors, folder = train(slot, bad, every=3)
+    assert code == 0, f"{code!r}\n{errors}"
     steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert [line["step"] for line in steps] == [1, 2]
     assert sum(line.get(f"fault/{slot}", 0) for line in steps) >= 1
     assert sum(line["train/samples"] for line in steps) >= 1
-    warned = [line for line in told.splitlines() if f"{slot} 'bad' failed on" in line]
-    assert len(warned) == 1, "it is to be told once"
-    assert "of problem 'sums" in told or "on problem 'sums" in told, "the sample is not named"
+    warnings = [line for line in errors.splitlines() if f"{slot} 'bad' failed on" in line]
+    assert len(warnings) == 1, "the warning must appear once"
+    assert "of problem 'sums" in errors or "on problem 'sums" in errors, "the sample is not named"
 
 
 @pytest.mark.parametrize("slot", HEALTHY)
-def test_a_part_that_always_fails_ends_the_run_with_its_own_error(train, slot):
+def test_a_component_that_always_fails_ends_the_run_with_its_own_error(train, slot):
     code, _, folder = train(slot, "1 / 0", every=1)
     assert isinstance(code, ZeroDivisionError), code
     notes = "\n".join(code.__notes__)
@@ -118,14 +118,14 @@ def test_a_part_that_always_fails_ends_the_run_with_its_own_error(train, slot):
 
 
 @pytest.mark.parametrize("bad", ["None", "[]", "[1] * len(cases)", "1 / 0"])
-def test_a_reflector_that_fails_at_some_cases_costs_only_their_reflections(train, bad):
-    """It is asked about the halves of what it fails at; whom it says nothing about, the recipe's fallback has."""
-    code, told, folder = train("reflector", bad, every=2)
-    assert code == 0, told
+def test_a_reflector_that_fails_on_some_cases_costs_only_their_reflections(train, bad):
+    """A batch that fails is retried in halves; a case that fails alone gets the recipe's fallback."""
+    code, errors, folder = train("reflector", bad, every=2)
+    assert code == 0, errors
     steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert [line.get("fault/reflector", 0) for line in steps] == [0, 1]
     assert steps[1]["reflect/fault"] == 1 < steps[1]["train/samples"]
-    assert "reflector 'bad' failed on" in told
+    assert "reflector 'bad' failed on" in errors
 
 
 REFINE = """
@@ -139,10 +139,10 @@ REFINE = """
 
 
 @pytest.mark.parametrize("bad", ["(1.0,)", "None", "[float('nan')] * len(sample.response_ids)", "1 / 0"])
-def test_weights_that_are_refined_wrongly_cost_their_sample(train, bad, monkeypatch):
+def test_invalid_refined_weights_cost_only_their_sample(train, bad, monkeypatch):
     monkeypatch.setitem(MORE, "localizer", REFINE.format(bad=bad))
-    code, told, folder = train("localizer", "None", every=10_000)
-    assert code == 0, told
+    code, errors, folder = train("localizer", "None", every=10_000)
+    assert code == 0, errors
     steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert all(line["fault/refine"] == line["train/samples"] // 2 >= 1 for line in steps[:1])
-    assert [line for line in told.splitlines() if "localizer 'bad' failed on" in line and "a rollout of problem" in line]
+    assert [line for line in errors.splitlines() if "localizer 'bad' failed on" in line and "a rollout of problem" in line]

@@ -1,4 +1,4 @@
-"""Text from data and models that poses as something else, through a whole step of ROSD with a byte-level tokenizer."""
+"""Hostile text from data and models goes through a whole step of ROSD, with a byte-level tokenizer, as plain text."""
 
 from __future__ import annotations
 
@@ -65,16 +65,18 @@ def registry():
     return PluginManager(selection="builtin").registry
 
 
-def pipeline(student, registry, rows, reflections, tmp_path):
-    """ROSD on rows of data; each problem has one wrong and one right rollout, the texts of the rows."""
+def pipeline_of(student, registry, rows, reflections, tmp_path):
+    """Return ROSD's pipeline and problems for these rows; each problem has a wrong and a right rollout with its text."""
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = f"task={{name: dataset, held_out: 0, shuffle: false, prompt: '{{question}}', answer: '{{answer}}', path: {file}}}"
     sizes = ("steps=1", f"problems_per_step={len(rows)}", "group_size=2", "sampling.max_new_tokens=2000")
     changes = ["profile=none", task, "verifier=exact", "rollout=transformers", *sizes]
     recipe = load_recipe("rosd", changes, registry=registry)
-    said = [text for row in rows for text in (f"{row['text']} so Answer : wrong", f"{row['text']} Answer : {row['answer']}")]
-    components = replace(build_components(recipe, registry), rollout=Scripted(student.tokenizer, said, reflections))
+    responses = [
+        text for row in rows for text in (f"{row['text']} so Answer : wrong", f"{row['text']} Answer : {row['answer']}")
+    ]
+    components = replace(build_components(recipe, registry), rollout=Scripted(student.tokenizer, responses, reflections))
     pipeline = Pipeline(
         components=components,
         engine=components.rollout,
@@ -87,50 +89,51 @@ def pipeline(student, registry, rows, reflections, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def made(student, registry, tmp_path_factory):
-    """One step in which question, demonstration, rollouts, quote and idea are all hostile."""
+def step_and_pipeline(student, registry, tmp_path_factory):
+    """Run one step in which question, demonstration, rollouts, quote and idea are all hostile."""
     rows = [{"question": f"What? {text}", "answer": "42", "text": text} for text in HOSTILE.values()]
     reflections = []
     for text in HOSTILE.values():
         reflections.append(f"<error_quote>so Answer : wrong</error_quote><explanation>{text} think again</explanation>")
         reflections.append(f"<explanation>{text} is right</explanation>")
-    line, problems = pipeline(student, registry, rows, reflections, tmp_path_factory.mktemp("rows"))
-    return line.step(problems, 0), line
+    pipeline, problems = pipeline_of(student, registry, rows, reflections, tmp_path_factory.mktemp("rows"))
+    return pipeline.step(problems, 0), pipeline
 
 
-def test_every_rollout_becomes_a_sample(made):
-    batch, _ = made
+def test_every_rollout_becomes_a_sample(step_and_pipeline):
+    batch, _ = step_and_pipeline
     wrong = [sample for sample in batch.samples if not sample.success]
     assert len(wrong) == len(HOSTILE)
-    # of the fake tags, an open <think> hides the reflection on the right rollout, which has no other right one to show
+    # For the fake tags, an open <think> hides the reflection on the right rollout, which has no right sibling to show instead.
     assert len(batch.samples) == 2 * len(HOSTILE) - 1
     assert batch.metrics["verify/ok"] == 2 * len(HOSTILE)
     assert batch.metrics["localize/exact"] == len(HOSTILE) - 1
 
 
-def test_control_tokens_in_prompts_are_those_of_the_template(made, student):
-    batch, line = made
+def test_control_tokens_in_prompts_are_those_of_the_template(step_and_pipeline, student):
+    batch, pipeline = step_and_pipeline
     special = set(control_tokens(student.tokenizer))
     plain = [i for i in student.prompt_ids([{"role": "user", "content": "x"}]) if i in special]
-    heard = [request.prompt_ids for requests, _ in line.engine.heard for request in requests]
-    taught = [view.prompt_ids for sample in batch.samples for view in sample.teacher_views]
-    assert len(heard) == 4 * len(HOSTILE) and len(taught) == len(batch.samples)
-    for ids in [*heard, *taught]:
+    generated = [request.prompt_ids for requests, _ in pipeline.engine.heard for request in requests]
+    teacher = [view.prompt_ids for sample in batch.samples for view in sample.teacher_views]
+    assert len(generated) == 4 * len(HOSTILE) and len(teacher) == len(batch.samples)
+    for ids in [*generated, *teacher]:
         assert [i for i in ids if i in special] == plain
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_was_said_is_kept_to_the_letter(made, name):
-    batch, _ = made
-    place = list(HOSTILE).index(name)
-    group = batch.groups[place]
+def test_texts_are_kept_unchanged(step_and_pipeline, name):
+    batch, _ = step_and_pipeline
+    group = batch.groups[list(HOSTILE).index(name)]
     assert group.problem.messages[-1]["content"] == f"What? {HOSTILE[name]}"
     text = group.rollouts[0].completion.text
-    visible = re.sub("|".join(map(re.escape, (*MARKS, "<|end|>"))), "", HOSTILE[name])  # a sampled control token is no text
+    visible = re.sub(
+        "|".join(map(re.escape, (*MARKS, "<|end|>"))), "", HOSTILE[name]
+    )  # sampled control tokens are not part of the text
     assert text in (f"{HOSTILE[name]} so Answer : wrong", f"{visible} so Answer : wrong")
     trace = next(t for t in batch.traces if t.case.problem.id == group.problem.id and not t.case.rollout.verdict.success)
     spans, start = trace.case.rollout.completion.token_spans, text.index("so Answer : wrong")
-    if name == "fake tags":  # in the reflection, which repeats them, an open <think> hides everything: nothing is located
+    if name == "fake tags":  # in the reflection, which repeats them, an open <think> hides the quote
         assert (trace.case.reflection.status, trace.weights.outcome, set(trace.weights.weights)) == (
             "unparsable",
             "missing",
@@ -140,37 +143,40 @@ def test_what_was_said_is_kept_to_the_letter(made, name):
     assert trace.weights.weights == (*(float(end > start) for _, end in spans[:-1]), 1.0)
 
 
-def test_samples_files_hold_one_record_a_line_whatever_was_said(made, student, tmp_path):
-    batch, _ = made
+def test_samples_files_have_one_record_per_line(step_and_pipeline, student, tmp_path):
+    batch, _ = step_and_pipeline
     folder = RunFolder.create(tmp_path, "run", "rosd")
     folder.write_samples("step-000001", sample_records(1, batch, student.tokenizer.decode))
     with (folder.path / "samples/step-000001.jsonl").open(newline="\n", encoding="utf-8") as stream:
         records = [json.loads(line) for line in stream]
     assert len(records) == len(batch.traces)
-    said = {record["response"] for record in records}
-    assert {rollout.completion.text for group in batch.groups for rollout in group.rollouts} == said
+    responses = {record["response"] for record in records}
+    assert {rollout.completion.text for group in batch.groups for rollout in group.rollouts} == responses
 
 
-def test_a_dry_run_shows_it_without_driving_the_terminal(made, student):
-    batch, _ = made
+def test_a_dry_run_prints_no_control_characters(step_and_pipeline, student):
+    batch, _ = step_and_pipeline
     traces = {trace.case.rollout.completion.token_ids: trace for trace in batch.traces}
     for sample in batch.samples:
         trace = traces[sample.response_ids]
         console = Console(file=io.StringIO(), width=80, force_terminal=False)
         _show(console, student, sample, trace, [])
-        shown = console.file.getvalue()
-        assert all(character.isprintable() or character == "\n" for character in shown)
+        output = console.file.getvalue()
+        assert all(character.isprintable() or character == "\n" for character in output)
 
 
-def test_ten_megabytes_on_a_line(student, registry, tmp_path):
+def test_a_problem_of_ten_megabytes_is_overlong_and_others_are_sampled(student, registry, tmp_path):
     rows = [
         {"question": "word " * 2_000_000, "answer": "42", "text": "long"},
         {"question": "What?", "answer": "42", "text": "short"},
     ]
     reflection = "<error_quote>so Answer : wrong</error_quote><explanation>think</explanation>"
-    line, problems = pipeline(student, registry, rows, [reflection, "<explanation>right</explanation>"], tmp_path)
-    line.engine.calls = (["so Answer : wrong", "Answer : 42"], line.engine.calls[1])  # only the short problem is sampled
-    batch = line.step(problems, 0)
+    pipeline, problems = pipeline_of(student, registry, rows, [reflection, "<explanation>right</explanation>"], tmp_path)
+    pipeline.engine.calls = (
+        ["so Answer : wrong", "Answer : 42"],
+        pipeline.engine.calls[1],
+    )  # only the short problem is sampled
+    batch = pipeline.step(problems, 0)
     assert batch.metrics["finish/overlong"] == 2
     assert len(batch.samples) == 2
 

@@ -184,7 +184,7 @@ def fork(runs: str, job: dict[str, Any], log: Path) -> dict[str, Any]:
     _, status = os.waitpid(child, 0)
     seconds = time.monotonic() - began
     told = log.read_text(errors="replace") if log.is_file() else ""
-    return {"code": os.waitstatus_to_exitcode(status), "told": told, "seconds": seconds}
+    return {"code": os.waitstatus_to_exitcode(status), "output": told, "seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def begin(runs, tiny):
 def killed(runs, work, begin):
     """Run undisturbed, then for each place: be killed there, and again while going on, and go on to the end."""
     [whole] = work([begin("whole")])
-    assert whole["code"] == 0, whole["told"]
-    operations = int(re.search(r"operations: (\d+)", whole["told"]).group(1))
+    assert whole["code"] == 0, whole["output"]
+    operations = int(re.search(r"operations: (\d+)", whole["output"]).group(1))
     jobs = {}
     for place in range(PLACES):
         name = f"at-{place}"
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_bit_for_bit(runs, killed, open_run, same, name):
     assert killed[name, "killed"]["code"] == -9
     if name == "twice":
         assert killed[name, "killed again"]["code"] == -9
-    assert killed[name, "resumed"]["code"] == 0, killed[name, "resumed"]["told"]
+    assert killed[name, "resumed"]["code"] == 0, killed[name, "resumed"]["output"]
     whole, found = open_run(runs / "whole"), open_run(runs / name)
     assert same(whole.weights(), found.weights())
     assert whole.sampled() == found.sampled()
@@ -103,10 +103,10 @@ def test_files_that_cannot_grow_end_the_run_with_the_old_checkpoint_intact(runs,
     first["args"].append("steps=1")
     again = {"args": ["run", "--resume", str(path), "steps=3", "--quiet"]}
     before, full, after = work([first, {**again, "largest": 100_000}, again])
-    assert before["code"] == 0, before["told"]
+    assert before["code"] == 0, before["output"]
     assert full["code"] == 2
-    assert re.search(r"error: \S*checkpoints/step-000002: cannot be written: .*too large.*--resume", full["told"])
-    assert "Traceback" not in full["told"]
-    assert after["code"] == 0, after["told"]
+    assert re.search(r"error: \S*checkpoints/step-000002: cannot be written: .*too large.*--resume", full["output"])
+    assert "Traceback" not in full["output"]
+    assert after["code"] == 0, after["output"]
     assert load_checkpoint(path / "checkpoints/step-000003").step == 3
     assert same(open_run(path).weights(), run(tmp_path / "whole", *CHANGES).weights())
