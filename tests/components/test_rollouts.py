@@ -98,13 +98,6 @@ def test_neighbours_with_other_sampling_change_nothing(student, prompts):
     assert ids_of(engine_of(student).generate([*others, *mine]))[len(others) :] == alone
 
 
-def test_seeds_tell_rollouts_of_one_problem_apart_and_repeat(student, prompts):
-    group = [asking(prompts[0], seed, temperature=2.0) for seed in range(6)]
-    first, again = (ids_of(engine_of(student).generate(group)) for _ in range(2))
-    assert first == again
-    assert len(set(first)) > 1
-
-
 def test_temperature_zero_is_the_plain_argmax_loop(student, prompts):
     expected = []
     for prompt in prompts:
@@ -151,26 +144,9 @@ def test_the_nucleus_of_a_worked_distribution(top_p, expected):
     assert _nucleus(torch.tensor([[0.125, 0.5, 0.25, 0.125]]), torch.tensor([[top_p]])).tolist() == [expected]
 
 
-def test_an_end_token_stands_once_at_the_end_and_says_stop(student, prompts, ending):
-    done = engine_of(student).generate([asking(p, s, temperature=2.0, most=20) for p in prompts for s in range(8)])
-    assert {c.finish_reason for c in done} >= {"stop"}
-    for completion in done:
-        ends = [place for place, token in enumerate(completion.token_ids) if token in ending]
-        if completion.finish_reason == "stop":
-            assert ends == [len(completion.token_ids) - 1]
-        else:
-            assert ends == [] and len(completion.token_ids) == 20
-
-
 def test_early_ends_do_not_change_the_others(student, prompts, ending):
     requests = [asking(p, s, temperature=2.0, most=30) for p in prompts for s in range(8)]
     assert ids_of(engine_of(student).generate(requests)) == [engine_of(student).generate([r])[0].token_ids for r in requests]
-
-
-@pytest.mark.parametrize("most", [1, 2, 5])
-def test_a_response_that_reaches_the_limit_says_length(student, prompts, most):
-    (done,) = engine_of(student).generate([asking(prompts[0], temperature=0.0, most=most)])
-    assert len(done.token_ids) == most and done.finish_reason == "length"
 
 
 def test_the_limits_of_a_batch_are_each_requests_own(student, prompts):
@@ -201,10 +177,6 @@ def test_no_row_runs_past_the_last_position_of_the_model():
     engine = engine_of(Student(model, tokenizer, ModelSettings(device="cpu"), keep_initial=False))
     done = engine.generate([asking((9,) * length, length, most=20) for length in (4, 14, 15, 5)])
     assert all(len(c.token_ids) == 16 - len(c.prompt_ids) or c.finish_reason == "stop" for c in done)
-
-
-def test_no_request_no_completion(student):
-    assert engine_of(student).generate([]) == []
 
 
 def test_text_and_spans_are_those_of_the_sampled_ids(student, prompts):

@@ -10,14 +10,10 @@ from rosd_kit.micro.domains import SUITES
 
 
 @pytest.mark.parametrize("component", [Micro, MicroCorpus])
-def test_step_and_seed_determine_the_problems(component):
-    task = component()
-    batch = task.train_batch(step=3, count=5, seed=1)
-    assert batch == component().train_batch(step=3, count=5, seed=1)
-    messages = [p.messages for p in batch]
-    assert messages != [p.messages for p in task.train_batch(step=4, count=5, seed=1)]
-    assert messages != [p.messages for p in task.train_batch(step=3, count=5, seed=2)]
-    assert len({p.id for p in batch}) == 5
+def test_another_seed_gives_other_problems(component):
+    batches = [component().train_batch(step=3, count=5, seed=seed) for seed in (1, 2)]
+    first, second = ([problem.messages for problem in batch] for batch in batches)
+    assert first != second
 
 
 @pytest.mark.parametrize("train", list(SUITES))

@@ -184,20 +184,6 @@ def test_ema_averages_in_float32_for_a_bfloat16_student() -> None:
     assert teacher_logits(teacher, student).isfinite().all()
 
 
-def test_ema_resumes_from_its_state() -> None:
-    student = tiny_student()
-    teacher, fresh = attached(EMA(), student), attached(EMA(), student)
-    move(student)
-    teacher.after_step(student)
-    saved = {name: value.clone() for name, value in teacher.state_dict().items()}
-    fresh.load_state_dict(saved)
-    assert torch.equal(teacher_logits(fresh, student), teacher_logits(teacher, student))
-    move(student, 2)
-    teacher.after_step(student)
-    fresh.after_step(student)
-    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in teacher.state_dict().items())
-
-
 def test_ema_refuses_another_models_state() -> None:
     teacher = attached(EMA(), tiny_student())
     with pytest.raises(RunError, match=r"ema state does not fit.*lora_A.*original model and lora settings"):
