@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -16,7 +15,7 @@ from rosd_kit.recipe.model import ComponentChoice
 from rosd_kit.testing.check import BENCH, Bench
 
 
-def build(cls: type[Component], options: Mapping[str, Any] | None = None, registry: Registry | None = None) -> Component:
+def build(cls: type[Component], options: Mapping[str, object] | None = None, registry: Registry | None = None) -> Component:
     """Return a component with these options and otherwise the defaults; required options take their first `examples` entry.
 
     Components that are made of other components need the `registry`.
@@ -51,7 +50,7 @@ def bench_for(cls: type[Component], registry: Registry) -> Bench:
     return BENCH
 
 
-def _example(cls: type[Component], name: str, field: FieldInfo) -> Any:
+def _example(cls: type[Component], name: str, field: FieldInfo) -> object:
     if not field.examples:
         raise PluginError(
             f"{cls.kind} {cls.name!r}: option {name!r} is required. Append {cls.name}.{name}=... to the command, or give "

@@ -39,6 +39,6 @@ def _first(pairs: list[tuple[Any, Any, Any]], path_of: Callable[[Any], str]) -> 
     return next((text for key, a, b in pairs if (text := difference(a, b, path_of(key)))), "")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 120 else text[:117] + "..."

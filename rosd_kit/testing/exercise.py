@@ -38,7 +38,7 @@ class Exercise:
     """A slot's inputs, made anew at each call, and the use of a component with them."""
 
     inputs: Callable[[Bench], Any]
-    use: Callable[[Any, Any], Any]
+    use: Callable[[Any, Any], object]
 
 
 def exercise_of(component: Component) -> Exercise | None:
@@ -46,7 +46,7 @@ def exercise_of(component: Component) -> Exercise | None:
     return _EXERCISES.get(component.kind)
 
 
-def _task(task: Task, seeds: Sequence[int]) -> Any:
+def _task(task: Task, seeds: Sequence[int]) -> object:
     return [
         (task.train_batch(step=step, count=3, seed=seed), task.suites(count=2, seed=seed)) for step, seed in enumerate(seeds)
     ]
@@ -57,29 +57,29 @@ def _texts(bench: Bench) -> tuple[Problem, list[str]]:
     return bench.problem, [*texts[:14], f"Answer : {bench.problem.answer}", "Answer : 7 ."]
 
 
-def _verifier(verifier: Verifier, inputs: tuple[Problem, list[str]]) -> Any:
+def _verifier(verifier: Verifier, inputs: tuple[Problem, list[str]]) -> object:
     problem, texts = inputs
     return [verifier.verify(problem, text) for text in texts], verifier.verify_group(problem, texts)
 
 
-def _gate(gate: Gate, groups: Sequence[Group]) -> Any:
+def _gate(gate: Gate, groups: Sequence[Group]) -> object:
     return [gate.decide(group) for group in groups]
 
 
-def _demonstration(demonstration: Demonstration, batch: Sequence[Group]) -> Any:
+def _demonstration(demonstration: Demonstration, batch: Sequence[Group]) -> object:
     return [demonstration.views(group, r, batch, random.Random(7 + r.index)) for group in batch for r in group.rollouts]
 
 
-def _reflector(reflector: Reflector, cases: Sequence[Case]) -> Any:
+def _reflector(reflector: Reflector, cases: Sequence[Case]) -> object:
     generate = fake_generate("<error_quote>25 + 4 = 30</error_quote><explanation>It is 29 .</explanation>", "garbage", "")
     return reflector.reflect(cases, generate), generate.prompts, generate.samplings
 
 
-def _localizer(localizer: Localizer, cases: Sequence[Case]) -> Any:
+def _localizer(localizer: Localizer, cases: Sequence[Case]) -> object:
     return [localizer.locate(case) for case in cases]
 
 
-def _context(context: Context, cases: Sequence[Case]) -> Any:
+def _context(context: Context, cases: Sequence[Case]) -> object:
     return [context.prompts(case) for case in cases]
 
 
@@ -87,15 +87,15 @@ def _pairs(bench: Bench) -> list[Pair]:
     return [log_probs(pair) for pair in ordinary_pairs().values()]
 
 
-def _support(support: Support, pairs: Sequence[Pair]) -> Any:
+def _support(support: Support, pairs: Sequence[Pair]) -> object:
     return [support.project(student, teacher, student.argmin(-1)) for student, teacher in pairs]
 
 
-def _divergence(divergence: Divergence, pairs: Sequence[Pair]) -> Any:
+def _divergence(divergence: Divergence, pairs: Sequence[Pair]) -> object:
     return [divergence.per_token(student, teacher) for student, teacher in pairs]
 
 
-def _correction(correction: Correction, pairs: Sequence[Pair]) -> Any:
+def _correction(correction: Correction, pairs: Sequence[Pair]) -> object:
     return [correction.weigh(behaviour[:, 0], current[:, 0]) for behaviour, current in pairs]
 
 
@@ -104,7 +104,7 @@ def _scores(bench: Bench) -> TokenScores:
     return replace(scores, student=scores.student.detach(), current=scores.current.detach())
 
 
-def _objective(objective: Objective, scores: TokenScores) -> Any:
+def _objective(objective: Objective, scores: TokenScores) -> object:
     samples = [fake_sample(), fake_sample(success=True, reward=1.0), fake_sample(teacher_views=0)]
     scores = scores if objective.needs_teacher else replace(scores, teacher=None)
     return objective.per_token(scores), [(objective.token_weights(s), objective.advantage(s)) for s in samples]

@@ -119,20 +119,20 @@ def make_quote(rng: random.Random) -> tuple[str, str, str]:
 def check_quote(case: tuple[str, str, str]) -> str:
     text, quote, hint = case
     match = find_quote(text, quote, hint=hint)
-    found = text[match.start : match.end] if match.start >= 0 else None
+    matched = text[match.start : match.end] if match.start >= 0 else None
     needle = _normalise(quote.strip())[0]
-    assert (match.outcome == "missing") == (found is None) == (match.occurrences == 0)
+    assert (match.outcome == "missing") == (matched is None) == (match.occurrences == 0)
     if quote.strip() and quote.strip() in text:
         assert match.outcome == "exact", "an exact quote was not found"
     if match.outcome == "exact":
-        assert found == quote.strip()
+        assert matched == quote.strip()
         assert 1 <= match.occurrences <= text.count(quote.strip()[0])
     elif match.outcome == "normalised":
-        assert _normalise(found)[0] == needle or needle in _normalise(found)[0], "the match differs from the quote"
+        assert _normalise(matched)[0] == needle or needle in _normalise(matched)[0], "the match differs from the quote"
     elif match.outcome == "fuzzy":
         assert 0 <= match.start < match.end <= len(text)
-        assert ratios.partial_ratio(needle, _normalise(found)[0]) >= 60.0
-    if found is not None:
+        assert ratios.partial_ratio(needle, _normalise(matched)[0]) >= 60.0
+    if matched is not None:
         assert 0 <= sentence_start(text, match.start) <= match.start
     return match.outcome if match.occurrences < 2 else f"{match.outcome}, several"
 

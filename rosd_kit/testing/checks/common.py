@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import random
-from typing import Any
 
 import pydantic
 import torch
@@ -164,7 +163,7 @@ def _exercise(component: Component) -> Exercise:
     return exercise
 
 
-def _seeded(seed: int, exercise: Exercise, component: Component, inputs: Any) -> Any:
+def _seeded(seed: int, exercise: Exercise, component: Component, inputs: object) -> object:
     """Return a component's results with this seed in the global random states; restore the states afterwards."""
     import numpy as np
 

@@ -93,16 +93,16 @@ class External(rk.Reflector):
 
         Raises `RunError` if the key, the address or the model is wrong.
         """
-        asked = [i for i, case in enumerate(cases) if self._tutor.asks(case)]
+        indices = [i for i, case in enumerate(cases) if self._tutor.asks(case)]
         reflections = [rk.Reflection(status="skipped")] * len(cases)
-        if not asked:
+        if not indices:
             return reflections
         until = time.monotonic() + self.config.deadline
         endpoint = self._endpoint()
-        with ThreadPoolExecutor(min(self.config.concurrency, len(asked)), "rosd-kit-external") as threads:
-            futures = [threads.submit(self._reflect, endpoint, cases[i], until) for i in asked]
+        with ThreadPoolExecutor(min(self.config.concurrency, len(indices)), "rosd-kit-external") as threads:
+            futures = [threads.submit(self._reflect, endpoint, cases[i], until) for i in indices]
             try:
-                for i, future in zip(asked, futures, strict=True):
+                for i, future in zip(indices, futures, strict=True):
                     reflections[i] = future.result()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
