@@ -130,7 +130,7 @@ def test_an_impossible_combination_is_skipped_with_its_reason(plan):
     planned = plan("rosd", "localizer=error_quote,full", "reflector=tutor,none", "context=key_idea,solution")
     (first, *rest) = planned.skipped
     assert first.assignment == {"localizer": "error_quote", "reflector": "none", "context": "key_idea"}
-    assert "needs 'quote', which no chosen part provides" in first.reason
+    assert "needs 'quote', which no chosen component provides" in first.reason
     assert len(planned.combinations) + len(planned.skipped) == 8 and len(rest) >= 1
 
 
