@@ -132,7 +132,7 @@ def test_a_comparison_is_told_as_a_table(measure):
 def test_a_name_that_is_nothing_is_told_in_our_words(measure, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, _, errors = measure("runs-rosd-1", *SMALL)
-    assert code == 2 and errors.startswith("error: eval: 'runs-rosd-1' is no folder here, and the hub gives no such model: ")
+    assert code == 2 and errors.startswith("error: eval: 'runs-rosd-1' is not a folder here, and the hub has no such model: ")
 
 
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(measure, tmp_path):
