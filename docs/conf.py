@@ -1,6 +1,6 @@
 """How Sphinx builds the manual: `sphinx-build -W -n --keep-going docs build/manual`.
 
-It knows no page by name. Pages elsewhere in the repository that the manual links to become pages of it (`beyond.py`).
+It knows no page by name. Pages outside docs/ that the manual links to become pages of the manual (`beyond.py`).
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def setup(app: Sphinx) -> None:
 
 
 def fit_index(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Leave out of the index what is not there, and add what it does not name, so that every page can be reached."""
+    """Drop missing pages from the index and add those it does not name, so that every page can be reached."""
     if docname != root_doc:
         return
     block = re.compile(r"(?<=:titlesonly:\n\n).*?(?=:::)", re.S)
     entry = re.compile(r"^(?:.* <)?([\w/-]+)>?\n", re.M)
     named = {name for lines in block.findall(source[0]) for name in entry.findall(lines)}
-    there = app.env.found_docs
+    pages = app.env.found_docs
     source[0] = block.sub(
-        lambda lines: entry.sub(lambda it: it.group() if it.group(1) in there else "", lines.group()), source[0]
+        lambda lines: entry.sub(lambda line: line.group() if line.group(1) in pages else "", lines.group()), source[0]
     )
-    of_another = ("plugins/slots/", "beyond/plugins/")  # in the toctrees of other pages
-    if rest := sorted(name for name in there - named - {root_doc} if not name.startswith(of_another)):
+    elsewhere = ("plugins/slots/", "beyond/plugins/")  # in the toctrees of other pages
+    if rest := sorted(name for name in pages - named - {root_doc} if not name.startswith(elsewhere)):
         source[0] += "\n".join(["\n:::{toctree}", ":caption: More", ":titlesonly:\n", *rest, ":::\n"])

@@ -1,7 +1,7 @@
 """Writes the pages of slots and hooks, and the reference, from the code: `python docs/generate.py`
 
-They are made of contracts, hookspecs, the built-in components and the laws of `rosd_kit.testing`; `prose.yaml` adds what is in
-none of these. `tests/docs/test_manual.py` fails where a page is not what this writes today.
+The sources are the contracts, the hookspecs, the built-in components and the laws of `rosd_kit.testing`. `prose.yaml` adds the
+text that is in none of these. `tests/docs/test_manual.py` fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from rosd_kit.plugins.validation import HOOKS  # noqa: E402
 from rosd_kit.renames import FIELDS, METHODS, METRICS, MODULES, NAMES, OPTIONS, Renamed  # noqa: E402
 from rosd_kit.renames import HOOKS as RENAMED_HOOKS  # noqa: E402
 from rosd_kit.testing import SUITES, checks_of  # noqa: E402
-from rosd_kit.testing.check import EVERY  # noqa: E402
+from rosd_kit.testing.check import EVERY, Check  # noqa: E402
 
 PROSE: Mapping[str, Any] = yaml.safe_load((DOCS / "prose.yaml").read_text())
 
-#: Where a public name of `rosd_kit` belongs in the reference; the first that fits.
+#: The sections of the reference, and which public names of `rosd_kit` belong there; the first that fits.
 GROUPS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
-    ("The slots", lambda it: it in SLOTS.values()),
-    ("Errors", lambda it: inspect.isclass(it) and issubclass(it, Exception)),
-    ("What stages hand on", lambda it: getattr(it, "__module__", "") == "rosd_kit.types" and inspect.isclass(it)),
-    ("What components are made of, and are given", inspect.isclass),
-    ("Functions and constants", lambda it: True),
+    ("The slots", lambda value: value in SLOTS.values()),
+    ("Errors", lambda value: inspect.isclass(value) and issubclass(value, Exception)),
+    ("Values that stages pass on", lambda value: inspect.isclass(value) and value.__module__ == "rosd_kit.types"),
+    ("Other classes", inspect.isclass),
+    ("Functions and constants", lambda value: True),
 )
 
 NOTE = "<!-- Written by docs/generate.py from the code. Change it there. -->\n"
@@ -71,7 +71,7 @@ def slots_page() -> str:
             members(Component),
             "`Config`: " + paragraphs(inspect.getdoc(rosd_kit.Config)),
             "The kit checks of every component:\n",
-            laws(made for made in checks_of(next(iter(SLOTS))) if made.kind == EVERY),
+            laws(check for check in checks_of(next(iter(SLOTS))) if check.kind == EVERY),
             f":::{{toctree}}\n:hidden:\n\n{names}\n:::\n",
         ]
     )
@@ -79,16 +79,16 @@ def slots_page() -> str:
 
 def slot_page(kind: str, registry: Registry) -> str:
     base, kinds = SLOTS[kind], list(SLOTS)
-    at = kinds.index(kind)
-    path = [f"[{near}]({near}.md)" if near != kind else f"**{kind}**" for near in kinds[max(0, at - 1) : at + 2]]
-    way = " → ".join([*(["…"] if at > 1 else []), *path, *(["…"] if at < len(kinds) - 2 else [])])
+    index = kinds.index(kind)
+    near = [f"[{other}]({other}.md)" if other != kind else f"**{kind}**" for other in kinds[max(0, index - 1) : index + 2]]
+    order = " → ".join([*(["…"] if index > 1 else []), *near, *(["…"] if index < len(kinds) - 2 else [])])
     suite = SUITES[kind]
-    own = [made for made in checks_of(kind) if made.kind == kind]
+    checks = [check for check in checks_of(kind) if check.kind == kind]
     return "\n".join(
         [
             NOTE,
             f"# {kind.capitalize()}\n",
-            way + "\n",
+            order + "\n",
             paragraphs(inspect.getdoc(base)),
             f"**When it is called.** {PROSE['when'][kind]}\n",
             "## What you write\n",
@@ -96,12 +96,12 @@ def slot_page(kind: str, registry: Registry) -> str:
             f"([what holds in every slot](index.md#what-holds-in-every-slot)), and:\n",
             members(base),
             f"```console\n$ rosd-kit plugins new my-{kind} --kind {kind} --file\n```\n",
-            f"writes this file under that name. It works as it is ([source](../../../rosd_kit/scaffold/examples/{kind}.py)):\n",
+            f"This writes the file below, which works as it is ([source](../../../rosd_kit/scaffold/examples/{kind}.py)):\n",
             f":::{{literalinclude}} ../../../rosd_kit/scaffold/examples/{kind}.py\n:language: python\n:::\n",
             "## What is checked\n",
-            f"`rosd-kit plugins check my_{kind}.py` and `rosd_kit.testing.{suite.__name__}` check [what holds in every slot]"
-            "(index.md#what-holds-in-every-slot), and here:\n",
-            laws(own),
+            f"`rosd-kit plugins check my_{kind}.py` and `rosd_kit.testing.{suite.__name__}` check [the laws of every slot]"
+            "(index.md#what-holds-in-every-slot), and these:\n",
+            laws(checks),
             "## Built in\n",
             *(component(kind, name, registry.get(kind, name)) for name in registry.names(kind)),
         ]
@@ -109,16 +109,16 @@ def slot_page(kind: str, registry: Registry) -> str:
 
 
 def members(base: type) -> str:
-    """Describe the class attributes and methods that a component may give, those it must give first."""
+    """Describe the methods and class attributes of a base class, required ones first."""
     abstract = getattr(base, "__abstractmethods__", frozenset())
     functions = {name: getattr(value, "__func__", value) for name, value in vars(base).items() if not name.startswith("_")}
-    methods = {name: it for name, it in functions.items() if inspect.isfunction(it)}
+    methods = {name: value for name, value in functions.items() if inspect.isfunction(value)}
     lines = []
     for name in sorted(methods, key=lambda name: name not in abstract):
-        must = "must be given" if name in abstract else "may be given"
-        lines.append(f"* `{name}{signature(methods[name])}` ({must})\\\n  {one_line(inspect.getdoc(methods[name]))}")
-    for name, told in inspect.get_annotations(base).items():
-        plain = re.sub(r"^ClassVar\[(.*)\]$", r"\1", told)
+        need = "required" if name in abstract else "optional"
+        lines.append(f"* `{name}{signature(methods[name])}` ({need})\\\n  {one_line(inspect.getdoc(methods[name]))}")
+    for name, annotation in inspect.get_annotations(base).items():
+        plain = re.sub(r"^ClassVar\[(.*)\]$", r"\1", annotation)
         default = f" = {vars(base)[name]!r}" if name in vars(base) else ""
         if name != "kind":
             lines.append(f"* `{name}: {plain}{default}` (a class attribute)")
@@ -140,11 +140,13 @@ class _Bare(str):
 
 def signature(function: Any) -> str:
     """Return a signature as it is written in the source, without `self`."""
-    told = inspect.signature(function)
+    whole = inspect.signature(function)
     parameters = [
-        it.replace(annotation=_Bare(it.annotation)) for name, it in told.parameters.items() if name not in ("self", "cls")
+        parameter.replace(annotation=_Bare(parameter.annotation))
+        for name, parameter in whole.parameters.items()
+        if name not in ("self", "cls")
     ]
-    return str(told.replace(parameters=parameters, return_annotation=_Bare(told.return_annotation)))
+    return str(whole.replace(parameters=parameters, return_annotation=_Bare(whole.return_annotation)))
 
 
 def component(kind: str, name: str, cls: type[Component]) -> str:
@@ -153,24 +155,24 @@ def component(kind: str, name: str, cls: type[Component]) -> str:
     rows = []
     for option, info in cls.Config.model_fields.items():
         default = info.get_default(call_default_factory=True, validated_data={})
-        shown = "must be given" if info.is_required() else f"`{_default(default)}`"
+        shown = "required" if info.is_required() else f"`{_default(default)}`"
         rows.append((f"`{option}`", f"`{type_text(info)}`", shown, one_line(info.description)))
     if rows:
         lines.append(table(("option", "type", "default", ""), rows))
     capabilities = [
-        f"{word} {', '.join(f'`{it}`' for it in sorted(them))}"
-        for word, them in (("Needs", cls.needs), ("Provides", cls.provides))
-        if them
+        f"{verb} {', '.join(f'`{word}`' for word in sorted(words))}"
+        for verb, words in (("needs", cls.needs), ("provides", cls.provides))
+        if words
     ]
-    return "\n".join([*lines, *([f"{'; '.join(capabilities)}.\n"] if capabilities else [])])
+    return "\n".join([*lines, *([f"It {' and '.join(capabilities)}.\n"] if capabilities else [])])
 
 
 def hooks_page() -> str:
-    found = []
+    sections = []
     for name in HOOKS:
         hook = getattr(hookspecs, name)
-        found += [f"## {name}\n", f"`{name}{signature(hook)}`\n", paragraphs(inspect.getdoc(hook))]
-    return "\n".join([NOTE, PROSE["hooks"], *found])
+        sections += [f"## {name}\n", f"`{name}{signature(hook)}`\n", paragraphs(inspect.getdoc(hook))]
+    return "\n".join([NOTE, PROSE["hooks"], *sections])
 
 
 def api_page() -> str:
@@ -181,10 +183,10 @@ def api_page() -> str:
         PROSE["api"],
     ]
     for title, belongs in GROUPS:
-        mine = [name for name in names if belongs(getattr(rosd_kit, name))]
-        names = [name for name in names if name not in mine]
-        mine.sort(key=lambda name: (slots.index(name) if name in slots else 0, name))
-        lines += [f"## {title}\n", *map(documented, mine)]
+        group = [name for name in names if belongs(getattr(rosd_kit, name))]
+        names = [name for name in names if name not in group]
+        group.sort(key=lambda name: (slots.index(name) if name in slots else 0, name))
+        lines += [f"## {title}\n", *map(documented, group)]
     lines += [_rst(f".. autoclass:: {name}") for name in PROSE["returned"]]
     return "\n".join(lines)
 
@@ -202,7 +204,7 @@ def moved_page(registry: Registry) -> str:
         "Public names": {old: entry for old, entry in NAMES.items() if entry.new in public},
         "Fields": FIELDS,
         "Hooks": RENAMED_HOOKS,
-        "Methods of slots": {f"{slot} {old}": entry for slot, them in METHODS.items() for old, entry in them.items()},
+        "Methods of slots": {f"{slot} {old}": entry for slot, names in METHODS.items() for old, entry in names.items()},
         "Options of recipes": OPTIONS,
         "Metrics": METRICS,
         "Modules": MODULES,
@@ -210,7 +212,9 @@ def moved_page(registry: Registry) -> str:
     }
     lines = [NOTE, PROSE["moved"]["all"]]
     for title, entries in tables.items():
-        rows = [(f"`{old}`", f"`{it.new}`{_values(it)}", str(it.since), str(it.until)) for old, it in entries.items()]
+        rows = [
+            (f"`{old}`", f"`{entry.new}`{_values(entry)}", str(entry.since), str(entry.until)) for old, entry in entries.items()
+        ]
         rows += of_components if entries is OPTIONS else []
         if rows:
             lines += [f"## {title}\n", PROSE["moved"].get(title, ""), table(("old", "new", "since API", "until API"), rows)]
@@ -234,8 +238,8 @@ def _rst(text: str) -> str:
     return f"```{{eval-rst}}\n{text}\n```\n"
 
 
-def laws(made: Iterable[Any]) -> str:
-    return table(("law", "what must hold"), [(f"`{one.name}`", escaped(one.law)) for one in made])
+def laws(checks: Iterable[Check]) -> str:
+    return table(("law", "what must hold"), [(f"`{check.name}`", escaped(check.law)) for check in checks])
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -253,8 +257,8 @@ def one_line(text: str | None) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a docstring as Markdown: what looks like a tag is none."""
-    return re.sub(r"(`[^`]*`)|<", lambda found: found.group(1) or "&lt;", text)
+    """Return a docstring as Markdown, in which `<` begins no HTML tag."""
+    return re.sub(r"(`[^`]*`)|<", lambda match: match.group(1) or "&lt;", text)
 
 
 def main() -> None:

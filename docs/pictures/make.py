@@ -1,17 +1,18 @@
 """Draws the README's picture from a real run of `rosd-kit run recipes/rosd.yaml`: `python docs/pictures/make.py`
 
-The upper part is the live display early in the run, the lower part what the run says at its end.
+The upper part is the live display early in the run, the lower part the summary at its end.
 """
 
 from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from rosd_kit.display import RunSummary
 from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import print_summary
 from rosd_kit.plugins.manager import PluginManager
@@ -21,31 +22,31 @@ from rosd_kit.run.loop import run_recipe
 WIDTH = 100
 
 
-class Photographer(LiveDisplay):
-    """A live display that keeps a picture of itself early in the run and of the end."""
+class RecordedDisplay(LiveDisplay):
+    """A live display that records its panel early in the run, and the summary."""
 
     def __init__(self) -> None:
         super().__init__(Console(width=WIDTH))
-        self.film = Console(width=WIDTH, record=True, force_terminal=True, file=io.StringIO())
+        self.recording = Console(width=WIDTH, record=True, force_terminal=True, file=io.StringIO())
 
-    def step(self, step: int, metrics: Any) -> None:
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
         super().step(step, metrics)
         if step == self.steps // 4 + 4:
-            self.film.print("$ rosd-kit run recipes/rosd.yaml", style="bold", highlight=False)
-            self.film.print(self.panel())
+            self.recording.print("$ rosd-kit run recipes/rosd.yaml", style="bold", highlight=False)
+            self.recording.print(self.panel())
 
-    def finish(self, summary: Any) -> None:
+    def finish(self, summary: RunSummary) -> None:
         self.close()
-        print_summary(self.film, summary)
+        print_summary(self.recording, summary)
 
 
 def main() -> None:
     plugins = PluginManager()
     recipe = load_recipe("recipes/rosd.yaml", registry=plugins.registry)
-    display = Photographer()
+    display = RecordedDisplay()
     with tempfile.TemporaryDirectory() as out:
         run_recipe(recipe, plugins=plugins, out=Path(out), name="rosd-1", resume=None, display=display)
-        picture = display.film.export_svg(title="rosd-kit").replace(out, "runs")
+        picture = display.recording.export_svg(title="rosd-kit").replace(out, "runs")
     Path(__file__).with_name("run.svg").write_text(picture)
 
 

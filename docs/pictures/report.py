@@ -1,4 +1,4 @@
-"""Draws the picture of a report from a run: `python docs/pictures/report.py runs/rosd-1`. Needs Chromium and playwright."""
+"""Takes the screenshot of a report: `python docs/pictures/report.py runs/rosd-1`. Needs Chromium and playwright."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manual as a whole: pages made from the code are current, everything has one, and it builds without a warning."""
+"""The manual as a whole: generated pages are current, everything is documented, and it builds without a warning."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ DOCS = ROOT / "docs"
 TESTS = {file: file.read_text() for file in (ROOT / "tests").rglob("test_*.py")}
 
 
-def module(name: str) -> Any:
-    """Return a module of docs/, which is no package."""
+def load_module(name: str) -> Any:
+    """Return a module of docs/, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    made, path = importlib.util.module_from_spec(spec), list(sys.path)
-    spec.loader.exec_module(made)
+    module, path = importlib.util.module_from_spec(spec), list(sys.path)
+    spec.loader.exec_module(module)
     sys.path[:] = path
-    return made
+    return module
 
 
-def test_the_pages_that_are_made_from_the_code_are_current():
-    written = module("generate").all_pages()
-    stale = [str(path) for path, text in written.items() if not (DOCS / path).is_file() or (DOCS / path).read_text() != text]
+def test_generated_pages_are_current():
+    pages = load_module("generate").all_pages()
+    stale = [str(path) for path, text in pages.items() if not (DOCS / path).is_file() or (DOCS / path).read_text() != text]
     assert stale == [], "not current; write them with: python docs/generate.py"
-    there = {page.relative_to(DOCS) for page in (DOCS / "plugins/slots").iterdir()}
-    assert there == {path for path in written if path.parent.name == "slots"}
+    committed = {page.relative_to(DOCS) for page in (DOCS / "plugins/slots").iterdir()}
+    assert committed == {path for path in pages if path.parent.name == "slots"}
 
 
 @pytest.mark.parametrize("kind", SLOTS)
-def test_every_slot_has_a_page_with_all_that_is_built_in_and_checked(kind):
+def test_the_page_of_a_slot_lists_its_components_options_laws_and_required_methods(kind):
     page = (DOCS / f"plugins/slots/{kind}.md").read_text()
     registry = PluginManager(selection="builtin").registry
     assert re.findall(r"^### (\w+)$", page, re.M) == list(registry.names(kind))
     for name in registry.names(kind):
         assert all(f"| `{option}` |" in page for option in registry.get(kind, name).Config.model_fields)
-    own = [made for made in checks_of(kind) if made.kind == kind]
-    assert own and all(f"| `{made.name}` |" in page for made in own)
+    checks = [check for check in checks_of(kind) if check.kind == kind]
+    assert checks and all(f"| `{check.name}` |" in page for check in checks)
     for method in SLOTS[kind].__abstractmethods__:
-        assert re.search(rf"^\* `{method}\(.*\(must be given\)", page, re.M), method
+        assert re.search(rf"^\* `{method}\(.*\(required\)", page, re.M), method
 
 
 @pytest.mark.parametrize("kind", SLOTS)
@@ -65,7 +65,7 @@ def test_every_slot_has_a_suite_and_a_test_of_each_of_its_components(kind):
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_on_the_page_of_hooks_and_implemented_in_a_test(hook):
+def test_every_hook_is_documented_and_implemented_in_a_test(hook):
     page = (DOCS / "plugins/hooks.md").read_text()
     assert f"\n## {hook}\n\n`{hook}(" in page
     implemented = re.compile(rf"def {hook}\(")
@@ -84,54 +84,56 @@ def test_the_manual_builds_without_a_warning_and_every_page_can_be_reached(tmp_p
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
     done = subprocess.run([*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    reached, waiting = set(), [tmp_path / "html/index.html"]
-    while waiting:
-        page = waiting.pop()
+    reached, unread = set(), [tmp_path / "html/index.html"]
+    while unread:
+        page = unread.pop()
         reached.add(page)
-        found = {(page.parent / link).resolve() for link in re.findall(r'href="([^":#?]+\.html)', page.read_text())}
-        missing = [link for link in found if not link.is_file()]
+        links = {(page.parent / link).resolve() for link in re.findall(r'href="([^":#?]+\.html)', page.read_text())}
+        missing = [link for link in links if not link.is_file()]
         assert missing == [], page
-        waiting += found - reached - set(waiting)
+        unread += links - reached - set(unread)
     assert {tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html") for page in MANUAL} <= reached
 
 
-def test_every_extra_is_on_the_page_of_installing():
+def test_the_installation_page_lists_every_extra():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     page = (DOCS / "start.md").read_text()
-    ours = {"dev", "test", "peers", "browser"}  # for work on rosd-kit itself
-    assert [extra for extra in extras if extra not in ours and f"`{extra}`" not in page] == []
+    internal = {"dev", "test", "peers", "browser"}  # for work on rosd-kit itself
+    assert [extra for extra in extras if extra not in internal and f"`{extra}`" not in page] == []
 
 
-def test_the_first_page_leads_everywhere_in_one_click():
-    """Of the pages that stand there by name; those that are not there yet are left out of the built page."""
+def test_the_first_page_links_to_all_main_pages():
     first = (DOCS / "index.md").read_text()
     for page in (
         *("start", "recipes", "plugins/tutorial", "plugins/slots/index", "tasks", "models", "distributed", "sglang", "sweeps"),
-        *("report", "evaluation", "results-micro", "reliability", "security", "engine"),
+        *("report", "evaluation", "results-micro", "reliability", "security", "engine", "glossary", "architecture"),
     ):
         assert re.search(rf"^(.* <)?{page}>?$", first, re.M), page
 
 
-def test_a_page_that_is_not_there_is_left_out_of_the_first_page_and_one_that_it_does_not_name_is_added():
+def test_the_index_drops_missing_pages_and_adds_unnamed_ones():
     pytest.importorskip("sphinx", reason="sphinx is not installed: pip install 'rosd-kit[docs]'")
     app = SimpleNamespace(env=SimpleNamespace(found_docs={"index", "start", "tasks", "news", "plugins/slots/gate"}))
     source = [":::{toctree}\n:titlesonly:\n\nstart\nData <tasks>\nModels <models>\n:::\n"]
-    module("conf").fit_index(app, "index", source)
+    load_module("conf").fit_index(app, "index", source)
     assert source[0].splitlines() == [
         *(":::{toctree}", ":titlesonly:", "", "start", "Data <tasks>", ":::"),
         *("", ":::{toctree}", ":caption: More", ":titlesonly:", "", "news", ":::"),
     ]
 
 
-def test_pages_outside_the_manual_are_mirrored_with_links_that_lead_on():
-    beyond = module("beyond")
+def test_pages_outside_docs_are_mirrored_with_adapted_links():
+    beyond = load_module("beyond")
     readme = ROOT / "plugins/rosd-kit-rlsd/README.md"
     assert ROOT / "plugins/README.md" in beyond.pages() and readme in beyond.pages()
     assert beyond.mirror_of(readme) == DOCS / "beyond/plugins/rosd-kit-rlsd.md"
     page = DOCS / "pipeline.md"
-    assert beyond.moved("[p](../plugins/README.md#x) [q](recipes.md)", page, page) == "[p](beyond/plugins.md#x) [q](recipes.md)"
-    place = beyond.mirror_of(ROOT / "plugins/README.md")
+    assert (
+        beyond.with_moved_links("[p](../plugins/README.md#x) [q](recipes.md)", page, page)
+        == "[p](beyond/plugins.md#x) [q](recipes.md)"
+    )
+    copy = beyond.mirror_of(ROOT / "plugins/README.md")
     text = "[a](rosd-kit-rlsd) [b](../docs/recipes.md) [c](../recipes/rosd.yaml) [d](https://e.org/f.md)"
-    told = "[a](plugins/rosd-kit-rlsd.md) [b](../recipes.md) [c](../../recipes/rosd.yaml) [d](https://e.org/f.md)"
-    assert beyond.moved(text, ROOT / "plugins/README.md", place) == told
-    assert Path(place.parent / "../../recipes/rosd.yaml").resolve() == ROOT / "recipes/rosd.yaml"
+    adapted = "[a](plugins/rosd-kit-rlsd.md) [b](../recipes.md) [c](../../recipes/rosd.yaml) [d](https://e.org/f.md)"
+    assert beyond.with_moved_links(text, ROOT / "plugins/README.md", copy) == adapted
+    assert Path(copy.parent / "../../recipes/rosd.yaml").resolve() == ROOT / "recipes/rosd.yaml"

@@ -1,4 +1,4 @@
-"""Everything that the README and the manual tell a reader to type really works."""
+"""Everything that the README and the manual tell readers to type works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sweep.made_up_results import finish
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted((ROOT / "plugins").glob("rosd-kit-*"))
-TUTORIAL = ROOT / "docs/plugins/tutorial.md"  # read from top to bottom in test_tutorial.py
+TUTORIAL = ROOT / "docs/plugins/tutorial.md"  # test_tutorial.py follows it from top to bottom
 MANUAL = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not page.is_relative_to(ROOT / "docs/beyond")]
 PAGES = [
     ROOT / "README.md",
@@ -45,10 +45,10 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def lines() -> list[str]:
-    """Return each line to type once, without its comment; two that are joined by && are two."""
+    """Return each line to type once, without its comment, split at &&."""
     typed = [line for kind in SHELLS for _, text in blocks(kind) for line in text.splitlines()]
-    parts = [part.strip() for line in typed for part in line.removeprefix("$ ").split("  #")[0].split("&&")]
-    return list(dict.fromkeys(filter(None, parts)))
+    commands = [command.strip() for line in typed for command in line.removeprefix("$ ").split("  #")[0].split("&&")]
+    return list(dict.fromkeys(filter(None, commands)))
 
 
 def commands() -> list[str]:
@@ -56,17 +56,17 @@ def commands() -> list[str]:
 
 
 def transcripts() -> list[tuple[str, str]]:
-    """Return each shown command with what it is shown to say."""
+    """Return each command that a page shows with its output, and that output."""
     shown = [text.partition("\n") for _, text in blocks("text") if text.startswith("$ rosd-kit ")]
-    return [(line.removeprefix("$ "), said) for line, _, said in shown]
+    return [(line.removeprefix("$ "), output) for line, _, output in shown]
 
 
 def plugins() -> list[str]:
     return [text for _, text in blocks("python") if "rosd_kit_components" in text]
 
 
-def named(text: str) -> tuple[str, str]:
-    """Return the slot and the name of the component that a plugin brings."""
+def slot_and_name(text: str) -> tuple[str, str]:
+    """Return the slot and the name of the component that a plugin adds."""
     if function := re.search(r"@rk\.(verifier)\ndef (\w+)", text):
         return function.groups()
     base, name = re.search(r"\(rk\.(\w+)\):.*?name = \"(\w+)\"", text, re.S).groups()
@@ -75,20 +75,20 @@ def named(text: str) -> tuple[str, str]:
 
 def file_of(text: str) -> Path:
     """Return the file that the first comment of a YAML block names."""
-    named = re.match(r"# (\S+\.yaml)", text)
-    assert named, f"the first line must be a comment that names the file: {text.splitlines()[0]}"
-    return Path(named.group(1))
+    match = re.match(r"# (\S+\.yaml)", text)
+    assert match, f"the first line must be a comment that names the file: {text.splitlines()[0]}"
+    return Path(match.group(1))
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """A folder in which the README's plugin, the manual's recipes and the embedded model lie where the texts say."""
+def workdir(tmp_path, monkeypatch):
+    """A working folder with the plugins and recipes of the pages, and with runs of the embedded model."""
     monkeypatch.chdir(tmp_path)
     for _, text in blocks("python"):
         if file := re.match(r"# (\S+\.py)\n", text):
             Path(file.group(1)).write_text(text)
     for text in plugins():
-        Path(f"{named(text)[1]}.py").write_text(text)
+        Path(f"{slot_and_name(text)[1]}.py").write_text(text)
     for _, text in blocks("yaml"):
         file_of(text).write_text(text)
     for run in ("base", "polish", "rosd-1"):
@@ -98,7 +98,7 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_there_are_snippets_of_every_kind_and_every_block_is_of_a_known_kind():
+def test_every_block_has_a_known_kind_and_each_kind_occurs():
     assert len(commands()) >= 10 and len(blocks("yaml")) >= 2 and len(plugins()) >= 3 and len(transcripts()) >= 1
     for page in PAGES:
         kinds = [kind for kind, _ in BLOCK.findall(page.read_text())]
@@ -106,27 +106,27 @@ def test_there_are_snippets_of_every_kind_and_every_block_is_of_a_known_kind():
         assert len(kinds) * 2 == len(re.findall(r"^```", page.read_text(), re.M)), page
 
 
-def test_every_line_to_type_is_one_that_is_tried_here_or_belongs_to_another_tool():
+def test_every_line_to_type_is_tested_here_or_belongs_to_another_tool():
     assert [line for line in lines() if not line.startswith(("rosd-kit ", *NOT_OURS))] == []
 
 
 @pytest.fixture
-def installed(desk, monkeypatch):
-    """The folder plugins/ on the desk, with its packages installed."""
-    (desk / "plugins").symlink_to(ROOT / "plugins")
+def installed(workdir, monkeypatch):
+    """The folder plugins/ in the working folder, with its packages installed."""
+    (workdir / "plugins").symlink_to(ROOT / "plugins")
     for package in PACKAGES:
         project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-        info = desk / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info = workdir / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
         points = "\n".join(f"{name} = {module}" for name, module in project["entry-points"]["rosd_kit"].items())
         (info / "entry_points.txt").write_text(f"[rosd_kit]\n{points}\n")
         monkeypatch.syspath_prepend(str(package / "src"))
-    monkeypatch.syspath_prepend(str(desk))
+    monkeypatch.syspath_prepend(str(workdir))
 
 
 @pytest.mark.parametrize("line", commands())
-def test_a_command_works_as_it_stands(desk, line, capsys, request):
+def test_a_command_works_as_written(workdir, line, capsys, request):
     words = shlex.split(line)[1:]
     if any(word.startswith("plugins/") for word in words):
         request.getfixturevalue("installed")
@@ -143,13 +143,13 @@ def test_a_command_works_as_it_stands(desk, line, capsys, request):
         words.append("--dry-run")
     with pytest.raises(SystemExit) as end:
         main(words)
-    said = capsys.readouterr()
-    assert not end.value.code, said.err
-    assert said.out
+    output = capsys.readouterr()
+    assert not end.value.code, output.err
+    assert output.out
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
-def test_a_recipe_or_sweep_of_the_manual_resolves(desk, page, text):
+def test_a_recipe_or_sweep_of_the_manual_resolves(workdir, page, text):
     registry = PluginManager().registry
     if file_of(text).name.endswith(".sweep.yaml"):
         assert make_plan(read_sweep(str(file_of(text))), registry).trials
@@ -158,57 +158,60 @@ def test_a_recipe_or_sweep_of_the_manual_resolves(desk, page, text):
     values = to_values(recipe)
     for key, value in yaml.safe_load(text).items():
         if key not in ("extends", "profile"):
-            assert says(values[key], value), key
+            assert contains(values[key], value), key
 
 
-def says(whole, part) -> bool:
-    """Say whether a resolved value holds everything that was written of it."""
-    if isinstance(whole, dict):
-        written = part if isinstance(part, dict) else {"name": part}
-        return all(says(whole[key], value) for key, value in written.items())
-    if isinstance(whole, list) and isinstance(part, list):
-        return len(whole) == len(part) and all(map(says, whole, part))
-    return whole == part
+def contains(resolved, written) -> bool:
+    """Return whether a resolved value contains everything that a recipe writes."""
+    if isinstance(resolved, dict):
+        options = written if isinstance(written, dict) else {"name": written}
+        return all(contains(resolved[key], value) for key, value in options.items())
+    if isinstance(resolved, list) and isinstance(written, list):
+        return len(resolved) == len(written) and all(map(contains, resolved, written))
+    return resolved == written
 
 
 @pytest.mark.parametrize(("line", "shown"), transcripts())
-def test_a_shown_answer_is_the_answer(desk, line, shown, capsys):
+def test_a_command_prints_what_the_page_shows(workdir, line, shown, capsys):
     with pytest.raises(SystemExit):
         main(shlex.split(line)[1:])
-    said = capsys.readouterr()
-    assert (said.out + said.err).strip() == shown.strip()
+    output = capsys.readouterr()
+    assert (output.out + output.err).strip() == shown.strip()
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("python"))
-def test_a_python_block_runs_as_it_stands(desk, page, text):
+NOTEBOOK = [text for page, text in blocks("python") if page == "python.md"]
+
+
+@pytest.mark.parametrize(("page", "text"), [block for block in blocks("python") if block[1] not in NOTEBOOK])
+def test_a_python_block_runs_as_written(workdir, page, text):
     exec(compile(text, page, "exec"), {"__name__": "snippet"})
 
 
-@pytest.mark.parametrize("text", plugins(), ids=lambda text: named(text)[1])
-def test_a_shown_plugin_fills_its_slot(desk, text):
-    slot, name = named(text)
+@pytest.mark.parametrize("text", plugins(), ids=lambda text: slot_and_name(text)[1])
+def test_a_shown_plugin_fills_its_slot(workdir, text):
+    slot, name = slot_and_name(text)
     registry = PluginManager([Path(f"{name}.py")]).registry
     recipe = load_recipe("rosd", [f"{slot}={name}"], registry=registry)
     assert getattr(build_components(recipe, registry), slot).name == name
 
 
-def test_the_readmes_plugin_takes_its_option(desk):
+def test_the_readmes_plugin_takes_its_option(workdir):
     registry = PluginManager([Path("after_keyword.py")]).registry
     recipe = load_recipe("rosd", ["localizer=after_keyword"], registry=registry)
     assert build_components(recipe, registry).localizer.config.keyword == "Answer"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_inside_the_repository_lead_somewhere(page):
+def test_links_within_the_repository_have_targets(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
-def test_the_notebook_example_works(desk, capsys):
-    (page,) = [text for name, text in blocks("python") if name == "python.md"]
+def test_the_notebook_example_works(workdir, capsys):
+    (page,) = NOTEBOOK
     names: dict[str, object] = {"__name__": "in_a_notebook"}
     exec(compile(page, "in_a_notebook.py", "exec"), names)
-    said = capsys.readouterr().out
-    assert "runs/from-number: 2 steps, finished: True" in said
+    output = capsys.readouterr().out
+    assert "runs/from-number: 2 steps, finished: True" in output
     assert len(names["losses"]) == 2 and "from_number" in Path("runs/from-number/recipe.yaml").read_text()

@@ -1,4 +1,4 @@
-"""The tutorial, as a reader follows it: from top to bottom in one folder, with the answers that it shows."""
+"""The tutorial as a reader follows it: from top to bottom in one folder, with the output that it shows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.docs.test_snippets import BLOCK, TUTORIAL
 
 
 class Reader:
-    """Types what a page says; `said` is what the last command answered.
+    """Types what a page says; `output` is that of the last command.
 
-    Commands of rosd-kit are called here, to spare the time that its start takes, and training ends with its dry run. `pip` puts
-    packages, without what they depend on, into a folder of the reader's own. All else is left to a shell.
+    Commands of rosd-kit are called in this process, which saves their start-up, and training ends with its dry run. `pip` installs
+    packages, without their dependencies, into the reader's folder. Everything else runs in a shell.
     """
 
     def __init__(self, folder: Path, monkeypatch, capsys) -> None:
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
         self.installed = folder / "installed"
-        self.said = ""
+        self.output = ""
         self.typed: list[str] = []
 
     def read(self, language: str, text: str) -> None:
@@ -33,10 +33,10 @@ class Reader:
             assert first.startswith("# ") and first.endswith(".py"), "the first line must be a comment that names the file"
             (self.folder / first.removeprefix("# ")).write_text(text)
         elif language == "console":
-            self.said = "".join(self._type(line.removeprefix("$ ")) for line in text.splitlines())
+            self.output = "".join(self._type(line.removeprefix("$ ")) for line in text.splitlines())
         elif language == "text":
             for line in filter(None, text.splitlines()):
-                assert " ".join(line.split()) in " ".join(self.said.split())
+                assert " ".join(line.split()) in " ".join(self.output.split())
         else:
             assert language == ""
 
@@ -48,9 +48,9 @@ class Reader:
         if program == "pip":
             assert words[:2] == ["install", "-e"]
             options = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(self.installed)]
-            said = self._shell(shlex.join([sys.executable, "-m", "pip", "install", *options, *words[2:]]))
+            output = self._shell(shlex.join([sys.executable, "-m", "pip", "install", *options, *words[2:]]))
             self.monkeypatch.syspath_prepend(str(self.installed))
-            return said
+            return output
         return self._shell(line if program != "pytest" else f"{sys.executable} -m {line} -p no:cacheprovider")
 
     def _call(self, words: list[str]) -> str:
@@ -58,10 +58,10 @@ class Reader:
             words = [*words, "problems_per_step=4", "--dry-run"]
         with pytest.raises(SystemExit) as end:
             main(words)
-        said = self.capsys.readouterr()
-        assert not end.value.code, said.err
-        assert "warning" not in said.err
-        return said.out
+        output = self.capsys.readouterr()
+        assert not end.value.code, output.err
+        assert "warning" not in output.err
+        return output.out
 
     def _shell(self, line: str) -> str:
         path = os.pathsep.join(map(str, [self.installed, *sys.path]))
@@ -73,7 +73,9 @@ class Reader:
 def test_the_tutorial_works_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     reader = Reader(tmp_path, monkeypatch, capsys)
-    monkeypatch.syspath_prepend(str(reader.installed))  # now, so that what `plugins check FOLDER` adds is taken back at the end
+    monkeypatch.syspath_prepend(
+        str(reader.installed)
+    )  # now, so that the path that `plugins check FOLDER` adds is removed at the end
     for language, text in BLOCK.findall(TUTORIAL.read_text()):
         reader.read(language, text)
     assert len(reader.typed) == 15
