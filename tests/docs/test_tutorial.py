@@ -17,7 +17,7 @@ from tests.docs.test_snippets import BLOCK, TUTORIAL
 class Reader:
     """Types what a page says; `output` is that of the last command.
 
-    Commands of rosd-kit are called in this process, which saves their start-up, and training ends with its dry run. `pip` installs
+    Commands of rosd-kit run in this process, which saves their start-up, and training stops at its dry run. `pip` installs
     packages, without their dependencies, into the reader's folder. Everything else runs in a shell.
     """
 
