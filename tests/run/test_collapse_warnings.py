@@ -79,7 +79,7 @@ VITALS = {
         ({"rollout/length": 20.0}, "responses have 20 (at the start 100) tokens"),
         (
             {"leak/reference": 0.035},
-            "3.5% of rollouts speak of a reference that only the teacher was given (1.0% at the start)",
+            "3.5% of rollouts mention a reference that only the teacher was shown (1.0% at the start)",
         ),
     ],
     ids=["entropy", "variety", "longer", "shorter", "leaks"],
@@ -179,7 +179,7 @@ def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_pat
 def test_single_rollouts_are_dropped_aloud_by_the_gate_that_compares_and_not_by_the_one_that_takes_all(run, tmp_path, gate):
     listening = Listening()
     run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", display=listening)
-    assert [warning.split(":")[0] for warning in listening.warnings] == (
+    assert [warning.split(",")[0] for warning in listening.warnings] == (
         [] if gate == "all" else ["no group held both a success and a failure for 2 steps"]
     )
 

@@ -72,7 +72,7 @@ def test_names_that_are_no_names_are_refused(tmp_path, name):
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot be made.*--out"):
+    with pytest.raises(RunError, match=r"cannot be created.*--out"):
         RunFolder.create(tmp_path / "file", "run", "rosd")
 
 
