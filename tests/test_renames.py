@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.usefixtures("forget_old_modules"),
 ]
 
-CASES = Path("/work/shared/cases")
+CASES = Path(__file__).parents[2] / "shared/cases"
 
 
 @pytest.mark.parametrize("old", MODULES)
