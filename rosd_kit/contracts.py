@@ -179,6 +179,10 @@ class Generator(Protocol):
         """Continue every prompt; yield (index of the request, completion) in the order in which they finish."""
 
 
+#: Tells why a problem's right answer cannot be reached, or None: a verifier's `check_gold`.
+GoldCheck = Callable[[Problem], "str | None"]
+
+
 class Task(Component):
     """Supplies problems. Stateless: the same arguments give the same problems, so resuming needs no cursor.
 
@@ -200,6 +204,13 @@ class Task(Component):
         """Return the names of the suites that measure the trained domain; the others are out of domain."""
         return frozenset()
 
+    def use_gold_check(self, check: GoldCheck) -> None:
+        """Receive the verifier's `check_gold`; called once, before any problem is asked for.
+
+        Override this in tasks that read data, to refuse or leave out rows whose right answer no response can reach.
+        """
+        return None
+
     def first_error(self, problem: Problem, text: str) -> FirstError | None:
         """Return the true first error of a response, or None if this task cannot know it (capability `oracle`)."""
         return None
@@ -217,6 +228,14 @@ class Verifier(Component):
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         """Judge all completions of one problem at once. Override this for group verifiers, for example a majority vote."""
         return [self.verify(problem, text) for text in texts]
+
+    def check_gold(self, problem: Problem) -> str | None:
+        """Return why no response to this problem can be right, or None if one can or if that is unknown.
+
+        Called for each row when data is loaded, so it must be fast. The text continues the sentence "the right answer ...":
+        "'E' is not one of the letters ABCD (verifier.letters)".
+        """
+        return None
 
 
 @dataclass(frozen=True)

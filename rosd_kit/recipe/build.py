@@ -23,6 +23,7 @@ def build_components(
         for kind, choice in recipe.choices()
         if kind != "objective"
     }
+    built["task"].use_gold_check(built["verifier"].check_gold)
     loss_parts = LossParts(support=built["support"], divergence=built["divergence"], correction=built["correction"])
     terms = []
     for term in recipe.objective:

@@ -1,4 +1,4 @@
-"""References between fields: `${section.field}` stands for another field's value.
+"""References between fields: `${section.field}` stands for another field's value, and `\\${` is the text `${`.
 
 There are no resolvers, so a recipe cannot read the environment or files, and no chains, so a small recipe cannot become huge.
 """
@@ -15,16 +15,24 @@ from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.recipe.layers import Leaf
 
 MAX_REFERENCES = 100
-_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+#: A reference, after backslashes: an odd number of them makes it plain text, as in OmegaConf.
+_REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
+_OPENING = re.compile(r"(\\*)\$\{")
 
 
 def check_references(text: str, where: str) -> None:
     """Refuse every `${...}` that is not the plain path of another field."""
-    if "${" in _REFERENCE.sub("", text):
+    if "${" in _ESCAPED.sub("", _REFERENCE.sub("", text)):
         raise RecipeError(
             f"{where}: {text[:80]!r} is not a plain reference. Only ${{section.field}} is allowed, no resolvers "
-            "like ${oc.env:...}. Pass changing values on the command line: field=value"
+            "like ${oc.env:...}. Pass changing values on the command line: field=value. For the text ${ itself write \\${"
         )
+
+
+def escape_references(text: str) -> str:
+    """Return the text as a recipe must write it so that no `${` in it is read as a reference."""
+    return _OPENING.sub(lambda match: f"{match[1] * 2}\\${{", text)
 
 
 def replace_references(values: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> dict[str, Any]:
@@ -38,7 +46,10 @@ def replace_references(values: Mapping[str, Any], leaves: Mapping[str, Leaf]) ->
     for path, target in references:
         where = f"{path}: ${{{target}}} (from {leaves[path].source})"
         if target not in leaves:
-            raise RecipeError(f"{where} is not the path of a value that a layer sets.{did_you_mean(target, leaves)}")
+            raise RecipeError(
+                f"{where} is not the path of a value that a layer sets.{did_you_mean(target, leaves)} "
+                f"For the text ${{{target}}} itself write \\${{{target}}}"
+            )
         if _targets(leaves[target].value):
             raise RecipeError(f"{where} points to another reference; point to the value itself")
     resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)

@@ -10,6 +10,7 @@ import yaml
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
+from rosd_kit.recipe.references import escape_references
 from rosd_kit.recipe.resolve import NO_PROFILE
 from rosd_kit.settings import CoreSettings
 
@@ -70,16 +71,17 @@ def _text(value: object, indent: str) -> str:
         return _scalar(value)
     if not all(line.isprintable() for line in value.split("\n")):
         return _scalar(value)
+    value = escape_references(value)
     mark, body = ("|", value[:-1]) if value.endswith("\n") else ("|-", value)
     return "\n".join([mark, *(f"{indent}  {line}" if line else "" for line in body.split("\n"))])
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that some YAML reader might take for a number or a keyword."""
+    """Quotes every text that some YAML reader might take for a number or a keyword, and escapes `${`."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         style = None if _PLAIN.fullmatch(text) else '"'
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        return self.represent_scalar("tag:yaml.org,2002:str", escape_references(text), style=style)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)

@@ -43,5 +43,8 @@ class BySuite(Verifier):
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         return self._verifier_of(problem).verify_group(problem, texts)
 
+    def check_gold(self, problem: Problem) -> str | None:
+        return self._verifier_of(problem).check_gold(problem)
+
     def _verifier_of(self, problem: Problem) -> Verifier:
         return self._verifiers.get(problem.suite, self._default)

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Component, Verifier
+from rosd_kit.errors import shortened
 from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
@@ -76,6 +77,13 @@ class Code(Verifier):
             return [Verdict(score=0.0, success=False, status="error") for _ in texts]
         with ThreadPoolExecutor(self.config.workers, "rosd-kit-code") as threads:
             return list(threads.map(lambda text: self._judge(read_program(text), tests), texts))
+
+    def check_gold(self, problem: Problem) -> str | None:
+        try:
+            read_tests(problem.answer)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return f"{shortened(problem.answer)} holds no tests that can be read ({type(error).__name__}: {error})"
+        return None
 
     def _judge(self, program: str | None, tests: Sequence[ProgramTest]) -> Verdict:
         if program is None:

@@ -7,6 +7,7 @@ import re
 from pydantic import field_validator
 
 from rosd_kit.contracts import Verifier
+from rosd_kit.errors import shortened
 from rosd_kit.types import Problem, Verdict
 
 #: Only the last characters can contain the final answer; this bounds the text that a regular expression searches.
@@ -51,6 +52,11 @@ class Exact(Verifier):
         success = answer == self._normalise(problem.answer)
         feedback = f"The answer {answer!r} is {'right' if success else 'wrong'}."
         return Verdict(score=float(success), success=success, feedback=feedback, answer=answer)
+
+    def check_gold(self, problem: Problem) -> str | None:
+        if self._normalise(problem.answer):
+            return None
+        return f"{shortened(problem.answer)} is empty after verifier.strip and verifier.drop"
 
     def answer_of(self, text: str) -> str:
         """Return the normalised final answer, or an empty string."""

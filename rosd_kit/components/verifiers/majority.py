@@ -29,6 +29,9 @@ class Majority(Exact):
         winner = votes[0][0] if votes and not tied and votes[0][1] > self.config.share * len(texts) else None
         return [self._judge(answer, winner) for answer in answers]
 
+    def check_gold(self, problem: Problem) -> str | None:
+        return None  # groups need no truth
+
     def _judge(self, answer: str, winner: str | None) -> Verdict:
         if not answer:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")

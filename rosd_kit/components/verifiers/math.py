@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from rosd_kit.contracts import Verifier
-from rosd_kit.errors import RunError
+from rosd_kit.errors import RunError, shortened
 from rosd_kit.sandbox import Outcome, WorkerPool
 from rosd_kit.text.boxes import last_box
 from rosd_kit.text.tags import strip_thinking
@@ -48,6 +48,9 @@ class Math(Verifier):
         jobs = [{"expected": problem.answer, "answer": self._answer_text(text)} for text in texts]
         right_answer = f" The right answer is {problem.answer}." if self.config.reveal else ""
         return [_verdict(outcome, right_answer) for outcome in self._pool.map(jobs)]
+
+    def check_gold(self, problem: Problem) -> str | None:
+        return None if problem.answer.strip(" $\n\t") else f"{shortened(problem.answer)} is empty"
 
     def _answer_text(self, text: str) -> str:
         """Return the text that may contain the answer: the last box, or the end of the response if no box is needed."""

@@ -8,6 +8,7 @@ import unicodedata
 from pydantic import Field
 
 from rosd_kit.contracts import Verifier
+from rosd_kit.errors import shortened
 from rosd_kit.text.boxes import last_box
 from rosd_kit.text.tags import read_tag, strip_thinking
 from rosd_kit.types import Problem, Verdict
@@ -40,13 +41,19 @@ class MultipleChoice(Verifier):
             feedback = f"No single option was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
         right = _strip_decoration(problem.answer)
-        if len(right) != 1:  # the data is at fault, not the response
+        if self.check_gold(problem):  # the data is at fault, not the response
             return Verdict(score=0.0, success=False, status="error")
         success = letter == right
         feedback = f"The answer {letter} is {'right' if success else 'wrong'}."
         if self.config.reveal and not success:
             feedback += f" The right answer is {right}."
         return Verdict(score=float(success), success=success, feedback=feedback, answer=letter)
+
+    def check_gold(self, problem: Problem) -> str | None:
+        right = _strip_decoration(problem.answer)
+        if len(right) == 1 and right in self.config.letters:
+            return None
+        return f"{shortened(problem.answer)} is not one of the letters {self.config.letters} (verifier.letters)"
 
     def _letter(self, text: str) -> str | None:
         """Return the chosen option, or None if there is none or more than one."""

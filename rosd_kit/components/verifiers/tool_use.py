@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from rosd_kit.contracts import Verifier
+from rosd_kit.errors import shortened
 from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 
@@ -49,6 +50,13 @@ class ToolUse(Verifier):
         if self.config.reveal and not success:
             feedback += f" The right actions are {problem.answer}"
         return Verdict(score=float(success), success=success, feedback=feedback, answer=json.dumps(sorted(calls.elements())))
+
+    def check_gold(self, problem: Problem) -> str | None:
+        try:
+            expected_calls(problem.answer)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return f'{shortened(problem.answer)} is not a JSON list of {{"Action": name, "Action_Input": JSON}}'
+        return None
 
 
 def expected_calls(answer: str) -> Counter[Call]:

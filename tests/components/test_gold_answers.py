@@ -1,0 +1,47 @@
+"""Right answers that no response can reach are found before training."""
+
+from __future__ import annotations
+
+import pytest
+
+from rosd_kit.components.verifiers import COMPONENTS
+from tests.components.rows import asking
+
+VERIFIERS = {component.name: component for component in COMPONENTS}
+
+
+def why(name: str, answer: str, **options) -> str | None:
+    verifier = VERIFIERS[name]
+    return verifier(verifier.Config(**options)).check_gold(asking(answer))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reachable", "unreachable"),
+    [
+        ("mcq", {"letters": "ABCD"}, ["A", "(b)", "Ｃ"], ["", "E", "2", "A or B", "None"]),
+        ("exact", {"drop": " ?km"}, ["4 km", "None", "0"], ["", " ", "**", "km"]),
+        ("majority", {}, ["", "x"], []),
+        ("math", {}, ["4", "\\frac{1}{2}"], ["", "  ", "$$"]),
+        (
+            "tool_use",
+            {},
+            ['[{"Action": "a", "Action_Input": {}}]', '[{"Action": "a", "Action_Input": "{}"}]'],
+            ["", "[]", "a", '[{"Action": "a"}]', '[{"Action": null, "Action_Input": {}}]'],
+        ),
+        ("code", {}, ['[{"input": "1", "output": "2"}]', "assert f(1) == 2"], ["", "[]", "assert f(", '{"inputs": ["1"]}']),
+    ],
+)
+def test_a_verifier_names_the_right_answers_that_it_can_never_see(name, options, reachable, unreachable):
+    assert [why(name, answer, **options) for answer in reachable] == [None] * len(reachable)
+    for answer in unreachable:
+        assert repr(answer)[:80] in (why(name, answer, **options) or ""), answer
+
+
+def test_the_message_says_what_is_allowed():
+    assert why("mcq", "E", letters="ABCD") == "'E' is not one of the letters ABCD (verifier.letters)"
+
+
+def test_an_unreachable_letter_is_an_error_of_the_data_not_a_wrong_response():
+    mcq = VERIFIERS["mcq"](VERIFIERS["mcq"].Config(letters="ABCD"))
+    assert mcq.verify(asking("2"), "<answer>B</answer>").status == "error"
+    assert mcq.verify(asking("B"), "<answer>B</answer>").success
