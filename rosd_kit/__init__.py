@@ -7,15 +7,13 @@ neither torch nor transformers.
 
 from __future__ import annotations
 
-import ast
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from rosd_kit import renames
+from rosd_kit.deferred import names_of_stub
 
-_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-_MODULES = {name.name: str(node.module) for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names}
+_MODULES = names_of_stub(__file__)
 
 __all__ = sorted(_MODULES)
 

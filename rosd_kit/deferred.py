@@ -1,12 +1,14 @@
-"""Imports heavy packages when something in them is first used, for commands that only list and show."""
+"""Imports modules when something in them is first used, so that commands that only list and show start at once."""
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +22,12 @@ def defer(*packages: str) -> None:
             sys.modules[package] = stand_in
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def names_of_stub(package_file: str) -> dict[str, str]:
+    """Return the public names of a package and their modules, as the `.pyi` beside its `__init__.py` imports them."""
+    stub = ast.parse(Path(package_file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    return {name.name: str(node.module) for node in stub.body if isinstance(node, ast.ImportFrom) for name in node.names}
 
 
 class _Deferred(ModuleType):

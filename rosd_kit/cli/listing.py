@@ -16,8 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from rosd_kit.plugins.registry import Registry, summary_of
-from rosd_kit.recipe.sources import SHIPPED, shipped_names
-from rosd_kit.recipe.task_presets import unknown_task
+from rosd_kit.recipe.shipped import SHIPPED, shipped_names
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -44,6 +43,8 @@ def describe(registry: Registry, kind: str, name: str) -> None:
         print((SHIPPED / "tasks" / f"{name}.yaml").read_text(), end="")
         return
     if kind == "task" and name not in registry.names(kind):
+        from rosd_kit.recipe.task_presets import unknown_task
+
         raise unknown_task(name, registry)
     console, entry = _console(), registry.entry(kind, name)
     console.print(f"{kind}: {name}", style="bold")

@@ -17,7 +17,8 @@ from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_o
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.renamed_options import current_options, refuse_both
-from rosd_kit.recipe.sources import chain_of, find, label, read_chain, read_overrides
+from rosd_kit.recipe.shipped import find, label
+from rosd_kit.recipe.sources import chain_of, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
 from rosd_kit.recipe.validation import check_capabilities, validated
 from rosd_kit.settings import CoreSettings

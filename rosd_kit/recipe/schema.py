@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.plugins.registry import Registry, summary_of
 from rosd_kit.recipe.model import Recipe
-from rosd_kit.recipe.sources import shipped_names
+from rosd_kit.recipe.shipped import shipped_names
 from rosd_kit.settings import CoreSettings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,4 +1,4 @@
-"""Reads recipes and profiles: files, shipped names, `extends` chains and command-line overrides.
+"""Reads recipes and profiles: files, `extends` chains and command-line overrides.
 
 Each becomes a plain mapping, one per layer. YAML is read without tags, aliases or resolvers, so a recipe can neither run code,
 nor read the environment, nor grow when it is loaded. This module knows no field of a recipe.
@@ -15,56 +15,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.errors import RecipeError
 from rosd_kit.recipe.references import check_references
+from rosd_kit.recipe.shipped import find, label
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_OVERRIDES = 1000
-_KINDS = {"": "recipe", "profiles": "profile", "tasks": "task preset"}
-_NO_RECIPES = ("profiles/", "tasks/")
-_PACKAGE = Path(__file__).resolve().parent.parent
-SHIPPED = next(
-    (folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir()),
-    _PACKAGE / "recipes",
-)
-"""The folder of the shipped recipes: inside an installed package, beside it in a checkout."""
-
-
-def shipped_names(folder: str = "") -> list[str]:
-    """Return the names of the shipped recipes, or of those in a folder: `profiles`, `tasks`."""
-    root = SHIPPED / folder
-    files = (path for path in root.rglob("*.yaml") if not path.name.endswith(".sweep.yaml"))
-    names = (path.relative_to(root).with_suffix("").as_posix() for path in files)
-    return sorted(name for name in names if folder or not name.startswith(_NO_RECIPES))
-
-
-def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
-    """Return the file of a recipe: a path ending in .yaml (relative to `base`), or the name of a shipped one.
-
-    `recipes/rosd.yaml` means the shipped recipe even if the working folder has no such file. Raises `RecipeError` that suggests
-    the nearest name.
-    """
-    shipped = shipped_names(folder)
-    if what.endswith((".yaml", ".yml")):
-        path = (base or Path()) / Path(what).expanduser()
-        if path.is_file():
-            return path
-        name = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
-        if name in shipped and base is None and what.startswith("recipes/"):
-            return SHIPPED / folder / f"{name}.yaml"
-        raise RecipeError(f"no file {str(path)!r}.{did_you_mean(name, shipped)} {_choices(folder, shipped)}")
-    if what not in shipped:
-        raise RecipeError(f"unknown {_KINDS[folder]} {what!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
-    return SHIPPED / folder / f"{what}.yaml"
-
-
-def label(path: Path) -> str:
-    """Return a file's name for messages: short and, where possible, the same on every machine."""
-    full = path.resolve()
-    if full.is_relative_to(SHIPPED):
-        return f"recipes/{full.relative_to(SHIPPED).as_posix()}"
-    return full.relative_to(Path.cwd()).as_posix() if full.is_relative_to(Path.cwd()) else str(path)
 
 
 def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, Any]]]:
@@ -182,8 +139,3 @@ def _fault(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return " ".join(str(error).split())
-
-
-def _choices(folder: str, names: list[str]) -> str:
-    known = f"{_KINDS[folder].capitalize()}s" if folder else "Shipped recipes"
-    return f"{known}: {', '.join(names)}, or the path of a .yaml file."

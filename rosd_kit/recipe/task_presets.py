@@ -14,7 +14,8 @@ from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Tree, as_tree, overlay
 from rosd_kit.recipe.renamed_options import with_current_names
-from rosd_kit.recipe.sources import find, label, read_chain, shipped_names
+from rosd_kit.recipe.shipped import find, label, shipped_names
+from rosd_kit.recipe.sources import read_chain
 
 #: The sections of a preset. Methods belong into recipes, models and machines into profiles.
 SECTIONS = ("task", "verifier", "sampling", "evaluation")

@@ -15,7 +15,8 @@ from pydantic import Field, PositiveInt, StringConstraints
 from rosd_kit.contracts import Config
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.recipe import SHIPPED
-from rosd_kit.recipe.sources import find, label, read_yaml
+from rosd_kit.recipe.shipped import find, label
+from rosd_kit.recipe.sources import read_yaml
 from rosd_kit.recipe.validation import validated
 from rosd_kit.sweep.axes import Axis, make_axis, override_text, parse_axis, parse_integers, replace_axis
 

@@ -29,7 +29,7 @@ from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import load_recipe, to_yaml
-from rosd_kit.recipe.sources import SHIPPED
+from rosd_kit.recipe.shipped import SHIPPED
 from rosd_kit.text.quotes import _normalise, find_quote
 from rosd_kit.text.sentences import sentence_start
 from rosd_kit.text.spans import decode_with_spans, first_token_overlapping

@@ -15,7 +15,7 @@ from rosd_kit.components.reflectors.tutor import Tutor
 from rosd_kit.components.verifiers.micro import MicroVerifier
 from rosd_kit.contracts import Component, Context
 from rosd_kit.micro.corpus import Lesson
-from rosd_kit.recipe.sources import find
+from rosd_kit.recipe.shipped import find
 from rosd_kit.text.budget import assemble
 from rosd_kit.types import Case, Completion, Message, Problem, Reflection, Rollout, View
 

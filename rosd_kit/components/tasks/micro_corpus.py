@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 
-from rosd_kit.components.tasks.lesson_prompts import LessonPrompts
 from rosd_kit.components.tasks.micro import Micro, as_problem
 from rosd_kit.contracts import Task
 from rosd_kit.micro.corpus import Lesson, draw_lesson
@@ -22,6 +21,8 @@ class MicroCorpus(Task):
     provides = frozenset({"solution"})
 
     def __init__(self, config: object = None) -> None:
+        from rosd_kit.components.tasks.lesson_prompts import LessonPrompts  # reads a recipe: listing commands do without
+
         super().__init__(config)
         self.prompts = LessonPrompts()
 
