@@ -6,6 +6,7 @@ A component is a class with a `name`, a nested `Config` and the methods of its s
 
 from __future__ import annotations
 
+import functools
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pydantic
 import torch
 
+from rosd_kit.text.thinking import Pairs, strip_thinking
 from rosd_kit.types import (
     Case,
     Completion,
@@ -62,12 +64,14 @@ class Component(ABC):
 
     `kind` is the slot's name, set by the slot's base class; `name` is what recipes write. `needs` lists capabilities that
     another chosen component must provide, `provides` those of this one. Both are plain words, checked when the recipe loads.
+    `thinking` holds the recipe's own marks of thinking, set after the component is built.
     """
 
     kind: ClassVar[str]
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset()
+    thinking: Pairs = ()
 
     class Config(Config):
         """No options."""
@@ -91,6 +95,10 @@ class Component(ABC):
     def wants_initial(self) -> bool:
         """Return whether this component needs a copy of the initial weights."""
         return False
+
+    def without_thinking(self, text: str) -> str:
+        """Return a response without its thinking, in every spelling that `strip_thinking` or the recipe knows."""
+        return strip_thinking(text, self.thinking)
 
 
 class LoadOptions(Protocol):
@@ -217,9 +225,21 @@ class Task(Component):
 
 
 class Verifier(Component):
-    """Judges completions."""
+    """Judges completions.
+
+    `verify` and `verify_group` receive texts without thinking, whoever calls them: the base class removes it. A verifier
+    that judges the thinking itself, for example its form, sets `reads_thinking`.
+    """
 
     kind = "verifier"
+    reads_thinking: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "verify" in vars(cls):
+            cls.verify = _verify_answer(cls.verify)  # type: ignore[assignment, method-assign]
+        if "verify_group" in vars(cls):
+            cls.verify_group = _verify_answers(cls.verify_group)  # type: ignore[assignment, method-assign]
 
     @abstractmethod
     def verify(self, problem: Problem, text: str) -> Verdict:
@@ -236,6 +256,26 @@ class Verifier(Component):
         "'E' is not one of the letters ABCD (verifier.letters)".
         """
         return None
+
+
+_Verify = Callable[[Any, Problem, str], Verdict]
+_VerifyGroup = Callable[[Any, Problem, Sequence[str]], list[Verdict]]
+
+
+def _verify_answer(verify: _Verify) -> _Verify:
+    @functools.wraps(verify)
+    def verify_answer(self: Verifier, problem: Problem, text: str) -> Verdict:
+        return verify(self, problem, text if self.reads_thinking else self.without_thinking(text))
+
+    return verify_answer
+
+
+def _verify_answers(verify_group: _VerifyGroup) -> _VerifyGroup:
+    @functools.wraps(verify_group)
+    def verify_answers(self: Verifier, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        return verify_group(self, problem, list(texts) if self.reads_thinking else [self.without_thinking(t) for t in texts])
+
+    return verify_answers
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ NAMES: dict[str, Renamed] = _renamed(
         "testing.trials.Trial": "testing.exercise.Exercise",
         "testing.trials.trial_of": "testing.exercise.exercise_of",
         "text.budget.fit": "text.budget.fit_prompt",
+        "text.tags.strip_thinking": "text.thinking.strip_thinking",
         "train.accumulating.gradient": "training.grad_accumulation.ensure_grad",
         "train.accumulating.in_place": "training.grad_accumulation.accumulate_in_place",
         "train.adapting.with_lora": "model.lora.add_lora",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from rosd_kit.contracts import Config
+from rosd_kit.text.thinking import check_pairs
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -240,3 +242,5 @@ class CoreSettings(Config):
     """When to warn that the student is collapsing."""
     tracking: TrackingSettings = TrackingSettings()
     """Experiment trackers, besides the run's own folder."""
+    thinking: Annotated[tuple[tuple[str, str], ...], AfterValidator(check_pairs)] = ()
+    """More marks around a model's thinking, (opening, closing), beside those that are known: `[["<ponder>", "</ponder>"]]`."""

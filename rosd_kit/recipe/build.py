@@ -12,6 +12,7 @@ from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.built import BuiltComponents, WeightedObjective
 from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.validation import validated
+from rosd_kit.text.thinking import Pairs
 
 
 def build_components(
@@ -19,7 +20,7 @@ def build_components(
 ) -> BuiltComponents:
     """Return one component per slot, new ones except for slots in `given`, and the loss terms with what they may call."""
     built: dict[str, Any] = {
-        kind: given[kind] if kind in given else build_component(kind, choice, registry)
+        kind: given[kind] if kind in given else build_component(kind, choice, registry, recipe.thinking)
         for kind, choice in recipe.choices()
         if kind != "objective"
     }
@@ -31,11 +32,17 @@ def build_components(
         objective: Any = given.get("objective") or cls(term.options, loss_parts)
         objective.parts = loss_parts  # a given one was made without them
         terms.append(WeightedObjective(objective, term.weight))
-    return BuiltComponents(**built, objectives=tuple(terms))
+    components = BuiltComponents(**built, objectives=tuple(terms))
+    for component in components:
+        component.thinking = recipe.thinking
+    return components
 
 
-def build_component(kind: str, choice: ComponentChoice, registry: Registry) -> Component:
-    """Return the component of one slot. Objectives need their loss parts: use `build_components`."""
+def build_component(kind: str, choice: ComponentChoice, registry: Registry, thinking: Pairs = ()) -> Component:
+    """Return the component of one slot. Objectives need their loss parts: use `build_components`.
+
+    `thinking` are the recipe's own marks of thinking; components that this one consists of get them too.
+    """
     assert kind in SLOTS and kind != "objective"
 
     def part(written: Any) -> Component:
@@ -47,6 +54,11 @@ def build_component(kind: str, choice: ComponentChoice, registry: Registry) -> C
         name, see = values.pop("name"), f"rosd-kit components {kind}"
         cls = registry.get(kind, name)
         options = validated(cls.Config, values, path=f"{kind}: {name}", see=f"{see} {name}", source=lambda path: choice.name)
-        return cls.build(options, part)
+        return _built(cls, options)
 
-    return registry.get(kind, choice.name).build(choice.options, part)
+    def _built(cls: type[Component], options: Any) -> Component:
+        component = cls.build(options, part)
+        component.thinking = thinking
+        return component
+
+    return _built(registry.get(kind, choice.name), choice.options)

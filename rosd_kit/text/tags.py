@@ -1,4 +1,4 @@
-"""Reads `<tag>...</tag>` from model output: skips thinking, takes the last complete pair, and gives every outcome a status."""
+"""Reads `<tag>...</tag>` from model output: takes the last complete pair, and gives every outcome a status."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
-
-_OPEN_THINK = re.compile(r"<\s*think(?:ing)?\s*>", re.IGNORECASE)
-_CLOSE_THINK = re.compile(r"<\s*/\s*think(?:ing)?\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,25 +16,14 @@ class Tagged:
     status: Literal["ok", "missing", "unclosed", "empty"]
 
 
-def strip_thinking(text: str) -> str:
-    """Return the text after its last thinking block.
-
-    If the chat template opened the block, only its closing tag is in the text. A block that never closes hides the rest.
-    """
-    closes = list(_CLOSE_THINK.finditer(text))
-    rest = text[closes[-1].end() :] if closes else text
-    opened = _OPEN_THINK.search(rest)
-    return rest[: opened.start()] if opened else rest
-
-
 def read_tag(text: str, tag: str) -> Tagged:
     """Return the content of the last complete pair of `tag`, stripped.
 
     `tag` is written with underscores (`error_quote`); in the text, case does not matter, and `-` or a space may replace
     `_`. A pair is a closing tag and the last opening tag before it, so a stray opening tag hides nothing.
     """
-    word = r"[\s_-]*".join(map(re.escape, tag.split("_")))
-    marks = list(re.finditer(rf"<\s*(/?)\s*{word}\s*>", text, re.IGNORECASE))
+    word = r"[\s_-]*+".join(map(re.escape, tag.split("_")))  # possessive: linear in the text
+    marks = list(re.finditer(rf"<\s*+(/?)\s*+{word}\s*+>", text, re.IGNORECASE))
     pairs = [(a.end(), b.start()) for a, b in itertools.pairwise(marks) if not a.group(1) and b.group(1)]
     if not pairs:
         opened = any(not mark.group(1) for mark in marks)

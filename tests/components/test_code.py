@@ -9,6 +9,7 @@ import pytest
 from rosd_kit.components.verifiers import Code
 from rosd_kit.components.verifiers.code import read_program, read_tests, same_output
 from rosd_kit.errors import RunError
+from rosd_kit.text.thinking import strip_thinking
 from tests.components.rows import asking
 
 DOUBLE = json.dumps({"inputs": ["2\n", "21\n"], "outputs": ["4\n", "42\n"]})
@@ -112,7 +113,7 @@ def test_a_group_is_judged_in_order(verifier):
     ],
 )
 def test_the_last_closed_block_counts(text, program):
-    assert read_program(text) == program
+    assert read_program(strip_thinking(text)) == program
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rosd_kit.components.verifiers import ToolUse
-from rosd_kit.text.tags import strip_thinking
+from rosd_kit.text.thinking import strip_thinking
 from tests.components.rows import asking, rows
 
 ONE = [{"Action": "find", "Action_Input": '{"size": 1, "where": {"city": "Bern", "tags": ["a", "b"]}}'}]

@@ -33,7 +33,8 @@ from rosd_kit.recipe.shipped import SHIPPED
 from rosd_kit.text.quotes import _normalise, find_quote
 from rosd_kit.text.sentences import sentence_start
 from rosd_kit.text.spans import decode_with_spans, first_token_overlapping
-from rosd_kit.text.tags import read_tag, strip_thinking
+from rosd_kit.text.tags import read_tag
+from rosd_kit.text.thinking import strip_thinking
 from tests.text.conftest import KINDS, tokenizer_of
 from tests.text.test_spans import byte_level_truth, check_laws, plain
 

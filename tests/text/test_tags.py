@@ -1,4 +1,4 @@
-"""Reading tags and stripping thinking."""
+"""Reading tags."""
 
 from __future__ import annotations
 
@@ -6,23 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rosd_kit.text.tags import read_tag, strip_thinking
-
-
-@pytest.mark.parametrize(
-    ("text", "rest"),
-    [
-        ("plain", "plain"),
-        ("<think>no</think>yes", "yes"),
-        ("opened by the template</think>yes", "yes"),
-        ("<think>a</think>b<think>c</think>d", "d"),
-        ("<Thinking> a </ thinking >b", "b"),
-        ("kept <think> never closed", "kept "),
-        ("a</think>b<think>c", "b"),
-    ],
-)
-def test_only_text_after_the_last_thinking_block_is_kept(text, rest):
-    assert strip_thinking(text) == rest
+from rosd_kit.text.tags import read_tag
 
 
 @pytest.mark.parametrize(
@@ -69,6 +53,5 @@ def test_the_last_pair_is_found_in_any_surrounding_text(before, content, after):
 
 
 @given(st.text(alphabet="<>/think a", max_size=60))
-def test_any_text_can_be_stripped_and_read(text):
-    assert text.endswith(strip_thinking(text)) or strip_thinking(text) in text
+def test_any_text_can_be_read(text):
     assert read_tag(text, "think").status in {"ok", "missing", "unclosed", "empty"}

@@ -11,8 +11,9 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
 from rosd_kit.contracts import Generate, Reflector
-from rosd_kit.text.tags import read_tag, strip_thinking
+from rosd_kit.text.tags import read_tag
 from rosd_kit.text.templates import check_template, fill
+from rosd_kit.text.thinking import Pairs, strip_thinking
 from rosd_kit.types import Case, Completion, Problem, Prompt, Reflection, ReflectionStatus, Sampling
 
 WRONG = """You are a tutor. Below are a problem, a correct solution and a student's incorrect solution.
@@ -123,7 +124,7 @@ class Tutor(Reflector):
 
     def read(self, answer: Completion, case: Case) -> Reflection:
         """Parse the answer to `prompt(case)`."""
-        return read_reflection(answer, right=case.rollout.verdict.success)
+        return read_reflection(answer, right=case.rollout.verdict.success, thinking=self.thinking)
 
     def asks(self, case: Case) -> bool:
         """Return whether to ask about this rollout; the others get status `skipped`."""
@@ -137,11 +138,11 @@ def conversation_text(problem: Problem) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in problem.messages)
 
 
-def read_reflection(answer: Completion, *, right: bool) -> Reflection:
-    """Parse a reflection; the status says what is missing."""
+def read_reflection(answer: Completion, *, right: bool, thinking: Pairs = ()) -> Reflection:
+    """Parse a reflection; the status says what is missing. `thinking` are more marks of thinking, as in `strip_thinking`."""
     if answer.finish_reason in ("overlong", "abort"):
         return Reflection(status=answer.finish_reason)
-    text = strip_thinking(answer.text)
+    text = strip_thinking(answer.text, thinking)
     idea, quote = read_tag(text, "explanation"), read_tag(text, "error_quote")
     complete = idea.text is not None and (right or quote.text is not None)
     status: ReflectionStatus

@@ -17,6 +17,7 @@ class BySuite(Verifier):
     """Passes each problem to the verifier of its suite; training problems have the suite `train`."""
 
     name = "by_suite"
+    reads_thinking = True  # each verifier decides for itself
     provides = frozenset({"feedback"})
 
     class Config(Verifier.Config):

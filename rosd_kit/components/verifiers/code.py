@@ -16,7 +16,6 @@ from pydantic import PositiveFloat, PositiveInt
 from rosd_kit.contracts import Component, Verifier
 from rosd_kit.errors import shortened
 from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
-from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 
 _FENCE = re.compile(r"^[^\S\n]*```[^\S\n]*(\w*)[^\S\n]*$", re.MULTILINE)
@@ -99,14 +98,13 @@ class Code(Verifier):
 
 
 def read_program(text: str) -> str | None:
-    """Return the last closed block of Python after all thinking, or None if there is none."""
-    response = strip_thinking(text)
-    fences = list(_FENCE.finditer(response))
+    """Return the last closed block of Python, or None if there is none."""
+    fences = list(_FENCE.finditer(text))
     blocks = [(first, last) for first, last in zip(fences[::2], fences[1::2], strict=False) if first[1].lower() in _PYTHON]
     if not blocks:
         return None
     first, last = blocks[-1]
-    return response[first.end() + 1 : last.start()]
+    return text[first.end() + 1 : last.start()]
 
 
 def read_tests(answer: str) -> list[ProgramTest]:

@@ -14,7 +14,6 @@ from rosd_kit.contracts import Verifier
 from rosd_kit.errors import RunError, shortened
 from rosd_kit.sandbox import Outcome, WorkerPool
 from rosd_kit.text.boxes import last_box
-from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 
 #: Only the last characters of a response can contain its final answer.
@@ -54,7 +53,7 @@ class Math(Verifier):
 
     def _answer_text(self, text: str) -> str:
         """Return the text that may contain the answer: the last box, or the end of the response if no box is needed."""
-        tail = strip_thinking(text).rstrip()[-_TAIL:]
+        tail = text.rstrip()[-_TAIL:]
         box = last_box(tail)
         if box is None:
             return "" if self.config.boxed_only else tail

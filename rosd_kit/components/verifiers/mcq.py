@@ -10,7 +10,7 @@ from pydantic import Field
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
 from rosd_kit.text.boxes import last_box
-from rosd_kit.text.tags import read_tag, strip_thinking
+from rosd_kit.text.tags import read_tag
 from rosd_kit.types import Problem, Verdict
 
 #: Allowed around the letter: brackets, a full stop, marks of bold type and mathematics, `\text{...}`.
@@ -18,7 +18,7 @@ _DECORATION = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\b|[\s(){}\[\].:*_$`'\
 
 
 class MultipleChoice(Verifier):
-    """Reads the letter in `<answer>...</answer>` or, without a tag, in the last box; ignores thinking."""
+    """Reads the letter in `<answer>...</answer>` or, without a tag, in the last box."""
 
     name = "mcq"
     provides = frozenset({"feedback"})
@@ -36,7 +36,7 @@ class MultipleChoice(Verifier):
         """Name the right option in the feedback on a wrong one."""
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        letter = self._letter(strip_thinking(text))
+        letter = self._letter(text)
         if letter is None:
             feedback = f"No single option was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from rosd_kit.contracts import Verifier
-from rosd_kit.text.tags import read_tag, strip_thinking
+from rosd_kit.text.tags import read_tag
 from rosd_kit.types import Problem, Verdict
 
 
@@ -27,7 +27,7 @@ class GymVerifier(Verifier):
     def verify(self, problem: Problem, text: str) -> Verdict:
         from reasoning_gym import get_score_answer_fn
 
-        answer = read_tag(strip_thinking(text), self.config.tag).text
+        answer = read_tag(text, self.config.tag).text
         if answer is None:
             feedback = f"No answer was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)

@@ -9,7 +9,6 @@ from typing import Any
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
-from rosd_kit.text.tags import strip_thinking
 from rosd_kit.types import Problem, Verdict
 
 _ACTION = re.compile(r"^[^\S\n]*\**action\**[^\S\n]*:\**[^\S\n]*(.*)$", re.IGNORECASE | re.MULTILINE)
@@ -37,7 +36,7 @@ class ToolUse(Verifier):
             expected = expected_calls(problem.answer)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the data is at fault, not the response
             return Verdict(score=0.0, success=False, status="error")
-        actions = read_calls(strip_thinking(text))
+        actions = read_calls(text)
         if not actions:
             return Verdict(score=0.0, success=False, feedback="No Action was found.", status="unparsable")
         if any(value is None for _, value in actions):

@@ -1,0 +1,86 @@
+"""Removes a model's thinking from its text, in every spelling that models use. Knows neither models nor recipes.
+
+| spelling | models |
+|---|---|
+| `<think>`, `<thinking>`, `<thought>`, `<reasoning>` | Qwen, DeepSeek, GLM, EXAONE and many prompts |
+| `<seed:think>`, `<longcat_think>`, `<think_fast>` | Seed-OSS, LongCat, K2 |
+| `[THINK]` | Magistral, Ministral |
+| `◁think▷` | Kimi |
+| `<|begin_of_thought|>`, `<|START_THINKING|>`, `<|think_start|>` | OpenThinker, Command A and others |
+| `<|channel|>analysis`, `<|channel>thought` | gpt-oss (harmony), Gemma |
+
+All patterns are linear in the text: repetitions are possessive or bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+Pairs = tuple[tuple[str, str], ...]
+
+_NAME = r"(?:(?:seed|mm):|longcat_)?(?:think(?:ing|_fast|_faster)?|thoughts?|reasoning)"
+_OPEN = (
+    rf"<\s*+{_NAME}\s*+>",
+    rf"<[|｜](?:(?:begin|start)[_▁](?:of[_▁])?{_NAME}|{_NAME}(?:[_▁](?:begin|start))?)[|｜]>",
+    r"(?-i:\[THINK(?:ING)?\])",
+    r"◁\s*+think(?:ing)?\s*+▷",
+    r"<\|channel\|>\s*+analysis\b(?:[^<]{0,200}+<\|message\|>)?",
+    r"<\|channel>\s*+thought\b",
+    r"(?-i:\A\s*+analysis(?=[A-Z]))",  # harmony without its control tokens
+)
+_CLOSE = (
+    rf"<\s*+/\s*+{_NAME}\s*+>",
+    rf"<[|｜](?:end[_▁](?:of[_▁])?{_NAME}|/{_NAME}|{_NAME}[_▁]end)[|｜]>",
+    r"(?-i:\[/THINK(?:ING)?\])",
+    r"◁\s*+/\s*+think(?:ing)?\s*+▷",
+    r"<\|channel\|>\s*+(?:final\b(?:[^<]{0,200}+(?:<\|constrain\|>[^<]{0,200}+)?<\|message\|>)?|commentary\b)",
+    r"<channel\|>",
+    r"(?-i:assistant(?:final|commentary))",
+)
+#: Tokens of which a mark of thinking consists, besides whole marks.
+_PARTS = frozenset({"<|channel|>", "<|message|>", "<|channel>"})
+
+
+def strip_thinking(text: str, pairs: Pairs = ()) -> str:
+    """Return the text after its last thinking block.
+
+    If the chat template opened the block, only its closing mark is in the text. A block that never closes hides the rest.
+    `pairs` are more marks, (opening, closing), besides those that models are known to use; they are taken literally.
+    """
+    opening, closing = _patterns(pairs)
+    rest = text[max((mark.end() for mark in closing.finditer(text)), default=0) :]
+    opened = opening.search(rest)
+    return rest[: opened.start()] if opened else rest
+
+
+def opened_thinking(prompt: str, pairs: Pairs = ()) -> str:
+    """Return the opening mark with which a prompt ends, or an empty string: the response then begins inside thinking."""
+    opening, _ = _patterns(pairs)
+    return next((mark.group() for mark in opening.finditer(prompt) if not prompt[mark.end() :].strip()), "")
+
+
+def is_thinking_mark(token: str) -> bool:
+    """Return whether a token opens or closes thinking, or is a part of such a mark."""
+    return token in _PARTS or any(pattern.fullmatch(token) for pattern in _patterns(()))
+
+
+def check_pairs(pairs: Sequence[tuple[str, str]]) -> Pairs:
+    """Return the pairs. Raises `ValueError` for an empty mark, or an opening mark that equals its closing one."""
+    for opening, closing in pairs:
+        if not opening.strip() or not closing.strip() or opening == closing:
+            raise ValueError(
+                f"[{opening!r}, {closing!r}]: write two different marks that are not empty, the opening and the closing one, "
+                'for example ["<ponder>", "</ponder>"]'
+            )
+    return tuple(pairs)
+
+
+@lru_cache(maxsize=16)
+def _patterns(pairs: Pairs) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    def union(known: Sequence[str], more: Sequence[str]) -> re.Pattern[str]:
+        literal = [f"(?-i:{re.escape(mark)})" for mark in sorted(more, key=len, reverse=True)]
+        return re.compile("|".join([*literal, *known]), re.IGNORECASE)
+
+    return union(_OPEN, [pair[0] for pair in pairs]), union(_CLOSE, [pair[1] for pair in pairs])
