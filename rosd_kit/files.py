@@ -32,10 +32,11 @@ def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"]
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if damaged == "skip":
                     continue
-                raise RunError(f"{file}: line {number} is not JSON: {error}. Mend or delete that line.") from error
+                why = "it is nested too deep" if isinstance(error, RecursionError) else error
+                raise RunError(f"{file}: line {number} is not JSON: {why}. Mend or delete that line.") from error
             yield value
 
 

@@ -1,25 +1,22 @@
 """Fills templates from a row: `{question}` is replaced by a field, `{choices|letters}` by a field after a filter.
 
-    path     field names and list indices joined by dots: {answers.text.0}
-    letters  a list as lines `A: first`, `B: second` ...; also a dict with `text` (and `label`)
+    letters  a list as lines `A: first`, `B: second` ...; also a dict with `text` (and `label`), or a list of such dicts
     letter   a number, counted from 0, as a letter
-    json     the value as JSON
+    json     the value as JSON, keys in alphabetical order
     lines    a list of texts, one per line
     last     the text after the last `####`, the convention of GSM8K
 
-Braces around anything else, and braces in data, are plain text. Nothing is evaluated.
+`placeholders.py` says what counts as a field. Braces in data are plain text. Nothing is evaluated.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Mapping
 
+from rosd_kit.data.placeholders import Placeholder, split_template
+from rosd_kit.data.rows import MISSING, as_text, is_list, look_up
 from rosd_kit.errors import did_you_mean, shortened
-
-_FIELD = re.compile(r"\{([A-Za-z_][\w\- ]*(?:\.[\w\- ]+)*)(?:\|([a-z_]+))?\}")
 
 
 class FieldError(ValueError):
@@ -28,61 +25,81 @@ class FieldError(ValueError):
 
 def check_fields(template: str) -> str:
     """Return the template. Raises `ValueError` if it names an unknown filter."""
-    for _, name in _FIELD.findall(template):
-        if name and name not in _FILTERS:
-            raise ValueError(f"unknown filter |{name}.{did_you_mean(name, _FILTERS)} Known: {', '.join(_FILTERS)}")
+    for part in split_template(template, ()):
+        if isinstance(part, Placeholder):
+            _filter_of(part)
     return template
 
 
-def fill_fields(template: str, row: Mapping[str, Any]) -> str:
+def fill_fields(template: str, row: Mapping[str, object]) -> str:
     """Fill the template with the row's values. Raises `FieldError` if a field is missing or does not fit its filter."""
-
-    def value_of(match: re.Match[str]) -> str:
-        path, name = match.groups()
-        return _FILTERS[name or "text"](_look_up(row, path), path)
-
-    return _FIELD.sub(value_of, template)
+    parts = split_template(template, row.keys())
+    return "".join(part if isinstance(part, str) else _filled(part, row) for part in parts)
 
 
-def fill_optional(template: str, row: Mapping[str, Any]) -> str | None:
-    """Fill the template, or return None if it is a single field whose value is null."""
-    field = _FIELD.fullmatch(template)
-    if field and _look_up(row, field.group(1)) is None:
+def fill_optional(template: str, row: Mapping[str, object]) -> str | None:
+    """Fill the template, or return None if it is a single field without a value, or if the result is empty."""
+    field = _only_field(template, row)
+    if field is not None and look_up(row, field.path) in (None, MISSING):
         return None
-    return fill_fields(template, row)
+    return fill_fields(template, row) or None
 
 
-def _look_up(row: Mapping[str, Any], path: str) -> object:
-    value: object = row
-    for part in path.split("."):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif _is_list(value) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            known = list(map(str, value)) if isinstance(value, Mapping) else []
-            available = f"{len(value)} items" if _is_list(value) else ", ".join(known) or type(value).__name__
-            raise FieldError(f"{{{path}}}: there is no {part!r}.{did_you_mean(part, known)} The row has: {available}")
-    return value
+def missing_field(template: str, row: Mapping[str, object]) -> str | None:
+    """Return why a row does not have the template's only field, or None if it does or if there are several fields.
+
+    `fill_optional` takes such a row; where no row has the field, its name is wrong.
+    """
+    field = _only_field(template, row)
+    return _no_such_field(field, row) if field is not None and look_up(row, field.path) is MISSING else None
 
 
-def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+def _only_field(template: str, row: Mapping[str, object]) -> Placeholder | None:
+    before, *rest = split_template(template, row.keys())
+    return rest[0] if before == "" and len(rest) == 2 and rest[1] == "" and isinstance(rest[0], Placeholder) else None
+
+
+def _filled(field: Placeholder, row: Mapping[str, object]) -> str:
+    value = look_up(row, field.path)
+    if value is MISSING:
+        raise FieldError(_no_such_field(field, row))
+    return _filter_of(field)(value, field.written.removesuffix(f"|{field.filter}"))
+
+
+def _filter_of(field: Placeholder) -> Callable[[object, str], str]:
+    if field.filter not in _FILTERS:
+        near = did_you_mean(field.filter, _FILTERS)
+        raise FieldError(f"unknown filter |{field.filter}.{near} Known: {', '.join(_FILTERS)}")
+    return _FILTERS[field.filter]
+
+
+def _no_such_field(field: Placeholder, row: Mapping[str, object]) -> str:
+    """Explain at which part of its path a field ends, what there is instead, and how to write the braces as text."""
+    known = next(length for length in range(len(field.path)) if look_up(row, field.path[: length + 1]) is MISSING)
+    value, part = look_up(row, field.path[:known]), field.path[known]
+    names = list(map(str, value)) if isinstance(value, Mapping) else []
+    available = f"{len(value)} items" if is_list(value) else ", ".join(names) or type(value).__name__
+    near = did_you_mean(part, names) or did_you_mean(part.strip().casefold(), names)
+    written = f"{{{field.written}}}"
+    return f"{written}: there is no {part!r}.{near} The row has: {available}. For the text {written} itself write \\{written}"
 
 
 def _text(value: object, path: str) -> str:
-    if value is None or isinstance(value, (Mapping, bytes)) or _is_list(value):
+    if (text := as_text(value)) is None:
         raise FieldError(f"{{{path}}} is {shortened(value)}, not a text. Name a field inside it, or use a filter like |json.")
-    return str(value)
+    return text
 
 
 def _letters(value: object, path: str) -> str:
     labels: object = None
     if isinstance(value, Mapping):
         labels, value = value.get("label"), value.get("text")
-    if not _is_list(value):
+    if is_list(value) and value and all(isinstance(item, Mapping) and "text" in item for item in value):
+        named = all(item.get("label") is not None for item in value)
+        labels, value = [item["label"] for item in value] if named else None, [item["text"] for item in value]
+    if not is_list(value):
         raise FieldError(f"{{{path}|letters}} needs a list, or a dict with a list `text`; it is {shortened(value)}.")
-    names = labels if _is_list(labels) and len(labels) == len(value) else [_letter(i, path) for i in range(len(value))]
+    names = labels if is_list(labels) and len(labels) == len(value) else [_letter(i, path) for i in range(len(value))]
     return "\n".join(f"{label}: {_text(item, path)}" for label, item in zip(names, value, strict=True))
 
 
@@ -96,13 +113,13 @@ def _letter(value: object, path: str) -> str:
 
 def _json(value: object, path: str) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False)
-    except TypeError as error:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
         raise FieldError(f"{{{path}|json}}: {error}") from error
 
 
 def _lines(value: object, path: str) -> str:
-    if not _is_list(value):
+    if not is_list(value):
         raise FieldError(f"{{{path}|lines}} needs a list; it is {shortened(value)}.")
     return "\n".join(_text(item, path) for item in value)
 

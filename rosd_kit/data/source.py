@@ -1,22 +1,17 @@
-"""Reads all rows of a source at once: local JSON lines, JSON, CSV or Parquet files, or a hub data set. Knows no templates."""
+"""A source of rows: finds its files, reads and filters all of them at once, or loads a hub data set. Knows no templates."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import Field
 
 from rosd_kit.contracts import Config
-from rosd_kit.errors import RunError, did_you_mean, shortened
-from rosd_kit.files import read_json_lines
-
-Row = Mapping[str, Any]
-
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+from rosd_kit.data.readers import SUFFIXES, read_file
+from rosd_kit.data.rows import MISSING, Row, as_text, look_up, plain_row, with_columns
+from rosd_kit.errors import RunError, did_you_mean
 
 
 class Source(Config):
@@ -39,9 +34,13 @@ class Source(Config):
 
 
 def read_rows(source: Source) -> list[Row]:
-    """Return all rows of a source that match its `where`. Raises `RunError` if there are none or they cannot be read."""
-    rows = read_all(source)
-    kept = [row for row in rows if matches(row, source.where)][: source.limit]
+    """Return all rows of a source that match its `where`. Raises `RunError` if there are none or they cannot be read.
+
+    Every row has every column; those that it lacks are null.
+    """
+    rows = list(iterate_rows(source))
+    columns = dict.fromkeys(column for row in rows for column in row)
+    kept = [with_columns(row, columns) for row in rows if matches(row, source.where)][: source.limit]
     if kept:
         return kept
     if not rows:
@@ -56,20 +55,24 @@ def describe_mismatch(where: Mapping[str, Any], first: Row) -> str:
     missing = missing_fields(where, first)
     known = sorted({path for path in _paths(first)} | set(map(str, first)))
     hint = f" The first row has no {missing[0]!r}.{did_you_mean(missing[0], known)}" if missing else ""
-    return f"{dict(where)}.{hint} The first row is: {brief_row(first)}"
+    return f"{dict(where)}.{hint} The first row is: {first}"
 
 
 def missing_fields(where: Mapping[str, Any], row: Row) -> list[str]:
     """Return the paths in `where` that a row does not have."""
-    return [path for path in _paths(where) if _look_up(row, path) is _MISSING]
+    return [path for path in _paths(where) if look_up(row, path.split(".")) is MISSING]
 
 
-def read_all(source: Source) -> Sequence[Row]:
-    """Return every row of a source. Raises `RunError` if it does not exist or cannot be read."""
+def iterate_rows(source: Source) -> Iterator[Row]:
+    """Yield every row of a source. Raises `RunError` if it does not exist or cannot be read."""
     if files := local_files(source):
-        return [row for file in files for row in _read_file(file)]
+        for file in files:
+            yield from read_file(file)
+        return
     assert source.path is not None
-    return _read_saved(source) if Path(source.path).is_dir() else list(load_hub(source, streaming=False))
+    table = load_saved(source) if Path(source.path).is_dir() else load_hub(source, streaming=False)
+    for number, row in enumerate(table, start=1):
+        yield plain_row(row, source.path, number)
 
 
 def local_files(source: Source) -> list[Path]:
@@ -91,74 +94,8 @@ def local_files(source: Source) -> list[Path]:
     return []
 
 
-def brief_row(row: Row) -> str:
-    """Return a row for an error message: its keys, and its values cut short."""
-    return "{" + ", ".join(f"{key}: {shortened(value, 60)}" for key, value in row.items()) + "}"
-
-
-def _read_file(file: Path) -> list[Row]:
-    readers: dict[str, Callable[[Path], Iterator[object]]] = {
-        ".jsonl": read_json_lines,
-        ".json": _read_json,
-        ".csv": _read_table,
-        ".tsv": _read_table,
-        ".parquet": _read_parquet,
-    }
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        raise RunError(f"task.path: {file} is not one of {', '.join(SUFFIXES)}.")
-    try:
-        rows = list(reader(file))
-    except RunError as error:
-        raise RunError(f"task.path: {error}") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"task.path: {file} is not UTF-8: {error}") from error
-    except (ValueError, OSError, csv.Error) as error:
-        raise RunError(f"task.path: cannot read {file}: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise RunError(f"task.path: row {number} of {file} is {shortened(row, 60)}, not an object with named fields.")
-    return cast("list[Row]", rows)
-
-
-def _read_json(file: Path) -> Iterator[object]:
-    """Yield the items of a JSON list. Many `.json` files are JSON lines, recognised by a first line that is an object."""
-    with file.open(encoding="utf-8-sig") as text:
-        first_line = next((line for line in text if line.strip()), "").lstrip()
-        text.seek(0)
-        if first_line.startswith("{") and _is_json(first_line):
-            yield from read_json_lines(file)
-            return
-        content = json.load(text)
-    if not isinstance(content, list):
-        raise ValueError(f"it contains a {type(content).__name__}, not a list of rows or one row per line")
-    yield from content
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _read_table(file: Path) -> Iterator[Row]:
-    csv.field_size_limit(1 << 30)
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        for row in csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True):
-            if None in row or None in row.values():
-                raise ValueError(f"a row and the header differ in their number of cells: {shortened(row, 60)}")
-            yield row
-
-
-def _read_parquet(file: Path) -> Iterator[Row]:
-    import pyarrow.parquet
-
-    yield from pyarrow.parquet.read_table(file).to_pylist()
-
-
-def _read_saved(source: Source) -> Sequence[Row]:
+def load_saved(source: Source) -> Any:
+    """Return a split that `datasets` saved, as Python values. Raises `RunError` if there is none."""
     from datasets import DatasetDict, load_from_disk
 
     try:
@@ -169,7 +106,7 @@ def _read_saved(source: Source) -> Sequence[Row]:
         if source.split not in saved:
             raise RunError(f"task.split: {source.path!r} has no {source.split!r}. Known: {', '.join(saved)}")
         saved = saved[source.split]
-    return list(saved)
+    return saved.with_format(None)
 
 
 def load_hub(source: Source, *, streaming: bool) -> Any:
@@ -177,7 +114,10 @@ def load_hub(source: Source, *, streaming: bool) -> Any:
     from datasets import load_dataset
 
     try:
-        return load_dataset(source.path, source.subset, split=source.split, revision=source.revision, streaming=streaming)
+        options = _text_cells(source)
+        return load_dataset(
+            source.path, source.subset, split=source.split, revision=source.revision, streaming=streaming, **options
+        )
     except Exception as error:  # datasets has no common base class for its errors
         raise RunError(
             f"task.path: cannot load {source.path!r} from the hub ({type(error).__name__}: {str(error)[:400]}). "
@@ -185,12 +125,32 @@ def load_hub(source: Source, *, streaming: bool) -> Any:
         ) from error
 
 
-_MISSING = object()
+def _text_cells(source: Source) -> dict[str, Any]:
+    """Return the options with which `datasets` reads each cell of a CSV as the text that it is; nothing for other data."""
+    from datasets import Features, Value, load_dataset, load_dataset_builder
+
+    builder = load_dataset_builder(source.path, source.subset, revision=source.revision)
+    if not hasattr(builder.config, "keep_default_na"):
+        return {}
+    cells = load_dataset(source.path, source.subset, split=source.split, revision=source.revision, streaming=True)
+    columns = {name: Value("string") for name in next(iter(cells), {})}
+    return {"keep_default_na": False, "features": Features(columns)} if columns else {}
 
 
 def matches(row: Row, where: Mapping[str, Any]) -> bool:
-    """Return whether a row has the values that `where` asks for; a missing field never matches."""
-    return all(_look_up(row, path) in allowed for path, allowed in _paths(where).items())
+    """Return whether a row has the values that `where` asks for; null asks for rows without the field."""
+    return all(
+        any(_is_same(look_up(row, path.split(".")), value) for value in allowed) for path, allowed in _paths(where).items()
+    )
+
+
+def _is_same(value: object, allowed: object) -> bool:
+    """Return whether a row's value is the allowed one; text counts as the number or truth value that it spells."""
+    if value is MISSING or value is None:
+        return allowed is None
+    if isinstance(value, str) != isinstance(allowed, str):
+        return as_text(value) is not None and str(value).casefold() == str(allowed).casefold()
+    return value == allowed
 
 
 def _paths(where: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
@@ -202,12 +162,3 @@ def _paths(where: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
         else:
             paths[f"{prefix}{key}"] = allowed if isinstance(allowed, list) else [allowed]
     return paths
-
-
-def _look_up(row: Row, path: str) -> object:
-    value: object = row
-    for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value

@@ -7,13 +7,15 @@ index are then skipped without reading.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rosd_kit.data.source import Row, Source, describe_mismatch, load_hub, local_files, matches, missing_fields
+from rosd_kit.data.readers import SUFFIXES, read_file
+from rosd_kit.data.rows import Row, plain_row, with_columns
+from rosd_kit.data.source import Source, describe_mismatch, load_hub, load_saved, local_files, matches, missing_fields
 from rosd_kit.data.tables import NumberedRow
 from rosd_kit.errors import RunError
 from rosd_kit.seeds import stable_seed
@@ -21,13 +23,16 @@ from rosd_kit.seeds import stable_seed
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+#: Rows that are read to learn the names of the columns.
+_FIRST_ROWS = 100
+#: `datasets` passes mappings through its own code, so a row travels as the only value of one.
+_ROW = "row"
 
 
 class Stream:
     """Rows in their own order or shuffled within a buffer; a share of them, chosen by content, is held out.
 
-    `usable` filters rows, in addition to the source's `where`.
+    `usable` filters rows, in addition to the source's `where`; `on_open` gets the first rows once, before any other.
     """
 
     def __init__(
@@ -38,9 +43,10 @@ class Stream:
         split_seed: int,
         buffer: int = 0,
         usable: Callable[[Row], bool] = lambda row: True,
+        on_open: Callable[[list[Row]], None] = lambda rows: None,
     ) -> None:
         self._source, self._share, self._split_seed, self._buffer = source, held_out, split_seed, buffer
-        self._usable = usable
+        self._usable, self._on_open = usable, on_open
         self._data: IterableDataset | None = None
         self._reader: tuple[int, int, Iterator[NumberedRow]] | None = None
         """Seed, next index and open iterator of the last draw."""
@@ -74,15 +80,16 @@ class Stream:
             epoch, skipped = epoch + 1, max(0, skipped - self._epoch_length)
 
     def _read_epoch(self, *, held_out: bool, order: tuple[int, int] | None) -> Iterator[Row]:
-        rows = self._rows.filter(lambda row: self._is_held_out(row) == held_out)
+        rows = self._rows.filter(lambda item: self._is_held_out(item[_ROW]) == held_out)
         if order and self._buffer:
             rows = rows.shuffle(seed=stable_seed("stream", *order) % 2**32, buffer_size=self._buffer)
         yield from self._checked(rows)
 
-    def _checked(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def _checked(self, items: Iterable[dict[str, Row]]) -> Iterator[Row]:
         """Yield rows; turn whatever reading them raises into a `RunError` that names the source."""
         try:
-            yield from rows
+            for item in items:
+                yield item[_ROW]
         except RunError:
             raise
         except Exception as error:  # from files, the network or their readers
@@ -92,49 +99,67 @@ class Stream:
         """Return whether a row is held out; equal rows are always on the same side."""
         if self._share in (0.0, 1.0):
             return bool(self._share)
-        content = json.dumps(row, sort_keys=True, default=str)
+        content = json.dumps({key: value for key, value in row.items() if value is not None}, sort_keys=True, default=str)
         return stable_seed("held out", self._split_seed, content) < self._share * 2**63
 
     @property
     def _rows(self) -> IterableDataset:
-        """The usable rows that match `where`, at most `limit` of them."""
+        """The usable rows that match `where`, at most `limit` of them, each in a mapping."""
         if self._data is None:
             data = self._open()
-            first = next(self._checked(data), None)
-            if first is None:
+            first = list(islice(self._checked(data), _FIRST_ROWS))
+            if not first:
                 raise RunError(f"task.path: {self._source.path!r} has no rows.")
+            columns = dict.fromkeys(column for row in first for column in row)
             where = self._source.where
-            if missing_fields(where, first):  # otherwise the whole stream would be read to find no row
-                raise RunError(f"task.where: no row of {self._source.path!r} has {describe_mismatch(where, first)}")
-            data = data.filter(lambda row: matches(row, where) and self._usable(row))
+            whole = with_columns(first[0], columns)
+            if all(missing_fields(where, row) for row in first):  # otherwise the whole stream would be read to find no row
+                raise RunError(f"task.where: no row of {self._source.path!r} has {describe_mismatch(where, whole)}")
+            self._on_open([with_columns(row, columns) for row in first])
+            data = data.filter(lambda item: self._is_wanted(with_columns(item[_ROW], columns)))
             data = data.take(self._source.limit) if self._source.limit else data
             if next(self._checked(data), None) is None:
-                mismatch = describe_mismatch(where, first)
+                mismatch = describe_mismatch(where, whole)
                 raise RunError(f"task.where: none of the rows of {self._source.path!r} has {mismatch}")
             self._data = data
         return self._data
 
+    def _is_wanted(self, row: Row) -> bool:
+        return matches(row, self._source.where) and self._usable(row)
+
     def _open(self) -> IterableDataset:
-        from datasets import load_dataset
+        """Return the rows as `datasets` streams them: files are read here, so that they give what `read_rows` gives."""
+        from datasets import IterableDataset
 
-        files = local_files(self._source)
-        if not files:
-            return load_hub(self._source, streaming=True)
-        kind = _BUILDERS.get(files[0].suffix.lower())
-        if kind is None:
-            raise RunError(f"task.path: {files[0]} is not one of {', '.join(_BUILDERS)}.")
-        try:
-            options = _text_columns(files[0]) if kind == "csv" else {}
-            return load_dataset(kind, data_files=list(map(str, files)), split="train", streaming=True, **options)
-        except Exception as error:  # datasets has no common base class for its errors
-            raise RunError(f"task.path: cannot read {files[0]}: {type(error).__name__}: {str(error)[:400]}") from error
+        source = self._source
+        files = local_files(source)
+        if bad := next((file for file in files if file.suffix.lower() not in SUFFIXES), None):
+            raise RunError(f"task.path: {bad} is not one of {', '.join(SUFFIXES)}.")
+        if files:
+            return IterableDataset.from_generator(_read_files, gen_kwargs={"files": list(map(str, files))})
+        assert source.path is not None
+        if Path(source.path).is_dir():
+            return IterableDataset.from_generator(_read_saved, gen_kwargs={"source": source})
+        return hub_rows(source)
 
 
-def _text_columns(file: Path) -> dict[str, Any]:
-    """Return the options with which `datasets` reads every cell of a table as text, as `read_all` does."""
-    from datasets import Features, Value
+def hub_rows(source: Source) -> IterableDataset:
+    """Return the streamed rows of a hub data set, each in a mapping."""
+    data: IterableDataset = load_hub(source, streaming=True)
+    columns = data.column_names or list(next(iter(data), {}))
+    return data.map(_wrapped, with_indices=True, fn_kwargs={"path": source.path}, remove_columns=columns)
 
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        names = next(csv.reader(lines, delimiter=separator), [])
-    return {"sep": separator, "keep_default_na": False, "features": Features({name: Value("string") for name in names})}
+
+def _read_files(files: list[str]) -> Iterator[dict[str, Row]]:
+    for file in files:
+        for row in read_file(Path(file)):
+            yield {_ROW: row}
+
+
+def _read_saved(source: Source) -> Iterator[dict[str, Row]]:
+    for index, row in enumerate(load_saved(source)):
+        yield _wrapped(row, index, str(source.path))
+
+
+def _wrapped(values: dict[str, Any], index: int, path: str) -> dict[str, Row]:
+    return {_ROW: plain_row(values, path, index + 1)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rosd_kit.data.source import Row
+from rosd_kit.data.rows import Row
 from rosd_kit.errors import RunError
 
 NumberedRow = tuple[str, Row]

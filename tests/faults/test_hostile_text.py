@@ -88,10 +88,15 @@ def pipeline_of(student, registry, rows, reflections, tmp_path):
     return pipeline, components.task.train_batch(step=0, count=len(rows), seed=0)
 
 
+def question(text: str) -> str:
+    """Return a question with the text; NUL may come from a model but not from data."""
+    return f"What? {text}".replace("\0", "")
+
+
 @pytest.fixture(scope="module")
 def step_and_pipeline(student, registry, tmp_path_factory):
     """Run one step in which question, demonstration, rollouts, quote and idea are all hostile."""
-    rows = [{"question": f"What? {text}", "answer": "42", "text": text} for text in HOSTILE.values()]
+    rows = [{"question": question(text), "answer": "42", "text": text} for text in HOSTILE.values()]
     reflections = []
     for text in HOSTILE.values():
         reflections.append(f"<error_quote>so Answer : wrong</error_quote><explanation>{text} think again</explanation>")
@@ -125,7 +130,7 @@ def test_control_tokens_in_prompts_are_those_of_the_template(step_and_pipeline, 
 def test_texts_are_kept_unchanged(step_and_pipeline, name):
     batch, _ = step_and_pipeline
     group = batch.groups[list(HOSTILE).index(name)]
-    assert group.problem.messages[-1]["content"] == f"What? {HOSTILE[name]}"
+    assert group.problem.messages[-1]["content"] == question(HOSTILE[name])
     text = group.rollouts[0].completion.text
     visible = re.sub(
         "|".join(map(re.escape, (*MARKS, "<|end|>"))), "", HOSTILE[name]

@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from rosd_kit.contracts import Config, Task
-from rosd_kit.data.fields import FieldError, check_fields, fill_fields, fill_optional
-from rosd_kit.data.source import Row, Source, brief_row, read_rows
+from rosd_kit.components.tasks.row_problems import (
+    Fields,
+    Options,
+    Template,
+    check_optional_fields,
+    problem_of,
+    summary_of_faults,
+    why_unusable,
+)
+from rosd_kit.contracts import GoldCheck, Task
+from rosd_kit.data.rows import Row
+from rosd_kit.data.source import Source, read_rows
 from rosd_kit.data.streams import Stream
 from rosd_kit.data.tables import Table
 from rosd_kit.errors import RunError
-from rosd_kit.types import Message, Problem
+from rosd_kit.types import Problem
 
 _log = logging.getLogger(__name__)
-
-
-def _refuse_mapping(value: object) -> object:
-    """Refuse a mapping, which is how YAML reads `{field}` without quotes."""
-    if isinstance(value, dict):
-        raise ValueError('YAML reads bare braces as a mapping; put the template in quotes: "{field}", in a shell \'"{field}"\'')
-    return value
-
-
-Template = Annotated[str, BeforeValidator(_refuse_mapping), AfterValidator(check_fields)]
-
-
-class Options(Config):
-    """Fields with the options of a multiple-choice question, for data that does not order them."""
-
-    right: str
-    """Field of the right option."""
-    wrong: list[str] = Field(min_length=1)
-    """Fields of the wrong options."""
-
-
-class Fields(Config):
-    """Templates that map a row to a problem; `{name}` stands for a field of the row."""
-
-    prompt: Template = "{prompt}"
-    """The user message."""
-    answer: Template = "{answer}"
-    """The right answer, in the form the verifier reads."""
-    system: Template | None = None
-    """The system message; null for none."""
-    solution: Template | None = None
-    """A worked solution, for methods that show one; null if the data has none."""
-    options: Options | None = None
-    """Shuffle these fields, differently for each row: `{options|letters}` lists them, `{right|letter}` is the right letter."""
 
 
 class Suite(Source):
@@ -99,7 +71,10 @@ class Dataset(Task):
         shuffle_buffer: PositiveInt = 1000
         """Number of rows in the shuffle buffer under `streaming`."""
         bad_rows: Literal["error", "skip"] = "error"
-        """What to do with rows that do not fit the templates; `skip` leaves them out and warns how many."""
+        """What to do with rows that do not fit the templates, hold damaged text, or have a right answer that the verifier can
+        never see; `skip` leaves them out and warns how many."""
+        max_characters: PositiveInt = 1 << 24
+        """Longest system message, prompt or solution, in characters; a row with a longer one does not fit."""
 
         @model_validator(mode="after")
         def _check_suite_names(self) -> Self:
@@ -112,10 +87,15 @@ class Dataset(Task):
     def __init__(self, config: object = None) -> None:
         super().__init__(config)
         self._suite_rows: dict[str, Table | Stream] = {}
+        self._check_gold: GoldCheck = lambda problem: None
+        self._skipped: set[tuple[str, int]] = set()
 
     @classmethod
     def offers(cls, options: Any) -> frozenset[str]:
         return cls.provides if options.solution is not None else frozenset()
+
+    def use_gold_check(self, check: GoldCheck) -> None:
+        self._check_gold = check
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
         rows = self._training_rows.draw(step * count, count, seed)
@@ -125,7 +105,7 @@ class Dataset(Task):
         problems: dict[str, list[Problem]] = {}
         held_out, in_domain = self._held_out_suite(), self.in_domain()
         for name in sorted([*held_out, *self.config.suites], key=lambda name: name not in in_domain):
-            fields = self.config if name in held_out else self.config.suites[name]
+            fields = self.config if name in held_out else self._fields_of(name)
             source = self._training_rows if name in held_out else self._rows_of(name)
             rows = source.held_out(count, f"{name} {seed}")
             problems[name] = [self._problem(row, fields, name, f"{name}-{number}") for number, row in rows]
@@ -142,85 +122,71 @@ class Dataset(Task):
 
     @cached_property
     def _training_rows(self) -> Table | Stream:
-        return self._open(self.config, self.config.held_out)
+        return self._open(self.config, self.config, self.config.held_out, ("train", *self._held_out_suite()))
 
     def _rows_of(self, suite_name: str) -> Table | Stream:
         if suite_name not in self._suite_rows:
             suite = self.config.suites[suite_name]
             try:
-                self._suite_rows[suite_name] = self._open(suite, suite.held_out)
+                rows = self._open(suite, self._fields_of(suite_name), suite.held_out, (suite_name,))
             except RunError as error:
                 raise RunError(f"suite {suite_name!r} (task.suites.{suite_name}): {error}") from error
+            self._suite_rows[suite_name] = rows
         return self._suite_rows[suite_name]
 
-    def _open(self, source: Dataset.Config | Suite, held_out: float) -> Table | Stream:
+    def _fields_of(self, suite_name: str) -> Fields:
+        """Return the templates of a suite, with those of the task where it has none; a solution is never inherited."""
+        suite, names = self.config.suites[suite_name], ("prompt", "answer", "system", "options")
+        chosen = {name: getattr(self.config if getattr(suite, name) is None else suite, name) for name in names}
+        return Fields.model_construct(**chosen, solution=suite.solution)
+
+    def _open(self, source: Source, fields: Fields, held_out: float, suites: tuple[str, ...]) -> Table | Stream:
         """Open a source. Rows of a table are all checked now, so that no run fails on one of them later."""
         config = self.config
         if source.streaming:
-            buffer = config.shuffle_buffer if config.shuffle else 0
-
-            def usable(row: Row) -> bool:
-                return config.bad_rows == "error" or self._fault(row, source) is None
-
-            return Stream(source, held_out=held_out, split_seed=config.split_seed, buffer=buffer, usable=usable)
+            return Stream(
+                source,
+                held_out=held_out,
+                split_seed=config.split_seed,
+                buffer=config.shuffle_buffer if config.shuffle else 0,
+                usable=lambda row: self._is_usable(row, fields, suites, str(source.path)),
+                on_open=lambda rows: check_optional_fields(rows, fields),
+            )
         rows = read_rows(source)
-        faults = {number: fault for number, row in enumerate(rows) if (fault := self._fault(row, source))}
+        check_optional_fields(rows, fields)
+        faults = [(row, fault) for row in rows if (fault := self._fault(row, fields, suites))]
         if faults:
-            number, fault = next(iter(faults.items()))
             if len(faults) == len(rows):
-                raise RunError(fault)
-            message = f"task.path: {len(faults)} of {len(rows)} rows of {source.path!r} do not fit. Row {number + 1}: {fault}"
+                raise RunError(faults[0][1])
+            message = summary_of_faults(faults, len(rows), str(source.path))
             if config.bad_rows == "error":
                 raise RunError(f"{message}\nLeave such rows out with task.where, or with task.bad_rows=skip.")
             _log.warning("%s\nThey are left out (task.bad_rows=skip).", message)
-            rows = [row for number, row in enumerate(rows) if number not in faults]
+            unusable = {id(row) for row, _ in faults}
+            rows = [row for row in rows if id(row) not in unusable]
         return Table(rows, held_out=held_out, split_seed=config.split_seed, shuffle=config.shuffle)
 
-    def _fault(self, row: Row, fields: Fields | Suite) -> str | None:
-        """Return why a row cannot become a problem, or None if it can."""
+    def _is_usable(self, row: Row, fields: Fields, suites: tuple[str, ...], path: str) -> bool:
+        """Return whether a streamed row fits; count it and warn now and then, or raise `RunError`, if it does not."""
+        fault = self._fault(row, fields, suites)
+        if fault is None:
+            return True
+        if self.config.bad_rows == "error":
+            raise RunError(f"{fault}\nLeave such rows out with task.where, or with task.bad_rows=skip.")
+        self._skipped.add((row.file, row.number))
+        count = len(self._skipped)
+        if count == 10 ** (len(str(count)) - 1):  # 1, 10, 100 ...
+            _log.warning("task.path: left out %d rows of %r so far (task.bad_rows=skip). The last: %s", count, path, fault)
+        return False
+
+    def _fault(self, row: Row, fields: Fields, suites: tuple[str, ...]) -> str | None:
+        """Return why a row cannot become a problem of these suites, or None if it can."""
         try:
-            self._problem(row, fields, "", "")
+            problems = [self._problem(row, fields, suite, suite) for suite in suites]
         except RunError as error:
             return str(error)
-        return None
+        faults = (why_unusable(problem, row, self._check_gold, self.config.max_characters) for problem in problems)
+        return next((fault for fault in faults if fault), None)
 
-    def _problem(self, row: Row, fields: Fields | Suite, suite: str, id: str) -> Problem:
-        task: Fields = self.config
-        options = task.options if fields.options is None else fields.options
-        values = row if options is None else self._shuffle_options(row, options)
-        system = task.system if fields.system is None else fields.system
-        with _naming_field("system", row):
-            system = None if system is None else fill_optional(system, values)
-        with _naming_field("prompt", row):
-            prompt = fill_fields(task.prompt if fields.prompt is None else fields.prompt, values)
-        with _naming_field("answer", row):
-            answer = fill_fields(task.answer if fields.answer is None else fields.answer, values)
-        with _naming_field("solution", row):
-            solution = None if fields.solution is None else fill_optional(fields.solution, values)
-        messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        return Problem(
-            id=id,
-            suite=suite,
-            messages=(*messages, {"role": "user", "content": prompt}),
-            answer=answer,
-            solution=solution,
-            meta=row,
-        )
-
-    def _shuffle_options(self, row: Row, options: Options) -> Row:
-        """Return the row with a shuffled list `options` and the index `right` of the right one; the texts decide the order."""
-        names = [options.right, *options.wrong]
-        if missing := [name for name in names if row.get(name) is None]:
-            raise RunError(f"task.options: there is no {missing[0]!r}.\nThe row is {brief_row(row)}")
-        texts = [str(row[name]).strip() for name in names]
-        order = random.Random(f"options {self.config.split_seed} {texts}").sample(range(len(texts)), len(texts))
-        return {**row, "options": [texts[index] for index in order], "right": order.index(0)}
-
-
-@contextmanager
-def _naming_field(field: str, row: Row) -> Iterator[None]:
-    """Turn a `FieldError` into a `RunError` that names the template and shows the row."""
-    try:
-        yield
-    except FieldError as error:
-        raise RunError(f"task.{field}: {error}\nThe row is {brief_row(row)}") from error
+    def _problem(self, row: Row, fields: Fields, suite: str, id: str) -> Problem:
+        return problem_of(row, fields, id=id, suite=suite, split_seed=self.config.split_seed)

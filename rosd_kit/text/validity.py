@@ -1,0 +1,17 @@
+"""Finds what makes a text unfit for tokenizers, files and servers: lone surrogates, NUL, extreme length."""
+
+from __future__ import annotations
+
+import re
+
+_UNFIT = re.compile("[\ud800-\udfff\x00]")
+
+
+def why_unfit(text: str, longest: int | None = None) -> str | None:
+    """Return what is wrong with a text, to follow its name in a message, or None; `longest` is a number of characters."""
+    if longest is not None and len(text) > longest:
+        return f"has {len(text)} characters; at most {longest} are allowed"
+    if (match := _UNFIT.search(text)) is None:
+        return None
+    kind = "NUL" if match[0] == "\0" else "a lone surrogate, half of a UTF-16 pair"
+    return f"holds U+{ord(match[0]):04X}, {kind}, at character {match.start()}"
