@@ -1,6 +1,7 @@
 """Prompt templates: each `{field}` becomes a section of a prompt.
 
-Only known field names are replaced: braces in data, and braces around anything else, are plain text.
+Only known field names are replaced: braces in data, and braces around what is no name, are plain text. `\\{field}` is the text
+`{field}`.
 """
 
 from __future__ import annotations
@@ -8,29 +9,49 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from rosd_kit.errors import did_you_mean
 from rosd_kit.types import Section
 
-_FIELD = re.compile(r"\{([a-z_]+)\}")
+#: A field after backslashes, an odd number of which make it plain text.
+_FIELD = re.compile(r"(?<!\\)(\\*)\{([a-z_]+)\}")
+#: A field that is nearly written right.
+_MISSPELT = re.compile(r"(?<!\\)(?:\\\\)*\{([ \t]*[A-Za-z_]\w*[ \t]*)\}")
 
 
 def check_template(template: str, known: Iterable[str]) -> str:
     """Return the template. Raises `ValueError` if it has an unknown field or lacks `{problem}`."""
     known = sorted(known)
-    for name in _FIELD.findall(template):
-        if name not in known:
-            raise ValueError(f"unknown field {{{name}}}; known: {', '.join('{' + k + '}' for k in known)}")
-    if "{problem}" not in template and "problem" in known:
+    names = {match[2] for match in _FIELD.finditer(template) if not _is_escaped(match)}
+    near = {text for text in _MISSPELT.findall(template) if text not in known and text.strip().lower() in known}
+    for name in sorted((names | near) - set(known)):
+        suggestion = did_you_mean(name.strip().lower(), known)
+        raise ValueError(
+            f"unknown field {{{name}}};{suggestion} known: {', '.join('{' + k + '}' for k in known)}. "
+            f"For the text {{{name}}} itself write \\{{{name}}}"
+        )
+    if "problem" in known and "problem" not in names:
         raise ValueError("the template must contain {problem}")
     return template
 
 
 def fill(template: str, fields: Mapping[str, str], cut_priority: Mapping[str, int]) -> tuple[Section, ...]:
     """Return the template's sections: its own text, and the fields with their `cut_priority`, None if not listed."""
-    sections, end = [], 0
+    sections, text, end = [], "", 0
     for match in _FIELD.finditer(template):
-        if match.group(1) in fields:
-            sections.append(Section(text=template[end : match.start()]))
-            sections.append(Section(text=fields[match.group(1)], cut_priority=cut_priority.get(match.group(1))))
-            end = match.end()
-    sections.append(Section(text=template[end:]))
+        slashes, name = match.groups()
+        text += template[end : match.start()]
+        end = match.end()
+        if _is_escaped(match):
+            text += f"{slashes[:-1]}{{{name}}}"
+        elif name in fields:
+            sections.append(Section(text=text + slashes))
+            sections.append(Section(text=fields[name], cut_priority=cut_priority.get(name)))
+            text = ""
+        else:
+            text += match[0]
+    sections.append(Section(text=text + template[end:]))
     return tuple(section for section in sections if section.text)
+
+
+def _is_escaped(match: re.Match[str]) -> bool:
+    return len(match[1]) % 2 == 1

@@ -39,3 +39,23 @@ def test_a_template_with_an_unknown_field_or_without_the_problem_is_refused(temp
 
 def test_a_valid_template_is_returned_unchanged():
     assert check_template("{problem} {idea} {1}", ["problem", "idea"]) == "{problem} {idea} {1}"
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (r"{problem} \{problem} \{idea}", "2+2 {problem} {idea}"),
+        (r"{problem} $\{idea} ${problem}$", "2+2 ${idea} $2+2$"),
+        (r"{problem} \\{problem} \{a\} \frac{1}{2}", r"2+2 \\2+2 \{a\} \frac{1}{2}"),
+    ],
+)
+def test_a_backslash_before_a_field_makes_it_text(template, text):
+    known = ["problem", "idea"]
+    assert "".join(s.text for s in fill(check_template(template, known), {"problem": "2+2", "idea": "add"}, {})) == text
+
+
+@pytest.mark.parametrize("field", ["Problem", "IDEA", " idea ", "idee"])
+def test_a_field_that_is_nearly_written_right_is_refused_with_the_right_one(field):
+    with pytest.raises(ValueError, match=r"unknown field \{" + field) as caught:
+        check_template(f"{{problem}} {{{field}}}", ["problem", "idea"])
+    assert rf"\{{{field}}}" in str(caught.value) and "Did you mean" in str(caught.value)
