@@ -13,9 +13,10 @@ from typing import Any
 
 from jinja2 import Environment, TemplateError, meta
 
-from rosd_kit.errors import RunError
+from rosd_kit.errors import RunError, shortened
 from rosd_kit.settings import ModelSettings
 from rosd_kit.text.specials import control_tokens
+from rosd_kit.text.validity import why_no_text
 from rosd_kit.types import Message
 
 #: Whether a tokenizer splits special tokens is state inside the tokenizer, which the reflection threads share.
@@ -41,9 +42,14 @@ class Chat:
         Raises `RunError` when there is no chat template or it refuses these messages.
         """
         messages = self.adapt(messages)
+        for message in messages:
+            if fault := why_no_text(message["content"]):
+                raise RunError(
+                    f"a {message['role']} message {fault}: {shortened(message['content'])}. Mend the data or the plugin."
+                )
         try:
             return encode_chat(self.tokenizer, messages, self.settings.chat_template_kwargs)
-        except (TemplateError, TypeError) as error:
+        except TemplateRefusal as error:
             roles = ", ".join(message["role"] for message in messages)
             raise RunError(
                 f"model.path: the chat template of {self.settings.path!r} refuses messages with the roles {roles}: {error}. "
@@ -93,7 +99,7 @@ class Chat:
         try:
             messages = [Message(role="system", content=_SYSTEM), Message(role="user", content=_USER)]
             return _SYSTEM in _render(self.tokenizer, messages, self.settings.chat_template_kwargs)
-        except (TemplateError, TypeError):
+        except TemplateRefusal:
             return False
 
     @cached_property
@@ -162,9 +168,15 @@ def _encode(tokenizer: Any, messages: Sequence[Message], template_options: Mappi
     return (*ids, *_ids(tokenizer, rest))
 
 
+class TemplateRefusal(Exception):
+    """The chat template raised an error; what a tokenizer raises afterwards is another matter."""
+
+
 def _render(tokenizer: Any, messages: Sequence[Any], options: Mapping[str, Any]) -> str:
-    rendered = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **options)
-    return str(rendered)
+    try:
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **options))
+    except (TemplateError, TypeError) as error:  # templates also compute, for example with roles that they do not know
+        raise TemplateRefusal(str(error)) from error
 
 
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:

@@ -121,6 +121,18 @@ def test_a_template_that_refuses_a_chat_is_an_error():
         chat(picky).encode(MESSAGES[1:])
 
 
+def test_what_the_tokenizer_refuses_is_not_blamed_on_the_template(monkeypatch):
+    plain = chat(CHATML)
+    with pytest.raises(RunError, match=r"a user message holds U\+D83D, a lone surrogate, .* at character 2: 'x \\ud83d'"):
+        plain.encode([{"role": "user", "content": "x \ud83d"}])
+    monkeypatch.setattr(type(plain.tokenizer), "__call__", lambda self, *given, **options: len(None))
+    with pytest.raises(TypeError, match="NoneType"):
+        plain.encode([{"role": "user", "content": "x"}])
+    wrong = chat(CHATML.replace("message['content']", "message['content'] + 1"))
+    with pytest.raises(RunError, match="refuses messages with the roles user"):
+        wrong.encode([{"role": "user", "content": "x"}])
+
+
 def test_a_tokenizer_without_a_template_is_an_error_and_one_can_be_given(tmp_path):
     with pytest.raises(RunError, match=r"has no chat template.*model\.chat_template"):
         _ = chat(None).template
