@@ -129,7 +129,8 @@ class BatchSettings(Config):
     """Most tokens per micro-batch, padding included."""
     layout: Literal["auto", "padded", "packed", "shared"] = "auto"
     """`packed`: sequences one after the other, without padding. `shared`: packed, and common prefixes run once. `auto` packs
-    with flash attention, shares with sdpa if every layer attends to the whole sequence, and pads otherwise."""
+    with flash attention, shares with sdpa if every layer attends to the whole sequence, and pads otherwise, also where the
+    model's log-probs are not the same in the other layout."""
     chunk_mib: PositiveInt = 512
     """Most memory for the logits of one chunk of weighted tokens, student and teacher together, in MiB."""
 

@@ -2,13 +2,13 @@
 
     layout --backbone--> hidden states --head--> raw output --scale, soft-cap--> logits
 
-The split lets the head run on selected tokens only. This module also knows which layouts a model's attention can take. Does
-not know samples or losses.
+The split lets the head run on selected tokens only. This module also knows which layouts a model can take, by its configuration
+and by what `layout_check.py` measured. Does not know samples or losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
+from rosd_kit.model.layout_check import FORWARD_ERRORS, LayoutCheck, in_words
 from rosd_kit.model.lora import unwrap_lora
-from rosd_kit.model.packing import Layout, LayoutMode, TokenSequence, build_layout
+from rosd_kit.model.packing import Layout, LayoutMode
 from rosd_kit.model.prefix_cache import PrefixCache
 from rosd_kit.model.tensors import to_device
 from rosd_kit.model.tree_attention import AttentionTree, attend_along
@@ -27,8 +28,12 @@ from rosd_kit.parallel.fsdp import is_sharded
 
 #: Model types that multiply by `logits_scaling`; Granite and its relatives divide by it.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
-#: Logits that differ by more than this, relative to the largest, count as different.
-_TOLERANCE = 1e-2
+#: The attribute of a backbone that holds the layouts it computes wrongly.
+_WRONG_LAYOUTS = "_rosd_kit_wrong_layouts"
+_REASONS: dict[LayoutMode, str] = {
+    "packed": "are packed into one row ({}), so its layers look across the boundary between them, or carry a state over it",
+    "shared": "share a prefix ({}), so its attention does not use transformers' attention interface",
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class SplitModel:
 
     `packs_efficiently`: attention over a packed row costs no more than over each sequence alone. `can_share_prefixes`:
     attention can run along a prefix tree. `can_cache_prefix`: a prefix that micro-batches share may run by itself.
+    `wrong_layouts` are those that `check_split` found to change the logits.
     """
 
     backbone: nn.Module
@@ -46,6 +52,7 @@ class SplitModel:
     packs_efficiently: bool = False
     can_share_prefixes: bool = False
     can_cache_prefix: bool = True
+    wrong_layouts: frozenset[LayoutMode] = frozenset()
 
     @cached_property
     def prefix_cache(self) -> PrefixCache:
@@ -82,14 +89,22 @@ class SplitModel:
     def layout_mode(self, requested: Literal["auto", "padded", "packed", "shared"]) -> LayoutMode:
         """Return the layout to use for this model.
 
-        Raises `RunError` when `shared` is requested and the model's attention does not support it.
+        Raises `RunError` when the model does not support the requested layout.
         """
         if requested == "auto":
-            return "packed" if self.packs_efficiently else "shared" if self.can_share_prefixes else "padded"
+            candidates: tuple[tuple[LayoutMode, bool], ...] = (
+                ("packed", self.packs_efficiently),
+                ("shared", self.can_share_prefixes and not self.packs_efficiently),
+            )
+            return next((mode for mode, fits in candidates if fits and mode not in self.wrong_layouts), "padded")
         if requested == "shared" and not self.can_share_prefixes:
             raise RunError(
                 f"batch.layout: 'shared' is not possible with {type(self.backbone).__name__}: it needs full attention in "
                 "every layer and model.attention=sdpa. Use auto, padded or packed."
+            )
+        if requested in self.wrong_layouts:
+            raise RunError(
+                f"batch.layout: {requested!r} changes the logits of {type(self.backbone).__name__}. Use auto or padded."
             )
         return requested
 
@@ -164,15 +179,34 @@ def split_model(model: nn.Module, *, attention: str | None = None) -> SplitModel
     inner: Any = unwrap_lora(getattr(model, "module", model))
     config = inner.config.get_text_config()
     attention = attention or str(config._attn_implementation)
+    head = inner.get_output_embeddings()
+    backbone = _backbone(inner, head)
     return SplitModel(
-        backbone=inner.get_decoder(),
-        head=inner.get_output_embeddings(),
+        backbone=backbone,
+        head=head,
         scale=_scale(config),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        softcap=getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None),
         packs_efficiently=attention.startswith("flash"),
         can_share_prefixes=attention == "sdpa" and _attends_to_everything(inner, config),
         can_cache_prefix=not is_sharded(inner),  # under FSDP every rank must run the layers equally often
+        wrong_layouts=getattr(backbone, _WRONG_LAYOUTS, frozenset()),
     )
+
+
+def mark_wrong_layouts(model: nn.Module, layouts: Iterable[LayoutMode]) -> None:
+    """Exclude layouts from use with this network; copies made later inherit the mark."""
+    parts = split_model(model)
+    setattr(parts.backbone, _WRONG_LAYOUTS, parts.wrong_layouts.union(layouts))
+
+
+def _backbone(inner: Any, head: nn.Module) -> nn.Module:
+    """Return the module that makes hidden states; some architectures name the whole model, or the head, as their decoder."""
+    decoder: nn.Module = inner.get_decoder()
+    if decoder is not inner and decoder is not head:
+        return decoder
+    embeddings = inner.get_input_embeddings()
+    children: Iterable[nn.Module] = inner.children()
+    return next(child for child in children if any(module is embeddings for module in child.modules()))
 
 
 def _last_hidden_state(output: Any) -> Float[Tensor, "rows length hidden"]:
@@ -195,46 +229,64 @@ def _scale(config: Any) -> float:
 
 
 @torch.no_grad()
-def check_split(model: nn.Module, layout: Literal["auto", "padded", "packed", "shared"] = "auto") -> None:
-    """Raise `RunError` unless backbone plus head reproduce the model's own logits; called once, after loading.
+def check_split(
+    model: nn.Module, layout: Literal["auto", "padded", "packed", "shared"] = "auto", *, pad_id: int = 0
+) -> str | None:
+    """Check that backbone plus head reproduce the model's own log-probs, on the layout that training will use.
 
-    Architectures differ in how they post-process logits, and in whether their attention can be replaced for `shared`. A step
-    unknown to this module would silently train on wrong probabilities, so two short sequences are compared.
+    Called once, after loading, on all ranks. Under `auto`, a layout that fails is excluded from use with this network, and the
+    returned sentence says so. Takes no random numbers.
+
+    Raises `RunError` when logits are post-processed in an unknown way, when a requested layout fails, and when even padding
+    changes the log-probs.
     """
     parts = split_model(model)
     mode = parts.layout_mode(layout)
-    first, second = (TokenSequence((1, 2, 3, 4), (*response, 9)) for response in ((5, 6, 7, 8), (5, 8)))
     training = [module for module in model.modules() if module.training]
     try:
         model.eval()
-        device = next(parts.head.parameters()).device
-        expected = model(input_ids=torch.tensor([first.ids], device=device), use_cache=False).logits[0].double()
-        alone = build_layout([first], pad_id=0, mode="padded")
-        logits = parts.logits(parts.hidden(alone)[0]).double()
-        if mode == "shared":
-            padded_logits, shared_logits = (
-                _response_logits(parts, build_layout([first, second], pad_id=0, mode=each)) for each in ("padded", mode)
-            )
+        return _check_layouts(model, parts, layout, mode, pad_id)
     finally:
         for module in training:
             module.training = True
-    gap = _relative_gap(logits, expected)
-    if not gap <= _TOLERANCE:
+
+
+def _check_layouts(model: nn.Module, parts: SplitModel, requested: str, mode: LayoutMode, pad_id: int) -> str | None:
+    inner = unwrap_lora(getattr(model, "module", model))
+    name = type(inner).__name__
+    if 0 < getattr(inner.config, "rescale_every", 0) < getattr(inner.config, "num_hidden_layers", 0):
         raise RunError(
-            f"model.path: {type(model).__name__} post-processes its logits in a way that rosd-kit does not know (they differ "
-            f"by {gap:.3g}). Use an architecture whose logits are the head's output, scaled or soft-capped."
+            f"model.path: {name} rescales its own weights in place between training and sampling (rescale_every in "
+            "config.json). Set rescale_every to 0 there, or use another architecture."
         )
-    if mode == "shared" and not (gap := _relative_gap(shared_logits, padded_logits)) <= _TOLERANCE:
+    try:
+        check = LayoutCheck.of(model, pad_id)
+        gap = check.head_gap(parts)
+    except torch.OutOfMemoryError:
+        raise
+    except FORWARD_ERRORS as error:
         raise RunError(
-            f"batch.layout: {type(model).__name__} gives different logits when sequences share a prefix (they differ by "
-            f"{gap:.3g}), so its attention does not use transformers' attention interface. Use padded."
+            f"model.path: {name} cannot run on a short text: {in_words(error)}. Use a complete causal language "
+            "model, or try another model.dtype and model.attention."
+        ) from error
+    if gap is not None:
+        raise RunError(
+            f"model.path: {name} post-processes its logits in a way that rosd-kit does not know ({gap}). Use an architecture "
+            "whose logits are the head's output, scaled or soft-capped."
         )
-
-
-def _response_logits(model: SplitModel, layout: Layout) -> Float[Tensor, "tokens vocab"]:
-    return model.logits(model.hidden(layout).flatten(0, 1)[layout.state_indices]).double()
-
-
-def _relative_gap(values: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, relative to the largest value where that is above 1."""
-    return float((values - expected).abs().max() / (1.0 + expected.abs().max()))
+    gap = check.layout_gap(parts, mode)
+    if gap is None:
+        return None
+    note = None
+    if mode != "padded":
+        note = f"batch.layout: {name} gives different logits when sequences {_REASONS[mode].format(gap)}."
+        if requested != "auto":
+            raise RunError(f"{note} Use padded, or auto.")
+        mark_wrong_layouts(model, [mode])
+        gap = check.layout_gap(parts, "padded")
+    if gap is not None:
+        raise RunError(
+            f"model.path: {name} gives different logits when other tokens or padding follow a sequence ({gap}), so it "
+            "cannot be trained as a causal language model. Use another architecture, such as Qwen3 or Llama."
+        )
+    return f"{note} This run pads instead."

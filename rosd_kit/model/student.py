@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.chat import Chat
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, unwrap_lora
-from rosd_kit.model.split import split_model
+from rosd_kit.model.split import check_split, mark_wrong_layouts, split_model
 from rosd_kit.parallel.fsdp import shard, shard_like, unsharded
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ModelSettings
@@ -60,6 +60,7 @@ class Student:
         self.chat = Chat(tokenizer, settings)
         self.model: Any = model.to(self.device).eval()
         self.fingerprint = _fingerprint(self.model, self.chat.template)
+        self._notes: list[str] = []
         self._initial: nn.Module | None = None
         if keep_initial and settings.lora is None:
             self._initial = _frozen_copy(self.model, share=ranks.mode != "fsdp")
@@ -142,6 +143,21 @@ class Student:
         """Return and reset the counters: `prompt/system_merged`, where the chat template has no system role."""
         merged, self.chat.merged_count = self.chat.merged_count, 0
         return {} if self.chat.has_system_role else {"prompt/system_merged": float(merged)}
+
+    def check_layout(self, requested: Literal["auto", "padded", "packed", "shared"]) -> None:
+        """Try the layout of training on two short sequences; all ranks call it together, before anything is sampled.
+
+        Raises `RunError` when the model cannot be trained, or not with the requested layout. See `check_split`.
+        """
+        note = check_split(self.model, requested, pad_id=self.pad_id)
+        if note is not None:
+            self._notes.append(note)
+            for network in self._networks():
+                mark_wrong_layouts(network, split_model(self.model).wrong_layouts)
+
+    def notes(self) -> list[str]:
+        """Return what a user should know about model and chat template, one sentence each."""
+        return [*self._notes, *self.chat.notes()]
 
     @contextmanager
     def initial(self) -> Iterator[nn.Module]:

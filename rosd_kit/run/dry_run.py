@@ -51,6 +51,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     components = build_components(recipe, plugins.registry)
     keep_initial = any(component.wants_initial() for component in components)
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    student.check_layout(recipe.batch.layout)
     components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
     heard = _Listening(components.rollout)
     pipeline = Pipeline(
@@ -81,7 +82,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     for view in sample.teacher_views:
         check_teacher(student.chat, sample.prompt_ids, view.prompt_ids)
     _show(console, student, sample, trace, heard.calls[1:])
-    for note in student.chat.notes():
+    for note in student.notes():
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"
     console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)

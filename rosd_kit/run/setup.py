@@ -12,7 +12,7 @@ from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.model.loading import pin_revision
-from rosd_kit.model.split import check_split
+from rosd_kit.model.split import check_split, mark_wrong_layouts, split_model
 from rosd_kit.model.student import Student
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline
@@ -66,6 +66,7 @@ def prepare(
     recipe = recipe.model_copy(update={"model": ranks.from_main(pin_revision(recipe.model))})
     student = _load_student(recipe, components, ranks)
     components.teacher.attach(student)
+    _check_teacher(recipe, components, student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
     with student.sampler.gathered():
         components.rollout.start(student.sampler, _site(ranks, folder, display))
@@ -92,8 +93,20 @@ def _load_student(recipe: Recipe, components: BuiltComponents, ranks: Ranks) -> 
         seed=recipe.seed,
         ranks=ranks,
     )
-    check_split(student.model, recipe.batch.layout)
+    student.check_layout(recipe.batch.layout)
     return student
+
+
+def _check_teacher(recipe: Recipe, components: BuiltComponents, student: Student) -> None:
+    """Check the layout with the teacher's networks of other architectures; those of the student's are laid out alike."""
+    known = split_model(student.model)
+    with components.teacher.scoring(student) as networks:
+        for network in networks:
+            if type(split_model(network.model).backbone) is type(known.backbone):
+                mark_wrong_layouts(network.model, known.wrong_layouts)
+            else:
+                with network.active() as model:
+                    check_split(model, recipe.batch.layout, pad_id=student.pad_id)
 
 
 def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ranks: Ranks, display: Display) -> Pipeline:
@@ -135,7 +148,7 @@ def record_environment(run: Run, given: GivenComponents) -> None:
     )
     if changed:
         reporter.warn(f"changed since the run began, so it may not continue bit for bit: {'; '.join(changed)}")
-    reporter.warn_new(run.student.chat.notes())
+    reporter.warn_new(run.student.notes())
 
 
 def describe(run: Run) -> dict[str, str]:

@@ -46,9 +46,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "gpt_neox": {},
     "olmo2": {},
     "smollm3": {"no_rope_layer_interval": 2},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mamba": {"state_size": 8, "time_step_rank": 4},
+    "qwen3_5_text": {
+        **HEADS,
+        **{"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4},
+        "layer_types": ["linear_attention", "full_attention"],
+    },
 }
 #: Architectures for which transformers has no sdpa attention.
-EAGER = {"gemma2"}
+EAGER = {"gemma2", "mamba"}
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -333,17 +334,21 @@ def test_an_unknown_postprocessing_of_logits_is_refused() -> None:
         check_split(Odd(Qwen3Config(**SHAPE, head_dim=8)))
 
 
-def test_attention_outside_transformers_interface_is_refused_for_shared_layouts() -> None:
+def test_attention_outside_transformers_interface_is_not_used_with_shared_prefixes() -> None:
     """Remote code or patched layers may bypass the interface; such attention does not know the prefix tree."""
     student = qwen()
     for layer in student.model.layers:
         own = layer.self_attn
         own.config = copy.deepcopy(own.config)
-    with pytest.raises(
-        RunError, match=r"batch\.layout: Qwen3ForCausalLM gives different logits when sequences share a prefix .* Use padded"
-    ):
-        check_split(student)
-    check_split(student, "padded")
+    found = r"batch\.layout: Qwen3ForCausalLM gives different logits when sequences share a prefix .*"
+    with pytest.raises(RunError, match=f"{found} Use padded"):
+        check_split(student, "shared")
+    note = check_split(student)
+    assert note is not None and re.match(f"{found} This run pads instead", note)
+    assert split_model(student).layout_mode("auto") == "padded"
+    with pytest.raises(RunError, match=r"batch\.layout: 'shared' changes the logits of Qwen3Model. Use auto or padded"):
+        split_model(student).layout_mode("shared")
+    assert check_split(student, "padded") is None
 
 
 def test_logits_are_float32_from_a_narrow_model() -> None:

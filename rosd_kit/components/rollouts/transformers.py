@@ -4,14 +4,17 @@
 
 Each token is drawn by inverse CDF from a uniform number that depends only on the request's seed and the token's index. So the
 tokens of a request depend neither on the other requests nor on its row in the batch, up to rounding.
+
+Before the first batch, a cached continuation of two short prompts is compared with plain log-probs. A model whose cache gives
+others (some recurrent layers keep their state elsewhere, or let padding into it) runs over the whole text for every token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from pydantic import PositiveInt
@@ -19,7 +22,7 @@ from pydantic import PositiveInt
 from rosd_kit.components.rollouts.caching import cache_argument
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
+from rosd_kit.types import Completion, GenerateRequest, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,6 +44,8 @@ class TransformersEngine(RolloutEngine):
     def start(self, student: Policy, site: Site | None = None) -> None:
         self.student = student
         self.version = 0
+        self._tell = site.tell if site is not None else None
+        self._caches: bool | None = None
 
     def sync(self, student: Policy, version: int) -> None:
         self.version = version
@@ -52,15 +57,25 @@ class TransformersEngine(RolloutEngine):
         fitting = [i for i in order if len(requests[i].prompt_ids) < limit]
         source = self.student.initial() if weights == "initial" else nullcontext(self.student.model)
         with source as model, TeacherModel(model).active(), torch.inference_mode():
+            begin = self._prefill_for(model, limit) if fitting else _prefill
             for start in range(0, len(fitting), self.config.max_batch):
                 batch = fitting[start : start + self.config.max_batch]
-                sampled = _sample(model, self.student, [requests[i] for i in batch], limit)
+                sampled = _sample(model, self.student, [requests[i] for i in batch], limit, begin)
                 for i, (ids, logprobs) in zip(batch, sampled, strict=True):
                     completions[i] = self._completion(requests[i], ids, logprobs, weights)
         return [
             completion or self._completion(request, [], [], weights, overlong=True)
             for request, completion in zip(requests, completions, strict=True)
         ]
+
+    def _prefill_for(self, model: nn.Module, limit: int) -> _Prefill:
+        """Return how to begin batches with this model; it is tried out once."""
+        if self._caches is None:
+            self._caches = _cache_is_exact(model, self.student, limit)
+            if not self._caches and self._tell is not None:
+                name = type(model).__name__
+                self._tell(f"{name}: its cache does not give the model's own log-probs; each token runs over the whole text")
+        return _prefill if self._caches else _prefill_without_cache
 
     def _completion(
         self, request: GenerateRequest, ids: list[int], logprobs: list[float], weights: PolicyWeights, *, overlong: bool = False
@@ -78,12 +93,27 @@ class TransformersEngine(RolloutEngine):
         )
 
 
+class _Rows(Protocol):
+    """Rows of a batch that are still decoded; `requests` `[rows]` are the indices of their requests."""
+
+    requests: Tensor
+
+    def keep(self, selected: Tensor) -> None:
+        """Drop all rows that are not selected; `selected` is a boolean mask `[rows]`."""
+
+    def forward(self, model: nn.Module, tokens: Tensor) -> Tensor:
+        """Append one token per row; return the next logits `[rows, vocab]`."""
+
+
+_Prefill = Callable[["nn.Module", Policy, Sequence[GenerateRequest], int], tuple[_Rows, "Tensor"]]
+
+
 def _sample(
-    model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int
+    model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int, begin: _Prefill
 ) -> list[tuple[list[int], list[float]]]:
     """Continue every request until its end token or its token budget; return ids and log-probs in order."""
     device = student.device
-    rows, logits = _prefill(model, student, requests, limit)
+    rows, logits = begin(model, student, requests, limit)
     budgets = [min(r.sampling.max_new_tokens, limit - len(r.prompt_ids)) for r in requests]
     uniforms = _uniforms(requests, max(budgets)).to(device)
     sampler = _TokenSampler.of(requests, device)
@@ -107,11 +137,11 @@ def _sample(
 
 
 @dataclass
-class _Rows:
-    """Rows of a batch that are still decoded.
+class _CachedRows:
+    """Rows that continue from a cache.
 
-    `requests` `[rows]` are the indices of their requests, `mask` `[rows, seq]` is the attention mask, `position` `[rows]` the
-    position of the next token, `last_position` the last one that the model has.
+    `mask` `[rows, seq]` is the attention mask, `position` `[rows]` the position of the next token, `last_position` the last one
+    that the model has. `recurrent`: no layer attends, so there is no mask.
     """
 
     requests: Tensor
@@ -119,19 +149,18 @@ class _Rows:
     mask: Tensor
     position: Tensor
     last_position: int
+    recurrent: bool
 
     def keep(self, selected: Tensor) -> None:
-        """Drop all rows that are not selected; `selected` is a boolean mask `[rows]`."""
-        index = selected.nonzero().squeeze(1)
-        self.cache.batch_select_indices(index)
+        index: Any = selected.nonzero().squeeze(1)
+        self.cache.reorder_cache(index)  # recurrent states too
         self.requests, self.mask, self.position = self.requests[index], self.mask[index], self.position[index]
 
     def forward(self, model: nn.Module, tokens: Tensor) -> Tensor:
-        """Append one token per row; return the next logits `[rows, vocab]`."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
         out = model(
             input_ids=tokens[:, None],
-            attention_mask=self.mask,
+            attention_mask=None if self.recurrent else self.mask,
             position_ids=self.position[:, None],
             use_cache=True,
             **{cache_argument(model): self.cache},
@@ -142,7 +171,7 @@ class _Rows:
         return logits
 
 
-def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int) -> tuple[_Rows, Tensor]:
+def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int) -> tuple[_CachedRows, Tensor]:
     """Run each distinct prompt once, left-padded; copy its cache and logits to every request that has it."""
     from transformers import DynamicCache
 
@@ -166,15 +195,78 @@ def _prefill(model: nn.Module, student: Policy, requests: Sequence[GenerateReque
         **{cache_argument(model): cache},
     )
     index = torch.tensor([row_of[request.prompt_ids] for request in requests], device=student.device)
-    cache.batch_select_indices(index)
-    rows = _Rows(
+    cache.reorder_cache(index)
+    rows = _CachedRows(
         requests=torch.arange(len(requests), device=student.device),
         cache=cache,
         mask=mask[index],
         position=mask[index].sum(1),
         last_position=limit - 1,
+        recurrent=not any(hasattr(layer, "keys") for layer in cache.layers),
     )
     return rows, out.logits[:, -1][index]
+
+
+@dataclass
+class _UncachedRows:
+    """Rows that run over the whole text for every token; `ids` `[rows, seq]` are padded on the right."""
+
+    requests: Tensor
+    ids: Tensor
+    lengths: Tensor
+
+    def keep(self, selected: Tensor) -> None:
+        self.requests, self.ids, self.lengths = self.requests[selected], self.ids[selected], self.lengths[selected]
+
+    def forward(self, model: nn.Module, tokens: Tensor) -> Tensor:
+        if int(self.lengths.max()) == self.ids.shape[1]:
+            self.ids = torch.cat([self.ids, torch.zeros_like(self.ids[:, :1])], dim=1)
+        self.ids[torch.arange(len(tokens)), self.lengths] = tokens
+        self.lengths = self.lengths + 1
+        return self.logits(model)
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """Return the logits after each row's last token, `[rows, vocab]`; as in training, no token sees the padding."""
+        from rosd_kit.model.split import split_model
+
+        parts = split_model(model)
+        hidden: Tensor = parts.backbone(input_ids=self.ids, use_cache=False).last_hidden_state
+        return parts.logits(hidden[torch.arange(len(self.ids)), self.lengths - 1])
+
+
+def _prefill_without_cache(
+    model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int
+) -> tuple[_UncachedRows, Tensor]:
+    lengths = torch.tensor([len(request.prompt_ids) for request in requests])
+    prompts = [torch.tensor(request.prompt_ids) for request in requests]
+    ids = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=student.pad_id)
+    requests_of_rows = torch.arange(len(requests), device=student.device)
+    rows = _UncachedRows(requests_of_rows, ids.to(student.device), lengths.to(student.device))
+    return rows, rows.logits(model)
+
+
+def _cache_is_exact(model: nn.Module, student: Policy, limit: int) -> bool:
+    """Return whether padded prompts, dropped rows and a token after the cache give the model's own log-probs."""
+    from rosd_kit.model.layout_check import FORWARD_ERRORS, logprob_gap
+
+    ids = [1 + index * (student.vocabulary - 1) // 8 for index in range(8)]
+    prompts = [tuple(ids[:1]), tuple(ids[1:5])]
+    if limit <= len(prompts[1]) + 1:
+        return True
+    requests = [GenerateRequest(prompt_ids=prompt, sampling=Sampling(max_new_tokens=2), seed=0) for prompt in prompts]
+    token, padded = torch.tensor(ids[-1:], device=student.device), torch.tensor([True, False], device=student.device)
+    logprobs = []
+    try:
+        for begin in (_prefill_without_cache, _prefill):
+            rows, logits = begin(model, student, requests, limit)
+            rows.keep(padded)
+            logprobs.append(torch.cat([logits, rows.forward(model, token)]).double().log_softmax(-1))
+    except torch.OutOfMemoryError:
+        raise
+    except FORWARD_ERRORS:
+        return False
+    expected, cached = logprobs
+    return logprob_gap(cached, expected, narrow=next(model.parameters()).dtype.itemsize < 4) is None
 
 
 @dataclass(frozen=True)
