@@ -16,6 +16,8 @@ from rosd_kit.renames import accepts_old_fields
 
 FinishReason = Literal["stop", "length", "overlong", "abort"]
 """Why a completion ended: an end token, the length limit, a prompt over its budget, or the engine gave up."""
+CutPlace = Literal["middle", "start", "end"]
+"""Where a text that is too long is cut. The middle keeps its beginning and its conclusion."""
 PolicyWeights = Literal["live", "initial"]
 """Which of the policy's weights: those being trained, or those the run began with."""
 VerdictStatus = Literal["ok", "unparsable", "error"]
@@ -151,11 +153,12 @@ class Section:
     """A part of one message's text that may be shortened to fit a token budget.
 
     Sections are cut in the order of `cut_priority`, smallest number first. None marks text that is never cut: the problem,
-    the format instruction.
+    the format instruction. `cut` says where a section loses words first.
     """
 
     text: str
     cut_priority: int | None = None
+    cut: CutPlace = "middle"
 
 
 @dataclass(frozen=True, kw_only=True)

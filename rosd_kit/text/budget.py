@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from rosd_kit.types import Message, Prompt, Section
+from rosd_kit.types import CutPlace, Message, Prompt, Section
 
 CountTokens = Callable[[Sequence[Message]], int]
 MARK = " ..."
+#: A word with the white space before it, or white space at the end of the text.
+_WORD = re.compile(r"\s*+\S++|\s++")
+#: Longer words, and words of scripts that write without spaces, are cut by characters.
+_LONGEST_WORD = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +36,11 @@ def assemble(prompt: Prompt) -> tuple[Message, ...]:
 
 
 def fit_prompt(prompt: Prompt, count_tokens: CountTokens, budget: int) -> Fitted:
-    """Shorten sections from their end until the chat, generation header included, has at most `budget` tokens.
+    """Shorten sections until the chat, generation header included, has at most `budget` tokens.
 
-    Sections with a smaller `cut_priority` are shortened first; those with None never are. A shortened section ends in
-    ` ...`; a section that would keep no text is left out.
+    Sections with a smaller `cut_priority` are shortened first; those with None never are. Each loses words where its `cut`
+    says, by default in the middle: its beginning and, to the last word, its conclusion stay. ` ...` stands where words are
+    missing; a section that would keep no text is left out.
     """
     cut, order = 0, _cut_order(prompt.sections)
     for index in order:
@@ -54,14 +60,12 @@ def _cut_order(sections: Sequence[Section]) -> list[int]:
 
 
 def _shorten(prompt: Prompt, index: int, count_tokens: CountTokens, budget: int) -> Prompt:
-    """Return the prompt with the longest prefix of one section that fits, or without that section if none fits."""
-    words = _split_words(prompt.sections[index].text)
+    """Return the prompt with as many words of one section as fit, or without that section if none fits."""
+    section = prompt.sections[index]
+    words = _split_words(section.text)
 
     def keep(count: int) -> Prompt:
-        text = "".join(words[:count]) + MARK if count else ""
-        sections = list(prompt.sections)
-        sections[index] = replace(sections[index], text=text)
-        return replace(prompt, sections=tuple(sections))
+        return _with_section(prompt, index, replace(section, text=_cut(words, count, section.cut)))
 
     low, high = 0, len(words) - 1
     while low < high:
@@ -70,10 +74,30 @@ def _shorten(prompt: Prompt, index: int, count_tokens: CountTokens, budget: int)
             low = middle
         else:
             high = middle - 1
+    if low == 0 and section.cut == "middle":  # not even the last word fits; the first may
+        return _shorten(_with_section(prompt, index, replace(section, cut="end")), index, count_tokens, budget)
     return keep(low)
 
 
+def _with_section(prompt: Prompt, index: int, section: Section) -> Prompt:
+    sections = list(prompt.sections)
+    sections[index] = section
+    return replace(prompt, sections=tuple(sections))
+
+
+def _cut(words: Sequence[str], count: int, place: CutPlace) -> str:
+    """Return `count` of the words, with a mark where the others were; of the halves around it, the last is not the shorter."""
+    if not count:
+        return ""
+    last = {"end": 0, "start": count, "middle": (count + 1) // 2}[place]
+    before, after = "".join(words[: count - last]), "".join(words[len(words) - last :])
+    space = "" if not after or after[0].isspace() else " "
+    return f"{before}{MARK if before else MARK.lstrip()}{space}{after}"
+
+
 def _split_words(text: str) -> list[str]:
-    """Split a text into words, each with the space before it; split a text without spaces into characters."""
-    words = text.split(" ")
-    return [words[0], *(f" {word}" for word in words[1:])] if len(words) > 1 else list(text)
+    """Split a text into words, each with the white space before it; split long words and other scripts into characters."""
+    pieces: list[str] = []
+    for word in _WORD.findall(text):
+        pieces.extend([word] if len(word) <= _LONGEST_WORD and word.isascii() else word)
+    return pieces

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from rosd_kit.errors import did_you_mean
-from rosd_kit.types import Section
+from rosd_kit.types import CutPlace, Section
 
 #: A field after backslashes, an odd number of which make it plain text.
 _FIELD = re.compile(r"(?<!\\)(\\*)\{([a-z_]+)\}")
@@ -34,8 +35,16 @@ def check_template(template: str, known: Iterable[str]) -> str:
     return template
 
 
-def fill(template: str, fields: Mapping[str, str], cut_priority: Mapping[str, int]) -> tuple[Section, ...]:
-    """Return the template's sections: its own text, and the fields with their `cut_priority`, None if not listed."""
+def fill(
+    template: str,
+    fields: Mapping[str, str],
+    cut_priority: Mapping[str, int],
+    cut: Mapping[str, CutPlace] = MappingProxyType({}),
+) -> tuple[Section, ...]:
+    """Return the template's sections: its own text, and the fields with their `cut_priority`, None if not listed.
+
+    `cut` says where a field's text is cut when it is too long: in the middle if it is not listed.
+    """
     sections, text, end = [], "", 0
     for match in _FIELD.finditer(template):
         slashes, name = match.groups()
@@ -45,7 +54,8 @@ def fill(template: str, fields: Mapping[str, str], cut_priority: Mapping[str, in
             text += f"{slashes[:-1]}{{{name}}}"
         elif name in fields:
             sections.append(Section(text=text + slashes))
-            sections.append(Section(text=fields[name], cut_priority=cut_priority.get(name)))
+            place = cut.get(name, "middle")
+            sections.append(Section(text=fields[name], cut_priority=cut_priority.get(name), cut=place))
             text = ""
         else:
             text += match[0]

@@ -15,7 +15,7 @@ All patterns are linear in the text: repetitions are possessive or bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 Pairs = tuple[tuple[str, str], ...]
@@ -43,15 +43,16 @@ _CLOSE = (
 _PARTS = frozenset({"<|channel|>", "<|message|>", "<|channel>"})
 
 
-def strip_thinking(text: str, pairs: Pairs = ()) -> str:
+def strip_thinking(text: str, pairs: Pairs = (), *, kept: Collection[str] = ()) -> str:
     """Return the text after its last thinking block.
 
     If the chat template opened the block, only its closing mark is in the text. A block that never closes hides the rest.
-    `pairs` are more marks, (opening, closing), besides those that models are known to use; they are taken literally.
+    `pairs` are more marks, (opening, closing), besides those that models are known to use; they are taken literally. `kept`
+    names tags, like `reasoning`, that are part of the answer here.
     """
     opening, closing = _patterns(pairs)
-    rest = text[max((mark.end() for mark in closing.finditer(text)), default=0) :]
-    opened = opening.search(rest)
+    rest = text[max((mark.end() for mark in closing.finditer(text) if _tag(mark) not in kept), default=0) :]
+    opened = next((mark for mark in opening.finditer(rest) if _tag(mark) not in kept), None)
     return rest[: opened.start()] if opened else rest
 
 
@@ -75,6 +76,10 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> Pairs:
                 'for example ["<ponder>", "</ponder>"]'
             )
     return tuple(pairs)
+
+
+def _tag(mark: re.Match[str]) -> str:
+    return re.sub(r"\W+", "", mark.group()).casefold()
 
 
 @lru_cache(maxsize=16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -105,6 +107,18 @@ def test_a_tight_budget_shortens_only_the_privileged_text(component):
     assert fitted.messages[:-1] == prompt.head
     content = fitted.messages[-1]["content"]
     assert all(section.text in content for section in prompt.sections if section.cut_priority is None)
+
+
+@pytest.mark.parametrize("component", [c for c in COMPONENTS if c is not NoContext])
+@pytest.mark.parametrize(("cut", "kept"), [("middle", "first middle last"), ("start", "middle last"), ("end", "first middle")])
+def test_a_recipe_decides_where_privileged_text_is_cut(component, cut, kept):
+    long = "first" + " middle" * 200 + " last"
+    case = replace(chat(), views=(View(text=long, source="reference"),), reflection=Reflection(idea=long))
+    case = replace(case, rollout=replace(case.rollout, verdict=replace(case.rollout.verdict, feedback=long)))
+    (prompt,) = component(component.Config(cut=cut)).prompts(case)
+    content = fit_prompt(prompt, lambda messages: sum(len(m["content"].split()) for m in messages), 100).messages[-1]["content"]
+    cut_text = next(line for line in content.split("\n") if "..." in line)
+    assert " ".join(dict.fromkeys(cut_text.replace("...", "").split())) == kept
 
 
 def test_the_solution_is_shortened_before_the_idea():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -74,6 +75,43 @@ def test_other_problem_never_shows_the_own_solution(make_group):
         ("other solution", "problem other")
     }
     assert texts_and_sources(OtherProblem, group, 0, batch=[group, bare]) == []
+
+
+@pytest.mark.parametrize("component", SIBLINGS)
+@pytest.mark.parametrize("thought", ["<think>3?2?</think>", "3?2?</think>", "[THINK]3?[/THINK]", "<ponder>3?</ponder>"])
+def test_the_thinking_of_a_sibling_is_not_shown_unless_wanted(make_group, component, thought):
+    group = make_group(("w", False), (f"{thought}It=2.", True))
+
+    def shown(demonstration):
+        demonstration.thinking = (("<ponder>", "</ponder>"),)
+        return [view.text for view in demonstration.views(group, group.rollouts[0], [group], random.Random(0))]
+
+    assert shown(component()) == ["It=2."]
+    assert shown(component(component.Config(thinking="keep"))) == [f"{thought}It=2."]
+
+
+@pytest.mark.parametrize("component", SIBLINGS)
+def test_a_success_that_shows_nothing_but_thinking_is_no_demonstration(make_group, component):
+    group = make_group(("w", False), ("<think>a", True), ("b", True), ("c<think>", False))
+    assert texts_and_sources(component, group, 0) == [("b", "sibling 2")]
+    assert texts_and_sources(component, make_group(("w", False), ("<think>a", True)), 0) == []
+
+
+def test_the_thinking_of_a_solution_in_the_data_is_not_shown(make_group):
+    group = make_group(("w", False), solution="<think>hm</think>\n\nIt is 2.\n", id="own")
+    other = make_group(("w", False), solution="<think>hm</think> 4", id="other")
+    assert texts_and_sources(Reference, group, 0) == [("It is 2.", "reference")]
+    assert texts_and_sources(OtherProblem, group, 0, batch=[group, other]) == [("4", "problem other")]
+    assert texts_and_sources(Reference, make_group(("w", False), solution=" plain "), 0) == [(" plain ", "reference")]
+
+
+def test_reasoning_that_the_problem_asks_for_is_part_of_the_solution(make_group):
+    answer = "<think>hm</think><reasoning>1+1</reasoning><answer>2</answer>"
+    group = make_group(("w", False), (answer, True))
+    assert texts_and_sources(FirstSuccess, group, 0) == [("<answer>2</answer>", "sibling 1")]
+    asking = ({"role": "system", "content": "Write <reasoning> steps </reasoning>."}, *group.problem.messages)
+    group = replace(group, problem=replace(group.problem, messages=asking))
+    assert texts_and_sources(FirstSuccess, group, 0) == [(answer.removeprefix("<think>hm</think>"), "sibling 1")]
 
 
 def test_no_demonstration_shows_nothing(make_group):

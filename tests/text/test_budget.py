@@ -17,10 +17,9 @@ def count(messages):
     return HEADER + sum(len(message["content"].split()) for message in messages)
 
 
-def prompt(*sections, head=()):
-    return Prompt(
-        head=tuple(head), sections=tuple(Section(text=text, cut_priority=priority or None) for text, priority in sections)
-    )
+def prompt(*sections, head=(), cut="middle"):
+    parts = (Section(text=text, cut_priority=priority or None, cut=cut) for text, priority in sections)
+    return Prompt(head=tuple(head), sections=tuple(parts))
 
 
 def content(fitted):
@@ -33,10 +32,30 @@ def test_a_prompt_that_fits_is_left_alone():
     assert (fitted.messages, fitted.cut, fitted.fits) == (assemble(whole), 0, True)
 
 
-def test_privileged_text_is_shortened_from_its_end_and_marked():
-    fitted = fit_prompt(prompt(("the problem ", 0), ("one two three four", 1), (" answer now", 0)), count, HEADER + 7)
-    assert content(fitted) == f"the problem one two{MARK} answer now"
+@pytest.mark.parametrize(
+    ("cut", "left"),
+    [("middle", "one ... four"), ("end", "one two ..."), ("start", "... three four")],
+)
+def test_privileged_text_is_shortened_where_its_section_says_and_marked(cut, left):
+    whole = prompt(("the problem ", 0), ("one two three four", 1), (" answer now", 0), cut=cut)
+    fitted = fit_prompt(whole, count, HEADER + 7)
+    assert content(fitted) == f"the problem {left} answer now"
     assert (fitted.cut, fitted.fits) == (1, True)
+
+
+def test_the_conclusion_is_the_last_thing_to_go():
+    solution = "First we " + "compute and " * 50 + "so it is\n\\boxed{2}."
+    for budget in range(HEADER + 3, HEADER + 40):
+        fitted = fit_prompt(prompt(("p ", 0), (solution, 1)), count, budget)
+        assert content(fitted).endswith("\\boxed{2}.") and fitted.fits
+    assert content(fit_prompt(prompt(("p ", 0), (solution, 1)), count, HEADER + 3)) == "p ...\n\\boxed{2}."
+    assert content(fit_prompt(prompt(("p ", 0), (solution, 1)), count, HEADER + 6)) == "p First we ... is\n\\boxed{2}."
+
+
+def test_a_word_without_end_does_not_hide_the_others():
+    text = "see " + "x" * 500 + " so 2"
+    fitted = fit_prompt(prompt(("p ", 0), (text, 1)), lambda m: sum(len(x["content"]) for x in m), 40)
+    assert fitted.fits and content(fitted).startswith("p see x") and content(fitted).endswith("x so 2")
 
 
 def test_the_smallest_priority_is_cut_first():
@@ -65,16 +84,20 @@ def test_earlier_messages_are_never_touched():
 
 
 def test_text_without_spaces_is_cut_by_characters():
-    fitted = fit_prompt(prompt(("問題", 0), ("答" * 20, 1)), lambda m: sum(len(x["content"]) for x in m), 12)
-    assert content(fitted) == "問題" + "答" * 6 + MARK
+    def characters(messages):
+        return sum(len(message["content"]) for message in messages)
+
+    assert content(fit_prompt(prompt(("問題", 0), ("答" * 20, 1)), characters, 12)) == f"問題答答{MARK} 答答答"
+    assert content(fit_prompt(prompt(("問題", 0), ("答" * 20, 1), cut="end"), characters, 12)) == "問題" + "答" * 6 + MARK
 
 
 @given(
-    sections=st.lists(st.tuples(st.text(alphabet="ab ", max_size=20), st.integers(0, 3)), min_size=1, max_size=5),
+    sections=st.lists(st.tuples(st.text(alphabet="ab \n答", max_size=20), st.integers(0, 3)), min_size=1, max_size=5),
     budget=st.integers(0, 40),
+    cut=st.sampled_from(["middle", "start", "end"]),
 )
-def test_uncut_sections_stay_in_order_and_fitting_prompts_meet_the_budget(sections, budget):
-    whole = prompt(*sections)
+def test_uncut_sections_stay_in_order_and_fitting_prompts_meet_the_budget(sections, budget, cut):
+    whole = prompt(*sections, cut=cut)
     fitted = fit_prompt(whole, count, budget)
     if fitted.fits:
         assert count(fitted.messages) <= budget

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
-from rosd_kit.contracts import Context
+from rosd_kit.components.contexts.teacher_prompt import PrivilegedContext
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
 
@@ -17,14 +16,14 @@ Feedback on an earlier attempt:
 Correctly solve the original question."""
 
 
-class Feedback(Context):
+class Feedback(PrivilegedContext):
     """Shows the teacher the verifier's feedback and, if the template has `{attempt}`, the attempt itself."""
 
     name = "feedback"
     needs = frozenset({"feedback"})
     provides = frozenset({"teacher_prompt"})
 
-    class Config(Context.Config):
+    class Config(PrivilegedContext.Config):
         """Options of `feedback`."""
 
         template: str = FEEDBACK
@@ -40,4 +39,4 @@ class Feedback(Context):
         if not feedback:
             return ()
         fields = {"feedback": feedback, "attempt": case.rollout.completion.text}
-        return (teacher_prompt(case.problem, self.config.template, fields),)
+        return (self.teacher_prompt(case.problem, self.config.template, fields),)

@@ -7,8 +7,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from rosd_kit.components.contexts.solution import SOLUTION
-from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
-from rosd_kit.contracts import Context
+from rosd_kit.components.contexts.teacher_prompt import PrivilegedContext
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
 
@@ -20,14 +19,14 @@ IDEA = """{problem}
 Correctly solve the original question."""
 
 
-class KeyIdea(Context):
+class KeyIdea(PrivilegedContext):
     """Shows the teacher the reflection's idea; without an idea, the demonstration or nothing."""
 
     name = "key_idea"
     needs = frozenset({"reflection"})
     provides = frozenset({"teacher_prompt"})
 
-    class Config(Context.Config):
+    class Config(PrivilegedContext.Config):
         """Options of `key_idea`."""
 
         template: str = IDEA
@@ -54,8 +53,8 @@ class KeyIdea(Context):
         if idea:
             feedback = case.rollout.verdict.feedback if self.config.feedback else ""
             fields = {"idea": idea, "feedback": f"{feedback}\n\n" if feedback else ""}
-            return (teacher_prompt(case.problem, self.config.template, fields),)
+            return (self.teacher_prompt(case.problem, self.config.template, fields),)
         if self.config.fallback == "solution" and case.views:
             solution = {"solution": case.views[0].text}
-            return (teacher_prompt(case.problem, self.config.fallback_template, solution),)
+            return (self.teacher_prompt(case.problem, self.config.fallback_template, solution),)
         return ()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
-from rosd_kit.contracts import Context
+from rosd_kit.components.contexts.teacher_prompt import PrivilegedContext
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
 
@@ -17,14 +16,14 @@ Correct solution:
 Correctly solve the original question."""
 
 
-class Solution(Context):
+class Solution(PrivilegedContext):
     """Shows the teacher a correct solution: one prompt per demonstration, none if there is no demonstration."""
 
     name = "solution"
     needs = frozenset({"demonstration"})
     provides = frozenset({"teacher_prompt"})
 
-    class Config(Context.Config):
+    class Config(PrivilegedContext.Config):
         """Options of `solution`."""
 
         template: str = SOLUTION
@@ -36,4 +35,4 @@ class Solution(Context):
             return check_template(template, ("problem", "solution"))
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
-        return tuple(teacher_prompt(case.problem, self.config.template, {"solution": v.text}) for v in case.views)
+        return tuple(self.teacher_prompt(case.problem, self.config.template, {"solution": v.text}) for v in case.views)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from rosd_kit.components.contexts.teacher_prompt import teacher_prompt
-from rosd_kit.contracts import Context
+from rosd_kit.components.contexts.teacher_prompt import PrivilegedContext
 from rosd_kit.text.templates import check_template
 from rosd_kit.types import Case, Prompt
 
@@ -20,14 +19,14 @@ The following is the key idea to solve the question:
 Correctly solve the original question."""
 
 
-class SolutionAndIdea(Context):
+class SolutionAndIdea(PrivilegedContext):
     """Shows the teacher a solution and the reflection's idea; leaves out rollouts that lack either."""
 
     name = "solution_and_idea"
     needs = frozenset({"demonstration", "reflection"})
     provides = frozenset({"teacher_prompt"})
 
-    class Config(Context.Config):
+    class Config(PrivilegedContext.Config):
         """Options of `solution_and_idea`."""
 
         template: str = BOTH
@@ -43,4 +42,4 @@ class SolutionAndIdea(Context):
         if not idea:
             return ()
         template = self.config.template
-        return tuple(teacher_prompt(case.problem, template, {"solution": v.text, "idea": idea}) for v in case.views)
+        return tuple(self.teacher_prompt(case.problem, template, {"solution": v.text, "idea": idea}) for v in case.views)

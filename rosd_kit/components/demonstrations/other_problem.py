@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from rosd_kit.contracts import Demonstration
+from rosd_kit.components.demonstrations.siblings import Shown
 from rosd_kit.types import Group, Rollout, View
 
 
-class OtherProblem(Demonstration):
+class OtherProblem(Shown):
     """Shows the reference solution of another problem of the same step, as a control.
 
     If this works as well as the right solution, the content of the privileged text does not matter.
@@ -25,4 +25,5 @@ class OtherProblem(Demonstration):
         if not others:
             return ()
         chosen = rng.choice(others)
-        return (View(text=chosen.solution or "", source=f"problem {chosen.id}"),)
+        view = self.view(chosen.solution or "", chosen, f"problem {chosen.id}")
+        return (view,) if view else ()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from rosd_kit.contracts import Demonstration
+from rosd_kit.components.demonstrations.siblings import Shown
 from rosd_kit.types import Group, Rollout, View
 
 
-class Reference(Demonstration):
+class Reference(Shown):
     """Shows the problem's reference solution (OPSD)."""
 
     name = "reference"
@@ -17,5 +17,5 @@ class Reference(Demonstration):
     provides = frozenset({"demonstration"})
 
     def views(self, group: Group, rollout: Rollout, batch: Sequence[Group], rng: random.Random) -> tuple[View, ...]:
-        solution = group.problem.solution
-        return (View(text=solution, source="reference"),) if solution else ()
+        view = self.view(group.problem.solution or "", group.problem, "reference")
+        return (view,) if view else ()

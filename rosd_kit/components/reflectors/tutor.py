@@ -14,7 +14,7 @@ from rosd_kit.contracts import Generate, Reflector
 from rosd_kit.text.tags import read_tag
 from rosd_kit.text.templates import check_template, fill
 from rosd_kit.text.thinking import Pairs, strip_thinking
-from rosd_kit.types import Case, Completion, Problem, Prompt, Reflection, ReflectionStatus, Sampling
+from rosd_kit.types import Case, Completion, CutPlace, Problem, Prompt, Reflection, ReflectionStatus, Sampling
 
 WRONG = """You are a tutor. Below are a problem, a correct solution and a student's incorrect solution.
 
@@ -70,6 +70,8 @@ class Tutor(Reflector):
         """Nucleus sampling mass; has no effect at temperature 0."""
         max_prompt_tokens: PositiveInt = 8192
         """Token budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
+        cut: CutPlace = "middle"
+        """Where a demonstration over that budget is cut; the middle keeps its beginning and its conclusion."""
         max_new_tokens: PositiveInt = 4096
         """Maximum length of a reflection, in tokens."""
         reflect_right: bool = True
@@ -102,7 +104,8 @@ class Tutor(Reflector):
             "answer": case.problem.answer,
         }
         template = self.config.right_template if right else self.config.wrong_template
-        return Prompt(head=(), sections=fill(template, fields, _CUT_PRIORITY))
+        cut: dict[str, CutPlace] = {"demonstration": self.config.cut, "response": "end"}  # first errors are in what is left
+        return Prompt(head=(), sections=fill(template, fields, _CUT_PRIORITY, cut))
 
     def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
         asked = [i for i, case in enumerate(cases) if self.asks(case)]
