@@ -1,7 +1,7 @@
 """Recipes: YAML, `extends`, a profile and overrides become one validated `Recipe`, and a recipe becomes components.
 
-Read in this order: `shipped` (finding files), `sources` (reading them), `layers` (merging), `references`, `validation` and `model` (what is valid), `resolve`
-(all of it together), `build` (components), `render` and `schema` (writing).
+Read in this order: `shipped` (finding files), `sources` (reading them), `layers` (merging), `references`, `validation` and
+`model` (what is valid), `resolve` (all of it together), `build` (components), `render` and `schema` (writing).
 """
 
 from __future__ import annotations

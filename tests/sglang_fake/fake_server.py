@@ -86,6 +86,7 @@ class FakeServer:
         self._script: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
         self._address = (host, port)
         self._changing = threading.RLock()
+        self._weights = threading.RLock()  # a response's label is that of the weights that it was sampled from
         self._http: _Http | None = None
         self.listen()
 
@@ -117,7 +118,7 @@ class FakeServer:
 
     def restart(self) -> None:
         """Behave as after a restart: initial weights under their default label, no update open, no memory released."""
-        with self._changing:
+        with self._changing, self._weights:
             self.backend.reset()
             self.label, self.updating, self.released = DEFAULT, False, set()
 
@@ -184,14 +185,17 @@ class FakeServer:
         budget = params["max_new_tokens"]
         if len(ids) + budget > self.context:
             raise Rejected(400, f"Requested token count exceeds the context length {self.context}.")
-        label = self.label
-        if not budget:
-            scores = [None, *self.backend.score(ids)]
-            output: list[int] = []
-            logprobs = {"input_token_logprobs": [[score, token, None] for score, token in zip(scores, ids, strict=True)]}
-        else:
-            output, values = self.backend.sample(ids, params)
+        output: list[int] = []
+        with self._weights:
+            label = self.label
+            if budget:
+                output, values = self.backend.sample(ids, params)
+            else:
+                scores = [None, *self.backend.score(ids)]
+        if budget:
             logprobs = {"output_token_logprobs": [[value, token, None] for value, token in zip(values, output, strict=True)]}
+        else:
+            logprobs = {"input_token_logprobs": [[score, token, None] for score, token in zip(scores, ids, strict=True)]}
         ended = bool(output) and output[-1] in params.get("stop_token_ids", ())
         meta = {
             "finish_reason": {"type": "stop", "matched": output[-1]} if ended else {"type": "length", "length": budget},
@@ -236,7 +240,7 @@ class FakeServer:
             self._crash(
                 "flush requested inside an update: a real server exits then if any request is running, even a health check"
             )
-        with self._changing:
+        with self._weights:
             load(argument)
             self.label = payload.get("weight_version") or self.label
         return _done()
