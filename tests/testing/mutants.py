@@ -68,7 +68,7 @@ class AcceptsUnknownOptions(Full):
         model_config = ConfigDict(extra="ignore")
 
 
-@breaks("every", "options_refuse_nonsense_politely")
+@breaks("every", "invalid_options_raise_validation_errors")
 class RaisesKeyError(Full):
     class Config(Full.Config):
         word: str = "a"
@@ -80,7 +80,7 @@ class RaisesKeyError(Full):
             return {"a": "a", "b": "b"}[word]
 
 
-@breaks("every", "options_survive_the_recipe_file", word="a")
+@breaks("every", "options_round_trip_through_yaml", word="a")
 class ChangesWhenReadBack(Full):
     class Config(Full.Config):
         word: str
@@ -99,13 +99,13 @@ class HoldsAFunction(Full):
         self.weight = lambda: 1.0
 
 
-@breaks("every", "is_a_function_of_its_inputs")
+@breaks("every", "is_deterministic")
 class Random(Full):
     def locate(self, case):
         return weights(case, random.random())
 
 
-@breaks("every", "remembers_nothing")
+@breaks("every", "is_stateless")
 class CountsCalls(Full):
     calls = 0
 
@@ -114,7 +114,7 @@ class CountsCalls(Full):
         return weights(case, 1.0 / self.calls)
 
 
-@breaks("every", "inputs_are_left_alone")
+@breaks("every", "does_not_change_its_inputs")
 class ChangesTheProblem(Full):
     def locate(self, case):
         case.problem.meta["seen"] = True
@@ -127,13 +127,13 @@ class ReturnsAFunction(Full):
         return TokenWeights(weights=weights(case, 1.0).weights, outcome=lambda: "full")
 
 
-@breaks("task", "as_many_as_asked")
+@breaks("task", "returns_the_requested_count")
 class OneTooFew(Micro):
     def train_batch(self, *, step, count, seed):
         return super().train_batch(step=step, count=max(1, count - 1), seed=seed)
 
 
-@breaks("task", "problems_are_whole")
+@breaks("task", "problems_are_complete")
 class EndsWithTheAnswer(Micro):
     def train_batch(self, *, step, count, seed):
         answer = {"role": "assistant", "content": "29"}
@@ -146,7 +146,7 @@ class OneId(Micro):
         return [replace(p, id="p") for p in super().train_batch(step=step, count=count, seed=seed)]
 
 
-@breaks("task", "steps_need_no_cursor")
+@breaks("task", "steps_are_independent")
 class CountsSteps(Micro):
     steps = 0
 
@@ -173,44 +173,44 @@ class MisspelledSuite(Micro):
         return frozenset({"summs"})
 
 
-@breaks("task", "keeps_its_promises")
+@breaks("task", "capabilities_hold")
 class NoSolutions(Micro):
     def train_batch(self, *, step, count, seed):
         return [replace(p, solution=None) for p in super().train_batch(step=step, count=count, seed=seed)]
 
 
-@breaks("verifier", "judges_every_text")
+@breaks("verifier", "accepts_any_text")
 class Fragile(MicroVerifier):
     def verify(self, problem, text):
         answer = float(text.rsplit(":", 1)[1])
         return Verdict(score=float(answer == 29), success=answer == 29)
 
 
-@breaks("verifier", "nothing_is_not_right")
+@breaks("verifier", "empty_response_is_wrong")
 class AlwaysRight(MicroVerifier):
     def verify(self, problem, text):
         return Verdict(score=1.0, success=True)
 
 
-@breaks("verifier", "one_verdict_a_text")
+@breaks("verifier", "one_verdict_per_text")
 class VerifiesTheFirst(MicroVerifier):
     def verify_group(self, problem, texts):
         return [self.verify(problem, texts[0])] * len(texts)
 
 
-@breaks("verifier", "feedback_is_given")
+@breaks("verifier", "gives_feedback")
 class WithoutFeedback(MicroVerifier):
     def verify(self, problem, text):
         return replace(super().verify(problem, text), feedback="")
 
 
-@breaks("rollout", "ids_in_are_ids_out")
+@breaks("rollout", "preserves_token_ids")
 class ReversesTheOrder(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return super().generate(requests, weights=weights)[::-1]
 
 
-@breaks("rollout", "text_is_that_of_the_ids")
+@breaks("rollout", "text_matches_the_ids")
 class AddsASpace(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return [replace(c, text=f" {c.text}") for c in super().generate(requests, weights=weights)]
@@ -227,46 +227,46 @@ class DropsTheEndToken(TransformersEngine):
         return replace(c, token_ids=c.token_ids[:-1], logprobs=c.logprobs[:-1], token_spans=c.token_spans[:-1])
 
 
-@breaks("rollout", "logprobs_are_the_models")
+@breaks("rollout", "logprobs_match_the_model")
 class DoublesTheTemperature(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         warmer = [replace(r, sampling=replace(r.sampling, temperature=2 * r.sampling.temperature)) for r in requests]
         return super().generate(warmer, weights=weights)
 
 
-@breaks("rollout", "greedy_is_the_likeliest")
+@breaks("rollout", "greedy_takes_the_most_likely_token")
 class NeverGreedy(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         warmer = [replace(r, sampling=replace(r.sampling, temperature=r.sampling.temperature or 1.0)) for r in requests]
         return super().generate(warmer, weights=weights)
 
 
-@breaks("rollout", "seeds_decide")
+@breaks("rollout", "seed_determines_tokens")
 class IgnoresSeeds(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return super().generate([replace(r, seed=random.getrandbits(30)) for r in requests], weights=weights)
 
 
-@breaks("rollout", "overlong_is_an_outcome")
+@breaks("rollout", "reports_overlong_prompts")
 class CutsPrompts(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         return super().generate([replace(r, prompt_ids=r.prompt_ids[:100]) for r in requests], weights=weights)
 
 
-@breaks("rollout", "follows_the_weights")
+@breaks("rollout", "uses_synced_weights")
 class ForgetsToSync(TransformersEngine):
     def sync(self, student, version):
         pass
 
 
-@breaks("rollout", "streams_the_same")
+@breaks("rollout", "stream_equals_generate")
 class StreamsTwice(TransformersEngine):
     def stream(self, requests, *, weights="live"):
         yield from enumerate(self.generate(requests, weights=weights))
         yield 0, self.generate(requests[:1], weights=weights)[0]
 
 
-@breaks("rollout", "leaves_the_student_alone")
+@breaks("rollout", "does_not_change_the_student")
 class LeavesEvalMode(TransformersEngine):
     def generate(self, requests, *, weights="live"):
         self.student.model.eval()
@@ -280,7 +280,7 @@ class PassesPositions(AllRollouts):
         return replace(decision, passed=tuple(Passed(index=position) for position in range(len(group.rollouts))))
 
 
-@breaks("gate", "weights_and_routes")
+@breaks("gate", "weights_and_routes_are_valid")
 class NegativeWeights(AllRollouts):
     def decide(self, group):
         decision = super().decide(group)
@@ -293,30 +293,30 @@ class OutcomeWithTheId(AllRollouts):
         return replace(super().decide(group), outcome=f"passed {group.problem.id}")
 
 
-@breaks("demonstration", "views_are_texts")
+@breaks("demonstration", "views_are_valid")
 class TextIsNone(Reference):
     def views(self, group, rollout, batch, rng):
         return (View(text=group.problem.solution, source="reference"),)
 
 
-@breaks("demonstration", "never_itself")
+@breaks("demonstration", "never_shows_a_rollout_itself")
 class ShowsItself(FirstSuccess):
     def views(self, group, rollout, batch, rng):
         return tuple(View(text=r.completion.text, source=str(r.index)) for r in group.rollouts if r.verdict.success)[:1]
 
 
-@breaks("demonstration", "says_when_it_sees_the_batch")
+@breaks("demonstration", "declares_sees_batch")
 class SeesSecretly(OtherProblem):
     sees_batch = False
 
 
-@breaks("reflector", "one_reflection_a_case")
+@breaks("reflector", "one_reflection_per_case")
 class SortsByStatus(Tutor):
     def reflect(self, cases, generate):
         return sorted(super().reflect(cases, generate), key=lambda reflection: reflection.status)
 
 
-@breaks("reflector", "reads_garbage")
+@breaks("reflector", "accepts_any_response")
 class RaisesOnGarbage(Tutor):
     def reflect(self, cases, generate):
         reflections = super().reflect(cases, generate)
@@ -324,32 +324,32 @@ class RaisesOnGarbage(Tutor):
         return reflections
 
 
-@breaks("reflector", "says_when_generation_failed")
+@breaks("reflector", "reports_failed_generation")
 class AlwaysOk(Tutor):
     def reflect(self, cases, generate):
         return [replace(reflection, status="ok") for reflection in super().reflect(cases, generate)]
 
 
-@breaks("reflector", "position_is_in_the_response")
+@breaks("reflector", "position_is_within_the_response")
 class PointsBeyond(OracleReflector):
     def reflect(self, cases, generate):
         return [Reflection(idea="there", quote="x", quote_start=10**6) for _ in cases]
 
 
-@breaks("reflector", "keeps_a_budget")
+@breaks("reflector", "prompts_fit_a_budget")
 class NothingCanBeCut(Tutor):
     def prompt(self, case):
         prompt = super().prompt(case)
         return replace(prompt, sections=tuple(replace(section, cut_priority=None) for section in prompt.sections))
 
 
-@breaks("reflector", "says_when_it_wants_the_initial_weights")
+@breaks("reflector", "declares_initial_weights")
 class KeepsSilentAboutInitialWeights(Tutor):
     def wants_initial(self):
         return False
 
 
-@breaks("localizer", "one_weight_a_token")
+@breaks("localizer", "one_weight_per_token")
 class OneWeightPerWord(Full):
     def locate(self, case):
         return TokenWeights(weights=(1.0,) * len(case.rollout.completion.text.split()), outcome="full")
@@ -368,32 +368,32 @@ class OutcomeWithTheQuote(Full):
         return weights(case, 1.0, outcome=f"quote {case.reflection.quote if case.reflection else None}")
 
 
-@breaks("localizer", "start_is_in_the_text")
+@breaks("localizer", "start_is_within_the_text")
 class FindReturnsMinusOne(Full):
     def locate(self, case):
         return weights(case, 1.0, start_char=case.rollout.completion.text.find("Step 2"))
 
 
-@breaks("localizer", "refined_weights_are_weights")
+@breaks("localizer", "refined_weights_are_finite")
 class DividesByTheSum(TopDivergence):
     def refine(self, sample, scores):
         total = torch.tensor(scores.divergence).sum()
         return (torch.tensor(scores.divergence) / total).tolist()
 
 
-@breaks("context", "prompts_are_prompts")
+@breaks("context", "prompts_are_valid")
 class ReturnsAList(Solution):
     def prompts(self, case):
         return list(super().prompts(case))
 
 
-@breaks("context", "keeps_the_problem")
+@breaks("context", "shows_the_whole_problem")
 class DropsTheHead(Solution):
     def prompts(self, case):
         return tuple(replace(prompt, head=()) for prompt in super().prompts(case))
 
 
-@breaks("context", "silent_without_privilege")
+@breaks("context", "no_prompt_without_privilege")
 class AlwaysPrompts(KeyIdea):
     def prompts(self, case):
         return super().prompts(case) or super().prompts(replace(case, views=(View(text="Think .", source="habit"),)))
@@ -415,7 +415,7 @@ class NoTeacherModel(Live):
         yield ()
 
 
-@breaks("teacher", "leaves_the_student_alone")
+@breaks("teacher", "does_not_change_the_student")
 class PullsTheStudentBack(EMA):
     def after_step(self, student):
         super().after_step(student)
@@ -424,7 +424,7 @@ class PullsTheStudentBack(EMA):
                 parameter.copy_(self._average[name])
 
 
-@breaks("teacher", "the_student_trains_while_it_scores")
+@breaks("teacher", "student_is_usable_while_scoring")
 class SwapsWhileScoringIsOpen(EMA):
     @contextmanager
     def scoring(self, student):
@@ -432,7 +432,7 @@ class SwapsWhileScoringIsOpen(EMA):
             yield (TeacherModel(student.model),)
 
 
-@breaks("teacher", "state_makes_the_round_trip")
+@breaks("teacher", "state_round_trips")
 class ForgetsItsState(EMA):
     def state_dict(self):
         return {}
@@ -441,7 +441,7 @@ class ForgetsItsState(EMA):
         pass
 
 
-@breaks("teacher", "state_is_its_own")
+@breaks("teacher", "state_is_copied")
 class KeepsTheLoadedTensors(EMA):
     def load_state_dict(self, state):
         super().load_state_dict(state)
@@ -449,7 +449,7 @@ class KeepsTheLoadedTensors(EMA):
         self._scored = dict(state)
 
 
-@breaks("support", "one_row_a_token")
+@breaks("support", "one_row_per_token")
 class Flattens(WholeVocabulary):
     def project(self, student, teacher, sampled):
         projection = super().project(student, teacher, sampled)
@@ -485,7 +485,7 @@ class Detaches(WholeVocabulary):
         return super().project(student.detach(), teacher, sampled)
 
 
-@breaks("support", "equal_stays_equal")
+@breaks("support", "equal_inputs_stay_equal")
 class SharpensTheTeacher(WholeVocabulary):
     def project(self, student, teacher, sampled):
         return super().project(student, (2 * teacher).log_softmax(-1), sampled)
@@ -499,7 +499,7 @@ class OneVocabularyForAll(WholeVocabulary):
         return replace(projection, student=student[:, best].log_softmax(-1), teacher=teacher[:, best].log_softmax(-1))
 
 
-@breaks("divergence", "one_number_a_token")
+@breaks("divergence", "one_number_per_token")
 class KeepsADimension(JSD):
     def per_token(self, student, teacher):
         return super().per_token(student, teacher)[:, None]
@@ -529,7 +529,7 @@ class MovesTheTeacher(ForwardKL):
         return (student.exp() * (student - teacher)).sum(-1)
 
 
-@breaks("divergence", "falls_along_its_gradient")
+@breaks("divergence", "gradient_descent_lowers_the_value")
 class WrongSign(ForwardKL):
     def per_token(self, student, teacher):
         value = super().per_token(student, teacher)
@@ -549,7 +549,7 @@ class EstimateMovesTheTeacher(ReverseKL):
         return (student - teacher).square()
 
 
-@breaks("correction", "one_weight_a_token")
+@breaks("correction", "one_weight_per_token")
 class NoCap(Truncated):
     def weigh(self, behaviour, current):
         return (current - behaviour).exp().detach()
@@ -561,7 +561,7 @@ class NotDetached(Truncated):
         return (current - behaviour).exp().clamp_max(2.0)
 
 
-@breaks("correction", "equal_policies_weigh_one")
+@breaks("correction", "weights_are_one_on_policy")
 class HalfWeights(NoCorrection):
     def weigh(self, behaviour, current):
         return super().weigh(behaviour, current) / 2
@@ -574,13 +574,13 @@ class Normalises(Truncated):
         return weights / weights.mean()
 
 
-@breaks("objective", "one_weight_a_token")
+@breaks("objective", "one_weight_per_token")
 class NegativeTokenWeights(SupervisedFineTuning):
     def token_weights(self, sample):
         return [weight * (1.0 if sample.success else -1.0) for weight in sample.token_weights]
 
 
-@breaks("objective", "obeys_the_gate")
+@breaks("objective", "respects_the_gate")
 class IgnoresTheRoute(SupervisedFineTuning):
     def takes(self, sample):
         return True

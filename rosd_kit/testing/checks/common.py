@@ -77,7 +77,7 @@ def check_options_are_frozen_and_complete(component: Component, bench: Bench) ->
 
 
 @check(EVERY)
-def check_options_refuse_nonsense_politely(component: Component, bench: Bench) -> None:
+def check_invalid_options_raise_validation_errors(component: Component, bench: Bench) -> None:
     """An invalid value raises a pydantic error, which recipes explain: validators raise ValueError and nothing else."""
     options = type(component).Config
     values = component.config.model_dump()
@@ -92,7 +92,7 @@ def check_options_refuse_nonsense_politely(component: Component, bench: Bench) -
 
 
 @check(EVERY)
-def check_options_survive_the_recipe_file(component: Component, bench: Bench) -> None:
+def check_options_round_trip_through_yaml(component: Component, bench: Bench) -> None:
     """Options written to a run's recipe.yaml and read back are equal; otherwise the run could not resume."""
     options = type(component).Config
     read_back = options.model_validate_json(component.config.model_dump_json(), strict=True)
@@ -112,7 +112,7 @@ def check_can_be_pickled(component: Component, bench: Bench) -> None:
 
 
 @check(EVERY)
-def check_is_a_function_of_its_inputs(component: Component, bench: Bench) -> None:
+def check_is_deterministic(component: Component, bench: Bench) -> None:
     """Two components with equal options return equal results for equal inputs, whatever the global random state is.
 
     Randomness comes from the seed or the rng that is passed in; anything else makes runs that cannot be repeated.
@@ -125,7 +125,7 @@ def check_is_a_function_of_its_inputs(component: Component, bench: Bench) -> Non
 
 
 @check(EVERY)
-def check_remembers_nothing(component: Component, bench: Bench) -> None:
+def check_is_stateless(component: Component, bench: Bench) -> None:
     """Used twice with the same inputs, a component returns the same results: a resumed run starts with a new component."""
     exercise = _exercise(component)
     component = rebuilt(with_loss_parts(component))
@@ -135,7 +135,7 @@ def check_remembers_nothing(component: Component, bench: Bench) -> None:
 
 
 @check(EVERY)
-def check_inputs_are_left_alone(component: Component, bench: Bench) -> None:
+def check_does_not_change_its_inputs(component: Component, bench: Bench) -> None:
     """A component does not change its inputs: stages share them."""
     exercise = _exercise(component)
     before = exercise.inputs(bench)

@@ -13,7 +13,7 @@ from rosd_kit.types import Prompt
 
 
 @check("context")
-def check_prompts_are_prompts(context: Context, bench: Bench) -> None:
+def check_prompts_are_valid(context: Context, bench: Bench) -> None:
     """`prompts` returns a tuple of `Prompt` for every case; a section has a text and an integer `cut_priority`, or None."""
     for name, case in cases(bench).items():
         prompts = context.prompts(case)
@@ -26,7 +26,7 @@ def check_prompts_are_prompts(context: Context, bench: Bench) -> None:
 
 
 @check("context")
-def check_keeps_the_problem(context: Context, bench: Bench) -> None:
+def check_shows_the_whole_problem(context: Context, bench: Bench) -> None:
     """The teacher reads all of the problem's messages in full: no budget cuts them, and nothing in them is replaced."""
     problem = fake_problem(question="What is {solution} plus {idea} ?", system="Answer {problem} briefly .")
     for name, case in {
@@ -44,7 +44,7 @@ def check_keeps_the_problem(context: Context, bench: Bench) -> None:
 
 
 @check("context")
-def check_silent_without_privilege(context: Context, bench: Bench) -> None:
+def check_no_prompt_without_privilege(context: Context, bench: Bench) -> None:
     """Without anything privileged (view, reflection, feedback or solution) it returns no prompt."""
     case = fake_case(problem=fake_problem(solution=None), views=())
     require(

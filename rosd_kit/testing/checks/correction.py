@@ -23,7 +23,7 @@ def _pairs() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 @check("correction")
-def check_one_weight_a_token(correction: Correction, bench: Bench) -> None:
+def check_one_weight_per_token(correction: Correction, bench: Bench) -> None:
     """`weigh` returns `[tokens]` finite weights >= 0, however different the policies are."""
     for name, (behaviour, current) in _pairs().items():
         weights = correction.weigh(behaviour, current)
@@ -40,7 +40,7 @@ def check_carries_no_gradient(correction: Correction, bench: Bench) -> None:
 
 
 @check("correction")
-def check_equal_policies_weigh_one(correction: Correction, bench: Bench) -> None:
+def check_weights_are_one_on_policy(correction: Correction, bench: Bench) -> None:
     """If the policy that sampled is the policy that trains, every weight is 1; waived by `may_weigh_equals = True`."""
     if correction.may_weigh_equals:
         raise does_not_apply("it claims may_weigh_equals")

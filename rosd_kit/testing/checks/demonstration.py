@@ -22,7 +22,7 @@ def _all_views(demonstration: Demonstration, bench: Bench) -> Iterator[tuple[str
 
 
 @check("demonstration")
-def check_views_are_texts(demonstration: Demonstration, bench: Bench) -> None:
+def check_views_are_valid(demonstration: Demonstration, bench: Bench) -> None:
     """`views` returns a tuple of `View`, empty if there is none; each has a text, and a source that says where it came from."""
     for name, _, _, views in _all_views(demonstration, bench):
         require(isinstance(views, tuple) and all(isinstance(view, View) for view in views), f"{name}: {views!r}")
@@ -32,7 +32,7 @@ def check_views_are_texts(demonstration: Demonstration, bench: Bench) -> None:
 
 
 @check("demonstration")
-def check_never_itself(demonstration: Demonstration, bench: Bench) -> None:
+def check_never_shows_a_rollout_itself(demonstration: Demonstration, bench: Bench) -> None:
     """A rollout is never shown its own text, even if it is the only success of its group."""
     for name, rollout, _, views in _all_views(demonstration, bench):
         text = rollout.completion.text.strip()
@@ -41,7 +41,7 @@ def check_never_itself(demonstration: Demonstration, bench: Bench) -> None:
 
 
 @check("demonstration")
-def check_says_when_it_sees_the_batch(demonstration: Demonstration, bench: Bench) -> None:
+def check_declares_sees_batch(demonstration: Demonstration, bench: Bench) -> None:
     """Without `sees_batch` the views depend only on the rollout's group: the other groups may not be sampled yet."""
     if demonstration.sees_batch:
         raise does_not_apply("it claims sees_batch")

@@ -23,7 +23,7 @@ def _measured(divergence: Divergence, pair: Pair) -> tuple[Tensor, Tensor]:
 
 
 @check("divergence")
-def check_one_number_a_token(divergence: Divergence, bench: Bench) -> None:
+def check_one_number_per_token(divergence: Divergence, bench: Bench) -> None:
     """`per_token` takes logprobs `[tokens, k]` and returns `[tokens]` floating point numbers."""
     for name, pair in ordinary_pairs().items():
         value = divergence.per_token(*log_probs(pair))
@@ -74,7 +74,7 @@ def check_gradient_to_the_student_alone(divergence: Divergence, bench: Bench) ->
 
 
 @check("divergence")
-def check_falls_along_its_gradient(divergence: Divergence, bench: Bench) -> None:
+def check_gradient_descent_lowers_the_value(divergence: Divergence, bench: Bench) -> None:
     """A small step of the student's logits against the gradient does not raise the value."""
     for name, (student, teacher) in ordinary_pairs().items():
         pair = (student.double(), teacher.double())

@@ -26,7 +26,7 @@ def check_passes_rollouts_of_the_group(gate: Gate, bench: Bench) -> None:
 
 
 @check("gate")
-def check_weights_and_routes(gate: Gate, bench: Bench) -> None:
+def check_weights_and_routes_are_valid(gate: Gate, bench: Bench) -> None:
     """Each passed rollout has a finite weight >= 0 and a route: the name of an objective, or "*"."""
     for name, group in groups(bench).items():
         for p in gate.decide(group).passed:

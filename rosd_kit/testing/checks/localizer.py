@@ -15,7 +15,7 @@ _WORD = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @check("localizer")
-def check_one_weight_a_token(localizer: Localizer, bench: Bench) -> None:
+def check_one_weight_per_token(localizer: Localizer, bench: Bench) -> None:
     """`locate` returns one weight per token id of the completion, for any response: empty, truncated, in any script."""
     for name, case in cases(bench).items():
         weights = localizer.locate(case).weights
@@ -41,7 +41,7 @@ def check_outcome_is_a_word(localizer: Localizer, bench: Bench) -> None:
 
 
 @check("localizer")
-def check_start_is_in_the_text(localizer: Localizer, bench: Bench) -> None:
+def check_start_is_within_the_text(localizer: Localizer, bench: Bench) -> None:
     """`start_char` is None or a character position in the response's text, its end included."""
     for name, case in cases(bench).items():
         start, text = localizer.locate(case).start_char, case.rollout.completion.text
@@ -49,7 +49,7 @@ def check_start_is_in_the_text(localizer: Localizer, bench: Bench) -> None:
 
 
 @check("localizer")
-def check_refined_weights_are_weights(localizer: Localizer, bench: Bench) -> None:
+def check_refined_weights_are_finite(localizer: Localizer, bench: Bench) -> None:
     """`refine` returns one finite number >= 0 per response token, even if scores are 0, equal or huge."""
     if not localizer.refines:
         raise does_not_apply("it does not refine")

@@ -34,7 +34,7 @@ def _scores_for(objective: Objective, scores: TokenScores) -> TokenScores:
 
 
 @check("objective")
-def check_one_weight_a_token(objective: Objective, bench: Bench) -> None:
+def check_one_weight_per_token(objective: Objective, bench: Bench) -> None:
     """`token_weights` returns one finite number >= 0 per response token."""
     for name, sample in _samples().items():
         weights = objective.token_weights(sample)
@@ -45,7 +45,7 @@ def check_one_weight_a_token(objective: Objective, bench: Bench) -> None:
 
 
 @check("objective")
-def check_obeys_the_gate(objective: Objective, bench: Bench) -> None:
+def check_respects_the_gate(objective: Objective, bench: Bench) -> None:
     """A sample routed to another term has weight 0 in this one; token weights are proportional to the gate's weight."""
     for name, sample in _samples().items():
         elsewhere = objective.token_weights(replace(sample, route="no_such_term"))

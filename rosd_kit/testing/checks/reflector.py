@@ -28,7 +28,7 @@ def _reflect(
 
 
 @check("reflector")
-def check_one_reflection_a_case(reflector: Reflector, bench: Bench) -> None:
+def check_one_reflection_per_case(reflector: Reflector, bench: Bench) -> None:
     """`reflect` returns one `Reflection` per case, in order, and none for no cases; the order of the cases does not matter."""
     require(list(reflector.reflect([], fake_generate())) == [], "it returns reflections for no cases")
     all_cases = list(cases(bench).values())
@@ -46,7 +46,7 @@ def _echo(prompt: Prompt) -> str:
 
 
 @check("reflector")
-def check_reads_garbage(reflector: Reflector, bench: Bench) -> None:
+def check_accepts_any_response(reflector: Reflector, bench: Bench) -> None:
     """Any generated text gives a reflection and never raises; the status is one lower-case word."""
     for what, text in adversarial_texts(bench.problem).items():
         with must_not_raise(f"answered with {what}"):
@@ -59,7 +59,7 @@ def check_reads_garbage(reflector: Reflector, bench: Bench) -> None:
 
 
 @check("reflector")
-def check_says_when_generation_failed(reflector: Reflector, bench: Bench) -> None:
+def check_reports_failed_generation(reflector: Reflector, bench: Bench) -> None:
     """If a completion fails (`overlong`, `abort`, or cut at `length`), the reflection that needed it is not `ok`."""
     failed: dict[str, Callable[[], Completion]] = {
         "overlong": lambda: fake_completion("", finish_reason="overlong"),
@@ -80,7 +80,7 @@ def check_says_when_generation_failed(reflector: Reflector, bench: Bench) -> Non
 
 
 @check("reflector")
-def check_position_is_in_the_response(reflector: Reflector, bench: Bench) -> None:
+def check_position_is_within_the_response(reflector: Reflector, bench: Bench) -> None:
     """`quote_start` is None or a character position in the response's text, its end included."""
     for name, reflection in _reflect(reflector, bench, _echo)[0].items():
         text = cases(bench)[name].rollout.completion.text
@@ -89,7 +89,7 @@ def check_position_is_in_the_response(reflector: Reflector, bench: Bench) -> Non
 
 
 @check("reflector")
-def check_keeps_a_budget(reflector: Reflector, bench: Bench) -> None:
+def check_prompts_fit_a_budget(reflector: Reflector, bench: Bench) -> None:
     """Its prompts have sections with a `cut_priority`, so that a long response and a long demonstration fit the budget.
 
     The budgets that it passes, of the prompt and of the answer, are positive.
@@ -114,7 +114,7 @@ def check_keeps_a_budget(reflector: Reflector, bench: Bench) -> None:
 
 
 @check("reflector")
-def check_says_when_it_wants_the_initial_weights(reflector: Reflector, bench: Bench) -> None:
+def check_declares_initial_weights(reflector: Reflector, bench: Bench) -> None:
     """If it generates with `weights="initial"`, `wants_initial` returns True; otherwise the run does not keep those weights."""
     _, generate = _reflect(reflector, bench, _echo)
     if not generate.prompts:

@@ -58,7 +58,7 @@ def _gap(student: Student, completion: Completion, temperature: float = 1.0) -> 
 
 
 @check("rollout")
-def check_ids_in_are_ids_out(engine: RolloutEngine, bench: Bench) -> None:
+def check_preserves_token_ids(engine: RolloutEngine, bench: Bench) -> None:
     """Completions have the order and the prompt ids of the requests; each token has a logprob and a span.
 
     Token ids are ints of the model's vocabulary, as they were drawn. Without requests there are no completions.
@@ -77,7 +77,7 @@ def check_ids_in_are_ids_out(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_text_is_that_of_the_ids(engine: RolloutEngine, bench: Bench) -> None:
+def check_text_matches_the_ids(engine: RolloutEngine, bench: Bench) -> None:
     """`text` and `token_spans` are decoded from the token ids without special tokens: localizers search the text for quotes."""
     with _started(engine) as (engine, student):
         for completion in engine.generate(_requests(student)):
@@ -105,7 +105,7 @@ def check_stops(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_logprobs_are_the_models(engine: RolloutEngine, bench: Bench) -> None:
+def check_logprobs_match_the_model(engine: RolloutEngine, bench: Bench) -> None:
     """`logprobs` are the model's log softmax(logits / temperature), in nats; waived by `replays = True`."""
     if engine.replays:
         raise does_not_apply("it claims replays")
@@ -117,7 +117,7 @@ def check_logprobs_are_the_models(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_greedy_is_the_likeliest(engine: RolloutEngine, bench: Bench) -> None:
+def check_greedy_takes_the_most_likely_token(engine: RolloutEngine, bench: Bench) -> None:
     """At temperature 0 every token is the model's most likely one, whatever the seed; waived by `replays = True`."""
     if engine.replays:
         raise does_not_apply("it claims replays")
@@ -129,7 +129,7 @@ def check_greedy_is_the_likeliest(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_seeds_decide(engine: RolloutEngine, bench: Bench) -> None:
+def check_seed_determines_tokens(engine: RolloutEngine, bench: Bench) -> None:
     """The same request always gets the same tokens, alone or in a batch; different seeds give different tokens.
 
     Neither the global random state nor the position in the batch matters. With `replays = True` seeds may agree.
@@ -150,7 +150,7 @@ def check_seeds_decide(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_overlong_is_an_outcome(engine: RolloutEngine, bench: Bench) -> None:
+def check_reports_overlong_prompts(engine: RolloutEngine, bench: Bench) -> None:
     """A prompt longer than the model's context window gives an `overlong` completion without tokens; others are answered.
 
     Waived by `replays = True`: such an engine has no window.
@@ -170,7 +170,7 @@ def check_overlong_is_an_outcome(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_follows_the_weights(engine: RolloutEngine, bench: Bench) -> None:
+def check_uses_synced_weights(engine: RolloutEngine, bench: Bench) -> None:
     """After `sync` it generates with the student's new weights and version; `initial` still means the initial weights.
 
     Waived by `replays = True`.
@@ -197,7 +197,7 @@ def check_follows_the_weights(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_streams_the_same(engine: RolloutEngine, bench: Bench) -> None:
+def check_stream_equals_generate(engine: RolloutEngine, bench: Bench) -> None:
     """`stream` yields the index of each request once, with the completion that `generate` returns."""
     with _started(engine) as (engine, student):
         requests = _requests(student)
@@ -211,7 +211,7 @@ def check_streams_the_same(engine: RolloutEngine, bench: Bench) -> None:
 
 
 @check("rollout")
-def check_leaves_the_student_alone(engine: RolloutEngine, bench: Bench) -> None:
+def check_does_not_change_the_student(engine: RolloutEngine, bench: Bench) -> None:
     """Generating does not change the student's weights, train modes and `requires_grad` flags, nor the global random state."""
     with _started(engine) as (engine, student):
         student.model.train()

@@ -20,7 +20,7 @@ def _projected(support: Support, pair: Pair) -> Projection:
 
 
 @check("support")
-def check_one_row_a_token(support: Support, bench: Bench) -> None:
+def check_one_row_per_token(support: Support, bench: Bench) -> None:
     """The projected student and teacher have the same shape `[tokens, k]`, k >= 1, even if the vocabulary is tiny."""
     for name, pair in ordinary_pairs().items():
         projection = _projected(support, pair)
@@ -78,7 +78,7 @@ def check_gradient_to_the_student(support: Support, bench: Bench) -> None:
 
 
 @check("support")
-def check_equal_stays_equal(support: Support, bench: Bench) -> None:
+def check_equal_inputs_stay_equal(support: Support, bench: Bench) -> None:
     """Equal distributions are equal on the support too; waived by `may_change_teacher = True`."""
     if support.may_change_teacher:
         raise does_not_apply("it claims may_change_teacher")

@@ -21,7 +21,7 @@ def _some_problems(task: Task) -> list[Problem]:
 
 
 @check("task")
-def check_as_many_as_asked(task: Task, bench: Bench) -> None:
+def check_returns_the_requested_count(task: Task, bench: Bench) -> None:
     """`train_batch` returns `count` problems at every step; a suite has at least 1 and at most `count`."""
     for step, count in ((0, 1), (0, _COUNT), (7, _COUNT)):
         problems = task.train_batch(step=step, count=count, seed=1)
@@ -31,7 +31,7 @@ def check_as_many_as_asked(task: Task, bench: Bench) -> None:
 
 
 @check("task")
-def check_problems_are_whole(task: Task, bench: Bench) -> None:
+def check_problems_are_complete(task: Task, bench: Bench) -> None:
     """Every problem has an answer and messages with role and content, all strings; the last message is the user's."""
     for problem in _some_problems(task):
         require(isinstance(problem, Problem) and problem.messages, f"{problem!r:.100} has no messages")
@@ -56,7 +56,7 @@ def check_ids_are_unique(task: Task, bench: Bench) -> None:
 
 
 @check("task")
-def check_steps_need_no_cursor(task: Task, bench: Bench) -> None:
+def check_steps_are_independent(task: Task, bench: Bench) -> None:
     """A step's problems do not depend on the steps before it: a resumed run starts at any step, with a new task."""
     alone = rebuilt(task).train_batch(step=5, count=4, seed=3)
     in_order = rebuilt(task)
@@ -92,7 +92,7 @@ def check_in_domain_names_suites(task: Task, bench: Bench) -> None:
 
 
 @check("task")
-def check_keeps_its_promises(task: Task, bench: Bench) -> None:
+def check_capabilities_hold(task: Task, bench: Bench) -> None:
     """With the capability `solution` every training problem has a solution; with `oracle`, `first_error` handles any text."""
     offered = type(task).offers(task.config)
     if not offered & {"solution", "oracle"}:

@@ -74,7 +74,7 @@ def check_scores(teacher: Teacher, bench: Bench) -> None:
 
 
 @check("teacher")
-def check_leaves_the_student_alone(teacher: Teacher, bench: Bench) -> None:
+def check_does_not_change_the_student(teacher: Teacher, bench: Bench) -> None:
     """Scoring and `after_step` do not change the student's weights; scoring keeps its `requires_grad` flags and train modes."""
     teacher, student = _attached(teacher)
     _train(student, 1)
@@ -92,7 +92,7 @@ def check_leaves_the_student_alone(teacher: Teacher, bench: Bench) -> None:
 
 
 @check("teacher")
-def check_the_student_trains_while_it_scores(teacher: Teacher, bench: Bench) -> None:
+def check_student_is_usable_while_scoring(teacher: Teacher, bench: Bench) -> None:
     """While `scoring` is open, the student computes the same outputs, with gradient, before and after each teacher model's use.
 
     If the teacher switches shared modules, it must do so in `TeacherModel.guard`.
@@ -117,7 +117,7 @@ def check_the_student_trains_while_it_scores(teacher: Teacher, bench: Bench) -> 
 
 
 @check("teacher")
-def check_state_makes_the_round_trip(teacher: Teacher, bench: Bench) -> None:
+def check_state_round_trips(teacher: Teacher, bench: Bench) -> None:
     """A new teacher that loads the old one's `state_dict` scores the same: a resumed run continues bit for bit.
 
     As in a resume, the new teacher is attached to the initial weights before student and teacher load the saved state.
@@ -142,7 +142,7 @@ def check_state_makes_the_round_trip(teacher: Teacher, bench: Bench) -> None:
 
 
 @check("teacher")
-def check_state_is_its_own(teacher: Teacher, bench: Bench) -> None:
+def check_state_is_copied(teacher: Teacher, bench: Bench) -> None:
     """Loading a state copies it: later changes of the loaded tensors do not change the teacher."""
     teacher, student = _attached(teacher)
     _train(student, 1)

@@ -20,7 +20,7 @@ def _require_valid(name: str, verdict: Verdict) -> None:
 
 
 @check("verifier")
-def check_judges_every_text(verifier: Verifier, bench: Bench) -> None:
+def check_accepts_any_text(verifier: Verifier, bench: Bench) -> None:
     """`verify` returns a verdict on any text and never raises: garbage is `unparsable`, a failure of the verifier is `error`.
 
     The score is from 0 to 1, and only a verdict with the status `ok` can be a success.
@@ -32,14 +32,14 @@ def check_judges_every_text(verifier: Verifier, bench: Bench) -> None:
 
 
 @check("verifier")
-def check_nothing_is_not_right(verifier: Verifier, bench: Bench) -> None:
+def check_empty_response_is_wrong(verifier: Verifier, bench: Bench) -> None:
     """An empty response and white space are never a success."""
     for text in ("", " \n\t "):
         require(not verifier.verify(bench.problem, text).success, f"{text!r} is a success")
 
 
 @check("verifier")
-def check_one_verdict_a_text(verifier: Verifier, bench: Bench) -> None:
+def check_one_verdict_per_text(verifier: Verifier, bench: Bench) -> None:
     """`verify_group` returns one verdict per text, in order; the order of the texts does not change the verdicts."""
     texts = [*list(adversarial_texts(bench.problem).values())[:8], f"Answer : {bench.problem.answer}", "Answer : 7"]
     verdicts, backward = (verifier.verify_group(bench.problem, order) for order in (texts, texts[::-1]))
@@ -52,7 +52,7 @@ def check_one_verdict_a_text(verifier: Verifier, bench: Bench) -> None:
 
 
 @check("verifier")
-def check_feedback_is_given(verifier: Verifier, bench: Bench) -> None:
+def check_gives_feedback(verifier: Verifier, bench: Bench) -> None:
     """With the capability `feedback`, at least one wrong response gets feedback."""
     if "feedback" not in verifier.provides:
         raise does_not_apply("it does not provide 'feedback'")
