@@ -24,11 +24,11 @@ Options = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The outcome of one law: `kept`, `silent` (it does not apply to this component) or `broken`, and the finding."""
+    """The outcome of one law: `kept`, `broken` or `not applicable`, and the finding."""
 
     law: str
     text: str
-    status: str
+    status: Literal["kept", "broken", "not applicable"]
     found: str = ""
 
 
@@ -72,7 +72,7 @@ def _outcome(made: Check, component: Component, bench: Bench) -> Outcome:
     try:
         made(component, bench)
     except SkipTest as reason:
-        return Outcome(law=made.name, text=made.law, status="silent", found=str(reason))
+        return Outcome(law=made.name, text=made.law, status="not applicable", found=str(reason))
     except Exception as error:
         return Outcome(law=made.name, text=made.law, status="broken", found=_found(error))
     return Outcome(law=made.name, text=made.law, status="kept")
@@ -99,8 +99,8 @@ def _check_component(registry: Registry, kind: str, name: str, options: Mapping[
         print(f"  {kind} {name}: not checked: {error}")
         return False
     found = list(outcomes(component, bench))
-    count = {status: sum(one.status == status for one in found) for status in ("kept", "silent", "broken")}
-    print(f"  {kind} {name}: {count['kept']} laws kept, {count['broken']} broken, {count['silent']} say nothing of it")
+    count = {status: sum(one.status == status for one in found) for status in ("kept", "broken", "not applicable")}
+    print(f"  {kind} {name}: laws: " + ", ".join(f"{number} {status}" for status, number in count.items()))
     for one in found:
         if one.status == "broken":
             print(f"    broken: {one.law}\n      {one.text}\n      found: {one.found}")
