@@ -152,14 +152,17 @@ def test_a_science_trains_on_nine_tenths_of_level_3_and_is_measured_with_the_oth
 
 
 @pytest.mark.parametrize("name", [*SCIENCES, "tool-use"])
-def test_the_papers_columns_train_on_one_domain_and_measure_all_five(name, registry, hub):
+def test_the_papers_columns_train_on_one_domain_and_measure_all_five_and_aime(name, registry, hub):
+    pytest.importorskip("math_verify")
     recipe = load_recipe("rosd", [f"task=paper/{name}"], registry=registry)
     parts = build_components(recipe, registry)
     assert (recipe.evaluation.samples, recipe.evaluation.temperature, recipe.evaluation.top_p) == (16, 0.6, 0.95)
     suites = parts.task.suites(count=recipe.evaluation.problems, seed=0)
     own = name.replace("-", "_")
-    assert set(suites) == {*SCIENCES, "tool_use"} and next(iter(suites)) == own and parts.task.in_domain() == {own}
+    assert set(suites) == {*SCIENCES, "tool_use", "aime24"} and next(iter(suites)) == own and parts.task.in_domain() == {own}
     right = {suite: "<answer>C</answer>" for suite in SCIENCES} | {"tool_use": "Action: get\nAction Input: {}"}
+    right["aime24"] = r"So it is \boxed{204}."
+    assert not said(parts.verifier, suites["aime24"][0], r"So it is \boxed{205}.")
     for suite, problems in suites.items():
         assert all(said(parts.verifier, problem, right[suite]) for problem in problems)
         assert [m["role"] for m in problems[0].messages] == (["user"] if suite == "tool_use" else ["system", "user"])
@@ -167,6 +170,8 @@ def test_the_papers_columns_train_on_one_domain_and_measure_all_five(name, regis
     assert said(parts.verifier, problem, right[own])
     alone = load_recipe("rosd", ["task=sciknoweval"], registry=registry).task.options
     assert suites["physics"][0].messages[0]["content"] == alone.system
+    math = load_recipe("rosd", ["task=aime24"], registry=registry).task.options
+    assert [m["content"] for m in suites["aime24"][0].messages] == [math.system, AIME24["problem"]]
 
 
 @pytest.mark.parametrize("name", SCIENCES)
