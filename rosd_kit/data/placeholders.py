@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 _QUOTED = r""""(?:[^"\n]|"")*"|'(?:[^'\n]|'')*'"""
 _BARE = r"""[^{}|.\n"']+"""
@@ -37,8 +38,17 @@ class Placeholder:
     written: str
 
 
-def split_template(template: str, columns: Collection[str]) -> Iterator[str | Placeholder]:
-    """Yield the template's plain texts and placeholders in order; `columns` decide about unusual names."""
+def split_template(template: str, columns: Iterable[str]) -> tuple[str | Placeholder, ...]:
+    """Return the template's plain texts and placeholders in order; `columns` decide about unusual names."""
+    return _split(template, tuple(columns))
+
+
+@lru_cache(maxsize=256)  # every row of a table has the same columns
+def _split(template: str, columns: tuple[str, ...]) -> tuple[str | Placeholder, ...]:
+    return tuple(_parts(template, columns))
+
+
+def _parts(template: str, columns: Collection[str]) -> Iterator[str | Placeholder]:
     end = 0
     for match in _GROUP.finditer(template):
         slashes, content = match[1], match[0][len(match[1]) + 1 : -1]

@@ -159,7 +159,7 @@ def _iso(value: date | time) -> str | None:
 
 def _scrub(value: Any) -> Any:
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
         return {_scrub(key): _scrub(item) for key, item in value.items()}
     return [_scrub(item) for item in value] if isinstance(value, list) else value

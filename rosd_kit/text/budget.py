@@ -10,6 +10,7 @@ from rosd_kit.types import CutPlace, Message, Prompt, Section
 
 CountTokens = Callable[[Sequence[Message]], int]
 MARK = " ..."
+_SURROGATE = re.compile("[\ud800-\udfff]")
 #: A word with the white space before it, or white space at the end of the text.
 _WORD = re.compile(r"\s*+\S++|\s++")
 #: Longer words, and words of scripts that write without spaces, are cut by characters.
@@ -30,8 +31,11 @@ class Fitted:
 
 
 def assemble(prompt: Prompt) -> tuple[Message, ...]:
-    """Return a prompt's messages with nothing cut."""
-    content = "".join(section.text for section in prompt.sections)
+    """Return a prompt's messages with nothing cut.
+
+    Sections may quote what a program printed, so a lone surrogate, which no tokenizer takes, becomes U+FFFD.
+    """
+    content = _SURROGATE.sub("\ufffd", "".join(section.text for section in prompt.sections))
     return (*prompt.head, {"role": prompt.role, "content": content})
 
 

@@ -72,7 +72,7 @@ def test_a_response_without_a_single_option_is_unparsable(text):
 
 def test_tag_letters_and_boxes_are_options():
     assert judge("<choice>E</choice>", "E", tag="choice", letters="ABCDE") == (True, "ok")
-    assert judge("<answer>E</answer>", "E", letters="ABCD") == (False, "unparsable")
+    assert judge("<answer>E</answer>", "A", letters="ABCD") == (False, "unparsable")
     assert judge(r"\boxed{B}", boxed=False) == (False, "unparsable")
 
 

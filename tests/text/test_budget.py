@@ -32,6 +32,10 @@ def test_a_prompt_that_fits_is_left_alone():
     assert (fitted.messages, fitted.cut, fitted.fits) == (assemble(whole), 0, True)
 
 
+def test_what_no_tokenizer_takes_is_replaced():
+    assert assemble(prompt(("it printed ", 0), ("a\ud83db", 1)))[-1]["content"] == "it printed a\ufffdb"
+
+
 @pytest.mark.parametrize(
     ("cut", "left"),
     [("middle", "one ... four"), ("end", "one two ..."), ("start", "... three four")],

@@ -46,6 +46,8 @@ class Exact(Verifier):
             return _compile(drop).pattern
 
     def verify(self, problem: Problem, text: str) -> Verdict:
+        if fault := self.check_gold(problem):  # the data is at fault, not the response
+            return Verdict(score=0.0, success=False, status="error", feedback=f"The right answer {fault}.")
         answer = self.answer_of(text)
         if not answer:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
@@ -54,9 +56,12 @@ class Exact(Verifier):
         return Verdict(score=float(success), success=success, feedback=feedback, answer=answer)
 
     def check_gold(self, problem: Problem) -> str | None:
-        if self._normalise(problem.answer):
-            return None
-        return f"{shortened(problem.answer)} is empty after verifier.strip and verifier.drop"
+        right = self._normalise(problem.answer)
+        if not right:
+            return f"{shortened(problem.answer)} is empty after verifier.strip and verifier.drop"
+        if len(right) > _TAIL:
+            return f"{shortened(problem.answer)} has {len(right)} characters, and only the last {_TAIL} of a response are read"
+        return None
 
     def answer_of(self, text: str) -> str:
         """Return the normalised final answer, or an empty string."""

@@ -15,6 +15,8 @@ from rosd_kit.types import Problem, Verdict
 
 #: Allowed around the letter: brackets, a full stop, marks of bold type and mathematics, `\text{...}`.
 _DECORATION = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\b|[\s(){}\[\].:*_$`'\"]")
+#: A line of a list of options as `{choices|letters}` writes it.
+_OPTION = re.compile(r"^([A-Z])[:.)] ", re.MULTILINE)
 
 
 class MultipleChoice(Verifier):
@@ -36,13 +38,12 @@ class MultipleChoice(Verifier):
         """Name the right option in the feedback on a wrong one."""
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        letter = self._letter(text)
+        if fault := self.check_gold(problem):  # the data is at fault, not the response
+            return Verdict(score=0.0, success=False, status="error", feedback=f"The right answer {fault}.")
+        letter, right = self._letter(text), _strip_decoration(problem.answer)
         if letter is None:
             feedback = f"No single option was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
-        right = _strip_decoration(problem.answer)
-        if self.check_gold(problem):  # the data is at fault, not the response
-            return Verdict(score=0.0, success=False, status="error")
         success = letter == right
         feedback = f"The answer {letter} is {'right' if success else 'wrong'}."
         if self.config.reveal and not success:
@@ -51,9 +52,12 @@ class MultipleChoice(Verifier):
 
     def check_gold(self, problem: Problem) -> str | None:
         right = _strip_decoration(problem.answer)
-        if len(right) == 1 and right in self.config.letters:
-            return None
-        return f"{shortened(problem.answer)} is not one of the letters {self.config.letters} (verifier.letters)"
+        if len(right) != 1 or right not in self.config.letters:
+            return f"{shortened(problem.answer)} is not one of the letters {self.config.letters} (verifier.letters)"
+        listed = _listed_options(problem)
+        if listed and right not in listed and not re.search(rf"\b{right}[.:)]", problem.messages[-1]["content"]):
+            return f"{shortened(problem.answer)} is not among the options {listed} of the prompt"
+        return None
 
     def _letter(self, text: str) -> str | None:
         """Return the chosen option, or None if there is none or more than one."""
@@ -63,6 +67,12 @@ class MultipleChoice(Verifier):
             answer = last_box(text)
         letter = _strip_decoration(answer or "")
         return letter if len(letter) == 1 and letter in self.config.letters else None
+
+
+def _listed_options(problem: Problem) -> str:
+    """Return the letters of the lines `A: ...`, `B: ...` of the prompt, or nothing if they are no list from A on."""
+    letters = "".join(_OPTION.findall(problem.messages[-1]["content"])) if problem.messages else ""
+    return letters if len(letters) > 1 and letters == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(letters)] else ""
 
 
 def _strip_decoration(answer: str) -> str:
