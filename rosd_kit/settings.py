@@ -58,6 +58,9 @@ class ModelSettings(Config):
     """Train adapters only; null trains all weights."""
     freeze: list[str] = Field(default_factory=list)
     """Weights that are not trained, by name patterns with `*` and `?`: `["model.embed_tokens.*", "model.layers.?.*"]`."""
+    dropout: bool = False
+    """Train with the dropout, layer drop and router noise of the model's config. They are off by default, because rollouts are
+    sampled without them and importance ratios would start away from 1; `lora.dropout` is separate."""
     gradient_checkpointing: Literal[False, True, "selective"] = False
     """Recompute activations in the backward pass to save memory: `true` recomputes whole layers, `selective` only what
     is cheap: everything but matrix products and attention."""

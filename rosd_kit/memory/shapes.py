@@ -11,6 +11,7 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from rosd_kit.errors import RunError
 from rosd_kit.model.activation_checkpointing import enable_checkpointing
+from rosd_kit.model.dropout import disable_dropout
 from rosd_kit.model.loading import find_model, local_folder
 from rosd_kit.model.lora import add_lora, freeze
 from rosd_kit.model.micro.model import blank_model
@@ -49,6 +50,8 @@ def model_on_meta(settings: ModelSettings) -> Any:
             config = _config(settings)
         AttentionInterface.register(_ATTENTION, _attention)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
+        if not settings.dropout:
+            disable_dropout(model)
         if settings.gradient_checkpointing:
             enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
         if settings.lora is not None:

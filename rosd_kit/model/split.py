@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
+from rosd_kit.model.dropout import enter_training
 from rosd_kit.model.layout_check import FORWARD_ERRORS, LayoutCheck, in_words
 from rosd_kit.model.lora import unwrap_lora
 from rosd_kit.model.packing import Layout, LayoutMode
@@ -290,3 +291,30 @@ def _check_layouts(model: nn.Module, parts: SplitModel, requested: str, mode: La
             "cannot be trained as a causal language model. Use another architecture, such as Qwen3 or Llama."
         )
     return f"{note} This run pads instead."
+
+
+@torch.no_grad()
+def check_training_mode(model: nn.Module) -> str | None:
+    """Return a sentence if the model computes other log-probs in training mode than while sampling; None if it does not.
+
+    For models from which `disable_dropout` has removed what it knows. The generators of random numbers are left as they were.
+    """
+    device = next(model.parameters()).device
+    training = [module for module in model.modules() if module.training]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            check = LayoutCheck.of(model.eval(), pad_id=0)
+            enter_training(model, dropout=False)
+            gap = check.head_gap(split_model(model))
+        except FORWARD_ERRORS:
+            return None  # `check_split` names the error
+        finally:
+            model.eval()
+            for module in training:
+                module.training = True
+    if gap is None:
+        return None
+    name = type(unwrap_lora(getattr(model, "module", model))).__name__
+    return (
+        f"model.dropout: {name} computes other log-probs in training mode than while sampling ({gap}), for a reason not known."
+    )

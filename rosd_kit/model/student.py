@@ -20,9 +20,10 @@ from rosd_kit.errors import RunError
 from rosd_kit.model import export
 from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.chat import Chat
+from rosd_kit.model.dropout import disable_dropout, enter_training
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, unwrap_lora
-from rosd_kit.model.split import check_split, mark_wrong_layouts, split_model
+from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
 from rosd_kit.parallel.fsdp import shard, shard_like, unsharded
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ModelSettings
@@ -106,13 +107,22 @@ class Student:
         folder = find_model(settings)
         tokenizer = load_tokenizer(folder, settings)
         model = load_model(folder, settings, seed)
+        dropout = None if settings.dropout else disable_dropout(model)
         if settings.gradient_checkpointing:
             enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
         if settings.lora is not None:
             model = add_lora(model, settings.lora, seed)
         else:
             freeze(model, settings.freeze)
-        return cls(model, tokenizer, settings, keep_initial=keep_initial, keep_sampler=keep_sampler, ranks=ranks, folder=folder)
+        student = cls(
+            model, tokenizer, settings, keep_initial=keep_initial, keep_sampler=keep_sampler, ranks=ranks, folder=folder
+        )
+        if dropout is not None:
+            student._notes.append(
+                f"model.dropout: the model's config has {dropout}. It is off, because rollouts are sampled without it. Set "
+                "model.dropout=true to train with it."
+            )
+        return student
 
     @property
     def pad_id(self) -> int:
@@ -149,11 +159,18 @@ class Student:
 
         Raises `RunError` when the model cannot be trained, or not with the requested layout. See `check_split`.
         """
-        note = check_split(self.model, requested, pad_id=self.pad_id)
-        if note is not None:
+        lora = self.settings.lora
+        random = self.settings.dropout or (lora is not None and lora.dropout > 0)
+        if not random and (note := check_training_mode(self.model)):
+            self._notes.append(note)
+        if note := check_split(self.model, requested, pad_id=self.pad_id):
             self._notes.append(note)
             for network in self._networks():
                 mark_wrong_layouts(network, split_model(self.model).wrong_layouts)
+
+    def enter_training(self) -> None:
+        """Put the network into training mode, with the dropout that the settings ask for; call `model.eval()` to leave it."""
+        enter_training(self.model, dropout=self.settings.dropout)
 
     def notes(self) -> list[str]:
         """Return what a user should know about model and chat template, one sentence each."""

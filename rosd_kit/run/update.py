@@ -42,7 +42,7 @@ def update(
     began = time.perf_counter()
     if not samples:
         return Update(metrics={"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0})
-    student.model.train()
+    student.enter_training()
     faults = Faults()
     with components.teacher.scoring(student) as teacher_models:
         score = partial(
