@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from rosd_kit.data.arrow import shortener
 from rosd_kit.data.rows import Row, plain_row
 from rosd_kit.errors import RunError, shortened
 from rosd_kit.files import read_json_lines
@@ -70,6 +71,9 @@ def _read_table(file: Path) -> Numbered:
     csv.field_size_limit(1 << 30)
     with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
+        names = list(rows.fieldnames or ())
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"its header names the column {twice!r} twice")
         for number, row in enumerate(rows, start=1):
             if None in row or None in row.values():
                 raise ValueError(f"a row and the header differ in their number of cells: {shortened(row, 60)}")
@@ -80,8 +84,9 @@ def _read_parquet(file: Path) -> Numbered:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as table:
+        shorten = shortener(table.schema_arrow)
         batches = table.iter_batches()
-        yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+        yield from enumerate((shorten(row) for batch in batches for row in batch.to_pylist()), start=1)
 
 
 _READERS: dict[str, Callable[[Path], Numbered]] = {

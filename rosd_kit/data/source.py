@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from rosd_kit.contracts import Config
+from rosd_kit.data.arrow import shortener
 from rosd_kit.data.readers import SUFFIXES, read_file
 from rosd_kit.data.rows import MISSING, Row, as_text, look_up, plain_row, with_columns
 from rosd_kit.errors import RunError, did_you_mean
@@ -71,8 +72,15 @@ def iterate_rows(source: Source) -> Iterator[Row]:
         return
     assert source.path is not None
     table = load_saved(source) if Path(source.path).is_dir() else load_hub(source, streaming=False)
-    for number, row in enumerate(table, start=1):
+    for number, row in enumerate(as_rows(table), start=1):
         yield plain_row(row, source.path, number)
+
+
+def as_rows(table: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a data set of `datasets`, whether in memory or streamed, with the shortest numbers."""
+    features = getattr(table, "features", None)
+    shorten = shortener(features.arrow_schema) if features is not None else dict
+    yield from map(shorten, table)
 
 
 def local_files(source: Source) -> list[Path]:

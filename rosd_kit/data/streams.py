@@ -8,14 +8,15 @@ index are then skipped without reading.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rosd_kit.data.arrow import shortener
 from rosd_kit.data.readers import SUFFIXES, read_file
 from rosd_kit.data.rows import Row, plain_row, with_columns
-from rosd_kit.data.source import Source, describe_mismatch, load_hub, load_saved, local_files, matches, missing_fields
+from rosd_kit.data.source import Source, as_rows, describe_mismatch, load_hub, load_saved, local_files, matches, missing_fields
 from rosd_kit.data.tables import NumberedRow
 from rosd_kit.errors import RunError
 from rosd_kit.seeds import stable_seed
@@ -147,7 +148,10 @@ def hub_rows(source: Source) -> IterableDataset:
     """Return the streamed rows of a hub data set, each in a mapping."""
     data: IterableDataset = load_hub(source, streaming=True)
     columns = data.column_names or list(next(iter(data), {}))
-    return data.map(_wrapped, with_indices=True, fn_kwargs={"path": source.path}, remove_columns=columns)
+    shorten = shortener(data.features.arrow_schema) if data.features is not None else dict
+    return data.map(
+        lambda row, index: _wrapped(shorten(row), index, str(source.path)), with_indices=True, remove_columns=columns
+    )
 
 
 def _read_files(files: list[str]) -> Iterator[dict[str, Row]]:
@@ -157,9 +161,9 @@ def _read_files(files: list[str]) -> Iterator[dict[str, Row]]:
 
 
 def _read_saved(source: Source) -> Iterator[dict[str, Row]]:
-    for index, row in enumerate(load_saved(source)):
+    for index, row in enumerate(as_rows(load_saved(source))):
         yield _wrapped(row, index, str(source.path))
 
 
-def _wrapped(values: dict[str, Any], index: int, path: str) -> dict[str, Row]:
+def _wrapped(values: Mapping[str, Any], index: int, path: str) -> dict[str, Row]:
     return {_ROW: plain_row(values, path, index + 1)}

@@ -11,6 +11,7 @@ from rosd_kit.components.tasks import Dataset
 from rosd_kit.errors import RunError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
+from rosd_kit.run.resume import check_same
 
 GOOD = [{"prompt": f"{i} + 1?", "answer": "AB"[i % 2]} for i in range(12)]
 
@@ -84,6 +85,14 @@ def test_rows_of_a_suite_are_checked_by_the_verifier_of_that_suite(registry, tmp
 
 def test_a_verifier_without_an_opinion_lets_every_answer_through(registry, tmp_path):
     assert answers(task(registry, written(tmp_path, {"prompt": "?", "answer": ""}), "verifier=majority"), 1) == [""]
+
+
+def test_a_resumed_run_may_leave_out_the_bad_row_that_stopped_it(registry, tmp_path):
+    base = ["task=dataset", f"task.path={written(tmp_path, *GOOD)}", "verifier=mcq", "task.streaming=true"]
+    saved = load_recipe("grpo", base, registry=registry)
+    check_same(saved, load_recipe("grpo", [*base, "task.bad_rows=skip"], registry=registry))
+    with pytest.raises(RunError, match=r"task\.max_characters"):
+        check_same(saved, load_recipe("grpo", [*base, "task.max_characters=5"], registry=registry))
 
 
 def test_a_damaged_column_that_is_not_used_harms_nothing(registry, tmp_path):

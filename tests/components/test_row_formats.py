@@ -6,16 +6,18 @@ import csv
 import json
 
 import datasets
+import numpy
 import pyarrow
-import pyarrow.json
 import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.components.tasks import Dataset
+from rosd_kit.data.rows import plain_row
 from rosd_kit.data.source import Source, load_hub
-from rosd_kit.data.streams import Stream
+from rosd_kit.data.streams import Stream, hub_rows
+from rosd_kit.errors import RunError
 
 TYPED = (".jsonl", ".json", "-lines.json", ".parquet", "saved")
 TEXT = (".csv", ".tsv")
@@ -112,20 +114,12 @@ def test_what_the_hub_loader_infers_is_undone(tmp_path, kind, streaming):
     source = Source(path=str(tmp_path))
     if streaming:
         stream = Stream(source.model_copy(update={"streaming": True}), held_out=0.0, split_seed=0)
-        stream._open = lambda: hub_stream(source)  # type: ignore[method-assign]
+        stream._open = lambda: hub_rows(source)  # type: ignore[method-assign]
         read = [row for _, row in stream.draw(0, len(rows), 0)]
     else:
-        from rosd_kit.data.rows import plain_row
-
         read = [plain_row(row) for row in load_hub(source, streaming=False)]
     assert [row["text"] for row in read] == texts
     assert [str(row["n"]) for row in read] == [str(row["n"]) for row in rows]
-
-
-def hub_stream(source):
-    from rosd_kit.data.streams import hub_rows
-
-    return hub_rows(source)
 
 
 def test_a_stream_and_a_table_hold_out_the_same_content_from_every_file(tmp_path):
@@ -136,6 +130,28 @@ def test_a_stream_and_a_table_hold_out_the_same_content_from_every_file(tmp_path
         task = Dataset(Dataset.Config(path=save(tmp_path, kind, rows), streaming=True, held_out=0.3))
         held.append([p.answer for p in task.suites(count=99, seed=0)["held_out"]])
     assert len(held[0]) > 5 and all(answers == held[0] for answers in held)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_numbers_of_single_precision_are_as_short_as_they_were_written(tmp_path, streaming):
+    kinds = {"x": pyarrow.float32(), "list": pyarrow.list_(pyarrow.float16()), "d": pyarrow.struct([("y", pyarrow.float32())])}
+    rows = [{"x": 0.1, "list": [0.1, None, 2.0], "d": {"y": 3.3}}, {"x": None, "list": None, "d": None}]
+    halves = [{**row, "list": row["list"] and [value and numpy.float16(value) for value in row["list"]]} for row in rows]
+    table = pyarrow.Table.from_pylist(halves, schema=pyarrow.schema({"prompt": pyarrow.string(), **kinds}))
+    table = table.set_column(0, "prompt", pyarrow.array(["p", "q"]))
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    datasets.Dataset(table).save_to_disk(str(tmp_path / "saved"))
+    for path in ("rows.parquet", "saved"):
+        fields = {"prompt": "{prompt}", "answer": "{prompt}", "system": None, "solution": None}
+        first, second = problems(str(tmp_path / path), 2, streaming=streaming, **fields)
+        assert first[-1] == {"prompt": "p", "x": 0.1, "list": [0.1, None, 2], "d": {"y": 3.3}}, path
+        assert second[-1] == {"prompt": "q", "x": None, "list": None, "d": None}
+
+
+def test_a_column_that_is_named_twice_is_an_error(tmp_path):
+    (tmp_path / "rows.csv").write_text("question,answer,answer\n1,2,3\n")
+    with pytest.raises(RunError, match="its header names the column 'answer' twice"):
+        problems(str(tmp_path / "rows.csv"), 1)
 
 
 def test_a_format_that_was_saved_with_the_data_changes_nothing(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -57,6 +57,8 @@ class Dataset(Task):
 
     class Config(Task.Config, Source, Fields):
         """Rows to train on and rows to evaluate on."""
+
+        free_on_resume: ClassVar[frozenset[str]] = frozenset({"bad_rows"})  # a stream may find the first bad row late
 
         held_out: float = Field(default=0.1, ge=0.0, lt=1.0)
         """Share of the rows that is never trained on; 0 for none."""
