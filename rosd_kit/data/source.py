@@ -60,8 +60,9 @@ def describe_mismatch(where: Mapping[str, Any], first: Row) -> str:
 
 
 def missing_fields(where: Mapping[str, Any], row: Row) -> list[str]:
-    """Return the paths in `where` that a row does not have."""
-    return [path for path in _paths(where) if look_up(row, path.split(".")) is MISSING]
+    """Return the paths in `where` that a row does not have, though they ask for a value."""
+    asked = (path for path, allowed in _paths(where).items() if None not in allowed)
+    return [path for path in asked if look_up(row, path.split(".")) is MISSING]
 
 
 def iterate_rows(source: Source) -> Iterator[Row]:

@@ -87,6 +87,13 @@ def test_a_verifier_without_an_opinion_lets_every_answer_through(registry, tmp_p
     assert answers(task(registry, written(tmp_path, {"prompt": "?", "answer": ""}), "verifier=majority"), 1) == [""]
 
 
+def test_a_verifier_that_fails_at_a_right_answer_is_told_with_the_row(registry, tmp_path):
+    dataset = Dataset(Dataset.Config(path=written(tmp_path, *GOOD), held_out=0))
+    dataset.use_gold_check(lambda problem: None if 1 // (problem.answer == "A") else "")
+    with pytest.raises(RunError, match=r"'B' makes the verifier's check_gold fail \(ZeroDivisionError(.|\n)*row 2 of"):
+        answers(dataset, 1)
+
+
 def test_a_resumed_run_may_leave_out_the_bad_row_that_stopped_it(registry, tmp_path):
     base = ["task=dataset", f"task.path={written(tmp_path, *GOOD)}", "verifier=mcq", "task.streaming=true"]
     saved = load_recipe("grpo", base, registry=registry)

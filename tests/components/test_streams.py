@@ -76,6 +76,15 @@ def test_a_stream_without_matching_rows_is_an_error(tmp_path, where, message):
         answers(stream(write(tmp_path, ".jsonl", ROWS), where=where), 0)
 
 
+def test_where_may_ask_for_rows_without_a_field(tmp_path):
+    table = [ROWS[0], ROWS[1], {**ROWS[2], "late": "yes"}]
+    path = write(tmp_path, ".jsonl", table)
+    early = Dataset(Dataset.Config(path=path, where={"late": None}, held_out=0, shuffle=False, **FIELDS))
+    for task in (early, stream(path, where={"late": None}, held_out=0, shuffle=False)):
+        assert answers(task, 0, 2) == ["1", "2"]
+    assert answers(stream(path, where={"late": "yes"}, held_out=0, shuffle=False), 0, 2) == ["3", "3"]
+
+
 def test_a_file_that_breaks_off_is_an_error(tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]) + '\n{"question": ')
     with pytest.raises(RunError, match=r"task.path: (reading|cannot read) .*rows.jsonl"):

@@ -204,6 +204,12 @@ class WithoutFeedback(MicroVerifier):
         return replace(super().verify(problem, text), feedback="")
 
 
+@breaks("verifier", "judges_right_answers")
+class RefusesAllAnswers(MicroVerifier):
+    def check_gold(self, problem):
+        return "is never right"
+
+
 @breaks("rollout", "preserves_token_ids")
 class ReversesTheOrder(TransformersEngine):
     def generate(self, requests, *, weights="live"):

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from rosd_kit.contracts import Config, GoldCheck
 from rosd_kit.data.fields import FieldError, check_fields, fill_fields, fill_optional, missing_field
 from rosd_kit.data.rows import Row, scrubbed
-from rosd_kit.errors import RunError
+from rosd_kit.errors import RosdError, RunError, did_you_mean, shortened
 from rosd_kit.text.validity import why_unfit
 from rosd_kit.types import Message, Problem
 
@@ -88,9 +88,19 @@ def why_unusable(problem: Problem, row: Row, check_gold: GoldCheck, longest: int
         faults.append(f"task.answer: the text {fault}.")
     if not texts["prompt"].strip():
         faults.append("task.prompt: the text is empty.")
-    if not faults and (fault := check_gold(problem)):
+    if not faults and (fault := _gold_fault(problem, check_gold)):
         faults.append(f"task.answer: the right answer {fault}. No response to this problem could be right.")
     return f"{faults[0]}\nThe row is {row}" if faults else None
+
+
+def _gold_fault(problem: Problem, check_gold: GoldCheck) -> str | None:
+    """Ask the verifier, which a plugin may have written, about a right answer."""
+    try:
+        return check_gold(problem)
+    except RosdError:
+        raise
+    except Exception as error:
+        return f"{shortened(problem.answer)} makes the verifier's check_gold fail ({type(error).__name__}: {error})"
 
 
 def check_optional_fields(rows: Sequence[Row], fields: Fields) -> None:
@@ -119,7 +129,8 @@ def _shuffle_options(row: Row, options: Options, split_seed: int) -> Row:
     """Return the row with a shuffled list `options` and the index `right` of the right one; the texts decide the order."""
     names = [options.right, *options.wrong]
     if missing := [name for name in names if row.get(name) is None]:
-        raise RunError(f"task.options: there is no {missing[0]!r}.\nThe row is {row}")
+        near = did_you_mean(missing[0], [name for name in row if name != missing[0]])
+        raise RunError(f"task.options: there is no {missing[0]!r}.{near}\nThe row is {row}")
     texts = [str(row[name]).strip() for name in names]
     order = random.Random(f"options {split_seed} {texts}").sample(range(len(texts)), len(texts))
     return Row({**row, "options": [texts[index] for index in order], "right": order.index(0)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rosd_kit.contracts import Verifier
 from rosd_kit.testing.check import Bench, check, does_not_apply, must_not_raise, require
 from rosd_kit.testing.texts import adversarial_texts
@@ -58,3 +60,18 @@ def check_gives_feedback(verifier: Verifier, bench: Bench) -> None:
         raise does_not_apply("it does not provide 'feedback'")
     wrong = [verifier.verify(bench.problem, text) for text in ("", "Answer : 7 .", "<answer>7</answer>", "\\boxed{7}")]
     require(any(v.feedback for v in wrong if not v.success), "every wrong response has an empty feedback")
+
+
+@check("verifier")
+def check_judges_right_answers(verifier: Verifier, bench: Bench) -> None:
+    """`check_gold` takes any right answer without raising; it returns None or a reason, and then no response is a success."""
+    for name, answer in adversarial_texts(bench.problem).items():
+        problem = replace(bench.problem, answer=answer)
+        with must_not_raise(f"{name} as the right answer, {answer[:60]!r}"):
+            reason = verifier.check_gold(problem)
+        require(reason is None or (isinstance(reason, str) and reason), f"{name}: check_gold returned {reason!r:.100}")
+        for text in (f"Answer : {answer}", f"<answer>{answer}</answer>") if reason else ():
+            require(
+                not verifier.verify(problem, text).success,
+                f"{name}: check_gold says that no response can be right ({reason:.100}), and {text[:60]!r} is",
+            )
