@@ -120,10 +120,11 @@ def _sample(
     end_ids = torch.tensor(sorted(student.end_ids), device=device)
     budget = torch.tensor(budgets, device=device)
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
+    unfinished = torch.ones(len(requests), dtype=torch.bool, device=device)
     for t in range(max(budgets)):
         tokens, logprobs = sampler.draw(logits, uniforms[rows.requests, t], rows.requests)
         steps.append((rows.requests, tokens, logprobs))
-        unfinished = ~torch.isin(tokens, end_ids) & (t + 1 < budget[rows.requests])
+        unfinished = unfinished & ~torch.isin(tokens, end_ids) & (t + 1 < budget[rows.requests])
         # Counting them waits for the device, so do it at every fourth token only.
         count = int(unfinished.sum()) if t % 4 == 3 or t + 1 == max(budgets) else -1
         if count == 0:
@@ -132,6 +133,7 @@ def _sample(
         if 0 <= count < 0.75 * len(unfinished):
             tokens = tokens[unfinished]
             rows.keep(unfinished)
+            unfinished = unfinished[unfinished]
         logits = rows.forward(model, tokens)
     return _collect(steps, budgets, student.end_ids)
 
