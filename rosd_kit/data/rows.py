@@ -119,6 +119,8 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
         pairs = ((str(key), _plain(item, depth + 1)) for key, item in value.items())
         return {key: item for key, item in pairs if item is not None}
+    if isinstance(value, list) and value and all(_is_entry(item) for item in value):  # a map of Arrow
+        return _plain(dict(value), depth)
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, Decimal):
@@ -130,6 +132,10 @@ def _plain(value: Any, depth: int) -> Any:
     if hasattr(value, "tolist"):  # scalars and arrays of numpy, tensors
         return _plain(value.tolist(), depth + 1)
     return value
+
+
+def _is_entry(item: object) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _plain_float(value: float) -> float | int | None:

@@ -39,6 +39,7 @@ MIDNIGHT = datetime.datetime(2024, 5, 1)
         (MIDNIGHT.replace(tzinfo=datetime.UTC), "2024-05-01T00:00:00Z"),
         (datetime.time(7, 30), "07:30:00"),
         ({"a": None, "b": {"c": None}, "d": [None, {"e": None}]}, "{'b': {}, 'd': [None, {}]}"),
+        ([("a", 1.0), ("b", None)], "{'a': 1}"),
         (b"raw", "b'raw'"),
     ],
 )

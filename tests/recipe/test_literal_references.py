@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rosd_kit.recipe import load_recipe, to_yaml
+from rosd_kit.recipe import build_components, load_recipe, to_yaml
 
 
 def prompt_of(recipe) -> str:
@@ -49,3 +49,18 @@ def test_any_text_of_a_resolved_recipe_survives_being_written_and_read(registry,
 def test_an_unescaped_one_is_refused_with_the_way_to_write_it(refuse):
     for text in ("${CC}", "${", "${oc.env:HOME}"):
         assert r"write \${" in refuse(f"extends: grpo\nname: '{text}'")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        """task.prompt='Use $\\{CC} and \\{x}: {"a b"} \\{"a b"}'""",
+        """task.prompt="Use $\\\\{CC} and \\\\{x}: {'a b'} \\\\{\\"a b\\"}\"""",
+    ],
+)
+def test_a_template_on_the_command_line_holds_braces_and_any_name(registry, tmp_path, written):
+    (tmp_path / "rows.jsonl").write_text('{"a b": "${x} {CC}", "answer": "1"}')
+    base = ["task=dataset", f"task.path={tmp_path}/rows.jsonl", "task.held_out=0", "verifier=exact"]
+    recipe = load_recipe("grpo", [*base, written], registry=registry)
+    (problem,) = build_components(recipe, registry).task.train_batch(step=0, count=1, seed=0)
+    assert problem.messages[0]["content"] == 'Use ${CC} and {x}: ${x} {CC} {"a b"}'
