@@ -27,6 +27,10 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class LoraSettings(Config):
     """Low-rank adapters (peft): only they are trained."""
 
+    path: str | None = None
+    """A folder with an adapter to start from, as peft saves it; `rank`, `alpha` and `target_modules` are then the adapter's."""
+    export: Literal["merged", "adapter"] = "merged"
+    """What a finished run writes: the model with the adapter merged into it, or the adapter for peft."""
     rank: PositiveInt = 16
     """Rank of the update matrices."""
     alpha: PositiveInt = 32

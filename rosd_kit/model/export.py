@@ -53,12 +53,15 @@ def _base_weights(base: Any, *, merge_adapters: bool) -> NamedTensors:
         yield f"{owner}.{leaf}", full_tensor(merged).to(weight.dtype)
 
 
-def exporter(model: Any, tokenizer: Any, *, writes: bool) -> Callable[[Path], None]:
+def exporter(model: Any, tokenizer: Any, *, writes: bool, adapter_only: bool = False) -> Callable[[Path], None]:
     """Return a function that writes weights and tokenizer to a folder, for plain transformers to load.
 
     All ranks call this together, because shards are gathered here. Ranks with `writes=False` keep nothing in memory and must
     not call the function. Call it before the next update: a model that is neither sharded nor adapted is not copied.
+    `adapter_only` writes the adapters as peft does, for `PeftModel.from_pretrained`.
     """
+    if adapter_only:
+        return _adapter_exporter(model, tokenizer, writes=writes)
     state: dict[str, Tensor] | None = None
     if is_sharded(model):
         state = {}
@@ -72,6 +75,22 @@ def exporter(model: Any, tokenizer: Any, *, writes: bool) -> Callable[[Path], No
     def write(folder: Path) -> None:
         with no_progress_bars():
             model.save_pretrained(folder, state_dict=state)
+        tokenizer.save_pretrained(folder)
+
+    return write
+
+
+def _adapter_exporter(model: Any, tokenizer: Any, *, writes: bool) -> Callable[[Path], None]:
+    state: dict[str, Tensor] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            full = full_tensor(weight)  # all ranks
+            if writes:
+                state[name] = full.cpu()
+
+    def write(folder: Path) -> None:
+        # peft would add adapted embeddings whole; the base model has them.
+        model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
         tokenizer.save_pretrained(folder)
 
     return write

@@ -183,7 +183,10 @@ def _check_folder(folder: Path, settings: ModelSettings) -> None:
             raise RunError('model.gguf needs the package gguf, which is not installed. Run: pip install "rosd-kit[gguf]"')
         return
     if not (folder / "config.json").is_file():
-        hint = " It is a LoRA adapter: merge it into its base model." if (folder / "adapter_config.json").is_file() else ""
+        is_adapter = (folder / "adapter_config.json").is_file()
+        hint = (
+            " It is a LoRA adapter: set model.path to its base model and model.lora.path to this folder." if is_adapter else ""
+        )
         hint = hint or (f" Set model.gguf.{_list_files(folder, '*.gguf')}" if any(folder.glob("*.gguf")) else "")
         raise RunError(f"{where} holds no config.json.{hint} Give a folder as written by save_pretrained.")
     if not any(folder.glob("*.safetensors")):

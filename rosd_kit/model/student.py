@@ -22,9 +22,9 @@ from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.chat import Chat
 from rosd_kit.model.dropout import disable_dropout, enter_training
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
-from rosd_kit.model.lora import add_lora, freeze, unwrap_lora
+from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
 from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
-from rosd_kit.parallel.fsdp import shard, shard_like, unsharded
+from rosd_kit.parallel.fsdp import shard, shard_like, swapped, unsharded
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ModelSettings
 from rosd_kit.types import Message, PolicyWeights
@@ -65,10 +65,13 @@ class Student:
         self._initial: nn.Module | None = None
         if keep_initial and settings.lora is None:
             self._initial = _frozen_copy(self.model, share=ranks.mode != "fsdp")
+        self._first_adapter: list[Tensor] = []
         self.sampler = self._separate_sampler() if keep_sampler else self
         if ranks.mode == "fsdp":
             for network in self._networks():
                 shard(unwrap_lora(network), split_model(network).backbone, ranks)
+        if settings.lora is not None and settings.lora.path is not None:
+            self._first_adapter = [weight.clone() for weight in self.state().values()]
 
     def _separate_sampler(self) -> Student:
         """Return a student with its own, unsharded copy of the weights, which samples while this one trains.
@@ -104,6 +107,7 @@ class Student:
         the model does not exist or the settings do not allow it.
         """
         ranks = ranks or Ranks.alone(settings.device)
+        settings = resolve_model(settings)
         folder = find_model(settings)
         tokenizer = load_tokenizer(folder, settings)
         model = load_model(folder, settings, seed)
@@ -179,6 +183,11 @@ class Student:
     @contextmanager
     def initial(self) -> Iterator[nn.Module]:
         """Yield a module that computes with the weights from the start of the run."""
+        if self._first_adapter:
+            trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+            with swapped(zip(trained, self._first_adapter, strict=True)):
+                yield self.model
+            return
         if self.settings.lora is not None:
             with self.model.disable_adapter():
                 yield self.model
@@ -224,19 +233,21 @@ class Student:
             yield from export.full_weights(self.model, merge_adapters=True)
         else:
             with self.initial() as model:
-                yield from export.full_weights(model, merge_adapters=False)
+                yield from export.full_weights(model, merge_adapters=bool(self._first_adapter))
 
     def export(self, folder: Path) -> None:
         """Write model and tokenizer so that plain transformers can load them; adapters are merged into the weights."""
-        self.exporter(writes=True)(folder)
+        export.exporter(self.model, self.tokenizer, writes=True)(folder)
 
     def exporter(self, *, writes: bool) -> Callable[[Path], None]:
         """Return a function that writes the present weights to a folder; call it before the next update.
 
+        Adapters are merged, or written alone, as `model.lora.export` says.
         All ranks call `exporter` together, to gather shards. Those with `writes=False` keep nothing in memory and must not call
         the function.
         """
-        return export.exporter(self.model, self.tokenizer, writes=writes)
+        adapter_only = self.settings.lora is not None and self.settings.lora.export == "adapter"
+        return export.exporter(self.model, self.tokenizer, writes=writes, adapter_only=adapter_only)
 
 
 def _frozen_copy(model: nn.Module, *, share: bool) -> nn.Module:

@@ -7,7 +7,7 @@ or checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -101,6 +101,35 @@ def shard_like(value: Tensor, like: Tensor) -> Tensor:
 def local_shard(tensor: Tensor) -> Tensor:
     """Return this rank's shard of a tensor; the tensor itself if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@contextmanager
+def swapped(pairs: Iterable[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
+    """Let parameters compute with other values of the same shape, dtype and sharding; restore them afterwards.
+
+    Whole parameters point to the other storage, which copies nothing. FSDP keeps references to its shards' storage, so shards
+    exchange contents instead.
+    """
+    pairs = list(pairs)
+    whole = [(parameter, parameter.data, value) for parameter, value in pairs if not isinstance(parameter, DTensor)]
+    shards = [(local_shard(p.detach()), local_shard(value)) for p, value in pairs if isinstance(p, DTensor)]
+    try:
+        for parameter, _, value in whole:
+            parameter.data = value
+        _exchange(shards)
+        yield
+    finally:
+        _exchange(shards)
+        for parameter, original, _ in whole:
+            parameter.data = original
+
+
+def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for one, other in pairs:
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
 
 
 def _units(model: nn.Module) -> Iterator[FSDPModule]:

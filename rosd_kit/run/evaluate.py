@@ -14,9 +14,11 @@ from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.evaluation.suites import evaluate_suites
 from rosd_kit.faults import Faults
 from rosd_kit.files import explain_write_errors, finite
+from rosd_kit.model.lora import base_of_adapter
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
+from rosd_kit.settings import LoraSettings
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 
 
@@ -114,9 +116,11 @@ def _load(recipe: Recipe, plugins: PluginManager, subject: str) -> tuple[Student
 
 
 def _model(recipe: Recipe, path: str) -> Student:
-    return Student.load(
-        recipe.model.model_copy(update={"path": path, "revision": None, "gguf": None, "lora": None}), keep_initial=False
-    )
+    """Load a model's folder, a hub model, or an adapter's folder with the base model that it names."""
+    base = base_of_adapter(path)
+    lora = None if base is None else LoraSettings(path=path)
+    changes = {"path": base or path, "revision": None, "gguf": None, "lora": lora}
+    return Student.load(recipe.model.model_copy(update=changes), keep_initial=False)
 
 
 def _named(recipe: Recipe, subject: str) -> Student:

@@ -12,6 +12,7 @@ from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.model.loading import pin_revision
+from rosd_kit.model.lora import resolve_model
 from rosd_kit.model.split import check_split, mark_wrong_layouts, split_model
 from rosd_kit.model.student import Student
 from rosd_kit.parallel.ranks import Ranks
@@ -63,7 +64,7 @@ def prepare(
     display.phase("loading")
     components.task.train_batch(step=0, count=1, seed=recipe.seed)
     components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
-    recipe = recipe.model_copy(update={"model": ranks.from_main(pin_revision(recipe.model))})
+    recipe = recipe.model_copy(update={"model": ranks.from_main(resolve_model(pin_revision(recipe.model)))})
     student = _load_student(recipe, components, ranks)
     components.teacher.attach(student)
     _check_teacher(recipe, components, student)

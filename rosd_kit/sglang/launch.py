@@ -61,10 +61,21 @@ def _visible_devices(launch: Launch, index: int, student: Policy, *, colocated: 
 
 def _model_path(student: Policy, folder: Path) -> str:
     """Return a folder with the architecture that the server can load; the weights are sent to it in any case."""
-    if student.folder is not None and student.settings.gguf is None and not student.settings.pickle_weights:
-        return str(student.folder)
+    saved, options = student.folder, student.settings
+    if saved is not None and options.gguf is None and not options.pickle_weights and not _was_untied(student, saved):
+        return str(saved)
     student.export(folder / "sglang-model")
     return str(folder / "sglang-model")
+
+
+def _was_untied(student: Policy, folder: Path) -> bool:
+    """Return whether the head has got a weight of its own since the model was loaded, because an adapter acts on it."""
+    if not hasattr(student.model, "peft_config") or student.model.config.get_text_config().tie_word_embeddings:
+        return False
+    from transformers import AutoConfig
+
+    saved = AutoConfig.from_pretrained(folder, trust_remote_code=student.settings.trust_remote_code)
+    return bool(saved.get_text_config().tie_word_embeddings)
 
 
 def _default_arguments(student: Policy, *, colocated: bool) -> tuple[dict[str, Argument], dict[str, str]]:

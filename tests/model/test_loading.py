@@ -128,7 +128,9 @@ def test_an_unusable_path_is_an_error_that_names_the_field(settings, message):
 
 def test_an_adapter_folder_is_refused_with_a_hint(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(RunError, match="It is a LoRA adapter: merge it"):
+    with pytest.raises(
+        RunError, match=r"It is a LoRA adapter: set model\.path to its base model and model\.lora\.path to this folder"
+    ):
         load(tmp_path)
 
 

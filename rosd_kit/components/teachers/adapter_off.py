@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from rosd_kit.components.teachers.frozen import Frozen
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rosd_kit.contracts import Policy, Teacher, TeacherModel
 
 
-class AdapterOff(Frozen):
+class AdapterOff(Teacher):
     """The student without its adapters: a frozen teacher that needs no extra memory. Source: OPSD (arXiv 2601.18734).
 
-    With LoRA it equals `frozen`; recipes that train all weights are refused.
+    It equals `frozen` unless the run started from an adapter (`model.lora.path`), which `frozen` keeps. Recipes that train all
+    weights are refused.
     """
 
     name = "adapter_off"
     needs = frozenset({"lora"})
+
+    def wants_initial(self) -> bool:
+        """Return True, as for any teacher that is never updated; under LoRA this keeps no second copy."""
+        return True
+
+    def attach(self, student: Policy) -> None:
+        """Do nothing; the base weights are never trained."""
+
+    @contextmanager
+    def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
+        """Yield the student's network, which computes without adapters while it scores."""
+        model: Any = student.model
+        yield (TeacherModel(model, guard=model.disable_adapter),)

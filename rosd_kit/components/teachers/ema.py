@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,37 +75,14 @@ class EMA(Teacher):
         """Round the average to the parameters' dtype; no copy is made if the dtypes are equal."""
         self._scored = {name: self._average[name].to(p.dtype) for name, p in _trainable(model)}
 
-    @contextmanager
-    def _swapped(self, model: nn.Module) -> Iterator[None]:
-        from torch.distributed.tensor import DTensor
+    def _swapped(self, model: nn.Module) -> AbstractContextManager[None]:
+        from rosd_kit.parallel.fsdp import swapped
 
-        from rosd_kit.parallel.fsdp import local_shard
-
-        pairs = [(p, p.data, self._scored[name]) for name, p in _trainable(model)]
-        # FSDP keeps references to its shards' storage, so shards exchange contents instead of storage.
-        shards = [(local_shard(p.detach()), local_shard(average)) for p, _, average in pairs if isinstance(p, DTensor)]
-        pairs = [pair for pair in pairs if not isinstance(pair[0], DTensor)]
-        try:
-            for parameter, _, average in pairs:
-                parameter.data = average
-            _exchange(shards)
-            yield
-        finally:
-            _exchange(shards)
-            for parameter, original, _ in pairs:
-                parameter.data = original
+        return swapped((parameter, self._scored[name]) for name, parameter in _trainable(model))
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    with torch.no_grad():
-        for one, other in pairs:
-            kept = one.clone()
-            one.copy_(other)
-            other.copy_(kept)
 
 
 def _widened(parameter: nn.Parameter) -> Tensor:
