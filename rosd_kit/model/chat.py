@@ -8,33 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
-from jinja2 import Environment, TemplateError, meta
+from jinja2 import meta
 
 from rosd_kit.errors import RunError, shortened
+from rosd_kit.model.chat_encoding import ChatEncoder, TemplateRefusal
+from rosd_kit.model.template_tokens import parse_template
 from rosd_kit.settings import ModelSettings
-from rosd_kit.text.specials import control_tokens
 from rosd_kit.text.validity import why_no_text
 from rosd_kit.types import Message
 
-#: Whether a tokenizer splits special tokens is state inside the tokenizer, which the reflection threads share.
-_ENCODING = Lock()
-#: Contents that no message contains, to find where a template puts them.
-_SYSTEM, _USER = "\ue000system\ue001", "\ue000user\ue001"
+#: Two contents, to see what a template makes of the difference.
+_CONTENTS = ("seven apples", "nine pears")
 
 
 class Chat:
     """A tokenizer's chat template with the recipe's options.
 
+    `options` are merged over `model.chat_template_kwargs`. `vocabulary` is how many ids the model has, where that is known.
     `merged_count` counts the system messages that were merged into the next message, because the template has no system role.
     """
 
-    def __init__(self, tokenizer: Any, settings: ModelSettings) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        settings: ModelSettings,
+        options: Mapping[str, Any] | None = None,
+        *,
+        vocabulary: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
+        self.vocabulary = vocabulary
         self.merged_count = 0
+        self.encoder = ChatEncoder(tokenizer, {**settings.chat_template_kwargs, **(options or {})})
+        self._variants: dict[str, Chat] = {}
+
+    def with_options(self, options: Mapping[str, Any]) -> Chat:
+        """Return this chat with other template options, merged over `model.chat_template_kwargs`."""
+        if not options:
+            return self
+        key = repr(sorted(options.items()))
+        return self._variants.setdefault(key, Chat(self.tokenizer, self.settings, options, vocabulary=self.vocabulary))
+
+    def take_merged_count(self) -> int:
+        """Return and reset `merged_count`, that of chats with other options included."""
+        merged, self.merged_count = self.merged_count, 0
+        return merged + sum(variant.take_merged_count() for variant in self._variants.values())
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the ids of a chat with the generation header.
@@ -48,13 +69,20 @@ class Chat:
                     f"a {message['role']} message {fault}: {shortened(message['content'])}. Mend the data or the plugin."
                 )
         try:
-            return encode_chat(self.tokenizer, messages, self.settings.chat_template_kwargs)
+            ids = self.encoder.encode(messages)
         except TemplateRefusal as error:
             roles = ", ".join(message["role"] for message in messages)
             raise RunError(
                 f"model.path: the chat template of {self.settings.path!r} refuses messages with the roles {roles}: {error}. "
                 "Set model.chat_template to use another template."
             ) from error
+        if self.vocabulary is not None and max(ids, default=0) >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise RunError(
+                f"model.path: a prompt holds the token {token!r} with the id {max(ids)}, but the model of "
+                f"{self.settings.path!r} has {self.vocabulary} ids. Use the tokenizer that the model was trained with."
+            )
+        return ids
 
     def adapt(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages in a form that the template accepts.
@@ -96,17 +124,20 @@ class Chat:
     @cached_property
     def has_system_role(self) -> bool:
         """Whether the template renders system messages."""
+        user = Message(role="user", content=_CONTENTS[0])
         try:
-            messages = [Message(role="system", content=_SYSTEM), Message(role="user", content=_USER)]
-            return _SYSTEM in _render(self.tokenizer, messages, self.settings.chat_template_kwargs)
+            one, other = (self.encoder.render([Message(role="system", content=text), user]) for text in _CONTENTS)
         except TemplateRefusal:
             return False
+        return one != other
 
     @cached_property
     def generation_header(self) -> str:
         """The text that the template puts after the last message, for the response to follow."""
-        rendered = _render(self.tokenizer, [Message(role="user", content=_USER)], self.settings.chat_template_kwargs)
-        return rendered.rpartition(_USER)[2]
+        one, other = (self.encoder.render([Message(role="user", content=text)]) for text in ("seven", "nine 9"))
+        pairs = zip(reversed(one), reversed(other), strict=False)
+        same = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+        return one[len(one) - same :]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, control tokens included."""
@@ -115,13 +146,13 @@ class Chat:
     def notes(self) -> list[str]:
         """Return what is unusual about the template, one sentence each."""
         notes = []
-        variables = meta.find_undeclared_variables(_environment().parse(self.template))
-        for option in self.settings.chat_template_kwargs:
+        variables = meta.find_undeclared_variables(parse_template(self.template))
+        for option in self.encoder.options:
             if option not in variables:
                 notes.append(f"model.chat_template_kwargs.{option}: the chat template does not read it.")
         if not self.has_system_role:
             notes.append("the chat template has no system role; system messages are put before the user's (model.system_role).")
-        if "strftime_now" in variables and "date_string" not in self.settings.chat_template_kwargs:
+        if "strftime_now" in self.template and "date_string" not in self.encoder.options:
             notes.append(
                 "the chat template prints the date, so prompts change from day to day; if it reads date_string, set "
                 "model.chat_template_kwargs.date_string."
@@ -141,56 +172,11 @@ class Chat:
 def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the ids of a chat with the generation header.
 
-    Normally this encodes the rendered chat template as a whole. When a message contains the text of a special token, template
-    and contents are encoded separately, so that no content can produce a special id.
+    They are those of transformers, except that a control token which a message spells stays text.
     """
-    with _ENCODING:
-        return _encode(tokenizer, messages, template_options)
+    return ChatEncoder(tokenizer, template_options).encode(messages)
 
 
 def contains_control_tokens(tokenizer: Any, messages: Sequence[Message]) -> bool:
-    """Return whether any message contains text that the tokenizer takes for a control token."""
-    return any(special in message["content"] for special in control_tokens(tokenizer).values() for message in messages)
-
-
-def _encode(tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any]) -> tuple[int, ...]:
-    if not contains_control_tokens(tokenizer, messages):
-        return _ids(tokenizer, _render(tokenizer, messages, template_options))
-    marks = [f"\ue000{i}\ue001" for i in range(len(messages))]
-    marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-    rest = _render(tokenizer, marked, template_options)
-    ids: list[int] = []
-    for message, mark in zip(messages, marks, strict=True):
-        before, separator, rest = rest.partition(mark)
-        ids.extend(_ids(tokenizer, before))
-        if separator:
-            ids.extend(_plain_ids(tokenizer, message["content"]))
-    return (*ids, *_ids(tokenizer, rest))
-
-
-class TemplateRefusal(Exception):
-    """The chat template raised an error; what a tokenizer raises afterwards is another matter."""
-
-
-def _render(tokenizer: Any, messages: Sequence[Any], options: Mapping[str, Any]) -> str:
-    try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **options))
-    except (TemplateError, TypeError) as error:  # templates also compute, for example with roles that they do not know
-        raise TemplateRefusal(str(error)) from error
-
-
-def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
-
-
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    """Encode text in which special tokens mean nothing; one that remains becomes the unknown token, or is dropped."""
-    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    special, unknown = control_tokens(tokenizer), tokenizer.unk_token_id
-    kept = [unknown if i in special and i != unknown else i for i in ids]
-    return [i for i in kept if i is not None]
-
-
-def _environment() -> Environment:
-    """Return a Jinja environment that can parse transformers' templates; nothing is executed in it."""
-    return Environment(extensions=["jinja2.ext.loopcontrols", "jinja2.ext.do"])
+    """Return whether any message spells a control token of the tokenizer or of its template, wholly or at its ends."""
+    return ChatEncoder(tokenizer, {}).spells_control_tokens(messages)

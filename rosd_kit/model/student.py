@@ -58,8 +58,8 @@ class Student:
         self.settings = settings
         self.folder = folder
         self.tokenizer = tokenizer
-        self.chat = Chat(tokenizer, settings)
         self.model: Any = model.to(self.device).eval()
+        self.chat = Chat(tokenizer, settings, vocabulary=self.vocabulary)
         self.fingerprint = _fingerprint(self.model, self.chat.template)
         self._notes: list[str] = []
         self._initial: nn.Module | None = None
@@ -155,7 +155,7 @@ class Student:
 
     def metrics(self) -> dict[str, float]:
         """Return and reset the counters: `prompt/system_merged`, where the chat template has no system role."""
-        merged, self.chat.merged_count = self.chat.merged_count, 0
+        merged = self.chat.take_merged_count()
         return {} if self.chat.has_system_role else {"prompt/system_merged": float(merged)}
 
     def check_layout(self, requested: Literal["auto", "padded", "packed", "shared"]) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rosd_kit.display.text import sanitize
 from rosd_kit.errors import RunError
-from rosd_kit.model.chat import Chat, contains_control_tokens
+from rosd_kit.model.chat import Chat
 from rosd_kit.model.packing import TokenSequence, build_layout
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, Message
 
@@ -69,10 +69,10 @@ def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
     transformers would let control tokens inside a text through; such chats are encoded by the kit, which keeps them out.
     """
     adapted = chat.adapt(messages)
-    if contains_control_tokens(chat.tokenizer, adapted):
+    if chat.encoder.spells_control_tokens(adapted):
         return chat.encode(messages)
     found = chat.tokenizer.apply_chat_template(
-        adapted, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.settings.chat_template_kwargs
+        adapted, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.encoder.options
     )
     return tuple(found)
 
