@@ -13,7 +13,6 @@ from rosd_kit.components.teachers.frozen import initial_teacher as initial_teach
 from rosd_kit.components.verifiers.function import verifier as verifier
 from rosd_kit.contracts import SLOTS as SLOTS
 from rosd_kit.contracts import Component as Component
-from rosd_kit.contracts import Config as Config
 from rosd_kit.contracts import Context as Context
 from rosd_kit.contracts import Correction as Correction
 from rosd_kit.contracts import Demonstration as Demonstration
@@ -47,6 +46,9 @@ from rosd_kit.evaluation.intervals import Interval as Interval
 from rosd_kit.evaluation.results import Comparison as Comparison
 from rosd_kit.evaluation.results import SuiteResult as SuiteResult
 from rosd_kit.model.student import Student as Student
+from rosd_kit.options.config import Config as Config
+from rosd_kit.options.config import Fixed as Fixed
+from rosd_kit.options.schedule import Schedule as Schedule
 from rosd_kit.plugins.hookspecs import hookimpl as hookimpl
 from rosd_kit.plugins.run_view import RunView as RunView
 from rosd_kit.recipe.model import Recipe as Recipe

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import pydantic
 import torch
 
+from rosd_kit.options import Config as Config
+from rosd_kit.options import present_step
 from rosd_kit.text.thinking import Pairs, strip_thinking
 from rosd_kit.types import (
     Case,
@@ -45,20 +46,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Config(pydantic.BaseModel):
-    """Options of a component: frozen, unknown keys refused, defaults as in the method's source.
-
-    Give each field a docstring: `rosd-kit components` prints it and the JSON Schema shows it. `free_on_resume` names options
-    that a resumed run may change, because they affect where and how it runs, not its numbers. `renamed_options` maps former
-    option names to current ones: recipes that use a former name load with a warning.
-    """
-
-    free_on_resume: ClassVar[frozenset[str]] = frozenset()
-    renamed_options: ClassVar[Mapping[str, str]] = {}
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
 class Component(ABC):
     """Base class of everything that fills a slot.
 
@@ -77,7 +64,23 @@ class Component(ABC):
         """No options."""
 
     def __init__(self, config: Any = None) -> None:
-        self.config: Any = config if config is not None else self.Config()
+        self.config = config if config is not None else self.Config()
+
+    @property
+    def config(self) -> Any:
+        """The options. During a step their numbers are those of that step; otherwise schedules stand at step 0."""
+        step = present_step()
+        if step is None or not isinstance(self._config, Config):
+            return self._config
+        latest = self._latest  # read once, because another thread may be at another step
+        if latest is None or latest[0] != step:
+            latest = self._latest = (step, self._config.at_step(step))
+        return latest[1]
+
+    @config.setter
+    def config(self, options: Any) -> None:
+        self._config = options
+        self._latest: tuple[int, Any] | None = None
 
     @classmethod
     def build(cls, options: Any, part: Callable[[Any], Component]) -> Component:

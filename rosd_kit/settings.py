@@ -5,7 +5,8 @@ Options of components live with the components. Each value's docstring gives its
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,14 +19,18 @@ from pydantic import (
     model_validator,
 )
 
-from rosd_kit.contracts import Config
+from rosd_kit.options import Config, Fixed
 from rosd_kit.text.thinking import check_pairs
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+#: A size by which memory is planned.
+_Planned = Annotated[PositiveInt, Fixed("memory is planned for it")]
 
 
 class LoraSettings(Config):
     """Low-rank adapters (peft): only they are trained."""
+
+    fixed_because: ClassVar[str] = "the model is built once"
 
     path: str | None = None
     """A folder with an adapter to start from, as peft saves it; `rank`, `alpha` and `target_modules` are then the adapter's."""
@@ -92,11 +97,11 @@ class SamplingSettings(Config):
     """Softmax temperature."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Nucleus mass; 1 samples from the full distribution."""
-    max_prompt_tokens: PositiveInt = 2048
+    max_prompt_tokens: _Planned = 2048
     """Longer student prompts are never cut; they end as `overlong`."""
-    max_new_tokens: PositiveInt = 8192
+    max_new_tokens: _Planned = 8192
     """Longest response, end token included."""
-    max_teacher_prompt_tokens: PositiveInt = 10240
+    max_teacher_prompt_tokens: _Planned = 10240
     """Budget of the teacher's prompt; privileged sections are shortened to fit."""
     prefetch: Literal[0, 1] = 0
     """1: sample the next batch while the current one trains, with weights one update older (one step off-policy). Needs memory
@@ -105,6 +110,10 @@ class SamplingSettings(Config):
 
 class OptimizerSettings(Config):
     """The update rule, with linear warm-up."""
+
+    excluded_by_schedule: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "lr": {"warmup_steps": 0, "decay": "constant", "schedule_steps": None}
+    }
 
     name: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     """`muon` (torch.optim.Muon) orthogonalises the updates of matrices; embeddings, norms and head stay with AdamW.
@@ -115,22 +124,29 @@ class OptimizerSettings(Config):
     """With `muon`, the learning rate of matrices is `lr` times this."""
     lr: PositiveFloat = 1e-5
     """Peak learning rate."""
-    warmup_steps: NonNegativeInt = 10
-    """Steps over which the rate rises linearly from 0."""
+    warmup_steps: Annotated[NonNegativeInt, Fixed("it is the length of the warm-up")] = 10
+    """Updates over which the rate rises linearly."""
+    warmup: Literal["above_zero", "from_zero"] = "above_zero"
+    """Where the warm-up of N steps begins: the first update has 1/N of the rate under `above_zero`, and rate 0 under
+    `from_zero`, which is how transformers' schedules warm up; the full rate comes with update N, or with the one after it."""
     decay: Literal["constant", "cosine"] = "constant"
-    """The schedule after the warm-up."""
+    """How the rate falls after the warm-up; `cosine` ends at 5 %. For other curves give `lr` a schedule."""
+    schedule_steps: Annotated[PositiveInt | None, Fixed("it is the length of the schedule")] = None
+    """Steps over which the rate decays; null: the run's `steps`. Give it to a run that may later be continued with more."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay."""
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay rates of the moment estimates."""
     clip: PositiveFloat = 1.0
     """Clips the gradient to this norm."""
-    max_bad_steps: PositiveInt = 3
+    max_bad_steps: Annotated[PositiveInt, Fixed("it says when to stop")] = 3
     """Stop the run after this many consecutive updates were skipped for a NaN or infinity."""
 
 
 class BatchSettings(Config):
     """How a step's samples are cut into micro-batches that fit into memory. Never changes the loss."""
+
+    fixed_because: ClassVar[str] = "memory is planned for it"
 
     tokens: PositiveInt = 16384
     """Most tokens per micro-batch, padding included."""
@@ -145,6 +161,8 @@ class BatchSettings(Config):
 class ParallelSettings(Config):
     """Several ranks, one per device, started by torchrun or accelerate launch."""
 
+    fixed_because: ClassVar[str] = "the ranks are started once"
+
     mode: Literal["auto", "single", "ddp", "fsdp"] = "auto"
     """`ddp`: every rank holds the whole model. `fsdp`: the layers are sharded across ranks (FSDP2). `auto` follows the
     launcher. A run that was launched in another mode stops at once."""
@@ -156,6 +174,8 @@ class ParallelSettings(Config):
 
 class EvaluationSettings(Config):
     """Evaluation before, during and after the run."""
+
+    fixed_because: ClassVar[str] = "evaluations are compared with each other, so all are made alike"
 
     every: NonNegativeInt = 0
     """Evaluate every N steps; 0 only before and after the run."""
@@ -173,6 +193,8 @@ class EvaluationSettings(Config):
 
 class WatchSettings(Config):
     """When a run warns that its student is collapsing; null turns a warning off. Affects nothing but warnings."""
+
+    fixed_because: ClassVar[str] = "it compares steps with each other"
 
     patience: PositiveInt = 5
     """A condition must hold for this many consecutive steps; a shorter run is judged by all its steps."""
@@ -195,6 +217,8 @@ class WatchSettings(Config):
 class CheckpointSettings(Config):
     """Checkpoints to resume from."""
 
+    fixed_because: ClassVar[str] = "it says when to save"
+
     every: NonNegativeInt = 20
     """Save every N steps; 0 only at the end."""
     keep: PositiveInt = 2
@@ -203,6 +227,8 @@ class CheckpointSettings(Config):
 
 class SamplesSettings(Config):
     """Records of rollouts, reflections and token weights."""
+
+    fixed_because: ClassVar[str] = "it says when to write"
 
     every: NonNegativeInt = 1
     """Write the samples of every N-th step; 0 writes none."""
@@ -222,13 +248,13 @@ class CoreSettings(Config):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     """Name of the method, used for runs and reports. By default the recipe's file name."""
-    seed: int = 0
+    seed: Annotated[int, Fixed("every random choice of the run depends on it")] = 0
     """Seeds the problems, the samples and every other random choice."""
-    steps: PositiveInt
+    steps: Annotated[PositiveInt, Fixed("it is the length of the run")]
     """Optimizer steps of the whole run."""
-    problems_per_step: PositiveInt
+    problems_per_step: _Planned
     """Problems per step."""
-    group_size: PositiveInt
+    group_size: _Planned
     """Rollouts per problem."""
     model: ModelSettings = ModelSettings()
     """The student."""

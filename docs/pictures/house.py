@@ -46,6 +46,7 @@ PURPOSES: Mapping[str, str] = {
     "types": "the values that stages pass on",
     "errors": "errors that users can act on",
     "files": "atomic writes, JSON lines, locks",
+    "options": "options, and numbers that follow a schedule",
     "version": "versions of package and API",
     "deferred": "imports heavy packages late",
     "seeds": "seeds that stay the same",

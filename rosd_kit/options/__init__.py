@@ -1,0 +1,9 @@
+"""Options of recipes and components: their base class, and numbers that change from step to step."""
+
+from __future__ import annotations
+
+from rosd_kit.options.config import Config, Fixed
+from rosd_kit.options.present_step import options_at, present_step
+from rosd_kit.options.schedule import Schedule
+
+__all__ = ["Config", "Fixed", "Schedule", "options_at", "present_step"]
