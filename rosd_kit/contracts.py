@@ -59,6 +59,7 @@ class Component(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset()
     thinking: Pairs = ()
+    _latest: tuple[int, Any] | None = None
 
     class Config(Config):
         """No options."""
@@ -80,7 +81,7 @@ class Component(ABC):
     @config.setter
     def config(self, options: Any) -> None:
         self._config = options
-        self._latest: tuple[int, Any] | None = None
+        self._latest = None
 
     @classmethod
     def build(cls, options: Any, part: Callable[[Any], Component]) -> Component:

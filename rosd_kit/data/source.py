@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ from rosd_kit.errors import RunError, did_you_mean
 
 class Source(Config):
     """A table of rows."""
+
+    fixed_because: ClassVar[str] = "the rows are read once"
 
     path: str | None = None
     """A file (.jsonl, .json, .csv, .tsv, .parquet), several (`data/*.csv`), a folder saved by `datasets`, or a hub name."""

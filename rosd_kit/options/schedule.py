@@ -39,9 +39,11 @@ class Schedule(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.after is not None and self.after < self.warmup:
-            raise ValueError(f"after: {self.after} is before the end of the warm-up; give at least {self.warmup}, or leave it out")
+            raise ValueError(
+                f"after: {self.after} is before the end of the warm-up; give {self.warmup} or more, or leave it out"
+            )
         if self.every is not None and self.shape != "step":
-            raise ValueError(f"every: only the shape step jumps, and this one is {self.shape}; leave it out or write shape: step")
+            raise ValueError(f"every: only the shape step jumps, not {self.shape}; leave it out or write shape: step")
         if self.every is not None and self.every > self.steps:
             raise ValueError(f"every: {self.every} is more than the {self.steps} steps; give at most {self.steps}")
         return self

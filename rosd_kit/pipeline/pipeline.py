@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, replace
 
 from rosd_kit.contracts import Generator
 from rosd_kit.evaluation.collapse_metrics import collapse_metrics
+from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.assembly import SampleAssembler
 from rosd_kit.pipeline.counters import Counters
@@ -53,6 +55,10 @@ class Pipeline:
         `time/generate` and `time/reflect` are the seconds that the step waited for them. With several `ranks`, each works on
         its share of the problems and all return the whole batch; all must call this with the same problems.
         """
+        with options_at(step):
+            return replace(self, sampling=self.sampling.at_step(step))._step(problems, step)
+
+    def _step(self, problems: Sequence[Problem], step: int) -> StepBatch:
         counters = Counters()
         groups, diagnoses = self._sample_and_diagnose(problems, step, counters)
         for diagnosis in diagnoses:
@@ -140,7 +146,8 @@ class Pipeline:
             pending, sampled = {}, []
             for group in self._sampler.groups(problems, self._share(problems), step, counters):
                 sampled.append(group)
-                pending[group.problem.id] = threads.submit(diagnoser.diagnose, [group], [group], step)
+                present = copy_context()  # a thread of its own has no step
+                pending[group.problem.id] = threads.submit(present.run, diagnoser.diagnose, [group], [group], step)
             groups = _in_order(problems, [sampled])
             self.on_phase("reflect")
             began = time.perf_counter()

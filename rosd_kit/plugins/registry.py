@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rosd_kit.contracts import SLOTS, Component, Config
+from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.errors import PluginError, RecipeError, did_you_mean
+from rosd_kit.options import Config
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED_OPTIONS = frozenset({"name", "weight"})

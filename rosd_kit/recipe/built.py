@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 from rosd_kit.contracts import (
     Component,
@@ -21,6 +22,7 @@ from rosd_kit.contracts import (
     Teacher,
     Verifier,
 )
+from rosd_kit.recipe.model import ObjectiveChoice
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class BuiltComponents:
     def distills(self) -> bool:
         """Whether any loss term needs the teacher: otherwise nothing is reflected on, localized or put into teacher prompts."""
         return any(term.objective.asks_teacher for term in self.objectives)
+
+    def with_weights(self, terms: Sequence[ObjectiveChoice]) -> Self:
+        """Return the same components, with the weights of these loss terms."""
+        weighted = [replace(built, weight=term.weight) for built, term in zip(self.objectives, terms, strict=True)]
+        return replace(self, objectives=tuple(weighted))
 
     def __iter__(self) -> Iterator[Component]:
         """Yield every component once, objectives included."""

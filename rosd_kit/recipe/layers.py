@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
+from rosd_kit.options.config import looks_like_schedule
 
 DEFAULTS: dict[str, Any] = {
     "gate": "all",
@@ -111,6 +112,8 @@ def _node(value: object, source: str) -> Node:
 
 def _overlay_node(below: Node | None, above: Node) -> Node:
     if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    if looks_like_schedule(above):  # a whole schedule replaces another
         return above
     return {**below, **{key: _overlay_node(below.get(key), node) for key, node in above.items()}}
 

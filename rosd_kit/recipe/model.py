@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import Field, SerializeAsAny
 
-from rosd_kit.contracts import SLOTS, Config
+from rosd_kit.contracts import SLOTS
+from rosd_kit.options import Config, Schedule
 from rosd_kit.settings import CoreSettings
 
 
@@ -63,3 +64,9 @@ class Recipe(CoreSettings):
         """Return every (slot, choice), objectives last, in the order in which data meets them."""
         single = tuple((kind, getattr(self, kind)) for kind in SLOTS if kind != "objective")
         return single + tuple(("objective", term) for term in self.objective)
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Return every scheduled option by the path of its override, for example `optimizer.lr` or `objective.0.weight`."""
+        single = len(self.objective) == 1
+        found = {path.replace(".options.", ".", 1): schedule for path, schedule in super().schedules().items()}
+        return {path.replace("objective.0.", "objective.", 1) if single else path: one for path, one in found.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from rosd_kit.contracts import SLOTS
-from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
+from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.references import escape_references
 from rosd_kit.recipe.resolve import NO_PROFILE
 from rosd_kit.settings import CoreSettings
@@ -41,8 +41,9 @@ def _document(recipe: Recipe, provenance: Mapping[str, str] | None) -> str:
 
 
 def _choice(choice: ComponentChoice) -> dict[str, Any]:
-    weight = {"weight": choice.weight} if isinstance(choice, ObjectiveChoice) else {}
-    return {"name": choice.name, **weight, **choice.options.model_dump(mode="json")}
+    written = choice.model_dump(mode="json")
+    options = written.pop("options")
+    return {**written, **options}
 
 
 def _lines(values: Mapping[str, Any], path: str, depth: int, provenance: Mapping[str, str] | None) -> Iterator[str]:

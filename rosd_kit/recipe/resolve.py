@@ -195,12 +195,12 @@ def _options(path: str, kind: str, values: dict[str, Any], source: Any, registry
 def _term(path: str, values: dict[str, Any], source: Any, registry: Registry) -> ObjectiveChoice:
     weight = {"name": values["name"], "weight": values.pop("weight", 1.0)}
     checked = validated(ObjectiveChoice, weight, path=path, see="rosd-kit schema", source=source)
-    return ObjectiveChoice(weight=checked.weight, **_options(path, "objective", values, source, registry))
+    return checked.model_copy(update=_options(path, "objective", values, source, registry))
 
 
 def _refuse_bad_terms(terms: Sequence[ObjectiveChoice]) -> None:
     names = [term.name for term in terms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"objective: {twice[0]!r} is written twice; write it once and change its weight")
-    if not any(term.weight > 0 for term in terms):
+    if not any(term.weight > 0 or "weight" in term.schedules() for term in terms):
         raise RecipeError("objective: no term has a weight above 0. Name at least one: objective=distill")

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from rosd_kit.contracts import SLOTS, Component
+from rosd_kit.options import Schedule
 from rosd_kit.plugins.registry import Registry, summary_of
-from rosd_kit.recipe.model import Recipe
+from rosd_kit.recipe.model import ObjectiveChoice, Recipe
 from rosd_kit.recipe.shipped import shipped_names
 from rosd_kit.settings import CoreSettings
 
@@ -66,8 +67,8 @@ def _preset_form(names: list[str]) -> Schema:
 
 
 def _options(cls: type[Component], definitions: Schema) -> Schema:
-    weight = {"weight": {"type": "number", "minimum": 0, "description": "Factor of this term in the sum."}}
-    return {**_properties(cls.Config, definitions), **(weight if cls.kind == "objective" else {})}
+    weight = {"weight": _properties(ObjectiveChoice, definitions)["weight"]} if cls.kind == "objective" else {}
+    return {**_properties(cls.Config, definitions), **weight}
 
 
 def _presets(registry: Registry, definitions: Schema) -> Schema:
@@ -86,9 +87,21 @@ def _properties(model: type[BaseModel], definitions: Schema) -> Schema:
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     for name, nested in schema.pop("$defs", {}).items():
         nested.pop("required", None)
-        definitions[name] = nested
-    properties: Schema = schema.get("properties", {})
+        definitions[name] = _shared_schedule(nested, definitions)
+    properties: Schema = _shared_schedule(schema.get("properties", {}), definitions)
     return properties
+
+
+def _shared_schedule(schema: Any, definitions: Schema) -> Any:
+    """Return a schema in which every schedule is a reference to one definition."""
+    if isinstance(schema, list):
+        return [_shared_schedule(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("title") == Schedule.__name__ and "from" in schema.get("properties", {}):
+        definitions[Schedule.__name__] = schema
+        return {"$ref": f"#/$defs/{Schedule.__name__}"}
+    return {key: _shared_schedule(item, definitions) for key, item in schema.items()}
 
 
 def _closed(properties: Schema) -> Schema:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rosd_kit.errors import RecipeError, did_you_mean, shortened
+from rosd_kit.options import Schedule
+from rosd_kit.options.config import is_numeric, looks_like_schedule
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.model import Recipe
 
@@ -94,9 +96,12 @@ def _explain(
         return f"{field}: unknown field{origin}.{did_you_mean(inner[-1], known)}{options}"
     if kind == "missing":
         return f"{field}: must be given. Set it in the recipe, its profile, or on the command line: {field}=..."
-    if kind == "literal_error":
+    if kind == "literal_error" and not looks_like_schedule(detail["input"]):
         near = did_you_mean(str(detail["input"]), re.findall(r"'([^']*)'", context["expected"]))
         return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{near} Allowed: {context['expected']}"
+    why = " Only an option that is a single number can have a schedule." if looks_like_schedule(detail["input"]) else ""
+    if why and kind not in ("fixed_option", "value_error"):
+        return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{why}"
     return f"{field}: {shortened(detail['input'])}{origin} is not allowed. {detail['msg']}"
 
 
@@ -105,6 +110,8 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     current: Any = model
     for part in path:
         info = current.model_fields.get(part) if _is_model(current) else None
+        if info is not None and is_numeric(info.annotation):
+            return [field.alias or name for name, field in Schedule.model_fields.items()]
         options = getattr(info.annotation, "__args__", (info.annotation,)) if info else ()
         current = next((option for option in options if _is_model(option)), None)
     return list(current.model_fields) if _is_model(current) else []

@@ -17,6 +17,7 @@ from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.run.prompt_boundary import check_student, check_teacher, side_by_side
+from rosd_kit.run.state import train_problems
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
 #: Steps to try until one has a sample to train on.
@@ -65,7 +66,7 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     try:
         for step in range(_TRIES):
             heard.calls.clear()
-            problems = components.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+            problems = train_problems(recipe, components, step)
             batch = pipeline.step(problems, step)
             if batch.samples:
                 break

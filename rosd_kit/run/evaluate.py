@@ -16,6 +16,7 @@ from rosd_kit.faults import Faults
 from rosd_kit.files import explain_write_errors, finite
 from rosd_kit.model.lora import base_of_adapter
 from rosd_kit.model.student import Student
+from rosd_kit.options import options_at
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
 from rosd_kit.settings import LoraSettings
@@ -71,15 +72,16 @@ def _measure(
     components.rollout.start(student, Site(listener=display.waiting))
     faults = Faults()
     try:
-        results = evaluate_suites(
-            task=components.task,
-            engine=components.rollout,
-            verifier=components.verifier,
-            prompt_ids=student.prompt_ids,
-            settings=recipe.evaluation,
-            max_new_tokens=recipe.sampling.max_new_tokens,
-            faults=faults,
-        )
+        with options_at(recipe.steps if step is None else step):
+            results = evaluate_suites(
+                task=components.task,
+                engine=components.rollout,
+                verifier=components.verifier,
+                prompt_ids=student.prompt_ids,
+                settings=recipe.evaluation,
+                max_new_tokens=recipe.sampling.max_new_tokens,
+                faults=faults,
+            )
     finally:
         components.rollout.close()
     for fault in faults.messages():

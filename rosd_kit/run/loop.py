@@ -28,6 +28,7 @@ from pathlib import Path
 from rosd_kit.display import Display, RunSummary
 from rosd_kit.evaluation.suites import evaluate_suites
 from rosd_kit.faults import Faults
+from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
@@ -38,7 +39,7 @@ from rosd_kit.run.resume import check_same, restore, save
 from rosd_kit.run.sample_records import sample_records
 from rosd_kit.run.setup import describe, open_folder, prepare, record_environment
 from rosd_kit.run.state import Baseline, Run
-from rosd_kit.run.step_metrics import speeds, staleness, worst
+from rosd_kit.run.step_metrics import scheduled_values, speeds, staleness, worst
 from rosd_kit.run.summary import RunOutcome, next_steps, read_evaluations, summarise
 from rosd_kit.run.update import Update, update
 from rosd_kit.types import StepBatch
@@ -106,17 +107,23 @@ def train(run: Run, baseline: Baseline | None = None) -> None:
 
 def train_step(run: Run) -> None:
     """Take one step: sample and diagnose, update the weights, give them to the engine, record everything."""
+    with options_at(run.step):
+        _train_step(run, run.recipe.at_step(run.step))
+
+
+def _train_step(run: Run, recipe: Recipe) -> None:
+    """Take one step with the option values in `recipe`, which are those of the step."""
     began = time.perf_counter()
     display, prefetcher = run.reporter.display, run.prefetcher
     batch = prefetcher.take(run.step) or sample(run)
-    if run.step + 1 < run.recipe.steps:
+    if run.step + 1 < recipe.steps:
         prefetcher.begin(run.step + 1)
     display.phase("train")
     updated = update(
         batch.samples,
-        recipe=run.recipe,
+        recipe=recipe,
         student=run.student,
-        components=run.components,
+        components=run.components.with_weights(recipe.objective),
         optimizer=run.optimizer,
         ranks=run.ranks,
     )
@@ -130,7 +137,7 @@ def train_step(run: Run) -> None:
     times = {"time/sync": synced - trained, "time/step": synced - began}
     if prefetcher.enabled:
         times |= {"time/prefetch": waited, "rollout/staleness": staleness(batch, run.step - 1)}
-    record(run, batch, updated, times)
+    record(run, batch, updated, {**times, **scheduled_values(run.recipe, run.step - 1)})
     run.optimizer.check()
 
 
@@ -143,11 +150,11 @@ def sample(run: Run) -> StepBatch:
     return batch
 
 
-def record(run: Run, batch: StepBatch, updated: Update, times: Mapping[str, float]) -> None:
+def record(run: Run, batch: StepBatch, updated: Update, facts: Mapping[str, float]) -> None:
     """Record the finished step and report it to the user and the observers."""
     reporter = run.reporter
     counted = worst(run.ranks.gather({**run.components.rollout.metrics(), **run.student.metrics()}))
-    metrics = {**batch.metrics, **updated.metrics, **counted, **times}
+    metrics = {**batch.metrics, **updated.metrics, **counted, **facts}
     metrics |= speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, run.recipe.samples.every) or not metrics["train/applied"]:
@@ -183,7 +190,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
         ranks=run.pipeline.ranks,
         faults=faults,
     )
-    with run.student.sampler.gathered():
+    with run.student.sampler.gathered(), options_at(run.step):
         if baseline is not None and run.step == 0:
             results = baseline(run.recipe, run.student, reporter.plugins.registry, measure)
         else:

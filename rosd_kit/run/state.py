@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.model.student import Student
+from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.pipeline.prefetch import Prefetcher
@@ -86,4 +87,5 @@ class Run:
 
 def train_problems(recipe: Recipe, components: BuiltComponents, step: int) -> list[Problem]:
     """Return the training problems of one step."""
-    return components.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+    with options_at(step):
+        return components.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)

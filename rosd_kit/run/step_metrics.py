@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rosd_kit.recipe import Recipe
 from rosd_kit.training.step_loss import LossReport
 from rosd_kit.types import StepBatch
 
@@ -21,6 +22,11 @@ def reported(report: LossReport) -> dict[str, float]:
         "train/teacher_gain": report.teacher_gain,
         **{f"time/train/{part}": seconds for part, seconds in report.seconds.items()},
     }
+
+
+def scheduled_values(recipe: Recipe, step: int) -> dict[str, float]:
+    """Return `schedule/OPTION`, the value at a step counted from 0, for every option that has a schedule."""
+    return {f"schedule/{path}": float(schedule.value(step)) for path, schedule in recipe.schedules().items()}
 
 
 def speeds(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from rosd_kit.contracts import Config, RolloutEngine
+from rosd_kit.contracts import RolloutEngine
+from rosd_kit.options import Config
 
 
 class Launch(Config):
     """Servers that the run starts and stops itself; under data parallelism each rank starts its own."""
+
+    fixed_because: ClassVar[str] = "the servers are started once"
 
     python: str | None = None
     """Interpreter that has SGLang installed; null takes the one that runs rosd-kit."""
@@ -34,6 +37,8 @@ class Launch(Config):
 class ProbeSettings(Config):
     """When engine and trainer are compared, and how much they may differ."""
 
+    fixed_because: ClassVar[str] = "the servers are started once"
+
     every: NonNegativeInt = 50
     """Compare sampled log-probs at step 0 and every so many steps; 0 turns this off."""
     samples: PositiveInt = 8
@@ -48,6 +53,8 @@ class ProbeSettings(Config):
 
 class EngineOptions(RolloutEngine.Config):
     """Servers, transfer of weights, and checks."""
+
+    fixed_because: ClassVar[str] = "the servers are started once"
 
     url: str | list[str] = Field(default_factory=list)
     """Running servers, for example `http://127.0.0.1:30000`. With none, servers are launched as `launch` says.

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints
 
-from rosd_kit.contracts import Config
 from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.options import Config
 from rosd_kit.recipe import SHIPPED
 from rosd_kit.recipe.shipped import find, label
 from rosd_kit.recipe.sources import read_yaml

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rosd_kit.errors import RunError
+from rosd_kit.options import present_step
 from rosd_kit.parallel.fsdp import local_shard, shard_like
 from rosd_kit.settings import OptimizerSettings
 
@@ -43,9 +44,10 @@ class StepOutcome:
 
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     """Return the rate of update `step` (from 0) of `steps`: linear warm-up, then constant or a cosine decay to 5 %."""
-    rate = settings.lr * min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    warmed = step if settings.warmup == "from_zero" else step + 1
+    rate = settings.lr * (min(1.0, warmed / settings.warmup_steps) if settings.warmup_steps else 1.0)
     if settings.decay == "cosine":
-        progress = min(1.0, step / max(1, steps))
+        progress = min(1.0, step / max(1, settings.schedule_steps or steps))
         rate *= 0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * progress))
     return rate
 
@@ -70,14 +72,16 @@ class Optimizer:
 
     def step(self, loss: float) -> StepOutcome:
         """Apply the accumulated gradients and clear them; change nothing when `loss` or the gradient's norm is not finite."""
-        lr = learning_rate(self.settings, self.step_count, self.steps)
-        norm = clip_gradients(self.parameters, self.settings.clip)
+        settings = self.settings.at_step(present_step() or 0)
+        lr = learning_rate(settings, self.step_count, self.steps)
+        norm = clip_gradients(self.parameters, settings.clip)
         before = self._probe()
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
-            for optimizer, factor in self._optimizers:
+            for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * factor
+                    group["lr"] = lr * (settings.muon_factor if isinstance(optimizer, torch.optim.Muon) else 1.0)
+                    group["weight_decay"] = settings.weight_decay
                 with self._widened_gradients(_updated_by(optimizer)):
                     optimizer.step()
         for parameter in self.parameters:
@@ -121,7 +125,7 @@ class Optimizer:
         """Return all state that the next update depends on, as named tensors: `<parameter>.<state key>`."""
         tensors = {"counters": torch.tensor([self.step_count, self.bad_steps])}
         tensors |= {f"{self._names[master]}.{_MASTER}": master.detach() for master in self._masters.values()}
-        for optimizer, _ in self._optimizers:
+        for optimizer in self._optimizers:
             for parameter, entries in optimizer.state.items():
                 for key, value in entries.items():
                     tensors[f"{self._names[parameter]}.{key}"] = torch.as_tensor(value)
@@ -138,7 +142,7 @@ class Optimizer:
             for weight, master in self._masters.items():
                 saved = by_parameter.get(self._names[master], {}).pop(_MASTER, None)
                 master.copy_(weight if saved is None else shard_like(saved, master))
-        for optimizer, _ in self._optimizers:
+        for optimizer in self._optimizers:
             entries = {
                 index: {key: self._restored(key, value, p) for key, value in by_parameter[self._names[p]].items()}
                 for index, p in enumerate(_updated_by(optimizer))
@@ -184,8 +188,8 @@ def _updated_by(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 def _build(
     model: nn.Module, names: Mapping[Tensor, str], weights: Mapping[Tensor, Tensor], settings: OptimizerSettings
-) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Return the torch optimizers, each with its factor on the learning rate.
+) -> list[torch.optim.Optimizer]:
+    """Return the torch optimizers.
 
     `names` and `weights` give, for every tensor to update, its name and its parameter in the model.
     """
@@ -199,12 +203,12 @@ def _build(
         ]
         muon = torch.optim.Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.95)
         by_muon = {id(tensor) for tensor in matrices}
-        rest = [(_adamw(group, settings), 1.0) for group in _groups(t for t in names if id(t) not in by_muon)]
-        return [(muon, settings.muon_factor), *rest]
+        rest = [_adamw(group, settings) for group in _groups(t for t in names if id(t) not in by_muon)]
+        return [muon, *rest]
     if settings.name == "adamw8bit":
         _refuse_shards(names, settings.name, "whole tensors")
-        return [(_adamw8bit(group, settings), 1.0) for group in _groups(names)]
-    return [(_adamw(group, settings), 1.0) for group in _groups(names)]
+        return [_adamw8bit(group, settings) for group in _groups(names)]
+    return [_adamw(group, settings) for group in _groups(names)]
 
 
 def _refuse_shards(tensors: Iterable[Tensor], name: str, needs: str) -> None:

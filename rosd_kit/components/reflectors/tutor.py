@@ -6,11 +6,12 @@ Source: arXiv 2605.28014. A reflection has two tags, `<error_quote>` and `<expla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
 from rosd_kit.contracts import Generate, Reflector
+from rosd_kit.options import Fixed
 from rosd_kit.text.tags import read_tag
 from rosd_kit.text.templates import check_template, fill
 from rosd_kit.text.thinking import Pairs, strip_thinking
@@ -68,11 +69,11 @@ class Tutor(Reflector):
         """Sampling temperature; 0 is greedy (the paper)."""
         top_p: float = Field(default=1.0, gt=0.0, le=1.0)
         """Nucleus sampling mass; has no effect at temperature 0."""
-        max_prompt_tokens: PositiveInt = 8192
+        max_prompt_tokens: Annotated[PositiveInt, Fixed("memory is planned for it")] = 8192
         """Token budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
         cut: CutPlace = "middle"
         """Where a demonstration over that budget is cut; the middle keeps its beginning and its conclusion."""
-        max_new_tokens: PositiveInt = 4096
+        max_new_tokens: Annotated[PositiveInt, Fixed("memory is planned for it")] = 4096
         """Maximum length of a reflection, in tokens."""
         reflect_right: bool = True
         """Also reflect on right rollouts (why the solution is valid)."""

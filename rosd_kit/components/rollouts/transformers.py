@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from pydantic import PositiveInt
@@ -37,6 +37,8 @@ class TransformersEngine(RolloutEngine):
 
     class Config(RolloutEngine.Config):
         """Batching."""
+
+        fixed_because: ClassVar[str] = "the engine is started once"
 
         max_batch: PositiveInt = 256
         """Maximum number of sequences per batch."""

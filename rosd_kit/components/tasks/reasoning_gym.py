@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
-from rosd_kit.contracts import Config, Task
+from rosd_kit.contracts import Task
 from rosd_kit.errors import RunError, did_you_mean
+from rosd_kit.options import Config
 from rosd_kit.seeds import stable_seed
 from rosd_kit.types import Message, Problem
 

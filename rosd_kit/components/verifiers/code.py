@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -45,6 +45,8 @@ class Code(Verifier):
 
     class Config(Verifier.Config):
         """Limits of a program."""
+
+        fixed_because: ClassVar[str] = "the workers are started once"
 
         deadline: PositiveFloat = 6.0
         """Time limit of each test, in seconds."""

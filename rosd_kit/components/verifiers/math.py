@@ -6,7 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -28,6 +28,8 @@ class Math(Verifier):
 
     class Config(Verifier.Config):
         """Limits of a comparison, and where the answer must be."""
+
+        fixed_because: ClassVar[str] = "the workers are started once"
 
         deadline: PositiveFloat = 10.0
         """Time limit of one comparison, in seconds; a longer one is killed and gives status `error`, not a wrong answer."""

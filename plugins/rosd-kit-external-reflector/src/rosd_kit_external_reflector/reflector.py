@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Self, cast
+from contextvars import copy_context
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -39,13 +40,13 @@ class External(rk.Reflector):
         """Name of the model at the endpoint."""
         key_variable: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
         """Environment variable with the API key; if it is not set, no key is sent."""
-        timeout: PositiveFloat = Field(default=120.0, allow_inf_nan=False)
+        timeout: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=120.0, allow_inf_nan=False)
         """Seconds to wait for one answer."""
-        deadline: PositiveFloat = Field(default=600.0, allow_inf_nan=False)
+        deadline: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=600.0, allow_inf_nan=False)
         """Seconds after which a step gives up its open requests."""
-        retries: NonNegativeInt = Field(default=3, le=100)
+        retries: Annotated[NonNegativeInt, rk.Fixed("it changes no result")] = Field(default=3, le=100)
         """Retries if the endpoint is unreachable, slow or busy."""
-        concurrency: PositiveInt = Field(default=16, le=1024)
+        concurrency: Annotated[PositiveInt, rk.Fixed("it changes no result")] = Field(default=16, le=1024)
         """Largest number of concurrent requests."""
         temperature: NonNegativeFloat = Field(default=0.0, allow_inf_nan=False)
         """Sampling temperature; 0 is greedy (the paper)."""
@@ -100,7 +101,7 @@ class External(rk.Reflector):
         until = time.monotonic() + self.config.deadline
         endpoint = self._endpoint()
         with ThreadPoolExecutor(min(self.config.concurrency, len(indices)), "rosd-kit-external") as threads:
-            futures = [threads.submit(self._reflect, endpoint, cases[i], until) for i in indices]
+            futures = [threads.submit(copy_context().run, self._reflect, endpoint, cases[i], until) for i in indices]
             try:
                 for i, future in zip(indices, futures, strict=True):
                     reflections[i] = future.result()
