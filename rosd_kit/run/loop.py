@@ -35,7 +35,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, load_recipe, to_yaml
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible
-from rosd_kit.run.resume import check_same, restore, save
+from rosd_kit.run.resume import check_same, restore, save, taken_steps
 from rosd_kit.run.sample_records import sample_records
 from rosd_kit.run.setup import describe, open_folder, prepare, record_environment
 from rosd_kit.run.state import Baseline, Run
@@ -71,7 +71,7 @@ def run_recipe(
         cleanup.callback(display.close)
         with culprit_named(plugins):
             if resume:
-                check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe)
+                check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe, taken_steps(folder))
             run = prepare(recipe, ranks, folder, plugins, display, given)
             cleanup.callback(_notify, run, "rosd_kit_run_end")
             cleanup.callback(run.components.rollout.close)

@@ -9,18 +9,22 @@ from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.parallel.fsdp import gather_to_main
 from rosd_kit.recipe import Recipe, to_values
+from rosd_kit.run.folder import RunFolder
 from rosd_kit.run.state import Run
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
+from rosd_kit.training.optimizer import learning_rate
 
 FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "tracking", "parallel")
 """Fields of a recipe that a resumed run may change."""
 
 
-def check_same(saved: Recipe, recipe: Recipe) -> None:
+def check_same(saved: Recipe, recipe: Recipe, step: int) -> None:
     """Raise `RunError` naming each field in which `recipe` differs from the saved one and must not.
 
-    A component's options may change where its `Config.free_on_resume` names them.
+    A component's options may change where its `Config.free_on_resume` names them; `optimizer.schedule_steps` may take the
+    value that it stood for. `step` is how many steps the run has taken.
     """
+    _check_decay(saved, recipe, step)
     free = {f"{kind}.{option}" for kind, choice in recipe.choices() for option in choice.options.free_on_resume}
     before, now = dict(_fixed(saved, free)), dict(_fixed(recipe, free))
     changed = [name for name in before | now if before.get(name) != now.get(name)]
@@ -29,8 +33,28 @@ def check_same(saved: Recipe, recipe: Recipe) -> None:
         raise RunError(f"--resume: the recipe is not the run's own: {listed}. Only {', '.join(FREE)} may change.")
 
 
+def _check_decay(saved: Recipe, recipe: Recipe, step: int) -> None:
+    """Raise `RunError` if the learning rate would follow another curve, because its length follows `steps`."""
+    before, now = _schedule_steps(saved), _schedule_steps(recipe)
+    if before == now or before is None or now is None:
+        return
+    on_old, on_new = (learning_rate(saved.optimizer, step, length) for length in (before, now))
+    raise RunError(
+        f"--resume: optimizer.decay={recipe.optimizer.decay} would run over {now} steps instead of {before}: update {step + 1} "
+        f"has the rate {on_old:.3g} on the run's own curve and {on_new:.3g} on the new one. Add optimizer.schedule_steps={before} "
+        "to continue on the run's own curve. For a curve over more steps than a run takes at first, set it when the run begins."
+    )
+
+
+def _schedule_steps(recipe: Recipe) -> int | None:
+    """Return over how many steps the rate decays; None if it does not."""
+    return None if recipe.optimizer.decay == "constant" else recipe.optimizer.schedule_steps or recipe.steps
+
+
 def _fixed(recipe: Recipe, free: Collection[str]) -> Iterator[tuple[str, Any]]:
-    for field, value in to_values(recipe).items():
+    values = to_values(recipe)
+    values["optimizer"]["schedule_steps"] = _schedule_steps(recipe)
+    for field, value in values.items():
         if field not in FREE:
             yield from (leaf for leaf in _leaves(field, value) if ".".join(leaf[0].split(".")[:2]) not in free)
 
@@ -44,6 +68,12 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{path}.{index}", item)
     else:
         yield path, value
+
+
+def taken_steps(folder: RunFolder) -> int:
+    """Return how many steps a run's newest checkpoint has taken; 0 without one."""
+    newest = next(reversed(list_checkpoints(folder.checkpoints)), None)
+    return int(newest.name.rpartition("-")[2]) if newest is not None else 0
 
 
 def save(run: Run) -> None:

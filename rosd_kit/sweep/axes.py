@@ -75,11 +75,13 @@ def override_text(value: object) -> str:
 
 
 def label(value: str) -> str:
-    """Return an axis value for display: a component with options becomes `ema(rate=0.05)`."""
+    """Return an axis value for display: a component with options becomes `ema(rate=0.05)`; a schedule stays as it is."""
     if not value.startswith("{"):
         return value
     options = dict(yaml.safe_load(value))
-    name = options.pop("name", "")
+    if "name" not in options:
+        return value
+    name = options.pop("name")
     return f"{name}({', '.join(f'{key}={option}' for key, option in options.items())})" if options else str(name)
 
 

@@ -180,3 +180,27 @@ def test_what_a_stricter_watch_would_have_told_is_told_once_on_going_on(run, tmp
     for display in told[1:]:
         run(tmp_path / "run", "steps=3", "checkpoint.every=1", *strict, display=display, resume=True)
     assert [sum("entropy fell" in warning for warning in display.warnings) for display in told] == [0, 1, 0]
+
+
+COSINE = ("optimizer.decay=cosine", "optimizer.lr=1e-3")
+
+
+def test_a_longer_run_does_not_change_the_curve_of_the_rate_unasked(run, same, tmp_path):
+    whole = run(tmp_path / "whole", "steps=4", *COSINE, "optimizer.schedule_steps=2")
+    run(tmp_path / "one", "steps=2", *COSINE)
+    with pytest.raises(RunError) as refused:
+        run(tmp_path / "one", "steps=4", *COSINE, resume=True)
+    assert "4 steps instead of 2: update 3 has the rate 5e-05 on the run's own curve and 0.000525 on the new" in str(refused.value)
+    assert "optimizer.schedule_steps=2" in str(refused.value)
+    longer = run(tmp_path / "one", "steps=4", *COSINE, "optimizer.schedule_steps=2", resume=True)
+    assert [line["train/lr"] for line in longer.lines("metrics.jsonl")] == pytest.approx([1e-3, 5.25e-4, 5e-5, 5e-5])
+    assert same(whole.weights(), longer.weights())
+
+
+def test_a_curve_that_was_laid_out_for_more_steps_goes_on(run, same, tmp_path):
+    whole = run(tmp_path / "whole", "steps=3", *COSINE)
+    run(tmp_path / "one", "steps=2", *COSINE, "optimizer.schedule_steps=3")
+    longer = run(tmp_path / "one", "steps=3", *COSINE, "optimizer.schedule_steps=3", resume=True)
+    assert same(whole.weights(), longer.weights())
+    with pytest.raises(RunError, match=r"optimizer.decay=cosine would run over 5 steps instead of 3"):
+        run(tmp_path / "one", "steps=5", *COSINE, "optimizer.schedule_steps=5", resume=True)

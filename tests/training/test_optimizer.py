@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rosd_kit.errors import RunError
+from rosd_kit.options import options_at
 from rosd_kit.settings import OptimizerSettings
 from rosd_kit.training.optimizer import Optimizer, learning_rate
 
@@ -55,6 +56,12 @@ def equal(one, other):
         ({"warmup_steps": 4}, 0, 0.25),
         ({"warmup_steps": 4}, 3, 1.0),
         ({"warmup_steps": 4}, 9, 1.0),
+        ({"warmup_steps": 10, "warmup": "from_zero"}, 0, 0.0),
+        ({"warmup_steps": 10, "warmup": "from_zero"}, 1, 0.1),
+        ({"warmup_steps": 10, "warmup": "from_zero"}, 10, 1.0),
+        ({"warmup_steps": 10, "warmup": "from_zero"}, 11, 1.0),
+        ({"warmup_steps": 0, "warmup": "from_zero"}, 0, 1.0),
+        ({"decay": "cosine", "schedule_steps": 20}, 10, 0.05 + 0.95 / 2),
         ({"decay": "cosine"}, 0, 1.0),
         ({"decay": "cosine"}, 5, 0.05 + 0.95 / 2),
         ({"decay": "cosine"}, 10, 0.05),
@@ -282,3 +289,26 @@ def test_adamw8bit_without_bitsandbytes_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(RunError, match=r"bitsandbytes.*rosd-kit\[8bit\]"):
         make(name="adamw8bit")
+
+
+def test_scheduled_options_of_an_update_are_those_of_its_step():
+    """The first update decays nothing, the second by lr times 0.5; muon's factor doubles."""
+    ramp = {"from": 0.0, "to": 0.5, "steps": 1}
+    model, optimizer = make(weight_decay=ramp)
+    for step, decay in enumerate((0.0, 0.5)):
+        before = weights(model)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        with options_at(step):
+            optimizer.step(1.0)
+        assert all(torch.allclose(now, old * (1 - 0.1 * decay)) for now, old in zip(weights(model), before, strict=True))
+    muon, chosen = torch.nn.Linear(2, 2), {"name": "muon", "lr": 0.1, "warmup_steps": 0}
+    optimizer = Optimizer(muon, OptimizerSettings(**chosen, muon_factor={"from": 2.0, "to": 4.0, "steps": 1}), steps=2)
+    rates = []
+    for step in range(2):
+        for parameter in muon.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        with options_at(step):
+            optimizer.step(1.0)
+        rates.append(sorted(group["lr"] for one in optimizer._optimizers for group in one.param_groups))
+    assert rates == [[0.1, pytest.approx(0.2)], [0.1, pytest.approx(0.4)]]
