@@ -41,8 +41,9 @@ def _check_decay(saved: Recipe, recipe: Recipe, step: int) -> None:
     on_old, on_new = (learning_rate(saved.optimizer, step, length) for length in (before, now))
     raise RunError(
         f"--resume: optimizer.decay={recipe.optimizer.decay} would run over {now} steps instead of {before}: update {step + 1} "
-        f"has the rate {on_old:.3g} on the run's own curve and {on_new:.3g} on the new one. Add optimizer.schedule_steps={before} "
-        "to continue on the run's own curve. For a curve over more steps than a run takes at first, set it when the run begins."
+        f"has the rate {on_old:.3g} on the run's own curve and {on_new:.3g} on the new one. "
+        f"Add optimizer.schedule_steps={before} to continue on the run's own curve. "
+        "For a curve over more steps than a run takes at first, set it when the run begins."
     )
 
 

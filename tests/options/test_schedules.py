@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from itertools import pairwise
 from typing import Annotated, ClassVar, Self
 
 import pydantic
@@ -79,7 +80,7 @@ def test_values_go_from_one_end_to_the_other_and_never_back(start, to, steps, af
     found = values(one, after + steps + 3)
     assert found[: after + 1] == [start] * (after + 1) and found[after + steps :] == [to] * 3
     signed = found if start <= to else [-value for value in found]
-    assert all(a <= b + 1e-9 for a, b in zip(signed, signed[1:], strict=False))
+    assert all(a <= b + 1e-9 for a, b in pairwise(signed))
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,9 @@ def test_a_longer_run_does_not_change_the_curve_of_the_rate_unasked(run, same, t
     run(tmp_path / "one", "steps=2", *COSINE)
     with pytest.raises(RunError) as refused:
         run(tmp_path / "one", "steps=4", *COSINE, resume=True)
-    assert "4 steps instead of 2: update 3 has the rate 5e-05 on the run's own curve and 0.000525 on the new" in str(refused.value)
+    assert "4 steps instead of 2: update 3 has the rate 5e-05 on the run's own curve and 0.000525 on the new" in str(
+        refused.value
+    )
     assert "optimizer.schedule_steps=2" in str(refused.value)
     longer = run(tmp_path / "one", "steps=4", *COSINE, "optimizer.schedule_steps=2", resume=True)
     assert [line["train/lr"] for line in longer.lines("metrics.jsonl")] == pytest.approx([1e-3, 5.25e-4, 5e-5, 5e-5])

@@ -22,7 +22,6 @@ from rosd_kit.run import update
 from rosd_kit.run.evaluate import evaluate_model
 from rosd_kit.types import GateDecision, Passed
 
-
 LENIENT = """
 import rosd_kit as rk
 

@@ -262,7 +262,7 @@ def test_a_state_without_master_weights_restores_them_from_the_weights():
 def test_update_groups_hold_each_tensor_once_and_respect_their_size(monkeypatch):
     monkeypatch.setattr("rosd_kit.training.optimizer._GROUP_BYTES", 100)
     model, optimizer = make(Tiny())
-    sizes = [[p.nbytes for p in each.param_groups[0]["params"]] for each, _ in optimizer._optimizers]
+    sizes = [[p.nbytes for p in each.param_groups[0]["params"]] for each in optimizer._optimizers]
     assert sizes == [[80], [64, 16], [80]]
     set_gradients(model)
     before = weights(model)
