@@ -120,7 +120,7 @@ def members(base: type) -> str:
     for name, annotation in inspect.get_annotations(base).items():
         plain = re.sub(r"^ClassVar\[(.*)\]$", r"\1", annotation)
         default = f" = {vars(base)[name]!r}" if name in vars(base) else ""
-        if name != "kind":
+        if name != "kind" and not name.startswith("_"):
             lines.append(f"* `{name}: {plain}{default}` (a class attribute)")
     return "\n".join(lines) + "\n"
 
