@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.lora import resolve_adapter
+from rosd_kit.model.lora import base_of_adapter, resolve_adapter
 from rosd_kit.model.student import Student
+from rosd_kit.run.evaluate import _model
 from rosd_kit.settings import LoraSettings, ModelSettings
 from rosd_kit.sglang.launch import _model_path
 from tests.model.architectures import ARCHITECTURES
@@ -217,3 +218,12 @@ def test_a_run_starts_from_an_adapter_and_exports_one(adapter, train, tmp_path):
     start, trained = (load_file(path / "adapter_model.safetensors") for path in (adapter, run / "model"))
     assert start.keys() == trained.keys() and any(not torch.equal(start[name], trained[name]) for name in start)
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), run / "model")
+
+
+def test_an_adapters_folder_names_its_base_model(adapter, recipe, tmp_path):
+    assert base_of_adapter(str(adapter)) == str(tmp_path / "base")
+    assert base_of_adapter(str(tmp_path / "base")) is None
+    assert base_of_adapter("some/hub-name") is None
+    student = _model(recipe("micro"), str(adapter))
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), adapter).eval()
+    assert_equal(student.model, logits(plain))
