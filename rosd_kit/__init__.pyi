@@ -53,6 +53,7 @@ from rosd_kit.plugins.hookspecs import hookimpl as hookimpl
 from rosd_kit.plugins.run_view import RunView as RunView
 from rosd_kit.recipe.model import Recipe as Recipe
 from rosd_kit.text.budget import fit_prompt as fit_prompt
+from rosd_kit.text.normal import normal_form as normal_form
 from rosd_kit.text.quotes import find_quote as find_quote
 from rosd_kit.text.sentences import sentence_start as sentence_start
 from rosd_kit.text.spans import decode_with_spans as decode_with_spans

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from rosd_kit.text.normal import normal_form
+
 _THING = r"(?:solution|answer|explanation|demonstration|reasoning|key idea|feedback|hint)s?"
 _GIVEN = r"(?:reference|provided|given|correct|sample|example|ground[- ]truth|expert|gold)"
 LEAK = re.compile(
@@ -21,4 +23,4 @@ LEAK = re.compile(
 
 def leaks(text: str) -> bool:
     """Return whether a response mentions a reference, which its own prompt does not contain."""
-    return LEAK.search(text) is not None
+    return LEAK.search(normal_form(text)) is not None

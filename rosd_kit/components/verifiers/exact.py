@@ -1,4 +1,4 @@
-"""Compares final answers as text."""
+"""Compares final answers as text, in the normal form of `rosd_kit.text.normal`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
+from rosd_kit.text.normal import normal_form
 from rosd_kit.types import Problem, Verdict
 
 #: Only the last characters can contain the final answer; this bounds the text that a regular expression searches.
@@ -65,11 +66,13 @@ class Exact(Verifier):
 
     def answer_of(self, text: str) -> str:
         """Return the normalised final answer, or an empty string."""
-        matches = re.findall(self.config.pattern, text.rstrip()[-_TAIL:])
+        tail = text.rstrip()[-_TAIL:]
+        # A pattern may itself contain signs that the normal form folds, like a full-width colon.
+        matches = re.findall(self.config.pattern, normal_form(tail)) or re.findall(self.config.pattern, tail)
         return self._normalise(matches[-1] if matches else "")
 
     def _normalise(self, answer: str) -> str:
-        answer = " ".join(answer.split()).lstrip(self.config.strip.replace(".", "")).rstrip(self.config.strip)
+        answer = " ".join(normal_form(answer).split()).lstrip(self.config.strip.replace(".", "")).rstrip(self.config.strip)
         answer = re.sub(self.config.drop, "", answer)
         return answer.casefold() if self.config.ignore_case else answer
 
