@@ -1,22 +1,32 @@
-"""Finds a reflector's quote in the response: exactly, then normalised, then fuzzily."""
+"""Finds a reflector's quote in the response: exactly, then normalised and without its markup, then with gaps, then fuzzily.
+
+The work is linear in text and quote; only fuzzy matching costs more, and its cost is bounded.
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rapidfuzz import fuzz
+from rosd_kit.text.folding import Folded, fold, undress
+from rosd_kit.text.fuzzy import align
+from rosd_kit.text.normal import normal_form
+from rosd_kit.text.sentences import sentence_starts
 
-from rosd_kit.text.sentences import sentence_start
-
-_LATEX_SPACE = re.compile(r"\\[,;:! ]|~")
-_FOLDS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "−": "-", "‐": "-"})
 QuoteOutcome = Literal["exact", "normalised", "fuzzy", "missing"]
+Range = tuple[int, int]
 
-#: Longer texts are not searched fuzzily, because alignment time grows with text length times quote length.
-_FUZZY_LIMIT = 200_000
+#: What stands for left-out text in a quote.
+_ELISION = re.compile(r"\[\s?(?:\.{3,}+|…)\s?\]|\(\s?(?:\.{3,}+|…)\s?\)|\.{3,}+|[…⋯]++|\. \. \.|\\[lc]?dots\b")
+#: What a quote may have at its start and end that the text has not: a list number, punctuation.
+_LIST_NUMBER = re.compile(r"\A\s*+\(?(?:\d{1,3}|[a-zA-Z])[.)]\s++")
+_PUNCTUATION = ".,;:!?。，；：！？、"
+#: Labels are short, like `Step 3`; longer text before a match in its sentence is no label.
+_LONGEST_LABEL = 80
+_LONGEST_HINT = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,75 +45,137 @@ class QuoteMatch:
 MISSING = QuoteMatch(start=-1, end=-1, outcome="missing", occurrences=0)
 
 
-def find_quote(text: str, quote: str, *, hint: str = "", min_ratio: float = 80.0) -> QuoteMatch:
+def find_quote(text: str, quote: str, *, hint: str = "", min_ratio: float = 80.0, exact: bool = False) -> QuoteMatch:
     """Return where `quote` occurs in `text`.
 
     Of several matches, the first whose label (the text before it in its sentence, like `Step 3`) occurs in `hint`, the
     reflection's explanation, is chosen; without such a match, the first, because the first error was asked for.
-    `min_ratio`, from 0 to 100, is rapidfuzz's `partial_ratio`; above 100 turns fuzzy matching off.
+
+    A quote may differ from the text in case, spacing, markup (quotation marks, bold, code, list signs, LaTeX spacing) and in
+    left-out parts: `...` at an end is ignored, and with `...` in the middle the range goes from the first part to the last.
+    `min_ratio`, from 0 to 100, is rapidfuzz's `partial_ratio`; above 100 turns fuzzy matching off. `exact` turns off all but
+    verbatim matches.
     """
     quote = quote.strip()
     if not quote:
         return MISSING
-    ranges = _occurrences(text, quote)
-    if ranges:
-        return _choose(text, ranges, "exact", hint)
-    folded, origin = _normalise(text)
-    needle, _ = _normalise(quote)
+    choose = _Chooser(text, hint)
+    if ranges := _occurrences(text, text, quote):
+        return choose.match(ranges, "exact")
+    if exact:
+        return MISSING
+    folded, needle = fold(text), fold(quote).text
     if not needle:
         return MISSING
-    ranges = [(origin[a], origin[b - 1] + 1) for a, b in _occurrences(folded, needle)]
-    if ranges:
-        return _choose(text, ranges, "normalised", hint)
-    if len(text) <= _FUZZY_LIMIT and len(needle) <= len(folded):
-        alignment = fuzz.partial_ratio_alignment(needle, folded, score_cutoff=min_ratio)
-        if alignment is not None and alignment.dest_end > alignment.dest_start:
-            start, end = origin[alignment.dest_start], origin[alignment.dest_end - 1] + 1
-            return QuoteMatch(start=start, end=end, outcome="fuzzy")
+    if ranges := _original_ranges(text, folded, needle):
+        return choose.match(ranges, "normalised")
+    bare = undress(text)
+    if ranges := _without_dress(text, bare, quote):
+        return choose.match(ranges, "normalised")
+    parts = [part for part in _ELISION.split(quote) if undress(part).text.strip(_PUNCTUATION)]
+    if len(parts) > 1:
+        if ranges := _from_first_to_last(text, bare, parts[0], parts[-1]):
+            return choose.match(ranges, "normalised")
+    elif parts and parts[0].strip() != quote:
+        quote = parts[0].strip()
+        if ranges := _without_dress(text, bare, quote):
+            return choose.match(ranges, "normalised")
+    one_sentence = len(sentence_starts(quote)) == 1
+    for searched, needle in ((folded, fold(quote).text), (bare, undress(quote).text)):
+        if found := align(text, searched, needle, min_ratio, one_sentence=one_sentence):
+            return QuoteMatch(start=found[0], end=found[1], outcome="fuzzy")
     return MISSING
 
 
-def _occurrences(text: str, quote: str) -> list[tuple[int, int]]:
-    """Return the ranges of `quote` in `text`; only whole words if there are any, so `2` skips `25` if it occurs alone."""
-    ranges = [(m.start(), m.start() + len(quote)) for m in re.finditer(f"(?={re.escape(quote)})", text)]
+def _without_dress(text: str, bare: Folded, quote: str) -> list[Range]:
+    """Return the ranges of a quote without markup; if there are none, without a list number and punctuation at its ends."""
+    needle = undress(quote).text
+    shorter = undress(_LIST_NUMBER.sub("", quote, count=1)).text.strip(_PUNCTUATION)
+    return _original_ranges(text, bare, needle) or (_original_ranges(text, bare, shorter) if shorter != needle else [])
+
+
+def _from_first_to_last(text: str, bare: Folded, first: str, last: str) -> list[Range]:
+    """Return the ranges from each occurrence of the first part to the next occurrence of the last part after it."""
+    ends = _without_dress(text, bare, last)
+    ranges = []
+    for start, after in _without_dress(text, bare, first):
+        following = bisect_right(ends, (after, -1))
+        if following < len(ends):
+            ranges.append((start, ends[following][1]))
+    return ranges
+
+
+def _original_ranges(text: str, folded: Folded, needle: str) -> list[Range]:
+    return _occurrences(text, folded.text, needle, folded) if needle else []
+
+
+def _occurrences(text: str, searched: str, needle: str, folded: Folded | None = None) -> list[Range]:
+    """Return the ranges of `needle` in the text; only whole words if there are any, so `2` skips `25` if it occurs alone."""
+    if needle not in searched:
+        return []
+    starts = _starts(searched, needle)
+    ranges = [(at, at + len(needle)) if folded is None else folded.original(at, at + len(needle)) for at in starts]
     whole_words = [(a, b) for a, b in ranges if not _splits_word(text, a) and not _splits_word(text, b)]
     return whole_words or ranges
+
+
+def _starts(text: str, needle: str) -> list[int]:
+    """Return where `needle` occurs, overlaps included (Knuth, Morris and Pratt: linear also where text and needle repeat)."""
+    borders, border = [0], 0
+    for character in needle[1:]:
+        while border and needle[border] != character:
+            border = borders[border - 1]
+        border += needle[border] == character
+        borders.append(border)
+    starts, matched = [], 0
+    for at, character in enumerate(text):
+        while matched and needle[matched] != character:
+            matched = borders[matched - 1]
+        matched += needle[matched] == character
+        if matched == len(needle):
+            starts.append(at + 1 - matched)
+            matched = borders[-1]
+    return starts
 
 
 def _splits_word(text: str, at: int) -> bool:
     return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
 
 
-def _normalise(text: str) -> tuple[str, list[int]]:
-    """Return the text with case, width, quotes, dashes and spacing folded, and the source index of each character."""
-    out: list[str] = []
-    origin: list[int] = []
-    spaces = {m.start(): m.end() for m in _LATEX_SPACE.finditer(text)}
-    at = 0
-    while at < len(text):
-        end = spaces.get(at, at + 1)
-        folded = " " if at in spaces else unicodedata.normalize("NFKC", text[at]).translate(_FOLDS).casefold()
-        for character in folded:
-            if character.isspace():
-                character = " "
-                if not out or out[-1] == " ":
-                    continue
-            out.append(character)
-            origin.append(at)
-        at = end
-    while out and out[-1] == " ":
-        out.pop()
-        origin.pop()
-    return "".join(out), origin
+class _Chooser:
+    """Chooses among several matches the first that the hint names."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        self._text, self._hint = text, normal_form(hint[:_LONGEST_HINT]).casefold()
+        self._known: dict[str, bool] = {}
+
+    def match(self, ranges: Sequence[Range], outcome: QuoteOutcome) -> QuoteMatch:
+        start, end = ranges[0]
+        if len(ranges) > 1 and self._hint:
+            sentences = sentence_starts(self._text)
+            start, end = next((span for span in ranges if self._is_named(span[0], sentences)), (start, end))
+        return QuoteMatch(start=start, end=end, outcome=outcome, occurrences=len(ranges))
+
+    def _is_named(self, at: int, sentences: Sequence[int]) -> bool:
+        """Return whether the hint contains the label of this position: the text before it in its sentence, like `Step 3`."""
+        start = sentences[max(0, bisect_right(sentences, at) - 1)]
+        if at - start > _LONGEST_LABEL:
+            return False
+        label = normal_form(self._text[start:at]).strip(" \t:.,;)-*#>_、。").casefold()
+        if label not in self._known:
+            self._known[label] = bool(label) and self._is_in_hint(label)
+        return self._known[label]
+
+    def _is_in_hint(self, label: str) -> bool:
+        at = self._hint.find(label)
+        while at >= 0:
+            end = at + len(label)
+            if (label.isascii() is False or not _splits_word(self._hint, at)) and not _continues(self._hint, end):
+                return True
+            at = self._hint.find(label, at + 1)
+        return False
 
 
-def _choose(text: str, ranges: list[tuple[int, int]], outcome: QuoteOutcome, hint: str) -> QuoteMatch:
-    named = [span for span in ranges if _is_named(text, span[0], hint)]
-    start, end = (named or ranges)[0]
-    return QuoteMatch(start=start, end=end, outcome=outcome, occurrences=len(ranges))
-
-
-def _is_named(text: str, at: int, hint: str) -> bool:
-    """Return whether the hint contains the label of this position: the text before it in its sentence, like `Step 3`."""
-    label = text[sentence_start(text, at) : at].strip(" \t:.,;)-*#").casefold()
-    return bool(label) and re.search(rf"(?<!\w){re.escape(label)}(?!\w)", hint.casefold()) is not None
+def _continues(hint: str, end: int) -> bool:
+    """Return whether a label goes on after `end`: `step 3` in `step 30`, but not a word of a script without spaces."""
+    return _splits_word(hint, end) and hint[end].isascii()

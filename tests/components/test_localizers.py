@@ -67,6 +67,23 @@ def test_a_missing_quote_follows_the_option_missing(make_case, missing, expected
     assert weighted(token_weights) == expected
 
 
+@pytest.mark.parametrize(
+    ("quote", "first", "outcome"),
+    [
+        ('"2 + 2 = 5"', " 2", "normalised"),
+        ("- Then **2 + 2** = 5", " Then", "normalised"),
+        ("Then ... Answer", " Then", "normalised"),
+    ],
+)
+def test_exact_matching_takes_only_verbatim_quotes(make_case, quote, first, outcome):
+    case = make_case(TOKENS, reflection=quoting(quote))
+    lenient = ErrorQuote().locate(case)
+    assert (lenient.outcome, weighted(lenient)) == (outcome, from_token(first))
+    exact = ErrorQuote(ErrorQuote.Config(match="exact"))
+    assert exact.locate(case).outcome == "missing"
+    assert exact.locate(make_case(TOKENS, reflection=quoting(" 2 + 2 = 5 "))).outcome == "exact"
+
+
 def test_fuzzy_matching_can_be_turned_off(make_case):
     case = make_case(TOKENS, reflection=quoting("Then 2 + 2 = 6 holds."))
     token_weights = ErrorQuote(ErrorQuote.Config(min_ratio=101, missing="skip")).locate(case)

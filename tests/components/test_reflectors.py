@@ -58,6 +58,15 @@ def prompt_text(prompt) -> str:
         (IDEA, "stop", True, ("it is 4", None, "ok")),
         (QUOTE + IDEA, "stop", True, ("it is 4", None, "ok")),
         (QUOTE, "stop", True, (None, None, "unparsable")),
+        (f"{QUOTE}<explaination>it is 4</explaination>", "stop", False, ("it is 4", "2 + 2 = 5", "ok")),
+        ("<reflection>it is 4</reflection>", "stop", True, ("it is 4", None, "ok")),
+        (
+            "<error_qoute>2 + 2 = 5</error_qoute><Explanation>it is 4</explaination>",
+            "stop",
+            False,
+            ("it is 4", "2 + 2 = 5", "ok"),
+        ),
+        (f"[THINK]{QUOTE}[/THINK]{IDEA}", "stop", True, ("it is 4", None, "ok")),
         ("valid", "length", True, (None, None, "truncated")),
     ],
 )

@@ -55,3 +55,26 @@ def test_the_last_pair_is_found_in_any_surrounding_text(before, content, after):
 @given(st.text(alphabet="<>/think a", max_size=60))
 def test_any_text_can_be_read(text):
     assert read_tag(text, "think").status in {"ok", "missing", "unclosed", "empty"}
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("<explaination>x</explaination>", "x"),
+        ("<Explanation>x</explaination>", "x"),
+        ("<reflection>x</reflection>", "x"),
+        ("<explanation>x</explanation><reflection>y</reflection>", "x"),
+        ("<reflection>y <explanation>x</explanation></reflection>", "x"),
+        ("<explanation></explanation><reflection>x</reflection>", "x"),
+        ("<reflections>x</reflections>", None),
+    ],
+)
+def test_an_alias_counts_where_the_tag_itself_has_no_content(text, content):
+    assert read_tag(text, "explanation", ["explaination", "reflection"]).text == content
+    assert read_tag("<explanation>", "explanation", ["reflection"]).status == "unclosed"
+
+
+@pytest.mark.parametrize("text", ["<" + " " * 300_000, "< /" + " " * 300_000, "<error" + "_" * 300_000, "< " * 150_000])
+def test_half_a_tag_is_read_in_one_pass(text):
+    assert read_tag(text, "error_quote", ["quote"]).status == "missing"
+    assert read_tag(text + "<error_quote>x</error_quote>", "error_quote").text == "x"

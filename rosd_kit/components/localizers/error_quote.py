@@ -26,8 +26,11 @@ class ErrorQuote(Localizer):
         """Where the weights start. `quote`: at the first quoted token (v1); `sentence`: at the start of its sentence (v2)."""
         missing: Literal["skip", "full", "sentence"] = "full"
         """Without a usable quote: `skip` the rollout, weight the `full` response (v1), or weight its last `sentence`."""
+        match: Literal["lenient", "exact"] = "lenient"
+        """How a quote may differ from the response. `lenient`: in case, spacing, markup, left-out parts and, by `min_ratio`, in
+        spelling; `exact`: not at all (the authors' code). Verbatim quotes are found alike by both."""
         min_ratio: float = Field(default=80.0, ge=0.0)
-        """Minimum similarity of a fuzzy match, 0 to 100; above 100 turns fuzzy matching off."""
+        """Minimum similarity of a fuzzy match, 0 to 100; above 100 turns fuzzy matching off. Unused with `match: exact`."""
 
     def locate(self, case: Case) -> TokenWeights:
         completion = case.rollout.completion
@@ -48,8 +51,8 @@ class ErrorQuote(Localizer):
             return None
         if reflection.quote_start is not None:
             return QuoteMatch(start=reflection.quote_start, end=reflection.quote_start, outcome="exact")
-        hint, ratio = reflection.idea or "", self.config.min_ratio
-        match = find_quote(text, reflection.quote or "", hint=hint, min_ratio=ratio)
+        hint, ratio, exact = reflection.idea or "", self.config.min_ratio, self.config.match == "exact"
+        match = find_quote(text, reflection.quote or "", hint=hint, min_ratio=ratio, exact=exact)
         return match if match.outcome != "missing" else None
 
     def _weigh_without_quote(self, case: Case) -> TokenWeights:

@@ -49,6 +49,12 @@ RIGHT = """You are a tutor. Below are a problem and a student's correct solution
 Say why the solution is valid, and answer in exactly this form:
 <explanation>the line of reasoning that makes the solution right</explanation>"""
 
+#: What models write instead of the tags that they were asked for.
+_EXPLANATIONS = (
+    *("explaination", "explanations", "explanaton", "explantion", "explnation", "explination", "explanaition", "expalanation"),
+    *("explain", "reflection"),
+)
+_QUOTES = ("error_qoute", "eror_quote", "erorr_quote", "error_quotes", "error_quotation", "error_quoted", "quote")
 _FIELDS = ("problem", "demonstration", "response", "answer")
 _CUT_PRIORITY = {"demonstration": 1, "response": 2}
 
@@ -147,7 +153,7 @@ def read_reflection(answer: Completion, *, right: bool, thinking: Pairs = ()) ->
     if answer.finish_reason in ("overlong", "abort"):
         return Reflection(status=answer.finish_reason)
     text = strip_thinking(answer.text, thinking)
-    idea, quote = read_tag(text, "explanation"), read_tag(text, "error_quote")
+    idea, quote = read_tag(text, "explanation", _EXPLANATIONS), read_tag(text, "error_quote", _QUOTES)
     complete = idea.text is not None and (right or quote.text is not None)
     status: ReflectionStatus
     if complete:
