@@ -59,8 +59,7 @@ def _trim(needle: str, text: str, start: int, end: int, sentences: Sequence[int]
     edges = [start, *(at for at in sentences if start < at < end), end]
     start, end = max(pairwise(edges), key=lambda edge: sum(max(0, min(b, edge[1]) - max(a, edge[0])) for a, b in runs))
     first = next(max(a, start) for a, b in runs if max(a, start) < min(b, end))
-    while first < end - 1 and not text[first].isalnum() and text[first] != needle[0]:
-        first += 1
+    first = next((at for at in range(first, end) if text[at].isalnum() or text[at] == needle[0]), first)
     while first > 0 and joins_words(text[first - 1], text[first]):  # the window may begin inside a word
         first -= 1
     return first, end
