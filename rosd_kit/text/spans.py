@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rosd_kit.text.specials import control_tokens
+from rosd_kit.text.thinking import is_thinking_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,9 +24,10 @@ _WINDOW = 16
 def decode_with_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
     """Return the text of sampled ids without control tokens, and each token's half-open character range in it.
 
-    Tokens that share a character all cover it. Control tokens have empty ranges at their position.
+    Tokens that share a character all cover it. Control tokens have empty ranges at their position; marks of thinking are text.
     """
-    special = control_tokens(tokenizer)
+    # Marks of thinking stay, though many tokenizers call them control tokens: without them thinking would look like the answer.
+    special = {token for token, mark in control_tokens(tokenizer).items() if not is_thinking_mark(mark)}
     kept = [index for index, token in enumerate(ids) if token not in special]
     text = _decode(tokenizer, [ids[index] for index in kept])
     covered = iter(_spans(tokenizer, [ids[index] for index in kept], text))

@@ -56,12 +56,6 @@ def strip_thinking(text: str, pairs: Pairs = (), *, kept: Collection[str] = ()) 
     return rest[: opened.start()] if opened else rest
 
 
-def opened_thinking(prompt: str, pairs: Pairs = ()) -> str:
-    """Return the opening mark with which a prompt ends, or an empty string: the response then begins inside thinking."""
-    opening, _ = _patterns(pairs)
-    return next((mark.group() for mark in opening.finditer(prompt) if not prompt[mark.end() :].strip()), "")
-
-
 def is_thinking_mark(token: str) -> bool:
     """Return whether a token opens or closes thinking, or is a part of such a mark."""
     return token in _PARTS or any(pattern.fullmatch(token) for pattern in _patterns(()))

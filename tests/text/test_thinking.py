@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,10 @@ import rosd_kit as rk
 from rosd_kit.components.verifiers import BySuite, Exact, Majority, MultipleChoice
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
-from rosd_kit.text.thinking import check_pairs, is_thinking_mark, opened_thinking, strip_thinking
+from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.text.thinking import check_pairs, is_thinking_mark, strip_thinking
 from tests.components.rows import asking
+from tests.text.conftest import tokenizer_of
 
 SPELLINGS = [
     ("<think>", "</think>"),
@@ -84,20 +87,6 @@ def test_marks_that_cannot_work_are_refused(pair):
         check_pairs([pair])
 
 
-@pytest.mark.parametrize(
-    ("prompt", "mark"),
-    [
-        ("user: ?\nassistant: <think>\n", "<think>"),
-        ("What is <think>?\nassistant: ", ""),
-        ("assistant: <think>\n\n</think>\n\n", ""),
-        ("assistant: [THINK]", "[THINK]"),
-        ("", ""),
-    ],
-)
-def test_a_prompt_that_ends_in_an_opening_mark_has_opened_thinking(prompt, mark):
-    assert opened_thinking(prompt) == mark
-
-
 def test_tokens_that_mark_thinking_are_known():
     assert all(map(is_thinking_mark, ["[THINK]", "</seed:think>", "<|channel|>", "<|END_THINKING|>"]))
     assert not any(map(is_thinking_mark, ["<|im_end|>", "<s>", "think", "</s>"]))
@@ -164,3 +153,12 @@ def test_marks_of_the_recipe_reach_every_component():
     assert components.verifier.verify(asking("7"), "<ponder>Answer: 7</ponder>Answer: 8").answer == "8"
     with pytest.raises(rk.RecipeError, match="thinking"):
         load_recipe("rosd", ["thinking=[['','']]"], registry=registry)
+
+
+def test_control_tokens_that_mark_thinking_stay_in_the_text():
+    tokenizer = copy.deepcopy(tokenizer_of("byte_level"))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|im_end|>"]})
+    ids = tokenizer("[THINK]a 7[/THINK]x = 8<|im_end|>", add_special_tokens=False)["input_ids"]
+    text, spans = decode_with_spans(tokenizer, ids)
+    assert (text, strip_thinking(text)) == ("[THINK]a 7[/THINK]x = 8", "x = 8")
+    assert (spans[0], spans[-1]) == ((0, 7), (len(text), len(text)))
