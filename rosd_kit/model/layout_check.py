@@ -62,7 +62,7 @@ class LayoutCheck:
     @classmethod
     def of(cls, model: Any, pad_id: int) -> LayoutCheck:
         """Run the whole model on each sequence."""
-        vocabulary = int(model.get_input_embeddings().num_embeddings)
+        vocabulary = int(model.get_input_embeddings().weight.shape[0])
         ids = [1 + index * (vocabulary - 1) // 16 for index in range(16)]
         endings = ids[4:9], ids[10:13]
         sequences = [TokenSequence((ids[0],), (*ids[1:_PREFIX], *ending, ids[-1])) for ending in endings]

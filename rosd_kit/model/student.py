@@ -137,7 +137,7 @@ class Student:
     @property
     def vocabulary(self) -> int:
         """The number of token ids that the model knows."""
-        return int(self.model.get_input_embeddings().num_embeddings)
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def end_ids(self) -> frozenset[int]:

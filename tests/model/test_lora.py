@@ -61,6 +61,8 @@ def assert_equal(model, expected: torch.Tensor) -> None:
 def test_an_exported_model_equals_the_trained_one(folder, targets, tmp_path):
     base = logits(AutoModelForCausalLM.from_pretrained(folder))
     student = load(folder, rank=4, target_modules=TARGETS[targets])
+    student.check_layout("auto")
+    assert student.vocabulary == len(tokenizer())
     change(student)
     trained = logits(student.model)
     assert float((trained - base).abs().max()) > 0.1
