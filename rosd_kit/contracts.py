@@ -546,11 +546,17 @@ class Divergence(Component):
 class Correction(Component):
     """Computes importance weights for the gap between the policy that sampled and the one being trained.
 
-    `may_weigh_equals` declares that weights may differ from 1 where the two policies agree.
+    `may_weigh_equals` declares that weights may differ from 1 where the two policies agree. `by_sequence` declares that `weigh`
+    wants all weighted tokens of one response at once, and gives them one weight.
     """
 
     kind = "correction"
     may_weigh_equals: bool = False
+
+    @property
+    def by_sequence(self) -> bool:
+        """Whether `weigh` wants whole responses."""
+        return False
 
     @abstractmethod
     def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
@@ -576,6 +582,8 @@ class TokenScores:
 
     An objective that joins views finds `teacher` None and all views in `views`; `marks[v, t]` is the mark that its `view_marks`
     gave to view v, or 0 where token t has no such view (whose log-probs are then meaningless).
+
+    `old` holds the student's log-probs like `current`, before the step's first update; None where they are those of `current`.
     """
 
     student: Float[Tensor, "tokens vocab"]
@@ -586,6 +594,11 @@ class TokenScores:
     advantage: Float[Tensor, " tokens"]
     views: tuple[Float[Tensor, "tokens vocab"], ...] = ()
     marks: Float[Tensor, "views tokens"] | None = None
+    old: Float[Tensor, " tokens"] | None = None
+
+    def old_logprobs(self) -> Float[Tensor, " tokens"]:
+        """Return the trainer's log-probs of the sampled tokens before the step's first update, without gradient."""
+        return self.current.detach() if self.old is None else self.old.detach()
 
     def view_logprobs(self) -> Float[Tensor, "views tokens"]:
         """Return the teacher's log-probs of the sampled tokens per view, at temperature 1; 0 where a token lacks the view."""
@@ -619,6 +632,11 @@ class Objective(Component):
     def asks_teacher(self) -> bool:
         """Whether the teacher must score for this term."""
         return self.needs_teacher or self.joins_views
+
+    @property
+    def needs_old(self) -> bool:
+        """Whether samples must hold `old_logprobs` when a step makes several updates, or `advantage` reads them."""
+        return False
 
     def takes(self, sample: DistillSample) -> bool:
         """Return whether the gate routed this sample to this term."""

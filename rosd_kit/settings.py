@@ -139,6 +139,9 @@ class OptimizerSettings(Config):
     """Decay rates of the moment estimates."""
     clip: PositiveFloat = 1.0
     """Clips the gradient to this norm."""
+    updates_per_batch: Annotated[PositiveInt, Fixed("checkpoints stand between steps")] = 1
+    """Updates per step: the step's problems are cut into so many mini-batches, in order, with an update each. The log-probs of
+    sampling stay those of the step's beginning; the learning rate counts steps."""
     max_bad_steps: Annotated[PositiveInt, Fixed("it says when to stop")] = 3
     """Stop the run after this many consecutive updates were skipped for a NaN or infinity."""
 

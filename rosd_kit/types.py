@@ -243,7 +243,11 @@ class TeacherView:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSample:
-    """One rollout, ready to train on. Every sequence over the response is as long as `response_ids`."""
+    """One rollout, ready to train on. Every sequence over the response is as long as `response_ids`.
+
+    `old_logprobs` are the trainer's own log-probs before the step's first update, at the sampling temperature and 0 where no
+    term has a weight; empty unless an objective needs them.
+    """
 
     problem_id: str
     prompt_ids: tuple[int, ...]
@@ -256,6 +260,7 @@ class DistillSample:
     group_rewards: tuple[float, ...]
     weight: float = 1.0
     route: str = "*"
+    old_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def build_components(
         cls: Any = registry.get("objective", term.name)
         objective: Any = given.get("objective") or cls(term.options, loss_parts)
         objective.parts = loss_parts  # a given one was made without them
-        terms.append(WeightedObjective(objective, term.weight))
+        terms.append(WeightedObjective(objective, term.weight, term.denominator == "all"))
     components = BuiltComponents(**built, objectives=tuple(terms))
     for component in components:
         component.thinking = recipe.thinking

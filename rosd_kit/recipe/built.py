@@ -27,10 +27,11 @@ from rosd_kit.recipe.model import ObjectiveChoice
 
 @dataclass(frozen=True)
 class WeightedObjective:
-    """One term of the loss and its factor."""
+    """One term of the loss, its factor, and whether it counts by its share of the step's weighted tokens."""
 
     objective: Objective
     weight: float = 1.0
+    by_share: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

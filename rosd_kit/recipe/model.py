@@ -5,7 +5,7 @@ It knows the fields, not how they were written or merged.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -28,6 +28,9 @@ class ObjectiveChoice(ComponentChoice):
 
     weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     """Factor of this term in the sum."""
+    denominator: Literal["own", "all"] = "own"
+    """`own`: the term is a mean over its own weighted tokens; `all`: that mean times the term's share of the tokens that have a
+    weight in any term, so a term with few tokens counts little."""
 
 
 class Recipe(CoreSettings):

@@ -193,8 +193,8 @@ def _options(path: str, kind: str, values: dict[str, Any], source: Any, registry
 
 
 def _term(path: str, values: dict[str, Any], source: Any, registry: Registry) -> ObjectiveChoice:
-    weight = {"name": values["name"], "weight": values.pop("weight", 1.0)}
-    checked = validated(ObjectiveChoice, weight, path=path, see="rosd-kit schema", source=source)
+    term = {"name": values["name"], "weight": values.pop("weight", 1.0), "denominator": values.pop("denominator", "own")}
+    checked = validated(ObjectiveChoice, term, path=path, see="rosd-kit schema", source=source)
     return checked.model_copy(update=_options(path, "objective", values, source, registry))
 
 

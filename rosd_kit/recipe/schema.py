@@ -67,8 +67,8 @@ def _preset_form(names: list[str]) -> Schema:
 
 
 def _options(cls: type[Component], definitions: Schema) -> Schema:
-    weight = {"weight": _properties(ObjectiveChoice, definitions)["weight"]} if cls.kind == "objective" else {}
-    return {**_properties(cls.Config, definitions), **weight}
+    own = _properties(ObjectiveChoice, definitions) if cls.kind == "objective" else {}
+    return {**_properties(cls.Config, definitions), **{name: own[name] for name in ("weight", "denominator") if name in own}}
 
 
 def _presets(registry: Registry, definitions: Schema) -> Schema:

@@ -1,4 +1,4 @@
-"""One optimizer step on a step's samples: score them, take the gradient, apply it."""
+"""The updates of a step: score its samples, take the gradient, apply it; once, or once for each mini-batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rosd_kit.model.student import Student
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
+from rosd_kit.run.mini_batches import cut_by_problems, joined_outcome, joined_report, with_old_logprobs
 from rosd_kit.run.sample_records import Trained
 from rosd_kit.run.step_metrics import reported
 from rosd_kit.training.optimizer import Optimizer, StepOutcome
@@ -22,7 +23,7 @@ from rosd_kit.types import DistillSample
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """What an update did: its metrics, the samples as they were trained on, and which localizers failed to refine them."""
+    """What a step's updates did: metrics, the samples as they were trained on, and which localizers failed to refine them."""
 
     metrics: dict[str, float]
     trained: Trained = field(default_factory=Trained)
@@ -38,7 +39,7 @@ def update(
     optimizer: Optimizer,
     ranks: Ranks,
 ) -> Update:
-    """Take one optimizer step. A step without samples, or with a gradient that is not finite, changes no weight."""
+    """Take a step's updates. A step without samples, or with a gradient that is not finite, changes no weight."""
     began = time.perf_counter()
     if not samples:
         return Update(metrics={"train/applied": 1.0, "train/weighted_tokens": 0.0, "train/skipped": 0.0})
@@ -58,14 +59,28 @@ def update(
         if components.localizer.refines:
             first = score(samples=samples, backward=False)
             samples, faults = refine_weights(samples, components.localizer, first.scores, ranks)
-        report = score(samples=samples)
-    student.model.eval()
-    outcome = optimizer.step(report.loss)
+        batches = cut_by_problems(samples, recipe.optimizer.updates_per_batch)
+        if _needs_old_logprobs(components, len(batches)):
+            samples = with_old_logprobs(samples, score(samples=samples, backward=False).scores)
+        reports, outcomes = [], []
+        for number, indices in enumerate(batches, 1):
+            student.enter_training()
+            reports.append(score(samples=[samples[index] for index in indices]))
+            student.model.eval()
+            outcomes.append(optimizer.step(reports[-1].loss, ends_step=number == len(batches)))
+    report = joined_report(reports, batches)
     return Update(
-        metrics=_metrics(report, outcome, faults, samples) | {"time/train": time.perf_counter() - began},
+        metrics=_metrics(report, joined_outcome(outcomes), faults, samples) | {"time/train": time.perf_counter() - began},
         trained=Trained(samples=samples, scores=report.scores),
         faults=faults.messages(),
     )
+
+
+def _needs_old_logprobs(components: BuiltComponents, updates: int) -> bool:
+    """Return whether log-probs must be measured before the first update: a single update computes them itself."""
+    if components.correction.by_sequence:
+        return any(term.objective.needs_old for term in components.objectives)
+    return updates > 1 and any(term.objective.needs_old for term in components.objectives)
 
 
 def _metrics(report: LossReport, outcome: StepOutcome, faults: Faults, samples: Sequence[DistillSample]) -> dict[str, float]:

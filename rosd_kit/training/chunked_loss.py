@@ -217,6 +217,7 @@ class HeadLoss:
                 advantage=select_rows(tensors.advantages[index], rows),
                 views=tuple(select_rows(view, rows) for view in views),
                 marks=select_rows(tensors.marks[index, : len(views)].T, rows).T,
+                old=torch.where(tensors.old.isnan(), current.detach(), tensors.old)[to_device(rows, current.device)],
             )
         )
         if losses.shape != rows.shape:
@@ -250,6 +251,7 @@ class _TokenTensors:
     loss_weights: Float[Tensor, "terms tokens"]
     advantages: Float[Tensor, "terms tokens"]
     marks: Float[Tensor, "terms views tokens"]
+    old: Float[Tensor, " tokens"]
 
     @classmethod
     def of(cls, tokens: WeightedTokens, factors: Float[Tensor, " terms"], like: Tensor) -> _TokenTensors:
@@ -262,6 +264,7 @@ class _TokenTensors:
             loss_weights=to_device((tokens.weights * factors[:, None]).to(dtype), like.device),
             advantages=to_device(tokens.advantages.to(dtype), like.device),
             marks=to_device(tokens.marks.to(dtype), like.device),
+            old=to_device(tokens.old.to(dtype), like.device),
         )
 
     def select(self, span: slice) -> _TokenTensors:
@@ -273,6 +276,7 @@ class _TokenTensors:
             self.loss_weights[:, span],
             self.advantages[:, span],
             self.marks[..., span],
+            self.old[span],
         )
 
 

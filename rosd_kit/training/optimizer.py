@@ -70,8 +70,11 @@ class Optimizer:
         self._names = dict(zip(self._updated, (name for name, _ in named), strict=True))
         self._optimizers = _build(model, self._names, self._weights, settings)
 
-    def step(self, loss: float) -> StepOutcome:
-        """Apply the accumulated gradients and clear them; change nothing when `loss` or the gradient's norm is not finite."""
+    def step(self, loss: float, *, ends_step: bool = True) -> StepOutcome:
+        """Apply the accumulated gradients and clear them; change nothing when `loss` or the gradient's norm is not finite.
+
+        The learning rate stays until an update `ends_step`.
+        """
         settings = self.settings.at_step(present_step() or 0)
         lr = learning_rate(settings, self.step_count, self.steps)
         norm = clip_gradients(self.parameters, settings.clip)
@@ -86,7 +89,7 @@ class Optimizer:
                     optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None
-        self.step_count += 1
+        self.step_count += ends_step
         self.bad_steps = 0 if applied else self.bad_steps + 1
         change = float((self._probe() - before).norm())
         return StepOutcome(applied=applied, grad_norm=norm, lr=lr, change=change)

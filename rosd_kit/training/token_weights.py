@@ -45,7 +45,21 @@ def compute_weights(samples: Sequence[DistillSample], terms: Sequence[WeightedOb
         per_sample.append(weights)
         advantages.append(torch.tensor([term.objective.advantage(sample) for term in terms], dtype=torch.float64))
     totals = [math.fsum(_chain(weights[term].tolist() for weights in per_sample)) for term in range(len(terms))]
-    return StepWeights(per_sample, advantages, totals)
+    return StepWeights(per_sample, advantages, _denominators(totals, per_sample, terms))
+
+
+def _denominators(
+    totals: list[float], per_sample: Sequence[Float[Tensor, "terms response"]], terms: Sequence[WeightedObjective]
+) -> list[float]:
+    """Return the totals; for a term that counts by its share of the tokens, the total divided by that share."""
+    if not any(term.by_share for term in terms):
+        return totals
+    tokens = sum(int(weights.any(dim=0).sum()) for weights in per_sample)
+    counts = [sum(int((weights[index] > 0).sum()) for weights in per_sample) for index in range(len(terms))]
+    return [
+        total * tokens / count if term.by_share and count else total
+        for total, count, term in zip(totals, counts, terms, strict=True)
+    ]
 
 
 def _chain(lists: Iterable[list[float]]) -> Iterable[float]:
@@ -58,7 +72,8 @@ class WeightedTokens:
 
     `sample` is the index of each token's sample in the micro-batch, `token` its index in the response, `sampled` its id.
     `views` is how many teacher views score it: 0 where no term that needs a teacher covers the token. `marks` are the marks of
-    views by terms that join views, 0 elsewhere; without such a term the `views` dimension is empty.
+    views by terms that join views, 0 elsewhere; without such a term the `views` dimension is empty. `old` are the log-probs
+    before the step's first update, NaN where they were not measured.
     """
 
     sample: Int[Tensor, " tokens"]
@@ -69,6 +84,7 @@ class WeightedTokens:
     weights: Float[Tensor, "terms tokens"]
     advantages: Float[Tensor, "terms tokens"]
     marks: Float[Tensor, "terms views tokens"]
+    old: Float[Tensor, " tokens"]
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -101,7 +117,12 @@ def weighted_tokens(
         weights=all_weights[:, kept],
         advantages=torch.stack(list(advantages), dim=1)[:, owner],
         marks=_view_marks(samples, terms)[..., owner],
+        old=torch.tensor(list(_chain(_old_logprobs(s) for s in samples)), dtype=torch.float64)[kept],
     )
+
+
+def _old_logprobs(sample: DistillSample) -> list[float]:
+    return list(sample.old_logprobs) or [math.nan] * len(sample.response_ids)
 
 
 def _view_marks(samples: Sequence[DistillSample], terms: Sequence[WeightedObjective]) -> Float[Tensor, "terms views samples"]:

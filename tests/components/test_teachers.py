@@ -15,7 +15,7 @@ from rosd_kit.components.corrections import NoCorrection
 from rosd_kit.components.divergences import JSD
 from rosd_kit.components.objectives import Distill, PolicyGradient
 from rosd_kit.components.supports import Full
-from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Interpolated, Live, TrustRegion
+from rosd_kit.components.teachers import COMPONENTS, EMA, AdapterOff, Frozen, Interpolated, Live, Snapshot, TrustRegion
 from rosd_kit.contracts import LossParts, Teacher, TeacherModel
 from rosd_kit.errors import RunError
 from rosd_kit.model.student import Student
@@ -91,6 +91,7 @@ def test_names_and_needs_of_the_built_in_teachers() -> None:
         "frozen": (set(), True),
         "interpolated": (set(), True),
         "live": (set(), False),
+        "snapshot": (set(), False),
         "trust_region": (set(), True),
     }
     assert Frozen().state_dict() == {}
@@ -168,6 +169,32 @@ def test_ema_with_rate_0_is_frozen_and_with_rate_1_live(rate: float, like: type[
     move(student)
     teacher.after_step(student)
     torch.testing.assert_close(teacher_logits(teacher, student), teacher_logits(other, student))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_snapshot_is_renewed_every_so_many_steps_and_after_a_resume_at_the_same_step(lora: bool) -> None:
+    student = tiny_student(lora=lora)
+    history = [logits(student.model)]
+    teacher = attached(Snapshot(Snapshot.Config(every=2)), student)
+    for number in range(1, 6):
+        move(student, seed=number)
+        teacher.after_step(student)
+        history.append(logits(student.model))
+        assert torch.equal(teacher_logits(teacher, student), history[number // 2 * 2])
+        if number % 2:
+            resumed = attached(Snapshot(Snapshot.Config(every=2)), student)
+            resumed.load_state_dict({name: tensor.clone() for name, tensor in teacher.state_dict().items()})
+            teacher = resumed
+    assert all("lora_" in name or name == "snapshot.steps" or not lora for name in teacher.state_dict())
+
+
+def test_a_snapshot_of_every_step_is_live_and_keeps_bfloat16() -> None:
+    student = tiny_student(dtype=torch.bfloat16)
+    teacher = attached(Snapshot(Snapshot.Config(every=1)), student)
+    move(student)
+    teacher.after_step(student)
+    assert torch.equal(teacher_logits(teacher, student), logits(student.model))
+    assert {tensor.dtype for name, tensor in teacher.state_dict().items() if name != "snapshot.steps"} == {torch.bfloat16}
 
 
 def test_ema_averages_in_float32_for_a_bfloat16_student() -> None:

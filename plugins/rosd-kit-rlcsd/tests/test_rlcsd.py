@@ -68,13 +68,23 @@ def test_one_kind_of_hint_gives_no_contrast():
 
 
 def test_the_shift_is_bounded_and_keeps_the_sign():
-    """Contrasts up to the threshold cause no shift, a sign change gives 0, and an advantage of 0 stays 0."""
+    """Shifts up to the threshold are left out, a sign change gives 0, and an advantage of 0 stays 0."""
     objective = rlcsd(strength=0.5, scale=1.0, threshold=0.1)
     advantage = torch.tensor([1.0, -1.0, -0.2, 0.2, 1.0, 0.0], dtype=torch.float64)
-    contrast = torch.tensor([0.5, 0.5, 0.5, -9.0, 0.1, 9.0], dtype=torch.float64)
+    contrast = torch.tensor([0.5, 0.5, 0.5, -9.0, 0.2, 9.0], dtype=torch.float64)
     half = 0.5 * math.tanh(0.5)
     expected = [1 + half, -1 + half, 0.0, 0.0, 1.0, 0.0]
     assert objective.shifted(advantage, contrast).tolist() == pytest.approx(expected)
+
+
+def test_the_threshold_is_on_the_shift_so_that_small_contrasts_already_count():
+    """0.5 tanh(e / 0.02) exceeds 0.02 from e = 0.02 artanh(0.04) = 0.0008004 nats on."""
+    edge = 0.02 * math.atanh(0.04)
+    contrast = torch.tensor([0.99 * edge, 1.01 * edge, -1.01 * edge, 0.01], dtype=torch.float64)
+    after = rlcsd().shifted(torch.ones(4, dtype=torch.float64), contrast)
+    shifts = [0.0, *(0.5 * math.tanh(float(e) / 0.02) for e in contrast[1:])]
+    assert (after - 1).tolist() == pytest.approx(shifts, abs=1e-12)
+    assert (RLCSD.Config().clip_low, RLCSD.Config().clip_high) == (0.2, 0.2)
 
 
 def test_the_loss_and_its_gradient_use_the_shifted_advantages():

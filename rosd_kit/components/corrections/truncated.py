@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
@@ -28,7 +28,18 @@ class Truncated(Correction):
 
         cap: PositiveFloat = 2.0
         """Largest weight. The cap adds bias but keeps the variance finite."""
+        level: Literal["token", "sequence"] = "token"
+        """`sequence` gives all tokens of a response one weight, from the mean of their log-ratios, measured before the step's
+        first update; this costs one more forward pass."""
+
+    @property
+    def by_sequence(self) -> bool:
+        """Whether the level is `sequence`."""
+        return bool(self.config.level == "sequence")
 
     def weigh(self, behaviour: Float[Tensor, " tokens"], current: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
-        """Return min(exp(current - behaviour), cap), `[tokens]`, without gradient."""
-        return (current - behaviour).exp().clamp_max(self.config.cap).detach()
+        """Return min(exp(current - behaviour), cap), `[tokens]`, without gradient; under `sequence` of the mean difference."""
+        gap = current - behaviour
+        if self.by_sequence:
+            gap = gap.mean().expand_as(gap)
+        return gap.exp().clamp_max(self.config.cap).detach()

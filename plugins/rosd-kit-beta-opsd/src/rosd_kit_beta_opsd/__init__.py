@@ -17,8 +17,8 @@ rosd_kit_api = 2
 class BetaTeacher(rk.Teacher):
     """Scores with the policy that maximises the informed teacher's reward under beta times a KL to the reference.
 
-    target = ref^(1 - 1/beta) T^(1/beta), normalised, which is a weighted sum of logits. The reference is the initial weights
-    on the student's own prompt; T reads the teacher's prompt. beta = 1 is OPSD, beta > 1 stays closer to the reference,
+    target = ref^(1 - 1/beta) T^(1/beta), normalised, which is a weighted sum of logits. The reference reads the student's own
+    prompt; T reads the teacher's prompt. beta = 1 is OPSD, beta > 1 stays closer to the reference,
     beta < 1 goes beyond the teacher. Source: beta-OPSD (arXiv 2607.28582). Its return-to-go credit is not implemented: it
     serves the sampled-token estimate, while full distributions give every token its exact gradient.
     """
@@ -30,12 +30,16 @@ class BetaTeacher(rk.Teacher):
 
         beta: float = Field(default=2.0, gt=0.0, allow_inf_nan=False)
         """Weight of the KL to the reference, in units of the teacher's reward."""
+        weight: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+        """Share of the informed side in the logits, 1/beta, if written instead of `beta`: 0.5 in the authors' code."""
+        reference: Literal["initial", "current_student"] = "initial"
+        """The weights of the reference: the run's initial ones, or the student's current ones."""
         informed: Literal["frozen", "live"] = "frozen"
         """The weights of the informed side: `frozen` are the run's initial weights, `live` the student's current ones."""
 
     def wants_initial(self) -> bool:
-        """Return True: the reference is the initial weights."""
-        return True
+        """Return whether either side is the initial weights."""
+        return self.config.reference == "initial" or self.config.informed == "frozen"
 
     def attach(self, student: rk.Policy) -> None:
         """Do nothing: the student keeps the initial weights."""
@@ -43,10 +47,12 @@ class BetaTeacher(rk.Teacher):
     @contextmanager
     def scoring(self, student: rk.Policy) -> Iterator[tuple[rk.TeacherModel, ...]]:
         """Yield the informed side with share 1/beta and, unless beta is 1, the reference with the remaining share."""
-        share = 1.0 / self.config.beta
+        share = 1.0 / self.config.beta if self.config.weight is None else self.config.weight
         frozen = self.config.informed == "frozen"
         informed = rk.initial_teacher(student, share) if frozen else rk.TeacherModel(student.model, share)
-        reference = replace(rk.initial_teacher(student, 1.0 - share), plain=True)
+        initial = self.config.reference == "initial"
+        other = rk.initial_teacher(student, 1.0 - share) if initial else rk.TeacherModel(student.model, 1.0 - share)
+        reference = replace(other, plain=True)
         yield (informed,) if share == 1.0 else (informed, reference)
 
 

@@ -17,10 +17,10 @@ from rosd_kit_rlcsd.hints import RIGHT
 class RLCSD(rk.PolicyGradient):
     """GRPO with advantages shifted at tokens that a right hint makes more likely, or less likely, than wrong hints do.
 
-    e_t = log P(y_t | right hint) - log mean_k P(y_t | wrong hint k); r_t = strength tanh(e_t / scale) where |e_t| > threshold,
-    else 0; the advantage becomes A + r_t, or 0 if the sign changes. The effect of any hint on the style cancels in e_t. Source:
-    RLCSD (arXiv 2606.11709), whose settings are the defaults. The paper averages over shifted and unshifted tokens
-    separately; here all tokens share one mean, as in every other term.
+    e_t = log P(y_t | right hint) - log mean_k P(y_t | wrong hint k); r_t = strength tanh(e_t / scale) where that exceeds the
+    threshold in size, else 0; the advantage becomes A + r_t, or 0 if the sign changes. The effect of any hint on the style
+    cancels in e_t. Source: RLCSD (arXiv 2606.11709), whose settings are the defaults. The paper averages over shifted and
+    unshifted tokens separately; here all tokens share one mean, as in every other term.
     """
 
     name = "rlcsd"
@@ -30,12 +30,15 @@ class RLCSD(rk.PolicyGradient):
     class Config(rk.PolicyGradient.Config):
         """The options of `policy_gradient`, and of the contrast."""
 
+        clip_high: PositiveFloat = 0.2
+        """Upper clip of the ratio, at 1 + clip_high; takes effect where the advantage is positive."""
+
         strength: NonNegativeFloat = 0.5
         """Largest shift of an advantage (lambda); 0 is GRPO."""
         scale: PositiveFloat = 0.02
         """Contrast, in nats, at which the shift reaches 0.76 of the largest one (tau)."""
         threshold: NonNegativeFloat = 0.02
-        """Contrasts up to this many nats cause no shift (delta)."""
+        """Shifts up to this size are left out (delta)."""
 
     def view_marks(self, sample: rk.DistillSample) -> Sequence[float]:
         """Return 1 for a right hint and -1 for a wrong one."""
@@ -58,7 +61,7 @@ class RLCSD(rk.PolicyGradient):
     def shifted(self, advantage: Float[Tensor, " tokens"], contrast: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return the shifted advantages `[tokens]`; 0 for tokens whose sign would change."""
         shift: Tensor = self.config.strength * (contrast / self.config.scale).tanh()
-        shift = torch.where(contrast.abs() > self.config.threshold, shift, torch.zeros_like(shift))
+        shift = torch.where(shift.abs() > self.config.threshold, shift, torch.zeros_like(shift))
         sign = advantage.sign()
         return sign * (sign * (advantage + shift)).clamp_min(0.0)
 
