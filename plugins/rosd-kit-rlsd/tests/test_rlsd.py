@@ -104,3 +104,9 @@ def test_a_short_run_reinforces_every_token_of_mixed_groups(short_run):
     assert run.total("gate/mixed") > 0 and all(record["teacher_prompts"] for record in run.samples)
     assert run.total("train/weighted_tokens") == sum(len(record["token_ids"]) for record in run.samples)
     assert run.total("train/loss/rlsd") != 0
+
+
+def test_the_mix_of_the_recipe_falls_to_0_over_50_steps():
+    options = RLSD.Config(mix={"from": 0.5, "to": 0.0, "steps": 50, "shape": "linear"})
+    values = [options.at_step(step).mix for step in (0, 10, 25, 50, 80)]
+    assert values == pytest.approx([0.5, 0.4, 0.25, 0.0, 0.0])

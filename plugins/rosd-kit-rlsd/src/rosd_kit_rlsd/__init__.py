@@ -19,7 +19,7 @@ class RLSD(rk.PolicyGradient):
 
     A_t = A ((1 - mix) + mix clip(w_t, 1 - clip_weight, 1 + clip_weight)), w_t = (P_T(y_t) / P_S(y_t))^sign(A), without
     gradient. The weight is positive, so no token's sign changes. Source: RLSD (arXiv 2604.03128); the authors' settings are
-    mix 0.5 and clip 0.2. They decay the mix to 0 over 50 steps; here it is constant, as an objective does not know the step.
+    mix 0.5 and clip 0.2. They decay the mix to 0 over 50 steps, which a recipe writes as a schedule.
     """
 
     name = "rlsd"
