@@ -13,6 +13,7 @@ from typing import TextIO
 
 import typer
 
+from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
 from rosd_kit.cli.inspect import components, schema, show
 from rosd_kit.cli.plugins import app as plugins
@@ -39,6 +40,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command(short_help="Show a run as one page.")(report)
     app.add_typer(sweep, name="sweep", short_help="Run a recipe with components swapped and compare.")
     app.command()(show)
+    app.command()(diff)
     app.command()(components)
     app.add_typer(plugins, name="plugins")
     app.command()(schema)
