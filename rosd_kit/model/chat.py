@@ -139,6 +139,38 @@ class Chat:
         same = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
         return one[len(one) - same :]
 
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The id of the token that the template writes after an assistant's message; None if it writes another text there."""
+        ids = self.encoder.ids(self._turn_end_text)
+        added = self.tokenizer.added_tokens_decoder
+        return ids[0] if ids and (ids[0] in added or ids[0] == self.tokenizer.eos_token_id) else None
+
+    @cached_property
+    def _turn_end_text(self) -> str:
+        said = "eleven"
+        turn = [Message(role="user", content=_CONTENTS[0]), Message(role="assistant", content=said)]
+        try:
+            return self.encoder.render(turn, header=False).rpartition(said)[2].strip()
+        except TemplateRefusal:
+            return ""
+
+    def check(self) -> None:
+        """Raise `RunError` if the template ignores the user's message, or renders the same chat differently each time."""
+        where = f"model.path: the chat template of {self.settings.path!r}"
+        system = Message(role="system", content="Be brief.")
+        for head in ([], [system] if self.has_system_role else []):
+            try:
+                chats = [[*head, Message(role="user", content=text)] for text in _CONTENTS]
+                one, other = map(self.encoder.render, chats)
+                again = {self.encoder.render(chats[0]) for _ in range(16)}
+            except TemplateRefusal:  # said with the roles when a task's messages are refused
+                continue
+            if again != {one}:
+                raise RunError(f"{where} renders the same chat differently each time. Set model.chat_template to another.")
+            if one == other:
+                raise RunError(f"{where} ignores the user's message. Set model.chat_template to another template.")
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, control tokens included."""
         return str(self.tokenizer.decode(list(ids)))
@@ -156,6 +188,11 @@ class Chat:
             notes.append(
                 "the chat template prints the date, so prompts change from day to day; if it reads date_string, set "
                 "model.chat_template_kwargs.date_string."
+            )
+        if self.turn_end is None and self._turn_end_text:
+            notes.append(
+                f"the chat template ends a turn with {self._turn_end_text!r}, which is no single token of this tokenizer, so "
+                "responses do not end there."
             )
         ids = self.encode([Message(role="user", content="?")])
         bos = self.tokenizer.bos_token_id

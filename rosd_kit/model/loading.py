@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -29,7 +30,7 @@ from rosd_kit.settings import ModelSettings
 #: What transformers, torch and the hub client raise for files that are missing, damaged or of another kind.
 _LOADING_ERRORS = (
     *(OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, EOFError),
-    *(pickle.UnpicklingError, SafetensorError),
+    *(pickle.UnpicklingError, SafetensorError, StrictDataclassError),
 )
 _PACKAGE_PREFIX = "package:"
 _SAFE_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors")

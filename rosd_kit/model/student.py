@@ -24,6 +24,8 @@ from rosd_kit.model.dropout import disable_dropout, enter_training
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
 from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
+from rosd_kit.model.template_tokens import written_tokens
+from rosd_kit.model.token_ids import check_sizes, configured_end_ids
 from rosd_kit.parallel.fsdp import shard, shard_like, swapped, unsharded
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ModelSettings
@@ -121,6 +123,7 @@ class Student:
         student = cls(
             model, tokenizer, settings, keep_initial=keep_initial, keep_sampler=keep_sampler, ranks=ranks, folder=folder
         )
+        student.check_tokens()
         if dropout is not None:
             student._notes.append(
                 f"model.dropout: the model's config has {dropout}. It is off, because rollouts are sampled without it. Set "
@@ -132,7 +135,7 @@ class Student:
     def pad_id(self) -> int:
         """The id that fills up batches; it is masked wherever it is used."""
         pad = self.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.tokenizer.eos_token_id or 0)
+        return int(next((id for id in (pad, self.tokenizer.eos_token_id) if id is not None and 0 <= id < self.vocabulary), 0))
 
     @property
     def vocabulary(self) -> int:
@@ -141,10 +144,26 @@ class Student:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """The ids that end a response, from the tokenizer and from the model's generation config."""
-        listed = getattr(self.model.generation_config, "eos_token_id", None)
-        ids = listed if isinstance(listed, list) else [listed]
-        return frozenset(int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None)
+        """The ids that end a response: those that tokenizer and model name, and the one that the template ends a turn with."""
+        ids = {id for listed in configured_end_ids(self.model, self.tokenizer).values() for id in listed}
+        return frozenset(ids if self.chat.turn_end is None else {*ids, self.chat.turn_end})
+
+    def check_tokens(self) -> None:
+        """Compare model, tokenizer and chat template, and note what differs. Raises `RunError` if they cannot work together."""
+        self.chat.check()
+        written = written_tokens(self.tokenizer, self.chat.encoder.options)
+        note = check_sizes(self.tokenizer, self.vocabulary, written, self.settings.path)
+        self._notes += [] if note is None else [note]
+        listed = configured_end_ids(self.model, self.tokenizer)
+        known, turn_end = {id for ids in listed.values() for id in ids}, self.chat.turn_end
+        if turn_end is not None and turn_end not in known:
+            names = ", ".join(repr(self.tokenizer.convert_ids_to_tokens(id)) for id in sorted(known)) or "none"
+            self._notes.append(
+                f"the chat template ends a turn with {self.tokenizer.convert_ids_to_tokens(turn_end)!r}, which is no end token "
+                f"of tokenizer or model (they name {names}); responses end there too."
+            )
+        elif not self.end_ids:
+            self._notes.append("neither tokenizer nor model names an end token, so every response runs to its longest length.")
 
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the chat's ids with the generation header. Special-token strings inside messages stay plain text.

@@ -23,12 +23,17 @@ def parse_template(template: str) -> nodes.Template:
 def template_control_tokens(tokenizer: Any, options: Mapping[str, Any]) -> dict[int, str]:
     """Return by id the special tokens, and the other added tokens that the chat template writes."""
     control = control_tokens(tokenizer)
-    others = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items() if id not in control}
-    if not others:
+    if all(id in control for id in tokenizer.added_tokens_decoder):
         return control
+    return control | written_tokens(tokenizer, options)
+
+
+def written_tokens(tokenizer: Any, options: Mapping[str, Any]) -> dict[int, str]:
+    """Return by id the added tokens that the chat template may write, special or not."""
     written = _literals(tokenizer.get_chat_template()) + "\0" + _rendered(tokenizer, options)
+    added = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items()}
     # Templates hold added tokens of white space, like Gemma's line ends, as ordinary text.
-    return control | {id: text for id, text in others.items() if text in written and text.strip()}
+    return {id: text for id, text in added.items() if text in written and text.strip()}
 
 
 @lru_cache(maxsize=16)

@@ -22,6 +22,7 @@ from pydantic import PositiveInt
 from rosd_kit.components.rollouts.caching import cache_argument
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
 from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.text.specials import ids_without_token
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def _sample(
     rows, logits = begin(model, student, requests, limit)
     budgets = [min(r.sampling.max_new_tokens, limit - len(r.prompt_ids)) for r in requests]
     uniforms = _uniforms(requests, max(budgets)).to(device)
-    sampler = _TokenSampler.of(requests, device)
-    end_ids = torch.tensor(sorted(student.end_ids), device=device)
+    sampler = _TokenSampler.of(requests, device, ids_without_token(student.tokenizer, student.vocabulary))
+    end_ids = torch.tensor(sorted(student.end_ids), dtype=torch.long, device=device)
     budget = torch.tensor(budgets, device=device)
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     unfinished = torch.ones(len(requests), dtype=torch.bool, device=device)
@@ -282,9 +283,10 @@ class _TokenSampler:
     top_p: Tensor
     any_greedy: bool = field(default=False)
     any_nucleus: bool = field(default=False)
+    without_token: Tensor | None = field(default=None)
 
     @classmethod
-    def of(cls, requests: Sequence[GenerateRequest], device: torch.device) -> _TokenSampler:
+    def of(cls, requests: Sequence[GenerateRequest], device: torch.device, without_token: Sequence[int] = ()) -> _TokenSampler:
         temperatures = [r.sampling.temperature for r in requests]
         top_p = [r.sampling.top_p for r in requests]
         return cls(
@@ -293,15 +295,20 @@ class _TokenSampler:
             top_p=torch.tensor(top_p, device=device),
             any_greedy=any(t == 0 for t in temperatures),
             any_nucleus=any(p < 1 for p in top_p),
+            without_token=torch.tensor(without_token, device=device) if without_token else None,
         )
 
     def draw(self, logits: Tensor, uniform: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
         """Return one token per row and its log-prob, both `[rows]`; `requests` are the indices of the rows' requests.
 
-        Log-probs are at the sampling temperature, over the whole distribution even under top-p.
+        Ids for which the tokenizer has no token are never drawn. Log-probs are at the sampling temperature, over the whole
+        distribution, those ids included and even under top-p.
         """
         logprobs = torch.log_softmax(logits.float() / self.temperature[requests, None], dim=-1)
         probs = logprobs.exp()
+        if self.without_token is not None:
+            probs = probs.index_fill(1, self.without_token, 0.0)
+            logits = logits.index_fill(1, self.without_token, -torch.inf)
         if self.any_nucleus:
             probs = _nucleus(probs, self.top_p[requests, None])
         cumulative = probs.double().cumsum(-1)
