@@ -112,8 +112,14 @@ def test_a_start_that_fails_leaves_nothing_running(engine_at, tmp_path):
 def test_progress_is_reported_while_waiting_for_a_server(serve, student, tmp_path):
     server, progress = serve(), []
     server.die()
+
+    def come_back(text: str) -> None:
+        if not progress:
+            server.listen()
+        progress.append(text)
+
     engine = SGLangEngine(SGLangEngine.Config(url=server.url, patience=20, check={"every": 0, "probe": False}))
-    threading.Timer(0.2, server.listen).start()
-    engine.start(student, Site(tmp_path, progress.append))
+    engine.start(student, Site(tmp_path, come_back))
     engine.close()
-    assert any(text.startswith(f"waiting for SGLang at {server.url} (0 s of at most 20") for text in progress)
+    assert progress[0].startswith(f"waiting for SGLang at {server.url} (")
+    assert "of at most 20" in progress[0]
