@@ -54,7 +54,9 @@ class Distill(Objective):
 
     def advantage(self, sample: DistillSample) -> float:
         """Return the importance weight of the sample's weighted tokens, for a correction that weighs whole sequences."""
-        if self.parts is None or not self.parts.correction.by_sequence or not sample.old_logprobs:
+        if self.parts is None or not self.parts.correction.by_sequence:
+            return super().advantage(sample)
+        if not sample.old_logprobs:
             return 1.0
         pairs = zip(sample.behaviour_logprobs, sample.old_logprobs, sample.token_weights, strict=True)
         rows = torch.tensor([(behaviour, old) for behaviour, old, weight in pairs if weight], dtype=torch.float64)
