@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-import torch
+import pydantic
 
 from rosd_kit.options import Config as Config
 from rosd_kit.options import present_step
+from rosd_kit.sandbox import isolation, verdicts
 from rosd_kit.text.thinking import Pairs, strip_thinking
 from rosd_kit.types import (
     Case,
@@ -42,8 +43,16 @@ from rosd_kit.types import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float, Int
     from torch import Tensor, nn
+
+#: A time limit that can be waited for.
+Seconds = Annotated[float, pydantic.Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
+#: A number of processes or threads.
+Workers = Annotated[int, pydantic.Field(ge=1, le=256)]
+#: A limit of memory that the system accepts.
+Mebibytes = Annotated[int, pydantic.Field(ge=1, le=1 << 24)]
 
 
 class Component(ABC):
@@ -103,6 +112,17 @@ class Component(ABC):
     def without_thinking(self, text: str) -> str:
         """Return a response without its thinking, in every spelling that `strip_thinking` or the recipe knows."""
         return strip_thinking(text, self.thinking)
+
+
+def _add_options(cls: type[Component], options: type[Config]) -> None:
+    """Give a component the options of its slot, also if its Config does not derive from the slot's."""
+    own = cls.Config
+    if issubclass(options, own):
+        cls.Config = options  # type: ignore[misc, assignment]
+    elif not issubclass(own, options):
+        both = pydantic.create_model(own.__name__, __base__=(own, options), __module__=own.__module__, __doc__=own.__doc__)
+        both.__qualname__ = own.__qualname__ if "Config" in vars(cls) else f"{cls.__qualname__}.Config"
+        cls.Config = both  # type: ignore[misc, assignment]
 
 
 class LoadOptions(Protocol):
@@ -233,17 +253,50 @@ class Verifier(Component):
 
     `verify` and `verify_group` receive texts without thinking, whoever calls them: the base class removes it. A verifier
     that judges the thinking itself, for example its form, sets `reads_thinking`.
+
+    Set `sandboxed` if judging may run code or loop depending on the text: `verify` and `verify_group` then run in worker
+    processes that can read only Python's files and packages, write nothing, and reach neither the network nor other
+    processes. Each call is a fork of a process that has built the verifier once, so calls leave nothing behind. A call that
+    exceeds the option `deadline`, crashes or raises gives a verdict with status `error`; the other calls go on. Problems and
+    verdicts cross between processes, so `meta` must be picklable, and the class must be in a file.
     """
 
     kind = "verifier"
     reads_thinking: ClassVar[bool] = False
+    sandboxed: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "verify" in vars(cls):
-            cls.verify = _verify_answer(cls.verify)  # type: ignore[assignment, method-assign]
-        if "verify_group" in vars(cls):
-            cls.verify_group = _verify_answers(cls.verify_group)  # type: ignore[assignment, method-assign]
+    class Config(Config):
+        """Options of every verifier."""
+
+        truncated: Literal["wrong", "score"] = "wrong"
+        """What a response that was cut off at the length limit counts as. `wrong`: not right, with score 0; `score`: what the
+        verifier says of the text so far."""
+
+    class SandboxConfig(Config):
+        """Options of every verifier with `sandboxed`."""
+
+        deadline: Seconds = 10.0
+        """Time limit of one call in the sandbox, in seconds; beyond it, the verdict has status `error`."""
+        workers: Workers = 2
+        """Number of responses that are judged at once."""
+        memory_mib: Mebibytes = 2048
+        """Memory that one call may use, in MiB of address space."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _add_options(cls, Verifier.Config)
+        if cls.sandboxed:
+            _add_options(cls, Verifier.SandboxConfig)
+        for name, without_thinking in (("verify", _verify_answer), ("verify_group", _verify_answers)):
+            if method := vars(cls).get(name):
+                setattr(cls, name, without_thinking(verdicts.sandboxed(method) if cls.sandboxed else method))
+
+    def prepare(self, problem: Problem) -> None:
+        """Load what judging this problem needs, once, for the calls in the sandbox to share.
+
+        Called before each of them, in the process that they are forked from, which no response ever reaches.
+        """
+        return None
 
     @abstractmethod
     def verify(self, problem: Problem, text: str) -> Verdict:
@@ -251,6 +304,9 @@ class Verifier(Component):
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         """Judge all completions of one problem at once. Override this for group verifiers, for example a majority vote."""
+        if self.sandboxed and not isolation.is_inside():
+            answers = list(texts) if self.reads_thinking else [self.without_thinking(text) for text in texts]
+            return verdicts.verdicts_of_each(self, problem, answers)
         return [self.verify(problem, text) for text in texts]
 
     def check_gold(self, problem: Problem) -> str | None:
@@ -260,6 +316,14 @@ class Verifier(Component):
         "'E' is not one of the letters ABCD (verifier.letters)".
         """
         return None
+
+    def judge(self, problem: Problem, completions: Sequence[Completion]) -> list[Verdict]:
+        """Judge the completions of one problem: their texts by `verify_group`, cut-off ones by the option `truncated`."""
+        judged = self.verify_group(problem, [completion.text for completion in completions])
+        if self.config.truncated == "score":
+            return judged
+        cut_off = [completion.finish_reason == "length" for completion in completions]
+        return [_cut_off(verdict) if cut else verdict for verdict, cut in zip(judged, cut_off, strict=True)]
 
 
 _Verify = Callable[[Any, Problem, str], Verdict]
@@ -280,6 +344,13 @@ def _verify_answers(verify_group: _VerifyGroup) -> _VerifyGroup:
         return verify_group(self, problem, list(texts) if self.reads_thinking else [self.without_thinking(t) for t in texts])
 
     return verify_answers
+
+
+def _cut_off(verdict: Verdict) -> Verdict:
+    """Return the verdict on a response that was cut off: it has no final answer, whatever the text so far says."""
+    if verdict.status == "error" or not (verdict.success or verdict.score):
+        return verdict
+    return Verdict(score=0.0, success=False, status="unparsable", feedback="The response was cut off before its end.")
 
 
 @dataclass(frozen=True)
@@ -356,6 +427,17 @@ class Gate(Component):
     """Filters rollouts before reflection and scoring."""
 
     kind = "gate"
+
+    class Config(Config):
+        """Options of every gate."""
+
+        truncated: Literal["keep", "mask", "drop"] = "keep"
+        """Whether responses that were cut off at the length limit train. `keep`: like any other; `mask`: they do not, but
+        count in their group; `drop`: they are left out of their group, as if they had not been sampled."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _add_options(cls, Gate.Config)
 
     @abstractmethod
     def decide(self, group: Group) -> GateDecision:
@@ -447,6 +529,8 @@ class TeacherModel:
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
         """Yield the network ready to score: guarded, in eval mode, without gradients; restore everything afterwards."""
+        import torch
+
         training = [module for module in self.model.modules() if module.training]
         with self.guard(), torch.no_grad():
             try:

@@ -12,17 +12,14 @@ import json
 import os
 import resource
 import signal
-import struct
 import sys
 from typing import Any
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
+import landlock  # type: ignore[import-not-found]  # noqa: E402
 import seccomp  # type: ignore[import-not-found]  # noqa: E402
 
 del sys.path[0]
-
-_READ, _READ_DIR, _WRITE = 1 << 2, 1 << 3, 1 << 1
-_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
 
 def main() -> None:
@@ -31,7 +28,7 @@ def main() -> None:
     job = json.loads(_read(length))
     try:
         _limit(job)
-        _confine_files()
+        landlock.restrict(landlock.readable_files(sys.path))
         seccomp.install()
     except Exception as error:
         os.write(result_fd, f"X{type(error).__name__}: {error}".encode())
@@ -76,33 +73,6 @@ def _limit(job: dict[str, Any]) -> None:
     for name, value in limits.items():
         number = getattr(resource, f"RLIMIT_{name}", 12)  # 12 is RLIMIT_MSGQUEUE, which Python does not define
         resource.setrlimit(number, (value, value))
-
-
-def _confine_files() -> None:
-    """Allow no access to files except reading Python's own and the system's libraries, with Landlock."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def call(number: int, *arguments: object) -> int:
-        value: int = libc.syscall(number, *arguments)
-        if value < 0:
-            raise OSError(ctypes.get_errno(), f"Landlock: {os.strerror(ctypes.get_errno())}")
-        return value
-
-    # 444 to 446 are landlock_create_ruleset, landlock_add_rule and landlock_restrict_self.
-    version = call(444, None, ctypes.c_size_t(0), 1)
-    rights = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
-    ruleset = call(444, struct.pack("=Q", rights), ctypes.c_size_t(8), 0)
-    folders = {os.path.realpath(path) for path in (*sys.path, os.path.join(sys.base_prefix, "lib"), *_LIBRARIES)}
-    allowed = {path: _READ | _READ_DIR for path in folders if os.path.isdir(path)}
-    allowed |= {path: _READ for path in ("/etc/ld.so.cache",) if os.path.exists(path)} | {"/dev/null": _READ | _WRITE}
-    for path, access in allowed.items():
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        call(445, ruleset, 1, struct.pack("=Qi", access, fd), 0)
-        os.close(fd)
-    if libc.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
-        raise OSError(ctypes.get_errno(), "no new privileges")
-    call(446, ruleset, 0)
-    os.close(ruleset)
 
 
 if __name__ == "__main__":

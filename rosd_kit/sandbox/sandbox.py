@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from rosd_kit.errors import RunError
+from rosd_kit.sandbox.answers import read_answer
+from rosd_kit.sandbox.pool import CANNOT_CONFINE
 
 _JAIL = Path(__file__).with_name("jail.py")
 #: Seconds that Python may take to start, in addition to the program's deadline.
@@ -52,6 +54,8 @@ class Sandbox:
     """
 
     def __init__(self, *, deadline: float, memory_mib: int, output_kib: int = 4096) -> None:
+        if not 0 < deadline < 1e6:  # also false for NaN
+            raise ValueError(f"a deadline of {deadline} s; it must be above 0 and below a million")
         self._deadline, self._memory, self._max_output = deadline, memory_mib, output_kib << 10
 
     def check(self) -> None:
@@ -105,14 +109,11 @@ class Sandbox:
         output, errors, answer = (data.decode("utf-8", "replace") for data in streams)
         if not answer.startswith("R"):
             reason = answer[1:] or errors[-400:] or stopped or "no answer"
-            raise RunError(
-                f"this machine cannot confine a program, so no program is run: {reason}. The sandbox needs Linux 5.13 or newer "
-                "with Landlock and seccomp, on x86_64 or aarch64; a container's profile must allow both."
-            )
+            raise RunError(CANNOT_CONFINE.format(reason=reason))
         value: Any = None
         if kind == "call":
             try:
-                value, succeeded = json.loads(answer[1:]), True
+                value, succeeded = read_answer(answer[1:].encode()), True
             except ValueError:
                 succeeded = False
         else:

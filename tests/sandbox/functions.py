@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
+
+
+_seen: list[int] = []
+
+
+def _nested(depth: int) -> object:
+    value: object = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def behave(order: dict) -> object:
@@ -35,6 +46,27 @@ def behave(order: dict) -> object:
             return "quiet"
         case "allocate":
             return len(bytearray(order["value"] << 20))
+        case "brackets":
+            return _nested(order["value"])
+        case "remember":
+            _seen.append(1)
+            return len(_seen)
+        case "evaluate":
+            exec("_seen.append(1)", globals())
+            return len(_seen)
+        case "write":
+            with open(order["value"], "w") as file:
+                file.write("here")
+        case "read":
+            with open(order["value"]) as file:
+                return file.read()
+        case "connect":
+            socket.create_connection(("127.0.0.1", order["value"]))
+        case "environment":
+            return sorted(os.environ)
+        case "forge":  # what a program in the sandbox may write instead of an answer
+            os.write(63, order["value"].encode("latin-1"))
+            os._exit(0)
         case "fork":
             subprocess.Popen(["sleep", str(order["value"])])
             while True:

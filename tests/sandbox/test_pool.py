@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -11,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rosd_kit.errors import RunError
 from rosd_kit.sandbox import Outcome, WorkerPool
+from rosd_kit.sandbox.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
 TARGET = "tests.sandbox.functions:behave"
@@ -28,7 +32,7 @@ def call(pool, do, value=None) -> Outcome:
     return pool.map([{"do": do, "value": value}])[0]
 
 
-@pytest.mark.parametrize("value", [None, True, 1.5, "ü \x00 \n \ud7ff", [1, [2]], {"a": {"b": "x" * 1_000_000}}])
+@pytest.mark.parametrize("value", [None, True, 1.5, "ü \x00 \n \ud7ff", [1, [2]], {"a": {"b": "x" * 500_000}}])
 def test_a_json_value_survives_the_round_trip(pool, value):
     assert call(pool, "return", value) == Outcome("ok", value)
 
@@ -63,9 +67,11 @@ def test_printed_text_is_not_read_as_an_answer(pool):
     assert [call(pool, "print").value, call(pool, "return", 7).value] == ["quiet", 7]
 
 
-def test_processes_that_a_call_started_are_killed_with_it(pool):
+def test_processes_that_a_call_started_are_killed_with_it():
     marker = 1234.5678
+    pool = WorkerPool(TARGET, workers=1, deadline=2.0, confinement="none")
     assert call(pool, "fork", marker).status == "timeout"
+    pool.close()
     time.sleep(0.2)
     remaining = [p for p in psutil.process_iter(["cmdline"]) if str(marker) in (p.info["cmdline"] or ())]
     assert not remaining
@@ -73,7 +79,94 @@ def test_processes_that_a_call_started_are_killed_with_it(pool):
 
 def test_a_missing_function_is_a_crash_that_says_so():
     pool = WorkerPool("tests.sandbox.functions:nothing", workers=1, deadline=2.0)
-    assert pool.map([1])[0] == Outcome("crash", detail="the worker could not import its function")
+    outcome = pool.map([1])[0]
+    assert outcome.status == "crash"
+    assert outcome.detail.startswith("the worker could not import its function: AttributeError: module")
+
+
+@pytest.fixture
+def confined() -> Iterator[WorkerPool]:
+    pool = WorkerPool(TARGET, workers=1, deadline=2.0, memory_mib=2000, confinement="required")
+    try:
+        pool.map([{"do": "return", "value": 1}])
+    except RunError as error:
+        pytest.skip(f"this machine has no sandbox: {error}")
+    yield pool
+    pool.close()
+
+
+def test_a_confined_call_can_neither_write_nor_read_nor_connect_nor_start_a_process(confined, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        orders = [("write", str(tmp_path / "left")), ("read", str(secret)), ("connect", server.getsockname()[1]), ("fork", 1)]
+        outcomes = [call(confined, *order) for order in orders]
+    assert [o.status for o in outcomes] == ["error"] * 4 and all("PermissionError" in o.detail for o in outcomes)
+    assert not (tmp_path / "left").exists()
+
+
+def test_a_worker_sees_no_secret_of_the_environment(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    pool = WorkerPool(TARGET, workers=1, deadline=2.0)
+    assert "HF_TOKEN" not in call(pool, "environment").value
+    pool.close()
+
+
+def test_a_call_that_runs_code_leaves_nothing_behind_and_others_stay_warm(confined):
+    assert [call(confined, "remember").value for _ in range(3)] == [1, 2, 3]
+    assert call(confined, "evaluate").value == 4
+    assert [call(confined, do).value for do in ("evaluate", "evaluate", "remember")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("depth", [200, 900, 60_000])
+def test_a_deeply_nested_answer_is_an_error_of_its_own_call(pool, depth):
+    outcomes = pool.map([{"do": "return", "value": 1}, {"do": "brackets", "value": depth}, {"do": "return", "value": 2}])
+    assert [o.status for o in outcomes] == ["ok", "error", "ok"] and [o.value for o in outcomes] == [1, None, 2]
+
+
+def framed(content: str) -> str:
+    return struct.pack(">Q", len(content)).decode("latin-1") + content
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "garbage",
+        framed("V" + "[" * 60_000 + "]" * 60_000),
+        framed('V{"a": 1'),
+        framed("V" + "9" * 5000),
+        framed("V\xff\xfe"),
+        framed("T"),
+        framed(""),
+        "\xff" * 8 + "x",
+        framed("V1") + framed("V2") + framed("V3"),
+    ],
+)
+def test_whatever_a_call_writes_costs_only_itself(pool, written):
+    outcomes = pool.map([{"do": "return", "value": 1}, {"do": "forge", "value": written}, {"do": "return", "value": 2}])
+    assert outcomes[0] == Outcome("ok", 1) and outcomes[2] == Outcome("ok", 2)
+    assert outcomes[1].status != "ok" or outcomes[1].value == 1
+    assert call(pool, "return", "again") == Outcome("ok", "again")
+
+
+def test_a_value_that_cannot_be_sent_is_an_error_of_its_own_call(pool):
+    outcomes = pool.map([{"do": "return", "value": 1}, {"do": lambda: 0}, {"do": "return", "value": 2}])
+    assert [o.value for o in outcomes] == [1, None, 2] and outcomes[1].detail.startswith("cannot be pickled")
+
+
+def test_an_answer_that_is_too_long_is_refused(pool):
+    assert call(pool, "return", "x" * 2_000_000).detail == "its answer is longer than 1048576 bytes"
+
+
+@pytest.mark.parametrize("deadline", [float("inf"), float("nan"), 0.0, -1.0, 1e30])
+def test_a_deadline_that_cannot_be_waited_for_is_refused(deadline):
+    with pytest.raises(ValueError, match="a deadline of"):
+        WorkerPool(TARGET, workers=1, deadline=deadline)
+    with pytest.raises(ValueError, match="a deadline of"):
+        Sandbox(deadline=deadline, memory_mib=100)
 
 
 @pytest.mark.parametrize(("do", "deadline", "timeout"), [("sleep", 600, 10), ("hold", 1, 60)])

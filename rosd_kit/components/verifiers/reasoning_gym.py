@@ -1,6 +1,13 @@
-"""Judges by reasoning-gym's own scores, with a threshold."""
+"""Judges by reasoning-gym's own scores, with a threshold.
+
+Several of its scorers evaluate the answer as Python, so judging runs in the sandbox.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 from pydantic import Field
 
@@ -13,6 +20,7 @@ class GymVerifier(Verifier):
     """Scores the text in `<answer>...</answer>` by the rules of the problem's kind; wrong answers may score above 0."""
 
     name = "reasoning_gym"
+    sandboxed = True
     needs = frozenset({"gym_entry"})
     provides = frozenset({"feedback"})
 
@@ -24,17 +32,29 @@ class GymVerifier(Verifier):
         tag: str = Field(default="answer", pattern=r"^[a-z_]+$")
         """Name of the tag around the answer."""
 
-    def verify(self, problem: Problem, text: str) -> Verdict:
-        from reasoning_gym import get_score_answer_fn
+    def prepare(self, problem: Problem) -> None:
+        _scorer(problem.meta["kind"])
 
+    def verify(self, problem: Problem, text: str) -> Verdict:
         answer = read_tag(text, self.config.tag).text
         if answer is None:
             feedback = f"No answer was found in <{self.config.tag}>...</{self.config.tag}>."
             return Verdict(score=0.0, success=False, status="unparsable", feedback=feedback)
         try:
-            score = float(get_score_answer_fn(problem.meta["kind"])(answer, problem.meta["entry"]))
+            score = float(_scorer(problem.meta["kind"])(answer, problem.meta["entry"]))
         except Exception:  # the parser of a kind may raise anything on unexpected text
             return Verdict(score=0.0, success=False, status="unparsable", feedback="The answer could not be read.")
         success = score >= self.config.threshold
         feedback = "" if success else f"The answer {answer[:80]!r} is wrong."
         return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=answer.strip())
+
+
+@lru_cache(maxsize=None)
+def _scorer(kind: str) -> Callable[[str, dict[str, Any]], float]:
+    """Return the function that scores answers of a kind; some load a word list first."""
+    from reasoning_gym import get_score_answer_fn
+    from sympy.parsing.sympy_parser import parse_expr
+
+    parse_expr("x + 1")  # many kinds parse with it, and the first call is slow
+    scorer: Callable[[str, dict[str, Any]], float] = get_score_answer_fn(kind)
+    return scorer
