@@ -19,7 +19,8 @@ import pydantic
 
 from rosd_kit.options import Config as Config
 from rosd_kit.options import present_step
-from rosd_kit.sandbox import isolation, verdicts
+from rosd_kit.sandbox import isolation
+from rosd_kit.sandbox.verdicts import is_sandboxed, sandboxed, verdicts_of_each
 from rosd_kit.text.thinking import Pairs, strip_thinking
 from rosd_kit.types import (
     Case,
@@ -288,8 +289,11 @@ class Verifier(Component):
         if cls.sandboxed:
             _add_options(cls, Verifier.SandboxConfig)
         for name, without_thinking in (("verify", _verify_answer), ("verify_group", _verify_answers)):
-            if method := vars(cls).get(name):
-                setattr(cls, name, without_thinking(verdicts.sandboxed(method) if cls.sandboxed else method))
+            method, inherited = vars(cls).get(name), getattr(cls, name)
+            if cls.sandboxed and not is_sandboxed(inherited) and inherited is not getattr(Verifier, name):
+                setattr(cls, name, without_thinking(sandboxed(method or inherited)))
+            elif method:
+                setattr(cls, name, without_thinking(method))
 
     def prepare(self, problem: Problem) -> None:
         """Load what judging this problem needs, once, for the calls in the sandbox to share.
@@ -306,7 +310,7 @@ class Verifier(Component):
         """Judge all completions of one problem at once. Override this for group verifiers, for example a majority vote."""
         if self.sandboxed and not isolation.is_inside():
             answers = list(texts) if self.reads_thinking else [self.without_thinking(text) for text in texts]
-            return verdicts.verdicts_of_each(self, problem, answers)
+            return verdicts_of_each(self, problem, answers)
         return [self.verify(problem, text) for text in texts]
 
     def check_gold(self, problem: Problem) -> str | None:
@@ -317,13 +321,24 @@ class Verifier(Component):
         """
         return None
 
-    def judge(self, problem: Problem, completions: Sequence[Completion]) -> list[Verdict]:
-        """Judge the completions of one problem: their texts by `verify_group`, cut-off ones by the option `truncated`."""
-        judged = self.verify_group(problem, [completion.text for completion in completions])
-        if self.config.truncated == "score":
-            return judged
-        cut_off = [completion.finish_reason == "length" for completion in completions]
-        return [_cut_off(verdict) if cut else verdict for verdict, cut in zip(judged, cut_off, strict=True)]
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        """Judge one completion: its text by `verify`, and by the option `truncated` if it was cut off. Evaluations call it."""
+        return self._counted(completion, self.verify(problem, completion.text))
+
+    def judge_group(self, problem: Problem, completions: Sequence[Completion]) -> list[Verdict]:
+        """Judge all completions of one problem: like `judge`, but their texts by `verify_group`. Training steps call it."""
+        verdicts = self.verify_group(problem, [completion.text for completion in completions])
+        if len(verdicts) != len(completions):
+            return verdicts  # the caller says what is wrong with it
+        return [self._counted(completion, verdict) for completion, verdict in zip(completions, verdicts, strict=True)]
+
+    def _counted(self, completion: Completion, verdict: Verdict) -> Verdict:
+        """Return what a verdict on a completion counts as: one that was cut off has no final answer, whatever it says so far."""
+        if completion.finish_reason != "length" or self.config.truncated == "score":
+            return verdict
+        if verdict.status == "error" or not (verdict.success or verdict.score):
+            return verdict
+        return Verdict(score=0.0, success=False, status="unparsable", feedback="The response was cut off before its end.")
 
 
 _Verify = Callable[[Any, Problem, str], Verdict]
@@ -344,13 +359,6 @@ def _verify_answers(verify_group: _VerifyGroup) -> _VerifyGroup:
         return verify_group(self, problem, list(texts) if self.reads_thinking else [self.without_thinking(t) for t in texts])
 
     return verify_answers
-
-
-def _cut_off(verdict: Verdict) -> Verdict:
-    """Return the verdict on a response that was cut off: it has no final answer, whatever the text so far says."""
-    if verdict.status == "error" or not (verdict.success or verdict.score):
-        return verdict
-    return Verdict(score=0.0, success=False, status="unparsable", feedback="The response was cut off before its end.")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,11 @@ from rosd_kit.evaluation.results import Comparison, SuiteResult
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """The result of a run. `localisation` holds the oracle's counts, summed over the whole run."""
+    """The result of a run.
+
+    `localisation` holds the oracle's counts, `rollouts` the numbers of all and of truncated rollouts, both summed over the
+    whole run.
+    """
 
     name: str
     folder: str
@@ -18,6 +22,7 @@ class RunSummary:
     seconds: float
     comparisons: tuple[Comparison, ...] = ()
     localisation: Mapping[str, float] = field(default_factory=dict)
+    rollouts: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
 

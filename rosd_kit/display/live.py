@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.plain import print_summary
-from rosd_kit.display.text import duration, evaluation_table, localisation, sanitize, sparkline
+from rosd_kit.display.text import duration, evaluation_table, localisation, truncation, sanitize, sparkline
 from rosd_kit.evaluation.results import SuiteResult
 
 
@@ -94,6 +94,7 @@ class LiveDisplay(Display):
         width = max(8, self.console.width - 30)
         facts = {
             "success": f"{100 * m.get('rollout/success', 0):.0f}%  {sparkline(self.success, width)}",
+            "truncated": truncation(m),
             "loss": f"{m.get('train/loss', 0):.4f}   gradient norm {m.get('train/grad_norm', 0):.3f}",
             "groups": ", ".join(f"{k[5:].replace('_', ' ')} {v:.0f}" for k, v in m.items() if k.startswith("gate/")),
             "quotes": ", ".join(f"{k[9:]} {v:.0f}" for k, v in m.items() if k.startswith("localize/")),

@@ -19,6 +19,7 @@ from rosd_kit.display.text import (
     localisation,
     oracle_lines,
     sanitize,
+    truncation,
 )
 from rosd_kit.evaluation.results import Comparison, SuiteResult
 
@@ -51,6 +52,8 @@ class PlainDisplay(Display):
             f"loss {metrics.get('train/loss', 0):.4f}",
             f"samples {metrics.get('train/samples', 0):.0f}",
         ]
+        if cut_off := truncation(metrics):
+            facts.append(f"truncated {cut_off}")
         if located := localisation(metrics):
             facts.append(f"located: {located}")
         self._print(" | ".join([*facts, f"{duration(left)} left"]))
@@ -97,6 +100,8 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         print_line(console, "")
         console.print(comparison_table(summary.comparisons, console.width))
         print_line(console, comparison_note(summary.comparisons))
+    if cut_off := truncation(summary.rollouts):
+        print_line(console, f"\ntruncated: {cut_off} rollouts were cut off at sampling.max_new_tokens")
     lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]
     lines.append(f"\nrun folder: {summary.folder}")
     if summary.next_steps:

@@ -51,6 +51,12 @@ def localisation(metrics: Mapping[str, float]) -> str:
     return f"{', '.join(shares)} of {total:.0f}"
 
 
+def truncation(metrics: Mapping[str, float]) -> str:
+    """Return how many rollouts were cut off at the length limit, of how many; empty if none was."""
+    truncated, count = metrics.get("rollout/truncated", 0.0), metrics.get("rollout/count", 0.0)
+    return f"{truncated:.0f} of {count:.0f}" if truncated else ""
+
+
 def oracle_lines(totals: Mapping[str, float]) -> list[str]:
     """Return how localizer and reflector compare with the oracle; nothing without an oracle."""
     lines = []
@@ -101,6 +107,8 @@ def evaluation_note(results: Sequence[SuiteResult]) -> str:
     note = f"mean@{first.samples} over {first.problems} problems per suite, with 95 % intervals"
     if any(result.interval.worst_case for result in results):
         note += f"; {WORST_CASE} all scores are equal: the interval is a worst-case bound"
+    if cut_off := sum(result.truncated or 0 for result in results):
+        note += f"; {cut_off} of {sum(result.problems * result.samples for result in results)} responses were cut off"
     if errors:
         note += f"; the verifier failed on {errors} samples, which count as neither right nor wrong"
     return note

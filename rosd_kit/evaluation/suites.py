@@ -138,12 +138,13 @@ def _measure(
         )["distinct_bigrams"],
         entropy=sampled_entropy(completions),
         leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
+        truncated=sum(completion.finish_reason == "length" for completion in completions),
     )
 
 
 def _verdict(verifier: Verifier, problem: Problem, completion: Completion, faults: Faults) -> Verdict:
     verdicts = faults.attempt(
-        verifier, f"problem {problem.id!r}", lambda: [verifier.verify(problem, completion.text)], check_verdicts(1)
+        verifier, f"problem {problem.id!r}", lambda: [verifier.judge(problem, completion)], check_verdicts(1)
     )
     return verdicts[0] if verdicts else Verdict(score=0.0, success=False, status="error")
 

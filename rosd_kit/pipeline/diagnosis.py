@@ -45,6 +45,9 @@ class Diagnoser:
     def diagnose(self, groups: Sequence[Group], batch: Sequence[Group], step: int) -> Diagnosis:
         """Gate these groups of a batch and reflect on the rollouts that pass."""
         counters = Counters()
+        if self.components.gate.config.truncated == "drop":
+            counters.add("skip/truncated", sum(_is_cut_off(rollout) for group in groups for rollout in group.rollouts))
+            groups, batch = ([_finished(group) for group in whole] for whole in (groups, batch))
         rollouts = []
         for group, passed in self._gate(groups, counters):
             case = self._case(group, passed, batch, step, counters)
@@ -71,7 +74,10 @@ class Diagnoser:
                 continue
             counters.add(f"gate/{decision.outcome}")
             for passed in decision.passed:
-                if reason := _untrainable(group.rollouts[passed.index].completion):
+                rollout = _rollout(group, passed)
+                if gate.config.truncated == "mask" and _is_cut_off(rollout):
+                    counters.add("skip/truncated")
+                elif reason := _untrainable(rollout.completion):
                     counters.add(f"skip/{reason}")
                 else:
                     all_passed.append((group, passed))
@@ -79,7 +85,7 @@ class Diagnoser:
 
     def _case(self, group: Group, passed: Passed, batch: Sequence[Group], step: int, counters: Counters) -> Case | None:
         """Gather a rollout's demonstrations and, in procedural tasks, its true first error; None if the former fail."""
-        rollout = group.rollouts[passed.index]
+        rollout = _rollout(group, passed)
         rng = random.Random(stable_seed(self.seed, "demonstration", step, group.problem.id, passed.index))
         demonstration = self.components.demonstration
         views = counters.attempt(
@@ -136,6 +142,20 @@ class Diagnoser:
 def describe(problem: Problem, rollout: Rollout) -> str:
     """Name a rollout in messages."""
     return f"rollout {rollout.index} of problem {problem.id!r}"
+
+
+def _rollout(group: Group, passed: Passed) -> Rollout:
+    """Return the rollout that passed; its position may differ from its index."""
+    return next(rollout for rollout in group.rollouts if rollout.index == passed.index)
+
+
+def _is_cut_off(rollout: Rollout) -> bool:
+    return rollout.completion.finish_reason == "length"
+
+
+def _finished(group: Group) -> Group:
+    """Return the group without the rollouts that were cut off."""
+    return replace(group, rollouts=tuple(rollout for rollout in group.rollouts if not _is_cut_off(rollout)))
 
 
 def _untrainable(completion: Completion) -> str | None:

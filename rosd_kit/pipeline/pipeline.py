@@ -160,10 +160,19 @@ class Pipeline:
 
 def _count_rollouts(groups: Sequence[Group], counters: Counters) -> None:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
+    spreads = [_reward_spread(group) for group in groups]
     judged = [rollout.verdict for rollout in rollouts if rollout.verdict.status != "error"]
     counters.add("rollout/count", len(rollouts))
+    counters.add("rollout/truncated", sum(rollout.completion.finish_reason == "length" for rollout in rollouts))
+    counters.add("rollout/reward_spread", sum(spreads) / max(1, len(spreads)))
     counters.add("rollout/length", sum(len(r.completion.token_ids) for r in rollouts) / max(1, len(rollouts)))
     counters.add("rollout/success", sum(verdict.success for verdict in judged) / max(1, len(judged)))
+
+
+def _reward_spread(group: Group) -> float:
+    """Return the highest less the lowest reward of a group."""
+    rewards = [rollout.verdict.score for rollout in group.rollouts if rollout.verdict.status != "error"]
+    return max(rewards) - min(rewards) if rewards else 0.0
 
 
 def _by_problem(problems: Sequence[Problem], traces: Sequence[Trace]) -> list[Trace]:

@@ -71,15 +71,14 @@ class GroupSampler:
         ]
 
     def _verified(self, problem: Problem, completions: Sequence[Completion], counters: Counters) -> Group:
-        texts = [completion.text for completion in completions]
         verdicts = counters.attempt(
             self.verifier,
             f"problem {problem.id!r}",
-            lambda: self.verifier.verify_group(problem, texts),
-            check_verdicts(len(texts)),
+            lambda: self.verifier.judge_group(problem, completions),
+            check_verdicts(len(completions)),
         )
         if verdicts is None:
-            verdicts = [Verdict(score=0.0, success=False, status="error")] * len(texts)
+            verdicts = [Verdict(score=0.0, success=False, status="error")] * len(completions)
         for verdict in verdicts:
             counters.add(f"verify/{verdict.status}")
         pairs = enumerate(zip(completions, verdicts, strict=True))

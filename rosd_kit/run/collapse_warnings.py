@@ -66,12 +66,20 @@ class CollapseWatch:
         left_out = {why: count for why in ("no_weight", "no_privileged_text") if (count := self._sum(f"sample/{why}"))}
         passed = self._sum("sample/ok") + sum(left_out.values())
         reasons = ", ".join(f"{why.replace('_', ' ')} {count:.0f}" for why, count in left_out.items())
-        groups = self._sum("gate/all_wrong") + self._sum("gate/all_right") + self._sum("gate/mixed")
+        groups = sum(self._sum(f"gate/{outcome}") for outcome in ("all_wrong", "all_right", "mixed", "equal_rewards"))
+        stuck = groups > 0 and self._sum("gate/mixed") == 0 and passed == 0
+        graded = self._sum("rollout/reward_spread") > 0
         yield (
             "groups",
-            groups > 0 and self._sum("gate/mixed") == 0 and passed == 0,
+            stuck and not graded,
             f"no group held both a success and a failure for {n}, so there is nothing to compare. "
             "Change the problems' difficulty, or raise group_size.",
+        )
+        yield (
+            "graded",
+            stuck and graded,
+            f"no group held both a success and a failure for {n}, although rewards differ within groups. "
+            "Set gate=mixed_rewards to train on such groups, or change the problems' difficulty.",
         )
         yield (
             "quotes",

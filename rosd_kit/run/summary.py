@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,14 @@ from rosd_kit.recipe import Recipe
 
 def oracle_totals(records: Sequence[Mapping[str, object]]) -> dict[str, float]:
     """Return the sum of every `oracle/` count over the records of `metrics.jsonl`."""
+    return _totals(records, lambda name: name.startswith("oracle/"))
+
+
+def _totals(records: Sequence[Mapping[str, object]], counts: Callable[[str], bool]) -> dict[str, float]:
     totals: Counter[str] = Counter()
     for record in records:
         for name, value in record.items():
-            if name.startswith("oracle/") and isinstance(value, (int, float)):
+            if counts(name) and isinstance(value, (int, float)):
                 totals[name] += value  # type: ignore[assignment]
     return dict(totals)
 
@@ -65,6 +69,7 @@ def summarise(
         seconds=seconds,
         comparisons=comparisons,
         localisation=oracle_totals(records),
+        rollouts=_totals(records, {"rollout/count", "rollout/truncated"}.__contains__),
         warnings=tuple(warnings),
         next_steps=tuple(next_steps),
     )

@@ -23,7 +23,7 @@ def sandboxed(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def call(self: Any, problem: Problem, given: Any) -> Any:
-        if isolation.is_inside():
+        if isolation.is_inside() or not self.sandboxed:
             return method(self, problem, given)
         if method.__name__ == "verify":
             return verdicts_of_each(self, problem, [given])[0]
@@ -31,7 +31,13 @@ def sandboxed(method: Callable[..., Any]) -> Callable[..., Any]:
         values = outcome.value if isinstance(outcome.value, list) and len(outcome.value) == len(given) else [None] * len(given)
         return [_verdict_of(self, problem, replace(outcome, value=value)) for value in values]
 
+    call.__dict__["runs_in_sandbox"] = True
     return call
+
+
+def is_sandboxed(method: Callable[..., Any]) -> bool:
+    """Return whether a method is one that `sandboxed` returned, or a wrapper of it."""
+    return bool(getattr(method, "runs_in_sandbox", False))
 
 
 def verdicts_of_each(verifier: Any, problem: Problem, texts: Sequence[str]) -> list[Verdict]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from rosd_kit.contracts import Component, Verifier
-from rosd_kit.types import Problem, Verdict
+from rosd_kit.types import Completion, Problem, Verdict
 
 Choice = str | dict[str, Any]
 
@@ -26,7 +26,8 @@ class BySuite(Verifier):
         default: Choice
         """Verifier of every suite not listed in `suites`."""
         suites: dict[str, Choice] = Field(default_factory=dict)
-        """Verifiers by suite: `{tool_use: tool_use, gpqa: {name: mcq, letters: ABCD}}`."""
+        """Verifiers by suite: `{tool_use: tool_use, gpqa: {name: mcq, letters: ABCD}}`. They take over `truncated` unless they
+        set it."""
 
     def __init__(self, config: object, verifiers: Mapping[str, Verifier], default: Verifier) -> None:
         super().__init__(config)
@@ -34,8 +35,12 @@ class BySuite(Verifier):
 
     @classmethod
     def build(cls, options: Any, part: Callable[[Any], Component]) -> Self:
-        verifiers: dict[str, Any] = {suite: part(choice) for suite, choice in options.suites.items()}
-        default: Any = part(options.default)
+        def inherit(choice: Choice) -> dict[str, Any]:
+            values = {"name": choice} if isinstance(choice, str) else choice
+            return {"truncated": options.truncated, **values}
+
+        verifiers: dict[str, Any] = {suite: part(inherit(choice)) for suite, choice in options.suites.items()}
+        default: Any = part(inherit(options.default))
         return cls(options, verifiers, default)
 
     def verify(self, problem: Problem, text: str) -> Verdict:
@@ -43,6 +48,12 @@ class BySuite(Verifier):
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         return self._verifier_of(problem).verify_group(problem, texts)
+
+    def judge(self, problem: Problem, completion: Completion) -> Verdict:
+        return self._verifier_of(problem).judge(problem, completion)
+
+    def judge_group(self, problem: Problem, completions: Sequence[Completion]) -> list[Verdict]:
+        return self._verifier_of(problem).judge_group(problem, completions)
 
     def check_gold(self, problem: Problem) -> str | None:
         return self._verifier_of(problem).check_gold(problem)

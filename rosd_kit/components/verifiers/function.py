@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_type_hints, overload
 
 from pydantic import create_model
 
 from rosd_kit.contracts import Verifier
+from rosd_kit.errors import PluginError
 from rosd_kit.types import Problem, Verdict
 
 _log = logging.getLogger(__name__)
@@ -19,38 +20,57 @@ class Function(Verifier):
     """Base of the classes that `verifier` returns."""
 
     function: ClassVar[Callable[..., object]]
+    options: ClassVar[tuple[str, ...]] = ()
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         try:
-            return as_verdict(type(self).function(problem, text, **dict(self.config)))
+            options = {name: getattr(self.config, name) for name in type(self).options}
+            return as_verdict(type(self).function(problem, text, **options))
         except Exception as error:  # the function is at fault, not the response
             _log.warning("verifier %s failed on problem %s: %s: %s", self.name, problem.id, type(error).__name__, error)
             return Verdict(score=0.0, success=False, status="error")
 
 
-def verifier(function: Callable[..., object]) -> type[Verifier]:
+@overload
+def verifier(function: Callable[..., object], /) -> type[Verifier]: ...
+@overload
+def verifier(*, sandboxed: bool = False) -> Callable[[Callable[..., object]], type[Verifier]]: ...
+def verifier(
+    function: Callable[..., object] | None = None, /, *, sandboxed: bool = False
+) -> type[Verifier] | Callable[[Callable[..., object]], type[Verifier]]:
     """Return a verifier class with the function's name, for the hook `rosd_kit_components` to return.
 
     The function takes the problem and the response's text. It returns whether the response is right, or a score in [0, 1]
     where 0.5 and above is right, or either of them in a tuple with feedback, or a `Verdict`, or None if there is no answer.
     Its keyword-only parameters are the verifier's options. An exception gives a verdict with status `error`: neither right
-    nor wrong.
+    nor wrong. Write `@rk.verifier(sandboxed=True)` if the function, or a library that it calls, evaluates the text.
     """
+    return (lambda function: _verifier_class(function, sandboxed)) if function is None else _verifier_class(function, sandboxed)
+
+
+def _verifier_class(function: Callable[..., object], sandboxed: bool) -> type[Verifier]:
     hints = get_type_hints(function)
     options: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+    taken = Verifier.SandboxConfig if sandboxed else Verifier.Config
+    if reserved := sorted(options.keys() & taken.model_fields):
+        raise PluginError(
+            f"verifier {function.__name__!r}: every verifier has an option {reserved[0]!r}. Rename the function's parameter."
+        )
     config = create_model("Config", __base__=Verifier.Config, **options)
     body = {
         "__doc__": function.__doc__ or "A verifier function of a plugin.",
         "__module__": function.__module__,
         "__qualname__": function.__qualname__,
         "name": function.__name__,
+        "sandboxed": sandboxed,
         "provides": frozenset({"feedback"}),
         "Config": config,
         "function": staticmethod(function),
+        "options": tuple(options),
     }
     return type(function.__name__, (Function,), body)
 
