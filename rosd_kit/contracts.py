@@ -119,7 +119,7 @@ def _add_options(cls: type[Component], options: type[Config]) -> None:
     """Give a component the options of its slot, also if its Config does not derive from the slot's."""
     own = cls.Config
     if issubclass(options, own):
-        cls.Config = options  # type: ignore[misc, assignment]
+        cls.Config = options  # type: ignore[misc]
     elif not issubclass(own, options):
         both = pydantic.create_model(own.__name__, __base__=(own, options), __module__=own.__module__, __doc__=own.__doc__)
         both.__qualname__ = own.__qualname__ if "Config" in vars(cls) else f"{cls.__qualname__}.Config"
@@ -333,7 +333,7 @@ class Verifier(Component):
         return [self._counted(completion, verdict) for completion, verdict in zip(completions, verdicts, strict=True)]
 
     def _counted(self, completion: Completion, verdict: Verdict) -> Verdict:
-        """Return what a verdict on a completion counts as: one that was cut off has no final answer, whatever it says so far."""
+        """Return what a verdict counts as: a completion that was cut off has no final answer, whatever it says so far."""
         if completion.finish_reason != "length" or self.config.truncated == "score":
             return verdict
         if verdict.status == "error" or not (verdict.success or verdict.score):

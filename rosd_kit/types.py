@@ -37,7 +37,10 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One task instance: the question, the right answer and, where the data has one, a worked solution."""
+    """One task instance: the question, the right answer and, where the data has one, a worked solution.
+
+    `answer` is empty where no single answer is right and the verifier judges by rules.
+    """
 
     id: str
     messages: tuple[Message, ...]

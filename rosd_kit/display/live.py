@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.plain import print_summary
-from rosd_kit.display.text import duration, evaluation_table, localisation, truncation, sanitize, sparkline
+from rosd_kit.display.text import duration, evaluation_table, localisation, sanitize, sparkline, truncation
 from rosd_kit.evaluation.results import SuiteResult
 
 

@@ -22,7 +22,8 @@ class SuiteResult:
 
     `pass_at` maps j to pass@j. `majority` is majority@k, None if the verifier does not report answers. `bigrams` is distinct-2
     in [0, 1], `entropy` the mean of -log p of the sampled tokens in nats, `leaks` the share of samples that mention a
-    reference, and `truncated` the number of samples that were cut off at the length limit. These are None in evaluations written before they were measured.
+    reference, and `truncated` the number of samples that were cut off at the length limit. These are None in
+    evaluations written before they were measured.
     """
 
     suite: str

@@ -2,8 +2,8 @@
 
 Usage: child.py MEMORY_MIB DEADLINE CONFINEMENT. Frames come in through standard input, pickled: first (target, setup, warm),
 then one value per call; the answers are frames too. The worker itself never looks at what a call does: its fork does the
-work, confined. A call during which the fork runs code, imports, or touches anything outside (see `inner.py`) is the fork's last, so
-that nothing that one call does can reach the next.
+work, confined. If a call runs code, imports, or touches anything outside (see `inner.py`), it is the fork's last, so that
+nothing that one call does can reach the next.
 """
 
 from __future__ import annotations

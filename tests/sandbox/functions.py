@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-
 _seen: list[int] = []
 
 

@@ -55,6 +55,8 @@ _EXPLANATIONS = (
     *("explain", "reflection"),
 )
 _QUOTES = ("error_qoute", "eror_quote", "erorr_quote", "error_quotes", "error_quotation", "error_quoted", "quote")
+#: Stands for {answer} where a problem has none: several answers may be right, and a verifier tells them apart.
+NO_ANSWER = "(No single right answer is given for this problem.)"
 _FIELDS = ("problem", "demonstration", "response", "answer")
 _CUT_PRIORITY = {"demonstration": 1, "response": 2}
 
@@ -108,7 +110,7 @@ class Tutor(Reflector):
             "problem": conversation_text(case.problem),
             "demonstration": case.views[0].text if case.views else "",
             "response": case.rollout.completion.text,
-            "answer": case.problem.answer,
+            "answer": case.problem.answer or NO_ANSWER,
         }
         template = self.config.right_template if right else self.config.wrong_template
         cut: dict[str, CutPlace] = {"demonstration": self.config.cut, "response": "end"}  # first errors are in what is left

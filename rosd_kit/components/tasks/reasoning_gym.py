@@ -70,7 +70,7 @@ class ReasoningGym(Task):
             id=f"{kind.kind}-{split}-{index}",
             suite=kind.kind,
             messages=(*system, {"role": "user", "content": entry["question"]}),
-            answer=str(entry["answer"]),
+            answer="" if entry["answer"] is None else str(entry["answer"]),
             meta={"kind": kind.kind, "entry": entry},
         )
 
@@ -85,6 +85,11 @@ def make_dataset(kind: Kind, seed: int, size: int) -> Any:
     if kind.kind not in DATASETS:
         near = did_you_mean(kind.kind, DATASETS) or f" Known: {', '.join(sorted(DATASETS))}"
         raise RunError(f"task.train: reasoning-gym has no {kind.kind!r}.{near}")
+    if kind.kind == "composite":
+        raise RunError(
+            "task.train: 'composite' mixes other kinds, by options that a recipe cannot write. List those kinds in task.train "
+            "instead: they are taken in turn."
+        )
     try:
         options = {**_options_of_levels(kind.kind, tuple(sorted(kind.levels.items()))), **kind.options}
         return reasoning_gym.create_dataset(kind.kind, seed=seed, size=size, **options)

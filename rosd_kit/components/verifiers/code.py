@@ -11,9 +11,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
-
-from rosd_kit.contracts import Component, Verifier
+from rosd_kit.contracts import Component, Mebibytes, Seconds, Verifier, Workers
 from rosd_kit.errors import shortened
 from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
 from rosd_kit.types import Problem, Verdict
@@ -48,11 +46,11 @@ class Code(Verifier):
 
         fixed_because: ClassVar[str] = "the workers are started once"
 
-        deadline: PositiveFloat = 6.0
+        deadline: Seconds = 6.0
         """Time limit of each test, in seconds."""
-        memory_mib: PositiveInt = 1024
+        memory_mib: Mebibytes = 1024
         """Address space limit of a program, in MiB."""
-        workers: PositiveInt = 2
+        workers: Workers = 2
         """Number of programs that run at once."""
         reveal: bool = False
         """Show the input, expected output and actual output of the first failing test in the feedback."""

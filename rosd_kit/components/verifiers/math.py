@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
-
-from rosd_kit.contracts import Verifier
+from rosd_kit.contracts import Mebibytes, Seconds, Verifier, Workers
 from rosd_kit.errors import RunError, shortened
 from rosd_kit.sandbox import Outcome, WorkerPool
 from rosd_kit.text.boxes import last_box
@@ -18,6 +16,8 @@ from rosd_kit.types import Problem, Verdict
 
 #: Only the last characters of a response can contain its final answer.
 _TAIL = 8000
+#: A comparison that fills the caches of the parsers.
+_WARM = {"expected": r"\frac{x+1}{2}", "answer": r"so it is \boxed{\frac{1}{2}(x+1)} or 3 * (4 - 1) = 9"}
 
 
 class Math(Verifier):
@@ -31,12 +31,12 @@ class Math(Verifier):
 
         fixed_because: ClassVar[str] = "the workers are started once"
 
-        deadline: PositiveFloat = 10.0
+        deadline: Seconds = 10.0
         """Time limit of one comparison, in seconds; a longer one is killed and gives status `error`, not a wrong answer."""
-        workers: PositiveInt = 2
+        workers: Workers = 2
         """Number of worker processes."""
-        memory_mib: PositiveInt = 4096
-        """Address space limit of one process, in MiB."""
+        memory_mib: Mebibytes = 4096
+        """Memory that one comparison may use, in MiB of address space."""
         boxed_only: bool = False
         """Require the answer in `\\boxed{}` (the last one counts); false: without a box, the last expression counts too."""
         reveal: bool = False
@@ -66,7 +66,8 @@ class Math(Verifier):
         if importlib.util.find_spec("math_verify") is None:
             raise RunError('verifier=math needs math-verify, which is not installed. Run: pip install "rosd-kit[math]"')
         config = self.config
-        return WorkerPool(f"{__name__}:compare", workers=config.workers, deadline=config.deadline, memory_mib=config.memory_mib)
+        limits = {"workers": config.workers, "deadline": config.deadline, "memory_mib": config.memory_mib}
+        return WorkerPool(f"{__name__}:compare", warm=[_WARM], **limits)
 
 
 def compare(job: dict[str, str]) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def compare(job: dict[str, str]) -> dict[str, Any]:
 
 
 def _verdict(outcome: Outcome, right_answer: str) -> Verdict:
-    if outcome.status != "ok":
+    if outcome.status != "ok" or not isinstance(outcome.value, dict):
         return Verdict(score=0.0, success=False, status="error", feedback="")
     if not outcome.value["parsed"]:
         return Verdict(

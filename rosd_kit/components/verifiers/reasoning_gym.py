@@ -6,7 +6,7 @@ Several of its scorers evaluate the answer as Python, so judging runs in the san
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pydantic import Field
@@ -49,11 +49,11 @@ class GymVerifier(Verifier):
         return Verdict(score=min(1.0, max(0.0, score)), success=success, feedback=feedback, answer=answer.strip())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _scorer(kind: str) -> Callable[[str, dict[str, Any]], float]:
     """Return the function that scores answers of a kind; some load a word list first."""
     from reasoning_gym import get_score_answer_fn
-    from sympy.parsing.sympy_parser import parse_expr
+    from sympy.parsing.sympy_parser import parse_expr  # type: ignore[import-untyped]
 
     parse_expr("x + 1")  # many kinds parse with it, and the first call is slow
     scorer: Callable[[str, dict[str, Any]], float] = get_score_answer_fn(kind)

@@ -56,7 +56,7 @@ function curves({ evaluations }) {
 
 function training({ metrics }) {
   const single = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
-  const gates = ["mixed", "all_right", "all_wrong"].map((kind) => ({ name: kind.replace("_", " "), points: metrics.map((m) => [m.step, m[`gate/${kind}`] ?? 0]) })).filter((line) => line.points.some((p) => p[1]));
+  const gates = ["mixed", "all_right", "all_wrong", "equal_rewards"].map((kind) => ({ name: kind.replace("_", " "), points: metrics.map((m) => [m.step, m[`gate/${kind}`] ?? 0]) })).filter((line) => line.points.some((p) => p[1]));
   return [
     single("Rollout success", "rollout/success", { range: [0, 1], format: asPercent }),
     single("Loss", "train/loss", { note: "nats per token" }),
@@ -64,6 +64,7 @@ function training({ metrics }) {
     single("Teacher gain", "train/teacher_gain", { note: "log p, teacher − student" }),
     single("Training samples", "train/samples", { note: "per step" }),
     { title: "Groups", lines: gates },
+    single("Truncated", "rollout/truncated", { note: "rollouts per step" }),
     single("Weight change", "train/weight_change"),
     single("Step time", "time/step", { note: "seconds" }),
   ];
