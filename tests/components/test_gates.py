@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rosd_kit.components.gates import AllRollouts, MixedGroups
+from rosd_kit.components.gates import AllRollouts, MixedGroups, MixedRewards
+from rosd_kit.testing import fake_group, fake_rollout
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,26 @@ def test_all_passes_every_rollout_and_records_the_same_outcome(make_group, succe
     decision = AllRollouts().decide(group)
     assert [p.index for p in decision.passed] == [0, 1]
     assert decision.outcome == MixedGroups().decide(group).outcome
+
+
+@pytest.mark.parametrize(
+    ("rewards", "outcome"),
+    [
+        ((0.1, 0.9), "mixed"),
+        ((0.0, 1.0), "mixed"),
+        ((0.2, 0.2), "all_wrong"),
+        ((1.0, 1.0), "all_right"),
+        ((0.3,), "all_wrong"),
+    ],
+)
+def test_mixed_rewards_passes_groups_whose_rewards_differ_though_none_is_a_success(rewards, outcome):
+    members = [fake_rollout(index=index, score=reward, right=reward == 1.0) for index, reward in enumerate(rewards)]
+    decision = MixedRewards().decide(fake_group(*members))
+    assert decision.outcome == outcome
+    assert [p.index for p in decision.passed] == (list(range(len(rewards))) if outcome == "mixed" else [])
+
+
+def test_rewards_closer_than_the_spread_do_not_differ():
+    group = fake_group(*(fake_rollout(index=index, score=score) for index, score in enumerate((0.50, 0.55))))
+    assert not MixedRewards(MixedRewards.Config(min_spread=0.1)).decide(group).passed
+    assert MixedRewards(MixedRewards.Config(min_spread=0.05)).decide(group).passed

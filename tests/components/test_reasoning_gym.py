@@ -10,8 +10,12 @@ from rosd_kit.recipe import load_recipe
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 
+from reasoning_gym.factory import DATASETS  # noqa: E402
+
 from rosd_kit.components.tasks import ReasoningGym  # noqa: E402
 from rosd_kit.components.verifiers import GymVerifier  # noqa: E402
+
+KINDS = set(DATASETS)
 
 
 def task(*kinds: dict, **options) -> ReasoningGym:
@@ -75,3 +79,42 @@ def test_the_verifier_needs_the_task():
     with pytest.raises(RecipeError, match=r"verifier: 'reasoning_gym' needs 'gym_entry'(.|\n)*task reasoning_gym"):
         load_recipe("rosd", ["verifier=reasoning_gym"], registry=registry)
     load_recipe("rosd", ["verifier=reasoning_gym", "task=reasoning_gym", "task.train=[{kind: chain_sum}]"], registry=registry)
+
+
+#: Kinds whose problems have no gold text.
+WITHOUT_GOLD = {"graph_color", "rush_hour", "rubiks_cube", "propositional_logic", "boxnet"}
+
+
+def test_text_that_a_model_wrote_runs_in_no_process_that_can_write_or_start_another(tmp_path):
+    """Python, a shell command and a class walk, planted for every kind; several scorers evaluate the answer."""
+    mark = tmp_path / "was-here"
+    answers = [
+        f"__import__('pathlib').Path({str(mark)!r}).write_text('x')",
+        f"__import__('os').system('touch {mark}')",
+        f"[__import__('subprocess').run(['touch', {str(mark)!r}])]",
+        f"(1).__class__.__base__.__subclasses__()[0] or open({str(mark)!r}, 'w')",
+    ]
+    verifier = GymVerifier(GymVerifier.Config(deadline=60.0))
+    for kind in sorted(KINDS - {"composite"}):
+        problem = task({"kind": kind}).train_batch(step=0, count=1, seed=0)[0]
+        texts = [f"<answer>{answer}</answer>" for answer in answers]
+        assert not any(v.success for v in verifier.verify_group(problem, texts)), kind
+        assert not mark.exists(), f"{kind} ran the answer"
+        if kind in WITHOUT_GOLD:
+            assert problem.answer == ""
+        else:
+            assert verifier.verify(problem, f"<answer>{problem.answer}</answer>").score > 0, kind
+
+
+def test_an_answer_that_never_ends_costs_only_its_own_verdict():
+    verifier = GymVerifier(GymVerifier.Config(deadline=2.0))
+    problem = task({"kind": "countdown"}).train_batch(step=0, count=1, seed=0)[0]
+    answers = [problem.answer, "9**9**9**9", problem.answer]
+    verdicts = verifier.verify_group(problem, [f"<answer>{answer}</answer>" for answer in answers])
+    assert [(v.status, v.success) for v in verdicts] == [("ok", True), ("error", False), ("ok", True)]
+    assert verifier.verify(problem, f"<answer>{problem.answer}</answer>").success
+
+
+def test_a_kind_that_needs_options_which_recipes_cannot_write_is_refused():
+    with pytest.raises(RunError, match="List those kinds in task.train instead"):
+        task({"kind": "composite"}).train_batch(step=0, count=1, seed=0)

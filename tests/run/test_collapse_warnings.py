@@ -161,7 +161,13 @@ def test_a_step_that_dropped_everything_is_no_step_of_still_weights():
 def test_a_run_that_really_collapses_says_so(run, tmp_path):
     listening = Listening()
     changes = ("steps=3", "optimizer.lr=0.02", "watch.patience=2", "problems_per_step=4", "group_size=4", "context=key_idea")
-    changes += ("sampling.max_new_tokens=40", "evaluation.problems=12", "evaluation.samples=2", "evaluation.every=0")
+    changes += (
+        "verifier.truncated=score",
+        "sampling.max_new_tokens=40",
+        "evaluation.problems=12",
+        "evaluation.samples=2",
+        "evaluation.every=0",
+    )
     run(tmp_path / "run", *changes, display=listening)
     told = [warning.split(" fell")[0] for warning in listening.warnings]
     assert told == ["success", "pass@2 of the trained suites", "outside the trained domain mean@k"]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from pydantic import ConfigDict, field_validator
@@ -208,6 +209,19 @@ class WithoutFeedback(MicroVerifier):
 class RefusesAllAnswers(MicroVerifier):
     def check_gold(self, problem):
         return "is never right"
+
+
+class Sandboxed(MicroVerifier):
+    """The laboratory's verifier, in the sandbox."""
+
+    sandboxed = True
+
+
+@breaks("verifier", "sandbox_gives_the_same_verdicts")
+class ReadsAFile(Sandboxed):
+    def verify(self, problem, text):
+        Path("/etc/passwd").read_text()
+        return super().verify(problem, text)
 
 
 @breaks("rollout", "preserves_token_ids")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rosd_kit.contracts import Verifier
+from rosd_kit.sandbox import isolation
 from rosd_kit.testing.check import Bench, check, does_not_apply, must_not_raise, require
 from rosd_kit.testing.texts import adversarial_texts
 from rosd_kit.types import Verdict
@@ -75,3 +76,21 @@ def check_judges_right_answers(verifier: Verifier, bench: Bench) -> None:
                 not verifier.verify(problem, text).success,
                 f"{name}: check_gold says that no response can be right ({reason:.100}), and {text[:60]!r} is",
             )
+
+
+@check("verifier")
+def check_sandbox_gives_the_same_verdicts(verifier: Verifier, bench: Bench) -> None:
+    """With `sandboxed`, the sandbox gives the same verdicts as this process would.
+
+    There, a verifier can import its class, but it can neither write files, nor use the network, nor start processes, nor read
+    files other than Python's packages, unless it has read them before, in `__init__` or `prepare`.
+    """
+    if not verifier.sandboxed:
+        raise does_not_apply("it does not set 'sandboxed'")
+    answer = bench.problem.answer
+    texts = [f"Answer : {answer}", f"<answer>{answer}</answer>", f"\\boxed{{{answer}}}", "<answer>7</answer>", "no answer"]
+    confined = verifier.verify_group(bench.problem, texts)
+    with isolation.inside():
+        direct = verifier.verify_group(bench.problem, texts)
+    for text, there, here in zip(texts, confined, direct, strict=True):
+        require(there == here, f"{text!r}: {there} in the sandbox, {here} outside of it")
