@@ -276,6 +276,8 @@ class Verifier(Component):
     class SandboxConfig(Config):
         """Options of every verifier with `sandboxed`."""
 
+        fixed_because: ClassVar[str] = "the workers are started once"
+
         deadline: Seconds = 10.0
         """Time limit of one call in the sandbox, in seconds; beyond it, the verdict has status `error`."""
         workers: Workers = 2
