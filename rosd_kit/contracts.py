@@ -270,8 +270,8 @@ class Verifier(Component):
         """Options of every verifier."""
 
         truncated: Literal["wrong", "score"] = "wrong"
-        """What a response that was cut off at the length limit counts as. `wrong`: not right, with score 0; `score`: what the
-        verifier says of the text so far."""
+        """What a response that was cut off at the length limit counts as. `wrong`: if the verifier finds the text so far right,
+        it is wrong all the same, with score 0 (partial credit for a wrong one stays); `score`: what the verifier says."""
 
     class SandboxConfig(Config):
         """Options of every verifier with `sandboxed`."""
@@ -336,9 +336,7 @@ class Verifier(Component):
 
     def _counted(self, completion: Completion, verdict: Verdict) -> Verdict:
         """Return what a verdict counts as: a completion that was cut off has no final answer, whatever it says so far."""
-        if completion.finish_reason != "length" or self.config.truncated == "score":
-            return verdict
-        if verdict.status == "error" or not (verdict.success or verdict.score):
+        if completion.finish_reason != "length" or not verdict.success or self.config.truncated == "score":
             return verdict
         return Verdict(score=0.0, success=False, status="unparsable", feedback="The response was cut off before its end.")
 

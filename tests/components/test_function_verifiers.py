@@ -8,7 +8,7 @@ import pytest
 
 import rosd_kit as rk
 from rosd_kit.components.verifiers.function import as_verdict
-from rosd_kit.errors import RecipeError
+from rosd_kit.errors import PluginError, RecipeError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from tests.components.rows import asking
@@ -30,9 +30,15 @@ def broken(problem, text):
     raise KeyError(problem.id)
 
 
+@rk.verifier(sandboxed=True)
+def evaluates(problem, text, *, right: int = 4):
+    """Right when the text evaluates to a number."""
+    return eval(text) == right
+
+
 @rk.hookimpl
 def rosd_kit_components():
-    return [ends_with, broken]
+    return [ends_with, broken, evaluates]
 '''
 
 
@@ -111,3 +117,31 @@ def test_each_suite_has_its_verifier_including_those_of_plugins(registry):
 def test_mistakes_in_a_choice_are_reported(registry, choice, message):
     with pytest.raises(RecipeError, match=message):
         verifier(registry, f"verifier={choice}")
+
+
+def test_a_sandboxed_function_cannot_reach_out_and_has_a_deadline(registry, tmp_path):
+    sandboxed = verifier(registry, "verifier={name: evaluates, right: 5, deadline: 2}")
+    mark = tmp_path / "mark"
+    texts = ["2 + 3", f"open({str(mark)!r}, 'w')", "9**9**9**9", "__import__('os')._exit(0)", "2 + 2", "5"]
+    verdicts = sandboxed.verify_group(asking(""), texts)
+    assert [(v.status, v.success) for v in verdicts] == [
+        ("ok", True), ("error", False), ("error", False), ("error", False), ("ok", False), ("ok", True)
+    ]  # fmt: skip
+    assert not mark.exists()
+
+
+def test_what_one_response_changes_in_a_scorer_reaches_no_other(registry):
+    sandboxed = verifier(registry, "verifier=evaluates")
+    patch = "__import__('builtins').__dict__.update(eval=lambda text: 4) or 4"
+    assert [v.success for v in sandboxed.verify_group(asking(""), [patch, "3", patch, "3"])] == [True, False, True, False]
+
+
+def test_a_parameter_named_like_an_option_of_every_verifier_is_refused():
+    with pytest.raises(PluginError, match=r"every verifier has an option 'truncated'. Rename the function's parameter"):
+        rk.verifier(lambda problem, text, *, truncated=1: True)
+
+
+@pytest.mark.parametrize("value", [".inf", "0", "-1", "1e30", ".nan"])
+def test_a_deadline_that_cannot_be_waited_for_is_refused_by_name(registry, value):
+    with pytest.raises(RecipeError, match=r"verifier.deadline"):
+        load_recipe("grpo", [f"verifier={{name: evaluates, deadline: {value}}}"], registry=registry)

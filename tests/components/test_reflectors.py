@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -207,3 +209,10 @@ def test_no_reflector_skips_all_rollouts_and_generates_nothing(make_case):
     generate = FakeGenerate()
     assert NoReflector().reflect([make_case(["a"]), make_case(["b"])], generate) == [Reflection(status="skipped")] * 2
     assert generate.calls == []
+
+
+def test_the_tutor_is_told_that_a_problem_has_no_single_right_answer(make_case):
+    case = make_case(["x"], views=("a solution",))
+    without = replace(case, problem=replace(case.problem, answer=""))
+    text, known = ("".join(s.text for s in Tutor().prompt(one).sections) for one in (without, case))
+    assert "[Answer]\n(No single right answer is given for this problem.)" in text and "[Answer]\n29" in known
