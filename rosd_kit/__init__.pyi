@@ -57,6 +57,7 @@ from rosd_kit.text.normal import normal_form as normal_form
 from rosd_kit.text.quotes import find_quote as find_quote
 from rosd_kit.text.sentences import sentence_start as sentence_start
 from rosd_kit.text.spans import decode_with_spans as decode_with_spans
+from rosd_kit.text.stops import completes_stop as completes_stop
 from rosd_kit.text.thinking import strip_thinking as strip_thinking
 from rosd_kit.types import Case as Case
 from rosd_kit.types import Completion as Completion

@@ -25,6 +25,7 @@ from rosd_kit.text.thinking import check_pairs
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 #: A size by which memory is planned.
 _Planned = Annotated[PositiveInt, Fixed("memory is planned for it")]
+_StopString = Annotated[str, StringConstraints(min_length=1)]
 
 
 class LoraSettings(Config):
@@ -97,6 +98,14 @@ class SamplingSettings(Config):
     """Softmax temperature."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Nucleus mass; 1 samples from the full distribution."""
+    top_k: NonNegativeInt = 0
+    """Sample among this many of the likeliest tokens; 0 among all. Applied before `top_p`."""
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Sample no token that is less likely than this share of the likeliest one's probability; 0 turns it off. Applied after
+    `top_p`."""
+    stop: list[_StopString] = Field(default_factory=list)
+    """Texts that end a response, as an end token does: `["###"]`. The text and the whole token that completes it stay in the
+    response, because they are trained on."""
     max_prompt_tokens: _Planned = 2048
     """Longer student prompts are never cut; they end as `overlong`."""
     max_new_tokens: _Planned = 8192
@@ -190,6 +199,14 @@ class EvaluationSettings(Config):
     """Softmax temperature; 0 is greedy."""
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     """Nucleus mass."""
+    top_k: NonNegativeInt | None = None
+    """Sample among this many of the likeliest tokens, 0 among all; null: `sampling.top_k`, for a schedule that of step 0."""
+    min_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Least share of the likeliest token's probability; null: `sampling.min_p`, for a schedule that of step 0."""
+    stop: list[_StopString] | None = None
+    """Texts that end a response; null: `sampling.stop`."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest response, end token included; null: `sampling.max_new_tokens`."""
     seed: int = 20260528
     """Chooses the held-out problems and samples. Separate from the run's seed, so that runs are comparable."""
 

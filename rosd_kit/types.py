@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic, which keeps batches in chec
 from rosd_kit.renames import accepts_old_fields
 
 FinishReason = Literal["stop", "length", "overlong", "abort"]
-"""Why a completion ended: an end token, the length limit, a prompt over its budget, or the engine gave up."""
+"""Why a completion ended: an end token or a stop string, the length limit, a prompt over its budget, or the engine gave up."""
 CutPlace = Literal["middle", "start", "end"]
 """Where a text that is too long is cut. The middle keeps its beginning and its conclusion."""
 PolicyWeights = Literal["live", "initial"]
@@ -52,11 +52,18 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to sample tokens. `temperature == 0` is greedy; `max_new_tokens` includes the end token."""
+    """How to sample tokens. `temperature == 0` is greedy; `max_new_tokens` includes the end token.
+
+    The limits apply one after the other: `top_k` (0: no limit), `top_p` within those, `min_p` (0: no limit). A response ends
+    with the token that completes one of the `stop` strings; that token and the whole string belong to it.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 128
+    top_k: int = 0
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +84,8 @@ class Completion:
     """What an engine sampled for one prompt.
 
     `token_ids` are the ids as sampled, end token included, and are never re-tokenised. `logprobs[t]` is log p(token_ids[t]) in
-    nats under softmax(logits / temperature), not renormalised for top-p. `token_spans[t]` is the half-open character range of
-    token t in `text`; special tokens have empty ranges, because `text` omits them.
+    nats under softmax(logits / temperature), not renormalised for top-k, top-p or min-p. `token_spans[t]` is the half-open
+    character range of token t in `text`; special tokens have empty ranges, because `text` omits them.
     """
 
     prompt_ids: tuple[int, ...]

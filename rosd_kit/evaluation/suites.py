@@ -18,11 +18,11 @@ from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.faults import Faults, check_verdicts
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.seeds import stable_seed
-from rosd_kit.settings import EvaluationSettings
+from rosd_kit.settings import EvaluationSettings, SamplingSettings
 from rosd_kit.text.leaks import leaks
 from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampling, Verdict
 
-__all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites"]
+__all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites", "evaluation_sampling"]
 
 _UNDEFINED = {"mean_at_k": nan, "low": nan, "high": nan}
 
@@ -34,15 +34,15 @@ def evaluate_suites(
     verifier: Verifier,
     prompt_ids: Callable[[Sequence[Message]], tuple[int, ...]],
     settings: EvaluationSettings,
-    max_new_tokens: int,
+    training: SamplingSettings,
     ranks: Ranks | None = None,
     faults: Faults | None = None,
 ) -> tuple[SuiteResult, ...]:
     """Return the measures of every suite, in the task's order; nothing if `problems` is 0.
 
-    Problems and seeds depend only on the settings, so two calls are paired sample by sample. All suites go to the engine in one
-    call. A prompt that the engine rejects (`overlong`) counts as wrong, with no tokens. If the verifier raises, its verdict
-    counts as status `error`, and `faults` records it.
+    Options of `settings` that are null are those of `training`. Problems and seeds depend only on the settings, so two calls
+    are paired sample by sample. All suites go to the engine in one call. A prompt that the engine rejects (`overlong`) counts
+    as wrong, with no tokens. If the verifier raises, its verdict counts as status `error`, and `faults` records it.
 
     With several `ranks`, each generates its share; the main rank judges all completions and returns the results, the others
     return nothing.
@@ -52,13 +52,14 @@ def evaluate_suites(
     """
     if settings.problems == 0:
         return ()
+    sampling = evaluation_sampling(settings, training)
     suites = task.suites(count=settings.problems, seed=settings.seed)
     _check(task, suites)
     requests = [
         request
         for problems in suites.values()
         for problem in problems
-        for request in _requests(problem, prompt_ids(problem.messages), settings, max_new_tokens)
+        for request in _requests(problem, prompt_ids(problem.messages), settings, sampling)
     ]
     generated = _generate(engine, requests, settings.samples, ranks)
     if ranks is not None and not ranks.is_main:
@@ -79,6 +80,19 @@ def evaluate_suites(
     return results
 
 
+def evaluation_sampling(settings: EvaluationSettings, training: SamplingSettings) -> Sampling:
+    """Return how evaluations sample; options that are null are as while training."""
+    stop = training.stop if settings.stop is None else settings.stop
+    return Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=training.top_k if settings.top_k is None else settings.top_k,
+        min_p=training.min_p if settings.min_p is None else settings.min_p,
+        stop=tuple(stop),
+        max_new_tokens=settings.max_new_tokens or training.max_new_tokens,
+    )
+
+
 def _generate(
     engine: RolloutEngine, requests: Sequence[GenerateRequest], samples: int, ranks: Ranks | None
 ) -> list[Completion]:
@@ -92,9 +106,8 @@ def _generate(
 
 
 def _requests(
-    problem: Problem, prompt: tuple[int, ...], settings: EvaluationSettings, max_new_tokens: int
+    problem: Problem, prompt: tuple[int, ...], settings: EvaluationSettings, sampling: Sampling
 ) -> list[GenerateRequest]:
-    sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, max_new_tokens=max_new_tokens)
     return [
         GenerateRequest(prompt_ids=prompt, sampling=sampling, seed=stable_seed("evaluation", settings.seed, problem.id, index))
         for index in range(settings.samples)

@@ -247,7 +247,8 @@ def _sampling(recipe: Recipe, network: SplitModel, model: Any, device_bytes: int
     size = torch.empty(0, dtype=getattr(torch, recipe.model.dtype)).itemsize
     per_layer = 2 * heads * width * size  # keys and values of one token
     rows = min(getattr(options, "max_batch", 1 << 30), recipe.problems_per_step * recipe.group_size)
-    length = recipe.sampling.max_prompt_tokens + recipe.sampling.max_new_tokens
+    longest_response = max(recipe.sampling.max_new_tokens, recipe.evaluation.max_new_tokens or 0)
+    length = recipe.sampling.max_prompt_tokens + longest_response
     length = min(length, getattr(config, "max_position_embeddings", length))
     cache = rows * length * per_layer * config.num_hidden_layers
     weight = network.head.weight

@@ -57,6 +57,9 @@ class GroupSampler:
         sampling = Sampling(
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
+            top_k=self.sampling.top_k,
+            min_p=self.sampling.min_p,
+            stop=tuple(self.sampling.stop),
             max_new_tokens=self.sampling.max_new_tokens,
         )
         prompt = self.requester.encode(problem.messages)

@@ -79,7 +79,7 @@ def _measure(
                 verifier=components.verifier,
                 prompt_ids=student.prompt_ids,
                 settings=recipe.evaluation,
-                max_new_tokens=recipe.sampling.max_new_tokens,
+                training=recipe.sampling,
                 faults=faults,
             )
     finally:

@@ -186,7 +186,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
         verifier=run.components.verifier,
         prompt_ids=run.student.prompt_ids,
         settings=run.recipe.evaluation,
-        max_new_tokens=run.recipe.sampling.max_new_tokens,
+        training=run.recipe.sampling,
         ranks=run.pipeline.ranks,
         faults=faults,
     )

@@ -72,13 +72,19 @@ class Client:
     async def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, *, budget: int, seed: int, end_ids: Sequence[int]
     ) -> GenerateResult:
-        """Continue a prompt by at most `budget` tokens. A token of `end_ids` ends the response and belongs to it."""
+        """Continue a prompt by at most `budget` tokens.
+
+        A token of `end_ids`, or one that completes a stop string, ends the response and belongs to it.
+        """
         payload = {
             "input_ids": list(prompt_ids),
             "sampling_params": {
                 "temperature": sampling.temperature,
+                "top_k": sampling.top_k or -1,
                 "top_p": sampling.top_p,
+                "min_p": sampling.min_p,
                 "max_new_tokens": budget,
+                "stop": list(sampling.stop),
                 "stop_token_ids": list(end_ids),
                 "sampling_seed": seed % (1 << 31),
                 "skip_special_tokens": False,

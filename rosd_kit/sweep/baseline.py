@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rosd_kit.evaluation.results import SuiteResult
+from rosd_kit.evaluation.suites import evaluation_sampling
 from rosd_kit.files import lock_file, write_atomically
 from rosd_kit.recipe import to_values
 from rosd_kit.sweep.trial_id import digest, plugin_versions, source_digest
@@ -52,7 +54,7 @@ def _key(recipe: Recipe, student: Student, registry: Registry) -> str:
     return digest(
         {
             **settings,
-            "max_new_tokens": recipe.sampling.max_new_tokens,
+            "sampling": asdict(evaluation_sampling(recipe.evaluation, recipe.sampling)),
             "weights": student.fingerprint,
             "device": str(student.device),
             "source": source_digest(),

@@ -9,10 +9,10 @@ from dataclasses import replace
 import peft
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from rosd_kit.components.rollouts import ReferenceEngine, TransformersEngine
-from rosd_kit.components.rollouts.transformers import _nucleus
+from rosd_kit.components.rollouts.token_sampler import TokenSampler, limited
 from rosd_kit.components.tasks import Micro
 from rosd_kit.errors import EngineError
 from rosd_kit.model.micro.model import blank_model
@@ -141,7 +141,100 @@ def test_top_p_draws_from_the_nucleus_alone(student, prompts):
     ],
 )
 def test_the_nucleus_of_a_worked_distribution(top_p, expected):
-    assert _nucleus(torch.tensor([[0.125, 0.5, 0.25, 0.125]]), torch.tensor([[top_p]])).tolist() == [expected]
+    assert limited_row(0, top_p, 0.0) == expected
+
+
+def limited_row(top_k, top_p, min_p) -> list[float]:
+    probs = torch.tensor([[0.125, 0.5, 0.25, 0.125]])
+    return limited(probs, *(torch.tensor([[limit]]) for limit in (top_k, top_p, min_p))).tolist()[0]
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "min_p", "expected"),
+    [
+        (1, 1.0, 0.0, [0.0, 0.5, 0.0, 0.0]),
+        (3, 1.0, 0.0, [0.125, 0.5, 0.25, 0.0]),
+        (9, 1.0, 0.0, [0.125, 0.5, 0.25, 0.125]),
+        (0, 1.0, 0.5, [0.0, 0.5, 0.25, 0.0]),
+        (0, 1.0, 0.25, [0.125, 0.5, 0.25, 0.125]),
+        (0, 1.0, 1.0, [0.0, 0.5, 0.0, 0.0]),
+        (0, 0.6, 0.0, [0.0, 0.5, 0.25, 0.0]),
+        (2, 0.6, 0.0, [0.0, 0.5, 0.0, 0.0]),  # 0.5 is two thirds of what the two likeliest tokens have
+        (2, 0.7, 0.0, [0.0, 0.5, 0.25, 0.0]),
+        (3, 0.9, 0.4, [0.0, 0.5, 0.25, 0.0]),
+    ],
+)
+def test_the_limits_of_a_worked_distribution_apply_one_after_the_other(top_k, top_p, min_p, expected):
+    assert limited_row(top_k, top_p, min_p) == expected
+
+
+def test_the_limits_keep_what_transformers_keeps():
+    """Compare with its own processors, on random logits without ties."""
+    generator = torch.Generator().manual_seed(0)
+    for top_k, top_p, min_p in ((5, 0.8, 0.1), (0, 0.6, 0.05), (12, 1.0, 0.2), (3, 0.5, 0.0)):
+        logits = 2 * torch.randn(8, 40, generator=generator)
+        steps = [TopKLogitsWarper(top_k)] if top_k else []
+        steps += [TopPLogitsWarper(top_p)] + ([MinPLogitsWarper(min_p)] if min_p else [])
+        theirs = logits
+        for step in steps:
+            theirs = step(None, theirs)
+        ours = limited(logits.softmax(-1), *(torch.full((8, 1), limit) for limit in (top_k, top_p, min_p)))
+        assert (ours > 0).tolist() == theirs.isfinite().tolist()
+
+
+def test_each_row_has_its_own_limits_and_logprobs_over_the_whole_distribution():
+    """Uniform numbers on a grid draw each token exactly as often as its share of what is left."""
+    probs = [0.125, 0.5, 0.25, 0.125]
+    sampling = [Sampling(), Sampling(top_k=2), Sampling(min_p=0.5, top_p=0.7), Sampling(top_k=3, temperature=0.5)]
+    sampler = TokenSampler.of([GenerateRequest(prompt_ids=(), sampling=one, seed=0) for one in sampling], torch.device("cpu"))
+    grid = (torch.arange(2100, dtype=torch.float64) + 0.5) / 2100
+    squares = [p * p / 0.34375 for p in probs]
+    kept = ([0.125, 0.5, 0.25, 0.125], [0, 2 / 3, 1 / 3, 0], [0, 2 / 3, 1 / 3, 0], [1 / 21, 16 / 21, 4 / 21, 0])
+    for row, (expected, whole) in enumerate(zip(kept, (probs, probs, probs, squares), strict=True)):
+        logits = torch.tensor([probs]).log().expand(2100, 4)
+        tokens, logprobs = sampler.draw(logits, grid, torch.full((2100,), row))
+        assert (torch.bincount(tokens, minlength=4) / 2100).tolist() == pytest.approx(expected, abs=1 / 2100)
+        assert logprobs.exp().tolist() == pytest.approx([whole[token] for token in tokens.tolist()])
+
+
+def stopped_by(student, request, stop) -> Completion:
+    [done] = engine_of(student).generate([replace(request, sampling=replace(request.sampling, stop=(stop,)))])
+    return done
+
+
+def test_a_stop_string_ends_the_response_with_the_token_that_completes_it(student, prompts):
+    request = asking(prompts[0], temperature=0.0)
+    [free] = engine_of(student).generate([request])
+    spans = free.token_spans
+    assert len(free.token_ids) > 8
+    for last in (2, 5, 8):
+        # From within one token to within another, so that no token is the stop string.
+        stop = free.text[spans[last - 2][0] + 1 : spans[last][0] + 2] if last > 2 else free.text[: spans[last][1]]
+        expected = next(n for n in range(1, len(spans)) if stop in free.text[: spans[n - 1][1]])
+        done = stopped_by(student, request, stop)
+        assert (done.token_ids, done.finish_reason) == (free.token_ids[:expected], "stop")
+        assert (done.logprobs, stop in done.text) == (free.logprobs[:expected], True)
+    assert stopped_by(student, request, "no such text") == free
+
+
+def test_stop_strings_end_their_own_rows_alone(student, prompts):
+    requests = [asking(p, seed, temperature=1.3) for p in prompts for seed in range(4)]
+    free = engine_of(student).generate(requests)
+    stop = free[0].text[free[0].token_spans[3][0] : free[0].token_spans[3][1]].strip()
+    halves = [replace(r, sampling=replace(r.sampling, stop=(stop, "@@"))) if i % 2 == 0 else r for i, r in enumerate(requests)]
+    for index, (done, whole) in enumerate(zip(engine_of(student).generate(halves), free, strict=True)):
+        text = [student.tokenizer.decode(whole.token_ids[: n + 1]) for n in range(len(whole.token_ids))]
+        first = next((n + 1 for n, part in enumerate(text) if stop in part), None) if index % 2 == 0 else None
+        assert done.token_ids == whole.token_ids[:first]
+        assert done.finish_reason == ("stop" if first else whole.finish_reason)
+
+
+def test_the_stop_string_of_a_replay_ends_it(student, prompts):
+    engine = ReferenceEngine()
+    engine.start(student)
+    request = replace(asking(prompts[0], most=50), reference="Step 1 : 17 + 8 = 25 . Answer : 25 .")
+    [done] = engine.generate([replace(request, sampling=Sampling(max_new_tokens=50, stop=("= 25",)))])
+    assert (done.text, done.finish_reason) == ("Step 1 : 17 + 8 = 25", "stop")
 
 
 def test_early_ends_do_not_change_the_others(student, prompts, ending):

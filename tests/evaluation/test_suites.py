@@ -18,7 +18,7 @@ from rosd_kit.files import finite
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
-from rosd_kit.settings import EvaluationSettings, ModelSettings
+from rosd_kit.settings import EvaluationSettings, ModelSettings, SamplingSettings
 from rosd_kit.types import Completion, Problem, Verdict
 
 SMALL = EvaluationSettings(problems=3, samples=2)
@@ -61,10 +61,10 @@ def fixed_task(**suites: list[str]):
     )
 
 
-def measure(task, engine, settings=SMALL):
+def measure(task, engine, settings=SMALL, **training):
     return evaluate_suites(
         task=task, engine=engine, verifier=OddVerifier(), prompt_ids=lambda m: tuple(m[0]["content"].encode()),
-        settings=settings, max_new_tokens=9,
+        settings=settings, training=SamplingSettings(**{"max_new_tokens": 9, **training}),
     )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def micro():
     def evaluate(settings=SMALL):
         return evaluate_suites(
             task=components.task, engine=components.rollout, verifier=components.verifier, prompt_ids=student.prompt_ids,
-            settings=settings, max_new_tokens=24,
+            settings=settings, training=SamplingSettings(max_new_tokens=24),
         )  # fmt: skip
 
     return evaluate
@@ -108,6 +108,22 @@ def test_all_suites_go_to_the_engine_in_one_call_with_one_seed_per_sample():
     assert [bytes(r.prompt_ids).decode() for r in requests] == ["a", "a", "b", "b", "c", "c"]
     assert len({r.seed for r in requests}) == 6
     assert {(r.sampling.temperature, r.sampling.top_p, r.sampling.max_new_tokens) for r in requests} == {(0.6, 0.95, 9)}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, (20, 0.1, ("###",), 9)),
+        ({"top_k": 0, "min_p": 0.0, "stop": []}, (0, 0.0, (), 9)),
+        ({"top_k": 3, "min_p": 0.2, "stop": ["!"], "max_new_tokens": 40}, (3, 0.2, ("!",), 40)),
+    ],
+)
+def test_evaluations_sample_as_they_say_and_otherwise_as_training_does(own, expected):
+    engine = RecordingEngine()
+    settings = EvaluationSettings(**{**SMALL.model_dump(), **own})
+    measure(fixed_task(one=["a"]), engine, settings, top_k=20, min_p=0.1, stop=["###"])
+    [requests] = engine.calls
+    assert {(r.sampling.top_k, r.sampling.min_p, r.sampling.stop, r.sampling.max_new_tokens) for r in requests} == {expected}
 
 
 def test_the_requests_of_a_problem_do_not_depend_on_other_problems():
@@ -176,7 +192,8 @@ class FailingVerifier(OddVerifier):
 def measure_with(verifier, *ids, faults=None):
     return evaluate_suites(
         task=fixed_task(one=list(ids)), engine=RecordingEngine(), verifier=verifier,
-        prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=SMALL, max_new_tokens=9, faults=faults,
+        prompt_ids=lambda m: tuple(m[0]["content"].encode()), settings=SMALL,
+        training=SamplingSettings(max_new_tokens=9), faults=faults,
     )  # fmt: skip
 
 

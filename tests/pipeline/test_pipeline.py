@@ -10,6 +10,7 @@ import pytest
 from rosd_kit.components.tasks.micro import as_problem
 from rosd_kit.micro.domains import DOMAINS
 from rosd_kit.micro.domains.base import Instance
+from rosd_kit.types import Sampling
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(
@@ -79,6 +80,21 @@ def test_the_student_is_asked_the_problem_and_only_the_teacher_is_told_more(real
             prompt = student.tokenizer.decode(view.prompt_ids)
             assert case.problem.messages[-1]["content"] in prompt and len(view.prompt_ids) > len(asked.split())
             assert prompt.endswith("<|start|> assistant :")
+
+
+def test_rollouts_are_asked_for_as_the_recipe_says_at_the_step(make_pipeline):
+    changes = (
+        "sampling.top_p=0.9",
+        "sampling.top_k={from: 40, to: 20, steps: 2}",
+        "sampling.min_p=0.05",
+        "sampling.stop=['#']",
+    )
+    pipeline = make_pipeline("grpo", "group_size=2", *SMALL, *changes, says=[(WRONG, RIGHT)] * 3)
+    for step in (0, 1, 2):
+        pipeline.step([PROBLEM], step)
+    expected = Sampling(temperature=1.0, top_p=0.9, min_p=0.05, stop=("#",), max_new_tokens=60)
+    sampled = [{request.sampling for request in requests} for requests, _ in pipeline.engine.heard]
+    assert sampled == [{replace(expected, top_k=top_k)} for top_k in (40, 30, 20)]
 
 
 def test_everything_is_counted_once(real_step):

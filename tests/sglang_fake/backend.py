@@ -60,10 +60,14 @@ class MicroBackend:
     def sample(self, ids: list[int], params: Mapping[str, Any]) -> tuple[list[int], list[float]]:
         sampling = Sampling(
             temperature=params["temperature"] if self.temperature is None else self.temperature,
+            top_k=max(params["top_k"], 0),
             top_p=params["top_p"],
+            min_p=params["min_p"],
+            stop=tuple(params["stop"]),
             max_new_tokens=params["max_new_tokens"],
         )
         assert set(params["stop_token_ids"]) == self._student.end_ids
+        assert params["top_k"] == -1 or params["top_k"] >= 1, "a real server refuses any other"
         with self._lock:
             (completion,) = self._engine.generate(
                 [GenerateRequest(prompt_ids=tuple(ids), sampling=sampling, seed=params["sampling_seed"])]

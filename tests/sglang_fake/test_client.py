@@ -63,6 +63,24 @@ def test_a_failure_that_a_retry_may_fix_is_a_fault_with_a_kind(serve, fault, kin
     assert len(request(server.url).token_ids) == 3, "the next response is complete"
 
 
+def test_sampling_options_arrive_as_the_server_names_them(serve):
+    server = serve()
+
+    async def send(*samplings):
+        client = Client(server.url, timeout=5.0)
+        try:
+            for sampling in samplings:
+                await client.generate(PROMPT, sampling, budget=3, seed=1, end_ids=[3])
+        finally:
+            await client.close()
+
+    asyncio.run(send(Sampling(), Sampling(temperature=0.7, top_k=20, top_p=0.9, min_p=0.05, stop=("###", "\n\n"))))
+    plain, limited = (payload["sampling_params"] for payload in server.payloads("generate"))
+    names = ("temperature", "top_k", "top_p", "min_p", "stop")
+    assert [plain[name] for name in names] == [1.0, -1, 1.0, 0.0, []]
+    assert [limited[name] for name in names] == [0.7, 20, 0.9, 0.05, ["###", "\n\n"]]
+
+
 def test_an_unreachable_server_is_a_fault(serve):
     server = serve()
     server.die()

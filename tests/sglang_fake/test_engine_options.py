@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rosd_kit.components.rollouts import SGLangEngine
+from rosd_kit.components.rollouts import SGLangEngine, TransformersEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
+from rosd_kit.types import Sampling
 from tests.sglang_fake.helpers import requests_for, train
 
 RECIPE = Path(__file__).parents[2] / "recipes/rosd.yaml"
@@ -46,6 +48,22 @@ def test_options_of_a_recipe_arrive():
         "rollout.launch.args={a_b: 0.5, c: true}", "rollout.url=http://h:1", "rollout.check.probe=false"
     ).rollout.options
     assert (options.launch.args, options.url, options.check.probe) == ({"a_b": 0.5, "c": True}, "http://h:1", False)
+
+
+def test_limits_and_stop_strings_give_what_the_student_itself_samples(serve, engine_at, student):
+    requests = requests_for(student, 6, max_new_tokens=12)
+    free = TransformersEngine()
+    free.start(student)
+    word = free.generate(requests)[0].text.split()[2]
+    options = Sampling(max_new_tokens=12, top_k=3, min_p=0.01, top_p=0.9, stop=(f" {word}",))
+    requests = [replace(request, sampling=options) for request in requests]
+    expected = free.generate(requests)
+    completions = engine_at(serve()).generate(requests)
+    assert [(c.token_ids, c.text, c.finish_reason) for c in completions] == [
+        (c.token_ids, c.text, c.finish_reason) for c in expected
+    ]
+    stopped = [c for c in completions if c.token_ids[-1] not in student.end_ids and c.finish_reason == "stop"]
+    assert stopped and all(c.text.endswith(f" {word}") and len(c.token_ids) <= 12 for c in stopped)
 
 
 @pytest.mark.parametrize(("url", "expected"), [([], False), ("http://127.0.0.1:1", True)])

@@ -69,6 +69,7 @@ def test_runs_that_differ_only_in_training_share_one_measurement(request_count):
     assert request_count("seed=1") == 1
     assert request_count("localizer=full", "teacher=ema") == 1
     assert request_count("optimizer.lr=1e-5", "evaluation.every=3", "steps=5") == 1
+    assert request_count("sampling.temperature=0.9", "sampling.top_p=0.9") == 1
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,10 @@ def test_runs_that_differ_only_in_training_share_one_measurement(request_count):
         ("evaluation.seed=1",),
         ("evaluation.samples=2",),
         ("sampling.max_new_tokens=9",),
+        ("evaluation.max_new_tokens=9",),
+        ("sampling.top_k=9",),
+        ("evaluation.min_p=0.1",),
+        ("sampling.stop=['#']",),
         ("task.train=coins",),
         ("model.dtype=bfloat16",),
     ],

@@ -1,4 +1,4 @@
-"""Rollout engines, which sample completions. Each file is one engine; `caching` serves `transformers`."""
+"""Rollout engines, which sample completions. Each file is one engine; `caching` and `token_sampler` serve `transformers`."""
 
 from rosd_kit.components.rollouts.reference import ReferenceEngine
 from rosd_kit.components.rollouts.sglang import SGLangEngine

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rosd_kit.contracts import Policy, RolloutEngine, Site
 from rosd_kit.errors import EngineError
 from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.text.stops import completes_stop
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 
@@ -35,6 +36,9 @@ class ReferenceEngine(RolloutEngine):
         tokenizer = self.student.tokenizer
         ids = [*tokenizer(request.reference, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         ids = ids[: request.sampling.max_new_tokens]
+        stops = request.sampling.stop
+        stop = next((n for n in range(1, len(ids)) if completes_stop(tokenizer, ids[:n], stops)), None) if stops else None
+        ids = ids[:stop]
         text, spans = decode_with_spans(tokenizer, ids)
         return Completion(
             prompt_ids=request.prompt_ids,
@@ -42,5 +46,5 @@ class ReferenceEngine(RolloutEngine):
             logprobs=(0.0,) * len(ids),
             text=text,
             token_spans=tuple(spans),
-            finish_reason="stop" if ids[-1] == tokenizer.eos_token_id else "length",
+            finish_reason="stop" if ids[-1] == tokenizer.eos_token_id or completes_stop(tokenizer, ids, stops) else "length",
         )

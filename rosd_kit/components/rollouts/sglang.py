@@ -23,6 +23,7 @@ from rosd_kit.contracts import Policy, RolloutEngine, Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang.options import EngineOptions
 from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.text.stops import completes_stop
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ class SGLangEngine(RolloutEngine):
         ids = result.token_ids if result else ()
         text, spans = decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids
+        ended = ended or completes_stop(self.student.tokenizer, ids, request.sampling.stop)
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=ids,

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from pydantic import PositiveInt
 
 from rosd_kit.components.rollouts.caching import cache_argument
+from rosd_kit.components.rollouts.token_sampler import TokenSampler
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.text.specials import ids_without_token
+from rosd_kit.text.stops import completes_stop
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import DynamicCache
+    from transformers import DynamicCache, PreTrainedTokenizerBase
 
 
 class TransformersEngine(RolloutEngine):
@@ -85,6 +87,7 @@ class TransformersEngine(RolloutEngine):
     ) -> Completion:
         text, spans = decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids
+        ended = ended or completes_stop(self.student.tokenizer, ids, request.sampling.stop)
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tuple(ids),
@@ -114,20 +117,23 @@ _Prefill = Callable[["nn.Module", Policy, Sequence[GenerateRequest], int], tuple
 def _sample(
     model: nn.Module, student: Policy, requests: Sequence[GenerateRequest], limit: int, begin: _Prefill
 ) -> list[tuple[list[int], list[float]]]:
-    """Continue every request until its end token or its token budget; return ids and log-probs in order."""
+    """Continue every request until its end token, a stop string or its token budget; return ids and log-probs in order."""
     device = student.device
     rows, logits = begin(model, student, requests, limit)
     budgets = [min(r.sampling.max_new_tokens, limit - len(r.prompt_ids)) for r in requests]
     uniforms = _uniforms(requests, max(budgets)).to(device)
-    sampler = _TokenSampler.of(requests, device, ids_without_token(student.tokenizer, student.vocabulary))
+    sampler = TokenSampler.of(requests, device, ids_without_token(student.tokenizer, student.vocabulary))
     end_ids = torch.tensor(sorted(student.end_ids), dtype=torch.long, device=device)
     budget = torch.tensor(budgets, device=device)
+    stops = _StopStrings(student.tokenizer, requests, budgets)
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     unfinished = torch.ones(len(requests), dtype=torch.bool, device=device)
     for t in range(max(budgets)):
         tokens, logprobs = sampler.draw(logits, uniforms[rows.requests, t], rows.requests)
         steps.append((rows.requests, tokens, logprobs))
         unfinished = unfinished & ~torch.isin(tokens, end_ids) & (t + 1 < budget[rows.requests])
+        if stops.any:
+            unfinished = unfinished & ~torch.tensor(stops.add(rows.requests.tolist(), tokens.tolist()), device=device)
         # Counting them waits for the device, so do it at every fourth token only.
         count = int(unfinished.sum()) if t % 4 == 3 or t + 1 == max(budgets) else -1
         if count == 0:
@@ -274,57 +280,27 @@ def _cache_is_exact(model: nn.Module, student: Policy, limit: int) -> bool:
     return logprob_gap(cached, expected, narrow=next(model.parameters()).dtype.itemsize < 4) is None
 
 
-@dataclass(frozen=True)
-class _TokenSampler:
-    """Draws tokens from logits, with each request's temperature and top-p."""
+class _StopStrings:
+    """Reads the tokens of a batch as they come; where a stop string is complete, the request's token budget ends."""
 
-    temperature: Tensor
-    greedy: Tensor
-    top_p: Tensor
-    any_greedy: bool = field(default=False)
-    any_nucleus: bool = field(default=False)
-    without_token: Tensor | None = field(default=None)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, requests: Sequence[GenerateRequest], budgets: list[int]) -> None:
+        self.any = any(request.sampling.stop for request in requests)
+        self._tokenizer = tokenizer
+        self._stops = [request.sampling.stop for request in requests]
+        self._ids: list[list[int]] = [[] for _ in requests]
+        self._budgets = budgets
 
-    @classmethod
-    def of(cls, requests: Sequence[GenerateRequest], device: torch.device, without_token: Sequence[int] = ()) -> _TokenSampler:
-        temperatures = [r.sampling.temperature for r in requests]
-        top_p = [r.sampling.top_p for r in requests]
-        return cls(
-            temperature=torch.tensor([t or 1.0 for t in temperatures], device=device),
-            greedy=torch.tensor([t == 0 for t in temperatures], device=device),
-            top_p=torch.tensor(top_p, device=device),
-            any_greedy=any(t == 0 for t in temperatures),
-            any_nucleus=any(p < 1 for p in top_p),
-            without_token=torch.tensor(without_token, device=device) if without_token else None,
-        )
+    def add(self, requests: Sequence[int], tokens: Sequence[int]) -> list[bool]:
+        """Add one token per row; return whether it completes a stop string. `requests` are the rows' requests, by index."""
+        return [self._completes(request, token) for request, token in zip(requests, tokens, strict=True)]
 
-    def draw(self, logits: Tensor, uniform: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one token per row and its log-prob, both `[rows]`; `requests` are the indices of the rows' requests.
-
-        Ids for which the tokenizer has no token are never drawn. Log-probs are at the sampling temperature, over the whole
-        distribution, those ids included and even under top-p.
-        """
-        logprobs = torch.log_softmax(logits.float() / self.temperature[requests, None], dim=-1)
-        probs = logprobs.exp()
-        if self.without_token is not None:
-            probs = probs.index_fill(1, self.without_token, 0.0)
-            logits = logits.index_fill(1, self.without_token, -torch.inf)
-        if self.any_nucleus:
-            probs = _nucleus(probs, self.top_p[requests, None])
-        cumulative = probs.double().cumsum(-1)
-        # The first entry whose cumulative probability exceeds the uniform number; that one never has probability 0.
-        index = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-        tokens = index.clamp(max=probs.shape[-1] - 1).squeeze(1)
-        if self.any_greedy:
-            tokens = torch.where(self.greedy[requests], logits.argmax(-1), tokens)
-        return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
-
-
-def _nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
-    """Set to zero all probabilities `[rows, vocab]` outside the smallest set of likely tokens that sums to `top_p`."""
-    ranked, order = probs.sort(dim=-1, descending=True, stable=True)
-    outside = (ranked.cumsum(-1) - ranked >= top_p) & (top_p < 1)
-    return torch.zeros_like(probs).scatter(1, order, ranked.masked_fill(outside, 0.0))
+    def _completes(self, request: int, token: int) -> bool:
+        ids = self._ids[request]
+        ids.append(token)
+        if len(ids) > self._budgets[request] or not completes_stop(self._tokenizer, ids, self._stops[request]):
+            return False
+        self._budgets[request] = len(ids)
+        return True
 
 
 def _uniforms(requests: Sequence[GenerateRequest], length: int) -> Tensor:
@@ -342,7 +318,7 @@ def _uniforms(requests: Sequence[GenerateRequest], length: int) -> Tensor:
 def _collect(
     steps: list[tuple[Tensor, Tensor, Tensor]], budgets: list[int], end_ids: frozenset[int]
 ) -> list[tuple[list[int], list[float]]]:
-    """Return each request's ids and log-probs up to its end token or its token budget, whichever comes first."""
+    """Return each request's ids and log-probs up to its end token or the end of its token budget, whichever comes first."""
     ids: list[list[int]] = [[] for _ in budgets]
     logprobs: list[list[float]] = [[] for _ in budgets]
     for requests, tokens, values in steps:

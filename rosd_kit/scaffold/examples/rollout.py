@@ -45,7 +45,7 @@ class Example(rk.RolloutEngine):
         generator = torch.Generator().manual_seed(request.seed)
         next_ids, cache = torch.tensor([request.prompt_ids], device=self.student.device), None
         with rk.TeacherModel(model).active():
-            while len(ids) < max_tokens and not (ids and ids[-1] in self.student.end_ids):
+            while len(ids) < max_tokens and not self._has_ended(ids, request):
                 out = model(input_ids=next_ids, past_key_values=cache, use_cache=True)
                 cache = out.past_key_values
                 token, logprob = _sample(out.logits[0, -1].float().cpu(), request.sampling, generator)
@@ -53,16 +53,20 @@ class Example(rk.RolloutEngine):
                 logprobs.append(logprob)
                 next_ids = torch.tensor([[token]], device=self.student.device)
         text, spans = rk.decode_with_spans(self.student.tokenizer, ids)
-        ended = bool(ids) and ids[-1] in self.student.end_ids
         return rk.Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tuple(ids),
             logprobs=tuple(logprobs),
             text=text,
             token_spans=tuple(spans),
-            finish_reason="overlong" if max_tokens < 1 else "stop" if ended else "length",
+            finish_reason="overlong" if max_tokens < 1 else "stop" if self._has_ended(ids, request) else "length",
             weight_version=version,
         )
+
+    def _has_ended(self, ids: list[int], request: rk.GenerateRequest) -> bool:
+        """Return whether the last token is an end token or completes a stop string."""
+        ended = bool(ids) and ids[-1] in self.student.end_ids
+        return ended or rk.completes_stop(self.student.tokenizer, ids, request.sampling.stop)
 
 
 def _sample(logits: torch.Tensor, sampling: rk.Sampling, generator: torch.Generator) -> tuple[int, float]:
@@ -72,7 +76,11 @@ def _sample(logits: torch.Tensor, sampling: rk.Sampling, generator: torch.Genera
         token = int(logits.argmax())
     else:
         probabilities, order = logp.exp().sort(descending=True)
+        if sampling.top_k:
+            probabilities[sampling.top_k :] = 0.0
+            probabilities /= probabilities.sum()
         probabilities[probabilities.cumsum(0) - probabilities >= sampling.top_p] = 0.0
+        probabilities[probabilities < sampling.min_p * probabilities[0]] = 0.0
         token = int(order[torch.multinomial(probabilities, 1, generator=generator)])
     return token, float(logp[token])
 
