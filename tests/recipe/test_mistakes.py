@@ -26,7 +26,7 @@ CHANGES = {
     "out of range": ("optimizer.lr=-1", ["optimizer.lr", "-1", "greater than 0"]),
     "an option out of range": ("divergence.beta=2", ["divergence.beta", "2", "less than 1", "components divergence jsd"]),
     "a text that ends everything": ("sampling.stop=['']", ["sampling.stop.0", "at least 1 character"]),
-    "no list of texts": ("evaluation.stop='###'", ["evaluation.stop", "'###'", "list"]),
+    "no list of texts": ("evaluation.stop='###'", ["evaluation.stop", "'###'", "valid array"]),
     "a limit below none": ("sampling.top_k=-1", ["sampling.top_k", "-1", "greater than or equal to 0"]),
     "more than the likeliest": ("sampling.min_p=2", ["sampling.min_p", "2", "less than or equal to 1"]),
     "no share": ("optimizer.betas=[2, 0.9]", ["optimizer.betas.0", "2", "less than 1"]),
@@ -61,7 +61,10 @@ CHANGES = {
 }
 TEXTS = {
     "unknown field": ("localiser: full", ["localiser", "mine.yaml", "Did you mean 'localizer'?", "rosd-kit schema"]),
-    "unknown option": ("localizer: {name: error_quote, boundry: 1}", ["localizer.boundry", "'boundary'", "missing, min_ratio"]),
+    "unknown option": (
+        "localizer: {name: error_quote, boundry: 1}",
+        ["localizer.boundry", "'boundary'", "missing, match, min"],
+    ),
     "unknown base": ("extends: rosdd", ["'rosdd'", "Did you mean 'rosd'?", "Shipped recipes: "]),
     "missing base": ("extends: gone.yaml", ["no file 'gone.yaml'", ".yaml"]),
     "two bases": ("extends: [a, b]", ["extends", "['a', 'b']", "mine.yaml", "one file or name"]),
