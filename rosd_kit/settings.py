@@ -26,6 +26,8 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 #: A size by which memory is planned.
 _Planned = Annotated[PositiveInt, Fixed("memory is planned for it")]
 _StopString = Annotated[str, StringConstraints(min_length=1)]
+#: Options of a chat template.
+TemplateOptions = dict[str, bool | int | float | str]
 
 
 class LoraSettings(Config):
@@ -45,6 +47,27 @@ class LoraSettings(Config):
     """Dropout on the adapter's input while training."""
     target_modules: str | list[str] = "all-linear"
     """Module names to adapt, or `all-linear`."""
+
+
+ChatRole = Literal["student", "teacher", "reflector", "evaluation"]
+
+
+class ChatSettings(Config):
+    """Options of the chat template for one kind of prompt, merged over `model.chat_template_kwargs`."""
+
+    student: TemplateOptions = Field(default_factory=dict)
+    """For the prompts of training rollouts, for example `{enable_thinking: false}`."""
+    teacher: TemplateOptions = Field(default_factory=dict)
+    """For the teacher's prompts, which the same responses follow."""
+    reflector: TemplateOptions = Field(default_factory=dict)
+    """For the prompts of reflections."""
+    evaluation: TemplateOptions = Field(default_factory=dict)
+    """For the prompts of evaluations; those of `student` are not taken over."""
+
+    def of(self, role: ChatRole) -> TemplateOptions:
+        """Return the options for one kind of prompt."""
+        options: TemplateOptions = getattr(self, role)
+        return options
 
 
 class ModelSettings(Config):
@@ -76,8 +99,10 @@ class ModelSettings(Config):
     is cheap: everything but matrix products and attention."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model. Leave this off unless you have read that code."""
-    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    chat_template_kwargs: TemplateOptions = Field(default_factory=dict)
     """Passed to the chat template, for example `{enable_thinking: false}`."""
+    chat: ChatSettings = ChatSettings()
+    """More options for the chat template: those of the student's, teacher's, reflector's or evaluation's prompts alone."""
     chat_template: str | None = None
     """A Jinja file to use instead of the tokenizer's own chat template."""
     system_role: Literal["merge", "refuse"] = "merge"

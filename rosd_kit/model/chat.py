@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import meta
 
 from rosd_kit.errors import RunError, shortened
 from rosd_kit.model.chat_encoding import ChatEncoder, TemplateRefusal
 from rosd_kit.model.template_tokens import parse_template
-from rosd_kit.settings import ModelSettings
+from rosd_kit.settings import ChatRole, ModelSettings
 from rosd_kit.text.validity import why_no_text
 from rosd_kit.types import Message
 
@@ -50,7 +50,17 @@ class Chat:
         if not options:
             return self
         key = repr(sorted(options.items()))
-        return self._variants.setdefault(key, Chat(self.tokenizer, self.settings, options, vocabulary=self.vocabulary))
+        if key not in self._variants:
+            self._variants[key] = Chat(self.tokenizer, self.settings, options, vocabulary=self.vocabulary)
+        return self._variants[key]
+
+    def for_role(self, role: ChatRole) -> Chat:
+        """Return the chat with the template options of one kind of prompt (`model.chat`)."""
+        return self.with_options(self.settings.chat.of(role))
+
+    def of_all_roles(self) -> list[Chat]:
+        """Return each of the roles' chats once, in the order of the roles."""
+        return list({id(chat): chat for chat in map(self.for_role, get_args(ChatRole))}.values())
 
     def take_merged_count(self) -> int:
         """Return and reset `merged_count`, that of chats with other options included."""
@@ -182,6 +192,9 @@ class Chat:
         for option in self.encoder.options:
             if option not in variables:
                 notes.append(f"model.chat_template_kwargs.{option}: the chat template does not read it.")
+        for role in get_args(ChatRole):
+            unread = [option for option in self.settings.chat.of(role) if option not in variables]
+            notes += [f"model.chat.{role}.{option}: the chat template does not read it." for option in unread]
         if not self.has_system_role:
             notes.append("the chat template has no system role; system messages are put before the user's (model.system_role).")
         if "strftime_now" in self.template and "date_string" not in self.encoder.options:

@@ -28,7 +28,7 @@ from rosd_kit.model.template_tokens import written_tokens
 from rosd_kit.model.token_ids import check_sizes, configured_end_ids
 from rosd_kit.parallel.fsdp import shard, shard_like, swapped, unsharded
 from rosd_kit.parallel.ranks import Ranks
-from rosd_kit.settings import ModelSettings
+from rosd_kit.settings import ChatRole, ModelSettings
 from rosd_kit.types import Message, PolicyWeights
 
 #: How many numbers of each weight enter the fingerprint.
@@ -146,12 +146,17 @@ class Student:
     def end_ids(self) -> frozenset[int]:
         """The ids that end a response: those that tokenizer and model name, and the one that the template ends a turn with."""
         ids = {id for listed in configured_end_ids(self.model, self.tokenizer).values() for id in listed}
-        return frozenset(ids if self.chat.turn_end is None else {*ids, self.chat.turn_end})
+        turn_ends = {chat.turn_end for chat in self.chat.of_all_roles() if chat.turn_end is not None}
+        return frozenset(ids | turn_ends)
 
     def check_tokens(self) -> None:
         """Compare model, tokenizer and chat template, and note what differs. Raises `RunError` if they cannot work together."""
-        self.chat.check()
-        written = written_tokens(self.tokenizer, self.chat.encoder.options)
+        chats = self.chat.of_all_roles()
+        for chat in chats:
+            chat.check()
+        written: dict[int, str] = {}
+        for chat in chats:
+            written |= written_tokens(self.tokenizer, chat.encoder.options)
         note = check_sizes(self.tokenizer, self.vocabulary, written, self.settings.path)
         self._notes += [] if note is None else [note]
         listed = configured_end_ids(self.model, self.tokenizer)
@@ -168,9 +173,14 @@ class Student:
     def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the chat's ids with the generation header. Special-token strings inside messages stay plain text.
 
-        Raises `RunError` when the chat template refuses these messages.
+        These are the prompts of training rollouts; `encoder` gives those of the other roles. Raises `RunError` when the chat
+        template refuses these messages.
         """
-        return self.chat.encode(messages)
+        return self.encoder("student")(messages)
+
+    def encoder(self, role: ChatRole) -> Callable[[Sequence[Message]], tuple[int, ...]]:
+        """Return what `prompt_ids` is for the prompts of a role: it encodes with that role's template options."""
+        return self.chat.for_role(role).encode
 
     def metrics(self) -> dict[str, float]:
         """Return and reset the counters: `prompt/system_merged`, where the chat template has no system role."""

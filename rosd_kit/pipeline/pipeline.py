@@ -36,13 +36,16 @@ _REFLECTION_THREADS = 64
 class Pipeline:
     """The stages of a step, bound to a recipe's components and an engine.
 
-    `encode` turns messages into prompt ids with the generation header. All randomness comes from `seed` and the step. If the
+    `encode` turns a problem's messages into prompt ids with the generation header; so do the encoders of reflections and of the
+    teacher's prompts, which are by default the same. All randomness comes from `seed` and the step. If the
     engine streams, each group is verified, gated and reflected on as soon as its last rollout is there.
     """
 
     components: BuiltComponents
     engine: Generator
     encode: Encode
+    encode_reflection: Encode | None = None
+    encode_for_teacher: Encode | None = None
     sampling: SamplingSettings
     group_size: int
     seed: int
@@ -65,7 +68,7 @@ class Pipeline:
             counters.merge(diagnosis.counters)
         assembler = SampleAssembler(
             components=self.components,
-            requester=self._requester,
+            requester=self._requester(self.encode_for_teacher),
             max_teacher_prompt_tokens=self.sampling.max_teacher_prompt_tokens,
         )
         traces = [assembler.assemble(rollout, counters) for diagnosis in diagnoses for rollout in diagnosis.rollouts]
@@ -91,14 +94,13 @@ class Pipeline:
         """Whether groups are diagnosed while others are still being sampled."""
         return self.engine.streams and self.components.distills and not self.components.demonstration.sees_batch
 
-    @property
-    def _requester(self) -> Requester:
-        return Requester(engine=self.engine, encode=self.encode)
+    def _requester(self, encode: Encode | None = None) -> Requester:
+        return Requester(engine=self.engine, encode=encode or self.encode)
 
     @property
     def _sampler(self) -> GroupSampler:
         return GroupSampler(
-            requester=self._requester,
+            requester=self._requester(),
             verifier=self.components.verifier,
             sampling=self.sampling,
             group_size=self.group_size,
@@ -108,7 +110,7 @@ class Pipeline:
 
     @property
     def _diagnoser(self) -> Diagnoser:
-        return Diagnoser(components=self.components, requester=self._requester, seed=self.seed)
+        return Diagnoser(components=self.components, requester=self._requester(self.encode_reflection), seed=self.seed)
 
     def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
         return self.ranks.assigned_indices(len(problems)) if self.ranks is not None else range(len(problems))

@@ -16,7 +16,7 @@ from rosd_kit.model.student import Student
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
-from rosd_kit.run.prompt_boundary import check_student, check_teacher, side_by_side
+from rosd_kit.run.prompt_boundary import check_headers, check_student, side_by_side
 from rosd_kit.run.state import train_problems
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
@@ -58,7 +58,9 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     pipeline = Pipeline(
         components=components,
         engine=heard,
-        encode=student.prompt_ids,
+        encode=student.encoder("student"),
+        encode_reflection=student.encoder("reflector"),
+        encode_for_teacher=student.encoder("teacher"),
         sampling=recipe.sampling,
         group_size=recipe.group_size,
         seed=recipe.seed,
@@ -79,9 +81,9 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     finally:
         components.rollout.close()
     sample, trace = _most_telling(batch)
-    check_student(student.chat, trace.case.problem.messages, sample, heard.calls[0], student.pad_id)
+    check_student(student.chat.for_role("student"), trace.case.problem.messages, sample, heard.calls[0], student.pad_id)
     for view in sample.teacher_views:
-        check_teacher(student.chat, sample.prompt_ids, view.prompt_ids)
+        check_headers(student.chat, sample.prompt_ids, view.prompt_ids)
     _show(console, student, sample, trace, heard.calls[1:])
     for note in student.notes():
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

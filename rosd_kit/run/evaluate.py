@@ -77,7 +77,7 @@ def _measure(
                 task=components.task,
                 engine=components.rollout,
                 verifier=components.verifier,
-                prompt_ids=student.prompt_ids,
+                prompt_ids=student.encoder("evaluation"),
                 settings=recipe.evaluation,
                 training=recipe.sampling,
                 faults=faults,

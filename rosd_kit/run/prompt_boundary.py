@@ -15,6 +15,7 @@ from rosd_kit.display.text import sanitize
 from rosd_kit.errors import RunError
 from rosd_kit.model.chat import Chat
 from rosd_kit.model.packing import TokenSequence, build_layout
+from rosd_kit.settings import ChatRole
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, Message
 
 Ids = tuple[int, ...]
@@ -52,10 +53,12 @@ def check_student(
     return parties
 
 
-def check_teacher(chat: Chat, student: Ids, teacher: Ids) -> None:
-    """Raise `RunError` unless both prompts end with the chat template's generation header."""
-    header = chat.decode(chat.tokenizer(chat.generation_header, add_special_tokens=False)["input_ids"]).strip()
-    for name, ids in (("student", student), ("teacher", teacher)):
+def check_headers(chat: Chat, student: Ids, teacher: Ids) -> None:
+    """Raise `RunError` unless both prompts end with the generation header that the chat template writes for their role."""
+    roles: tuple[tuple[ChatRole, Ids], ...] = (("student", student), ("teacher", teacher))
+    for name, ids in roles:
+        text = chat.for_role(name).generation_header
+        header = chat.decode(chat.tokenizer(text, add_special_tokens=False)["input_ids"]).strip()
         if not chat.decode(ids).rstrip().endswith(header):
             raise RunError(
                 f"the {name}'s prompt does not end with the generation header {header!r} but with {_ends(chat, ids)!r}, so the "
@@ -103,7 +106,7 @@ def _compare(chat: Chat, one: tuple[str, Ids], other: tuple[str, Ids]) -> None:
     raise RunError(
         f"the student's prompt differs between sampling and training: token {place} is {shown[name]} for {name} "
         f"({len(ids)} tokens) and {shown[other_name]} for {other_name} ({len(other_ids)} tokens). "
-        "Check the chat template, its options (model.chat_template_kwargs) and the rollout engine."
+        "Check the chat template, its options (model.chat_template_kwargs, model.chat) and the rollout engine."
     )
 
 

@@ -114,7 +114,9 @@ def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ran
     return Pipeline(
         components=components,
         engine=components.rollout,
-        encode=student.prompt_ids,
+        encode=student.encoder("student"),
+        encode_reflection=student.encoder("reflector"),
+        encode_for_teacher=student.encoder("teacher"),
         sampling=recipe.sampling,
         group_size=recipe.group_size,
         seed=recipe.seed,

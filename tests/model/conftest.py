@@ -15,6 +15,7 @@ from rosd_kit.run.loop import run_recipe
 COIN = Path(__file__).with_name("coin.py")
 TINY = (
     "verifier=coin",
+    "verifier.truncated=score",  # random models seldom end a response
     "steps=1",
     "problems_per_step=2",
     "group_size=2",

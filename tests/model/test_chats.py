@@ -16,6 +16,7 @@ from rosd_kit.components.rollouts.transformers import TransformersEngine
 from rosd_kit.errors import RunError
 from rosd_kit.model.chat import Chat
 from rosd_kit.model.student import Student
+from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run import prompt_boundary
@@ -69,6 +70,90 @@ def test_a_step_runs_and_the_response_follows_the_generation_header(kind, recipe
     rows = re.findall(r"^(-[12])  \d+ (\S+) +\d+ (\S+)", out, re.M)
     assert len(rows) == 2 and all(student == teacher for _, student, teacher in rows)
     assert rows[1][1] == r"'\n'" and (rows[0][1] == "'<think>'") is (kind == "opened")
+
+
+OFF, ON = "<think>\n\n</think>\n\n", ""
+NO_THOUGHT = "{enable_thinking: false}"
+
+
+def headers_of_a_run(train, monkeypatch, folder, *changes) -> dict[str, set[str]]:
+    """Run one step with a model and return what follows `assistant` in the prompts of each role, as ids were decoded."""
+    prompts, batches = {"student": [], "reflector": [], "evaluation": []}, []
+    generate, step = TransformersEngine.generate, Pipeline.step
+
+    def listen(self, requests, **options):
+        for request in requests:
+            role = {1.0: "student", 0.0: "reflector", 0.6: "evaluation"}[request.sampling.temperature]
+            prompts[role].append(self.student.chat.decode(request.prompt_ids))
+        return generate(self, requests, **options)
+
+    def keep(self, *arguments):
+        batches.append(step(self, *arguments))
+        return batches[-1]
+
+    monkeypatch.setattr(TransformersEngine, "generate", listen)
+    monkeypatch.setattr(Pipeline, "step", keep)
+    train(folder, "evaluation.problems=1", "problems_per_step=4", "group_size=4", *changes)
+    views = [view for batch in batches for trace in batch.traces for view in trace.teacher_views]
+    decode = Student.load(ModelSettings(path=str(folder), device="cpu"), keep_initial=False).chat.decode
+    prompts["teacher"] = [decode(view.prompt_ids) for view in views]
+    return {role: {text.rpartition("assistant\n")[2] for text in texts} for role, texts in prompts.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((), {"student": {ON}, "teacher": {ON}, "reflector": {ON}, "evaluation": {ON}}),
+        (
+            (f"model.chat.student={NO_THOUGHT}", f"model.chat.reflector={NO_THOUGHT}"),
+            {"student": {OFF}, "teacher": {ON}, "reflector": {OFF}, "evaluation": {ON}},
+        ),
+        (
+            (f"model.chat_template_kwargs={NO_THOUGHT}", "model.chat.teacher={enable_thinking: true}"),
+            {"student": {OFF}, "teacher": {ON}, "reflector": {OFF}, "evaluation": {OFF}},
+        ),
+        (
+            (f"model.chat.teacher={NO_THOUGHT}", f"model.chat.evaluation={NO_THOUGHT}"),
+            {"student": {ON}, "teacher": {OFF}, "reflector": {ON}, "evaluation": {OFF}},
+        ),
+    ],
+)
+def test_each_role_has_the_header_of_its_own_options_in_a_run(changes, expected, train, monkeypatch, tmp_path):
+    folder = save(tmp_path / "thinking", template=THINKING)
+    assert headers_of_a_run(train, monkeypatch, folder, *changes) == expected
+
+
+def test_a_dry_run_accepts_each_roles_own_header_and_shows_them_side_by_side(recipe, plugins, tmp_path, capsys):
+    folder = save(tmp_path / "thinking", template=THINKING)
+    rehearse(recipe(folder, "problems_per_step=4", f"model.chat.teacher={NO_THOUGHT}"), plugins)
+    table = capsys.readouterr().out.partition("where the response begins")[2]
+    rows = re.findall(r"^-\d  \d+ (\S+) +\d+ (\S+)", table, re.M)
+    assert [student for student, _ in rows] != [teacher for _, teacher in rows]
+    assert "'</think>'" in {teacher for _, teacher in rows} and "'</think>'" not in {student for student, _ in rows}
+
+
+def test_a_prompt_with_another_roles_header_is_an_error():
+    mixed = chat(THINKING, chat={"teacher": {"enable_thinking": False}})
+    student, teacher = mixed.for_role("student").encode(MESSAGES), mixed.for_role("teacher").encode(MESSAGES)
+    prompt_boundary.check_headers(mixed, student, teacher)
+    with pytest.raises(RunError, match="the teacher's prompt does not end with the generation header"):
+        prompt_boundary.check_headers(mixed, student, student)
+
+
+def test_options_of_a_role_that_the_template_does_not_read_are_noted():
+    [note] = chat(THINKING, chat={"reflector": {"enable_thinkng": False, "enable_thinking": True}}).notes()
+    assert note == "model.chat.reflector.enable_thinkng: the chat template does not read it."
+
+
+def test_roles_with_equal_options_share_a_chat_and_its_counter():
+    many = chat(NO_SYSTEM, chat={"student": {"a": 1}, "teacher": {"a": 1}, "reflector": {"a": 2}})
+    roles = ("student", "teacher", "reflector", "evaluation")
+    student, teacher, reflector, evaluation = map(many.for_role, roles)
+    assert student is teacher is not reflector and evaluation is many
+    assert many.of_all_roles() == [student, reflector, many]
+    for role in roles:
+        many.for_role(role).encode(MESSAGES)
+    assert (many.take_merged_count(), many.take_merged_count()) == (4, 0)
 
 
 def test_the_templates_own_option_switches_thinking_off():
@@ -214,6 +299,6 @@ def test_a_dry_run_fails_when_the_template_renders_differently_a_second_time(rec
 def test_a_teacher_prompt_without_the_generation_header_is_an_error():
     template_chat = chat(CHATML)
     student = template_chat.encode(MESSAGES)
-    prompt_boundary.check_teacher(template_chat, student, template_chat.encode(MESSAGES[1:]))
+    prompt_boundary.check_headers(template_chat, student, template_chat.encode(MESSAGES[1:]))
     with pytest.raises(RunError, match="the teacher's prompt does not end with the generation header"):
-        prompt_boundary.check_teacher(template_chat, student, template_chat.encode(MESSAGES[1:])[:-3])
+        prompt_boundary.check_headers(template_chat, student, template_chat.encode(MESSAGES[1:])[:-3])
