@@ -338,6 +338,8 @@ class Verifier(Component):
         """Return what a verdict counts as: a completion that was cut off has no final answer, whatever it says so far."""
         if completion.finish_reason != "length" or not verdict.success or self.config.truncated == "score":
             return verdict
+        if not 0.0 <= verdict.score <= 1.0:  # also false for NaN: for the caller to refuse
+            return verdict
         return Verdict(score=0.0, success=False, status="unparsable", feedback="The response was cut off before its end.")
 
 
