@@ -14,7 +14,7 @@ _SIGNS = {
     "/": "⁄∕",
     ":": "∶",
     "...": "…⋯",
-    "": "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    "": "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u2066\u2067\u2068\u2069",
     " ": "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000",
 }
 _FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
@@ -32,7 +32,7 @@ def normal_form(text: str) -> str:
 
     Composed and decomposed letters become equal (NFC), typographic quotation marks, apostrophes, dashes, minus signs and
     ellipses become those of a keyboard, all spaces the plain one, full-width digits, letters and signs the narrow ones.
-    Invisible characters disappear.
+    Invisible characters disappear, but for overrides of direction, which show a text backwards.
     """
     if text.isascii():
         return text

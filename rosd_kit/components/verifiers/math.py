@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
+import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rosd_kit.contracts import Mebibytes, Seconds, Verifier, Workers
 from rosd_kit.errors import RunError, shortened
 from rosd_kit.sandbox import Outcome, WorkerPool
-from rosd_kit.text.boxes import last_box
+from rosd_kit.text.answers import bare_answer
+from rosd_kit.text.boxes import find_boxes, joined_boxes
+from rosd_kit.text.tags import read_tag
 from rosd_kit.types import Problem, Verdict
 
 #: Only the last characters of a response can contain its final answer.
 _TAIL = 8000
 #: A comparison that fills the caches of the parsers.
-_WARM = {"expected": r"\frac{x+1}{2}", "answer": r"so it is \boxed{\frac{1}{2}(x+1)} or 3 * (4 - 1) = 9"}
+_WARM = {
+    "expected": r"\frac{x+1}{2}",
+    "answers": [
+        {"text": r"\frac{1}{2}(x+1)", "prose": False},
+        {"text": r"so it is \boxed{\frac{1}{2}(x+1)} or 3 * (4 - 1) = 9", "prose": True},
+    ],
+}
+#: A final answer outside boxes; behind the last box, it is the one that counts.
+_STATED = re.compile(r"(?i)\bfinal answer(?: is)?\s*+:?\**+\s*+\**+(?=\\?[$(\[]|-?[\d.])")
+#: A tag's content up to this length, in characters, may be the bare answer.
+_SHORT = 200
 
 
 class Math(Verifier):
@@ -46,20 +58,30 @@ class Math(Verifier):
         return self.verify_group(problem, [text])[0]
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        jobs = [{"expected": problem.answer, "answer": self._answer_text(text)} for text in texts]
+        jobs = [{"expected": problem.answer, "answers": self._readings(text)} for text in texts]
         right_answer = f" The right answer is {problem.answer}." if self.config.reveal else ""
         return [_verdict(outcome, right_answer) for outcome in self._pool.map(jobs)]
 
     def check_gold(self, problem: Problem) -> str | None:
         return None if problem.answer.strip(" $\n\t") else f"{shortened(problem.answer)} is empty"
 
-    def _answer_text(self, text: str) -> str:
-        """Return the text that may contain the answer: the last box, or the end of the response if no box is needed."""
+    def _readings(self, text: str) -> list[dict[str, object]]:
+        """Return the texts that may be the answer: what is in the last tag or in boxes, or the end of the response."""
         tail = text.rstrip()[-_TAIL:]
-        box = last_box(tail)
-        if box is None:
-            return "" if self.config.boxed_only else tail
-        return f"\\boxed{{{box}}}" if box.strip() else ""
+        if not self.config.boxed_only and (tagged := read_tag(tail, "answer")).text:
+            tail = tagged.text
+            if not find_boxes(tail) and len(tail) < _SHORT:
+                return [{"text": tail, "prose": False}, {"text": tail, "prose": True}]
+        if not find_boxes(tail):
+            return [] if self.config.boxed_only or not tail else [{"text": tail, "prose": True}]
+        if not self.config.boxed_only and (stated := _STATED.search(tail, find_boxes(tail)[-1].end)):
+            return [{"text": tail[stated.start() :], "prose": True}]
+        contents, alternatives = joined_boxes(tail)
+        contents = [bare_answer(content) for content in contents]
+        readings = [", ".join(contents)] if len(contents) > 1 else []
+        if contents and not alternatives:  # "3 or 4" does not say which
+            readings.append(contents[-1])
+        return [{"text": reading, "prose": False} for reading in readings if reading.strip()]
 
     @cached_property
     def _pool(self) -> WorkerPool:
@@ -67,20 +89,7 @@ class Math(Verifier):
             raise RunError('verifier=math needs math-verify, which is not installed. Run: pip install "rosd-kit[math]"')
         config = self.config
         limits = {"workers": config.workers, "deadline": config.deadline, "memory_mib": config.memory_mib}
-        return WorkerPool(f"{__name__}:compare", warm=[_WARM], **limits)
-
-
-def compare(job: dict[str, str]) -> dict[str, Any]:
-    """Parse an answer and compare it with the expected one. Runs in a worker process, which enforces the deadline."""
-    from math_verify import parse, verify
-
-    logging.disable(logging.CRITICAL)  # both warn that they run without a timeout
-    expected = parse(f"${job['expected']}$", parsing_timeout=None) or parse(job["expected"], parsing_timeout=None)
-    if not expected:
-        raise ValueError(f"the data set's answer {job['expected'][:80]!r} is not a mathematical expression")
-    answer = parse(job["answer"], parsing_timeout=None)
-    right = bool(answer) and bool(verify(expected, answer, timeout_seconds=None))
-    return {"parsed": bool(answer), "right": right, "answer": str(answer[0])[:_TAIL] if answer else None}
+        return WorkerPool("rosd_kit.components.verifiers.equality:compare", warm=[_WARM], **limits)
 
 
 def _verdict(outcome: Outcome, right_answer: str) -> Verdict:

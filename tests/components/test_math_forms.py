@@ -1,0 +1,232 @@
+"""Forms of mathematical answers: the same value in other clothes, and other values in nearly the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rosd_kit.components.verifiers import Math
+from tests.components.rows import asking
+
+pytest.importorskip("math_verify")
+
+RIGHT = [
+    ("1000", r"\boxed{１，０００}"),
+    ("1000", "1 000"),
+    ("1000", r"\boxed{1 000}"),
+    ("12345.67", r"\boxed{12,345.67}"),
+    ("-1234", r"\boxed{-1{,}234}"),
+    ("(100,200)", r"\boxed{(100, 200)}"),
+    ("(100,200)", r"\boxed{(100,200)}"),
+    ("100,200", r"\boxed{100200}"),
+    (r"\{100,200,300\}", r"\boxed{100, 200, 300}"),
+    (r"\{100,200,300\}", r"\boxed{\{300,200,100\}}"),
+    (r"2\frac{2}{3}", r"\boxed{2 2/3}"),
+    ("2 2/3", r"\boxed{\frac{8}{3}}"),
+    (r"2\frac23", r"\boxed{2\tfrac{2}{3}}"),
+    ("-2 1/2", r"\boxed{-2.5}"),
+    (r"-2\frac12", r"\boxed{-\frac{5}{2}}"),
+    ("35 cm", r"\boxed{0.35\text{ m}}"),
+    ("35", r"\boxed{35 km/h}"),
+    (r"35 \text{ km/h}", r"\boxed{35}"),
+    ("35 cm^2", r"\boxed{35}"),
+    (r"35\text{ square meters}", r"\boxed{35\,m^2}"),
+    (r"\$5", r"\boxed{5 \text{ dollars}}"),
+    ("5", r"\boxed{5€}"),
+    (r"50\%", r"\boxed{0.5}"),
+    ("50%", r"\boxed{50}"),
+    ("0.5", r"\boxed{50\%}"),
+    (r"90^\circ", r"\boxed{90 degrees}"),
+    ("90°", r"\boxed{90}"),
+    ("90", r"\boxed{90°}"),
+    ("[0,1)", r"\boxed{0\le x<1}"),
+    ("x>3", r"\boxed{(3,\infty)}"),
+    (r"x \ge 3", r"\boxed{x≥3}"),
+    (r"x \ge 3", r"\boxed{3 \le x}"),
+    (r"(-\infty,-1)\cup(1,\infty)", r"\boxed{(-\infty,-1)\cup(1,\infty)}"),
+    ("1,2", r"\boxed{2,1}"),
+    ("(2,1)", r"\boxed{(2,1)}"),
+    ("(x,y)=(1,2)", r"\boxed{(1,2)}"),
+    (r"\pm 3", r"\boxed{3,-3}"),
+    (r"\pm 3", r"\boxed{±3}"),
+    (r"x=\pm 3", r"\boxed{\pm3}"),
+    ("3,-3", r"\boxed{\pm 3}"),
+    ("12:00", r"\boxed{12:00}"),
+    ("3:45 PM", r"\boxed{3:45\text{ p.m.}}"),
+    ("1:2", r"\boxed{1:2}"),
+    ("2:3", r"\boxed{\frac{2}{3}}"),
+    (r"1, 2, \ldots, n", r"\boxed{1,2,\dots,n}"),
+    ("1,2,...,n", r"\boxed{1, 2, \ldots , n}"),
+    ("2,4,6,…", r"\boxed{2,4,6,\dots}"),
+    ("n=2,3,4", r"\boxed{n=2,3,4}"),
+    ("n=2,3,4", r"\boxed{2,3,4}"),
+    ("2,3,4", r"\boxed{n=2,3,4}"),
+    ("x=1, y=2", r"\boxed{x=1, y=2}"),
+    ("x=1, y=2", r"\boxed{y=2, x=1}"),
+    ("27", r"\boxed{＋２７}"),
+    ("27", r"\boxed{27.}"),
+    ("27", r"\boxed{27。}"),
+    ("27", r"\boxed{~27~}"),
+    ("27", r"\boxed{\,27\,}"),
+    ("27", r"\boxed{\mathbf{27}}"),
+    ("27", "**Answer: 27**"),
+    ("27", r"\boxed{\boldsymbol{27}}"),
+    ("27", r"\textbf{27}"),
+    ("6", r"\boxed{3!}"),
+    ("27", r"\boxed{$27$}"),
+    ("27", r"\boxed{\(27\)}"),
+    ("27", "**27**"),
+    ("27", "The answer is **27**."),
+    ("1e-10", r"\boxed{10^{-10}}"),
+    ("0", r"\boxed{0.0}"),
+    (r"\sqrt{2}", r"\boxed{1.414214}"),
+    ("1/3", r"\boxed{0.\overline{3}}"),
+    ("1/3", r"\boxed{0.333...}"),
+    ("1/6", r"\boxed{0.1\overline{6}}"),
+    (r"\pi", r"\boxed{π}"),
+    (r"3\sqrt{2}", r"\boxed{3√2}"),
+    ("x^2", r"\boxed{x²}"),
+    (r"\frac12", r"\boxed{½}"),
+    (r"2\pi", r"\boxed{2π}"),
+    (r"6.02\times 10^{23}", r"\boxed{6.02e23}"),
+    ("2+3i", r"\boxed{3i+2}"),
+    ("(2,2),(6,2)", r"\boxed{(2,2)} and \boxed{(6,2)}"),
+    ("(2,2),(6,2)", r"\boxed{(6,2)} and \boxed{(2,2)}"),
+    ("3,4", r"\boxed{3} or \boxed{4}"),
+    ("5", r"\boxed{3}. Wait, \boxed{5}"),
+    ("5", "<answer>5</answer>"),
+    ("5", r"<answer>\boxed{5}</answer>"),
+    ("5", r"\boxed{<answer>5</answer>}"),
+    ("5", r"\boxed{4} <answer>5</answer>"),
+    ("5", "<answer>The total is $5$.</answer>"),
+    ("7", "<answer>\n7\n</answer>"),
+    (r"\text{no solution}", r"\boxed{\text{no solution}}"),
+    (r"\emptyset", r"\boxed{\varnothing}"),
+    (r"\text{even}", r"\boxed{even}"),
+    (r"\text{(B)}", r"\boxed{B}"),
+    ("Yes", r"\boxed{yes}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}"),
+    ("1,22", "1.22"),
+    ("1.22", r"\boxed{1,22}"),
+    ("15", r"\boxed{15 \text{ apples}}"),
+    ("15", r"\boxed{x = 15\text{ cm}}"),
+    ("10", r"\boxed{10\%}"),
+    (r"\frac{1}{2004!}", r"\boxed{\frac{1}{2004!}}"),
+    ("a<b", r"\boxed{b>a}"),
+    (r"\frac{\sqrt3}{2}", r"\boxed{\frac{\sqrt{3}}{2}}"),
+    (r"3 \text{ hours}", r"\boxed{180 \text{ minutes}}"),
+    (r"\$1.50", r"\boxed{150\text{ cents}}"),
+    (r"10\text{ inches}", r"\boxed{10}"),
+    (r"36\pi", r"\boxed{36\pi \text{ cm}^3}"),
+    (r"16\sqrt{3}", r"\boxed{16\sqrt{3}\ \text{cm}^2}"),
+    (r"\frac{1}{2004!}", r"\boxed{\frac{1}{2004!}}"),
+    ("73", "Thus it is **73**.\n\n---\n\nFinal Answer: **73**"),
+    ("8", r"The limit is $3$, so \boxed{3}. But the final answer is $8$."),
+    ("5", r"The answer: \fbox{5}"),
+    ("5", r"\boxed 5"),
+    (r"\frac{8}{3}", r"\boxed{2.6667}"),
+]
+WRONG = [
+    ("(100,200)", r"\boxed{100200}"),
+    (r"2\frac{2}{3}", r"\boxed{\frac{4}{3}}"),
+    (r"\frac{4}{3}", r"\boxed{2\frac{2}{3}}"),
+    ("35 cm", r"\boxed{35 m}"),
+    (r"35\text{ cm}", r"\boxed{35\text{ m}}"),
+    (r"35\text{ cm}^2", r"\boxed{35 \text{ cm}^3}"),
+    ("€5", r"\boxed{\$5}"),
+    ("50%", r"\boxed{5000\%}"),
+    ("[0,1)", r"\boxed{0< x<1}"),
+    ("x>3", r"\boxed{[3,\infty)}"),
+    ("x>3", r"\boxed{x<3}"),
+    (r"(-\infty,-1)\cup(1,\infty)", r"\boxed{(-\infty,-1)\cup[1,\infty)}"),
+    (r"\{1,2\}", r"\boxed{(1,2)}"),
+    ("(1,2)", r"\boxed{\{1,2\}}"),
+    ("(1,2)", r"\boxed{(2,1)}"),
+    ("(1,2)", r"\boxed{[1,2]}"),
+    (r"\{1,2,3\}", r"\boxed{\{1,2\}}"),
+    ("(2,1)", r"\boxed{(1,2)}"),
+    ("3", r"\boxed{\pm 3}"),
+    (r"\pm3", r"\boxed{-3}"),
+    ("1:00", r"\boxed{12:00}"),
+    ("3:45 PM", r"\boxed{3:45 AM}"),
+    ("1:2", r"\boxed{2:1}"),
+    (r"1,2,\ldots", r"\boxed{1,2}"),
+    ("2,4,6,…", r"\boxed{1,4,6,\dots}"),
+    ("n=2,3,4", r"\boxed{n=2,3,5}"),
+    ("n=2,3,4", r"\boxed{4}"),
+    ("x=1, y=2", r"\boxed{x=2, y=1}"),
+    ("x=1, y=2", r"\boxed{x=1}"),
+    ("27", r"\boxed{27!}"),
+    ("1e-10", r"\boxed{2e-10}"),
+    ("0.0000001", r"\boxed{0.0000002}"),
+    (r"\frac{x}{2^{99}}", r"\boxed{\frac{x}{2^{98}}}"),
+    ("x^{100}/100!", r"\boxed{x^{100}/101!}"),
+    (r"x=\frac{1}{2^{99}}", r"\boxed{x=\frac{1}{2^{98}}}"),
+    (r"(\frac{1}{2^{99}},1)", r"\boxed{(\frac{1}{2^{98}},1)}"),
+    (r"\{\frac{1}{2^{99}},1\}", r"\boxed{\{\frac{1}{2^{98}},1\}}"),
+    ("10^{-20}", r"\boxed{0}"),
+    ("0", r"\boxed{10^{-20}}"),
+    ("e^{-100}", r"\boxed{e^{-101}}"),
+    ("2^{1000}", r"\boxed{2^{1000}+1}"),
+    ("100!", r"\boxed{100!+1}"),
+    (r"\sqrt{2}", r"\boxed{1.41}"),
+    ("1/3", r"\boxed{0.33}"),
+    (r"\pi", r"\boxed{3.14}"),
+    ("6.02e23", r"\boxed{6.03\times10^{23}}"),
+    ("x^2+1", r"\boxed{x^2-1}"),
+    ("(2,2),(6,2)", r"\boxed{(6,2)}"),
+    ("4", r"\boxed{3} or \boxed{4}"),
+    ("5", "<answer>6</answer> since 5"),
+    (r"\text{even}", r"\boxed{odd}"),
+    ("A", r"\boxed{B}"),
+    (r"\text{Yes}", r"\boxed{\text{No}}"),
+    ("p-q", r"\boxed{q-p}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\boxed{\begin{pmatrix}2\\1\end{pmatrix}}"),
+    ("0.5", r"\boxed{1,5}"),
+    ("5", r"\boxed{5x}"),
+    ("5x", r"\boxed{5}"),
+    ("10", r"\boxed{1010}"),
+    ("3 hours", r"\boxed{3 minutes}"),
+    (r"\frac{1}{2004!}", r"\boxed{\frac{1}{2006!}}"),
+    (r"\frac{2^{2005}+1}{3 \cdot 2^{2006}}", r"\boxed{\frac{1}{3 \cdot 2^{2006}}}"),
+    (r"1 - \frac{1}{\mathrm{e}}", r"\boxed{1 + \frac{1}{\mathrm{e}}}"),
+    (r"1, 2, \ldots, n", r"\boxed{1, 3, 5, \ldots, 2n-1}"),
+    ("2", "The answer is 2 2/3"),
+    ("3.14159", r"\boxed{\pi}"),
+    (r"\pi", r"\boxed{3.1416}"),
+    ("10", r"\boxed{10"),
+    ("10", r"First \boxed{10} and then \boxed{"),
+]
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Math]:
+    verifier = Math(Math.Config(workers=1, deadline=60))
+    yield verifier
+    verifier._pool.close()
+
+
+@pytest.mark.parametrize(("answer", "text"), RIGHT)
+def test_another_form_of_the_same_value_is_right(verifier, answer, text):
+    verdict = verifier.verify(asking(answer), text)
+    assert (verdict.success, verdict.status) == (True, "ok")
+
+
+@pytest.mark.parametrize(("answer", "text"), WRONG)
+def test_another_value_in_a_like_form_is_not_right(verifier, answer, text):
+    verdict = verifier.verify(asking(answer), text)
+    assert not verdict.success and verdict.status != "error"
+
+
+def test_a_box_must_hold_the_answer_where_boxes_are_required():
+    verifier = Math(Math.Config(workers=1, deadline=60, boxed_only=True))
+    texts = [
+        "<answer>5</answer>",
+        r"<answer>\boxed{5}</answer>",
+        r"\boxed{<answer>5</answer>}",
+        r"\boxed{4} <answer>5</answer>",
+    ]
+    verdicts = verifier.verify_group(asking("5"), texts)
+    verifier._pool.close()
+    assert [(v.status, v.success) for v in verdicts] == [("unparsable", False), ("ok", True), ("ok", True), ("ok", False)]
