@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,7 +16,10 @@ from rosd_kit.errors import shortened
 from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
 from rosd_kit.types import Problem, Verdict
 
-_FENCE = re.compile(r"^[^\S\n]*```[^\S\n]*(\w*)[^\S\n]*$", re.MULTILINE)
+#: Possessive, so that a fence with many spaces takes linear time.
+_FENCE = re.compile(r"^[^\S\n]*+```[^\S\n]*+(\w*+)[^\S\n]*+$", re.MULTILINE)
+_WORD = re.compile(r"[^ \t\r\f\v]+")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?")
 _PYTHON = ("", "python", "python3", "py")
 #: Longest input or output in a feedback, in characters.
 _FEEDBACK_LIMIT = 400
@@ -154,25 +157,36 @@ def _fault(result: ProgramResult, test: ProgramTest, deadline: float) -> str:
         return f"failed ({_cause(result.errors)})"
     if test.job["kind"] == "input" and not same_output(result.output, test.expected):
         return "gave a wrong output"
-    if test.job["kind"] == "call" and result.value != test.expected["value"]:
+    if test.job["kind"] == "call" and not same_value(result.value, test.expected["value"]):
         return "returned a wrong value"
     return ""
 
 
 def same_output(actual: str, expected: str) -> bool:
-    """Return whether two outputs are equal, word by word in each line; numbers by value, trailing white space ignored."""
-    ours, theirs = ([line.split() for line in text.rstrip().splitlines()] for text in (actual, expected))
+    """Return whether two outputs are equal, word by word in each line; numbers by value, white space at the end ignored.
+
+    Characters are compared exactly: Arabic digits or `1_0` are no numbers here, and no sign stands for another.
+    """
+    ours, theirs = ([_WORD.findall(line) for line in text.rstrip(" \t\r\n\f\v").split("\n")] for text in (actual, expected))
     return len(ours) == len(theirs) and all(
         len(a) == len(b) and all(x == y or _equal_numbers(x, y) for x, y in zip(a, b, strict=True))
         for a, b in zip(ours, theirs, strict=True)
     )
 
 
+def same_value(actual: object, expected: object) -> bool:
+    """Return whether two JSON values are equal; 1 is 1.0, but true is not 1."""
+    if isinstance(actual, bool) or isinstance(expected, bool):
+        return actual is expected
+    if isinstance(actual, list) and isinstance(expected, list):
+        return len(actual) == len(expected) and all(map(same_value, actual, expected))
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        return actual.keys() == expected.keys() and all(same_value(actual[key], expected[key]) for key in actual)
+    return actual == expected
+
+
 def _equal_numbers(a: str, b: str) -> bool:
-    try:
-        return Decimal(a) == Decimal(b)
-    except InvalidOperation:
-        return False
+    return bool(_NUMBER.fullmatch(a) and _NUMBER.fullmatch(b)) and Decimal(a) == Decimal(b)
 
 
 def _in_tests(errors: str) -> bool:

@@ -9,12 +9,15 @@ from pydantic import Field
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
-from rosd_kit.text.boxes import last_box
+from rosd_kit.text.answers import tag_or_box
 from rosd_kit.text.tags import read_tag
 from rosd_kit.types import Problem, Verdict
 
 #: Allowed around the letter: brackets, a full stop, marks of bold type and mathematics, `\text{...}`.
-_DECORATION = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\b|[\s(){}\[\].:*_$`'\"]")
+_DECORATION = re.compile(
+    r"\\(?:text|mathrm|mathbf|textbf|textrm|textit|boldsymbol|bm|operatorname|boxed|fbox|left|right|rm|bf|it)(?![a-zA-Z])"
+    r"|\\[()\[\],;:! ]|[\s(){}\[\].:*_$`'\"~]"
+)
 #: A line of a list of options as `{choices|letters}` writes it.
 _OPTION = re.compile(r"^([A-Z])[:.)] ", re.MULTILINE)
 
@@ -33,7 +36,9 @@ class MultipleChoice(Verifier):
         tag: str = Field(default="answer", pattern=r"^[a-z_]+$")
         """Name of the tag around the answer."""
         boxed: bool = True
-        """Accept a letter in `\\boxed{}` if the tag is missing."""
+        """Accept a letter in `\\boxed{}` if the tag is missing; `<answer>\\boxed{B}</answer>` needs no permission."""
+        strict: bool = False
+        """Accept only the bare capital letter in the tag, like `<answer>B</answer>`, as papers count; no box, bold type or `(b)`."""
         reveal: bool = False
         """Name the right option in the feedback on a wrong one."""
 
@@ -61,11 +66,10 @@ class MultipleChoice(Verifier):
 
     def _letter(self, text: str) -> str | None:
         """Return the chosen option, or None if there is none or more than one."""
-        tagged = read_tag(text, self.config.tag)
-        answer = tagged.text
-        if tagged.status == "missing" and self.config.boxed:
-            answer = last_box(text)
-        letter = _strip_decoration(answer or "")
+        if self.config.strict:
+            letter = read_tag(text, self.config.tag).text or ""
+        else:
+            letter = _strip_decoration(tag_or_box(text, self.config.tag, boxed=self.config.boxed) or "")
         return letter if len(letter) == 1 and letter in self.config.letters else None
 
 

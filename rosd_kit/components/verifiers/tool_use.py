@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from typing import Any
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
+from rosd_kit.text.tool_calls import find_calls
 from rosd_kit.types import Problem, Verdict
 
-_ACTION = re.compile(r"^[^\S\n]*\**action\**[^\S\n]*:\**[^\S\n]*(.*)$", re.IGNORECASE | re.MULTILINE)
-_INPUT = re.compile(r"\s*\**action[ _]?input\**[^\S\n]*:\**\s*(?:```(?:json)?\s*)?", re.IGNORECASE)
 #: Deeper values are refused, because comparing them would exhaust the stack.
 _MAX_DEPTH = 50
 
@@ -20,7 +18,10 @@ Call = tuple[str, str]
 
 
 class ToolUse(Verifier):
-    """Compares `Action:` / `Action Input:` pairs with the expected ones as a multiset; inputs are JSON, compared by value."""
+    """Compares `Action:` / `Action Input:` pairs with the expected ones as a multiset; inputs are JSON, compared by value.
+
+    Pairs may stand on one line, in lists, headings, bold type or fences, or as `<tool_call>{"name": ..., "arguments": ...}</tool_call>`.
+    """
 
     name = "tool_use"
     provides = frozenset({"feedback"})
@@ -44,8 +45,9 @@ class ToolUse(Verifier):
             feedback = f"The Action Input of {broken[:80]!r} is missing or not JSON."
             return Verdict(score=0.0, success=False, feedback=feedback, status="unparsable")
         calls = Counter((name, value) for name, value in actions if value is not None)
-        success = calls == expected
-        feedback = "" if success else _difference(calls, expected)
+        surplus, lacking = _unmatched(calls, expected)
+        success = not surplus and not lacking
+        feedback = "" if success else _difference(surplus, lacking)
         if self.config.reveal and not success:
             feedback += f" The right actions are {problem.answer}"
         return Verdict(score=float(success), success=success, feedback=feedback, answer=json.dumps(sorted(calls.elements())))
@@ -75,17 +77,11 @@ def expected_calls(answer: str) -> Counter[Call]:
 
 def read_calls(text: str) -> list[tuple[str, str | None]]:
     """Return each action's name and canonical input, with None for an input that is missing or not JSON."""
-    calls = []
-    for action in _ACTION.finditer(text):
-        label = _INPUT.match(text, action.end())
-        calls.append((action.group(1).strip(" \t\r*`'\""), _read_value(text, label.end()) if label else None))
-    return calls
+    return [(call.name, None if call.faulty else _canonical_or_none(call.value)) for call in find_calls(text)]
 
 
-def _read_value(text: str, start: int) -> str | None:
-    """Return the JSON value that starts at `start`, in canonical form; ignore the text after it."""
+def _canonical_or_none(value: object) -> str | None:
     try:
-        value, _ = json.JSONDecoder().raw_decode(text, start)
         return _canonical(value)
     except (ValueError, RecursionError):
         return None
@@ -106,12 +102,36 @@ def _normalise(value: object, depth: int) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _difference(calls: Counter[Call], expected: Counter[Call]) -> str:
+def _unmatched(calls: Counter[Call], expected: Counter[Call]) -> tuple[Counter[Call], Counter[Call]]:
+    """Return the calls that were not asked for, and those that are missing.
+
+    Arrow gives every row of a column the keys of all rows, with null for those that a row does not have. So a key that is
+    null in the expected input may be missing in the call.
+    """
+    surplus, lacking = calls - expected, expected - calls
+    for wanted in list(lacking.elements()):
+        found = next((call for call in surplus if call[0] == wanted[0] and _fits(json.loads(call[1]), json.loads(wanted[1]))), None)
+        if found is not None:
+            surplus, lacking = surplus - Counter([found]), lacking - Counter([wanted])
+    return surplus, lacking
+
+
+def _fits(value: object, expected: object) -> bool:
+    """Return whether two values are equal but for keys of dicts that are null in the expected one and missing in the other."""
+    if isinstance(value, dict) and isinstance(expected, dict):
+        return value.keys() <= expected.keys() and all(
+            _fits(value[key], wanted) if key in value else wanted is None for key, wanted in expected.items()
+        )
+    if isinstance(value, list) and isinstance(expected, list):
+        return len(value) == len(expected) and all(map(_fits, value, expected))
+    return type(value) is type(expected) and value == expected
+
+
+def _difference(surplus: Counter[Call], lacking: Counter[Call]) -> str:
     """Describe the difference without giving the right inputs away."""
-    names, wanted = Counter(name for name, _ in calls.elements()), Counter(name for name, _ in expected.elements())
+    names, wanted = Counter(name for name, _ in surplus.elements()), Counter(name for name, _ in lacking.elements())
     if names == wanted:
-        wrong = sorted({name for name, _ in (calls - expected).elements()})
-        return f"The input of {', '.join(wrong)} is wrong."
+        return f"The input of {', '.join(sorted(names))} is wrong."
     if names - wanted:
         return f"Not asked for: {', '.join(sorted((names - wanted).elements()))}."[:400]
     return f"Some actions are missing: {sum((wanted - names).values())}."
