@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 #: What may stand before a label on its line: list signs, numbers, headings, quotes, bold type. Possessive: linear in the text.
 _BEFORE = r"^(?:[^\S\n]|[-*+•>_`]|\#{1,6}|\d{1,3}[.)])*+"
-_INPUT_LABEL = r"action(?:[ _]?\d{1,3})?[ _-]?input(?:[ _]?\d{1,3})?[*_`]{0,3}\s*+[:：][*_`]{0,3}"  # noqa: RUF001
+_INPUT_LABEL = r"action(?:[ _]?\d{1,3})?[ _-]?input(?:[ _]?\d{1,3})?[*_`]{0,3}\s*+[:：][*_`]{0,3}"
 _LABEL = re.compile(
-    rf"{_BEFORE}(?:(?P<input>{_INPUT_LABEL})|(?P<action>action(?:[ _]?\d{{1,3}})?[*_`]{{0,3}}[^\S\n]*+[:：][*_`]{{0,3}}))"  # noqa: RUF001
+    rf"{_BEFORE}(?:(?P<input>{_INPUT_LABEL})|(?P<action>action(?:[ _]?\d{{1,3}})?[*_`]{{0,3}}[^\S\n]*+[:：][*_`]{{0,3}}))"
     r"|(?P<json><tool_call>)",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rosd_kit.components.verifiers import Code
-from rosd_kit.components.verifiers.code import read_program, read_tests, same_output
+from rosd_kit.components.verifiers.code import read_program, read_tests, same_output, same_value
 from rosd_kit.errors import RunError
 from rosd_kit.text.thinking import strip_thinking
 from tests.components.rows import asking
@@ -136,3 +136,21 @@ def test_expected_outputs_never_enter_the_sandbox():
     for answer in (DOUBLE, CALLS):
         for test in read_tests(answer):
             assert not {"expected", "outputs"} & test.job.keys() and "42" not in json.dumps(test.job)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"), [("١", "1"), ("1_0", "10"), ("１", "1"), ("a\u2028b", "a\nb"), ("−1", "-1"), ("True", "1")]
+)
+def test_output_is_compared_exactly(actual, expected):
+    assert not same_output(actual, expected)
+
+
+def test_a_returned_truth_value_is_no_number():
+    assert same_value([1, {"a": 2.0}], [1.0, {"a": 2}])
+    assert not same_value(True, 1) and not same_value([0], [False]) and not same_value({"a": 1}, {"a": 1, "b": None})
+
+
+def test_a_fence_with_many_spaces_takes_linear_time():
+    start = time.perf_counter()
+    assert read_program("```" + " " * 200_000 + "x\n```python\nprint(1)\n```") == "print(1)\n"
+    assert time.perf_counter() - start < 2

@@ -85,3 +85,40 @@ def test_in_every_real_row_only_the_reference_letter_is_right(subject):
             letter for letter in "ABCD" if judge(f"<reasoning>x</reasoning><answer>\n{letter}\n</answer>", row["answer"])[0]
         ]
         assert right == [row["answer"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"<answer>\boxed{B}</answer>",
+        r"\boxed{<answer>B</answer>}",
+        r"<answer>\boxed{\text{B}}</answer>",
+        r"<answer>\(B\)</answer>",
+        r"\boxed{\rm B}",
+        r"\boxed{A} <answer>\boxed{B}</answer>",
+        r"<answer>B</answer> \boxed{A}",
+        r"\fbox{B}",
+    ],
+)
+def test_tags_count_before_boxes_and_either_may_enclose_the_other(text):
+    assert judge(text) == (True, "ok")
+
+
+@pytest.mark.parametrize(
+    "text", [r"<answer>\boxed{A} or \boxed{B}</answer>", r"<answer>\boxed{B} 12</answer>", "<answer>B) 12</answer>"]
+)
+def test_a_box_beside_other_text_in_the_tag_is_no_option(text):
+    assert judge(text) == (False, "unparsable")
+
+
+def test_a_strict_verifier_takes_only_the_capital_letter_in_the_tag():
+    assert judge("<answer>\nB\n</answer>", strict=True) == (True, "ok")
+    assert judge("<answer>A</answer>", strict=True) == (False, "ok")
+    for text in (
+        "<answer>b</answer>",
+        "<answer>(B)</answer>",
+        "<answer>**B**</answer>",
+        r"\boxed{B}",
+        r"<answer>\boxed{B}</answer>",
+    ):
+        assert judge(text, strict=True) == (False, "unparsable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import assume, given
@@ -122,3 +123,67 @@ def test_in_every_real_row_only_the_reference_calls_are_right():
         wrong = [{**calls[0], "Action_Input": '{"no": "such"}'}, *calls[1:]]
         assert judge(as_text(wrong), calls) == (False, "ok")
         assert judge(as_text([*calls, calls[0]]), calls) == (False, "ok")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Action: f Action Input: {"x": 1}',
+        '1. Action: f\n   Action Input: {"x": 1}',
+        '1) Action: f\n2) Action Input: {"x": 1}',
+        '- Action: f\n- Action Input: {"x": 1}',
+        '### Action: f\n### Action Input: {"x": 1}',
+        '**Action:** f\n**Action Input:** {"x": 1}',
+        '> *Action*: `f`\n> *Action Input*: `{"x": 1}`',
+        'Action 1: f\nAction Input 1: {"x": 1}',
+        'Action: f()\nAction Input: {"x": 1}',
+        'Action: f.\nAction Input: {"x": 1}',
+        'Action: f\nI look it up.\nAction Input: {"x": 1}',
+        'Action: f\r\nAction Input: {"x": 1}\r\n',
+        '```\nAction: f\nAction Input: {"x": 1}\n```',
+        'Action: f\nAction Input: ```json\n{"x": 1}\n```',
+        '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>',
+        '<tool_call>{"name": "f", "arguments": "{\\"x\\": 1}"}</tool_call>',
+        '<tool_call>```json\n[{"name": "f", "parameters": {"x": 1}}]\n```</tool_call>',
+    ],
+)
+def test_a_call_is_read_in_every_form_whose_meaning_is_certain(text):
+    assert judge(text, [{"Action": "f", "Action_Input": {"x": 1}}]) == (True, "ok")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Action: f or g\nAction Input: {"x": 1}',
+        'Action: f\nAction Input: {"x": 1}\nAction: f\nAction Input: {"x": 2}',
+        'Action: f\nAction: g\nAction Input: {"x": 1}',
+        "Action: f\nAction Input: {'x': 1}",
+        '<tool_call>{"name": "f"}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": {"x": 1}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>\nAction: f\nAction Input: {"x": 1}',
+    ],
+)
+def test_an_ambiguous_or_broken_call_is_not_right(text):
+    assert not judge(text, [{"Action": "f", "Action_Input": {"x": 1}}])[0]
+
+
+def test_labels_inside_an_input_are_part_of_it():
+    value = {"q": "what's an Action Input: {}?", "s": "\\n} )]"}
+    calls = [{"Action": "f", "Action_Input": value}, {"Action": "g", "Action_Input": {}}]
+    assert judge(f"Action: f Action Input: {json.dumps(value)}\nAction: g\nAction Input: {{}}", calls) == (True, "ok")
+
+
+def test_a_key_that_is_null_in_the_data_may_be_missing_in_the_call():
+    filled = [{"Action": "f", "Action_Input": {"city": "Rome", "a": None, "where": [{"b": 1, "c": None}]}}]
+    assert judge('Action: f\nAction Input: {"city": "Rome", "where": [{"b": 1}]}', filled) == (True, "ok")
+    assert judge('Action: f\nAction Input: {"city": "Rome", "a": null, "where": [{"b": 1}]}', filled) == (True, "ok")
+    assert judge('Action: f\nAction Input: {"city": "Rome", "a": 2, "where": [{"b": 1}]}', filled) == (False, "ok")
+    assert judge('Action: f\nAction Input: {"city": "Rome", "d": null, "where": [{"b": 1}]}', filled) == (False, "ok")
+    assert judge('Action: f\nAction Input: {"where": [{"b": 1}]}', filled) == (False, "ok")
+
+
+def test_long_runs_of_signs_before_a_label_take_linear_time():
+    start = time.perf_counter()
+    for sign in ("- ", "1.", "#", "> ", " ", "*"):
+        judge(sign * 200_000 + "Action: f", ONE)
+    assert time.perf_counter() - start < 10

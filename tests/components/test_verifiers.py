@@ -155,3 +155,20 @@ def test_any_right_answer_is_right(answer):
 def test_a_group_is_judged_in_order():
     verdicts = Exact().verify_group(asking("4"), ["Answer: 4", "", "Answer: 5"])
     assert [(v.success, v.status) for v in verdicts] == [(True, "ok"), (False, "unparsable"), (False, "ok")]
+
+
+EXPONENTIAL = r"answer: ((?:a+)+)b"
+
+
+def test_a_pattern_that_never_ends_gives_status_error_and_the_next_response_is_judged():
+    verifier = Exact(Exact.Config(pattern=EXPONENTIAL))
+    assert verifier.verify(asking("aa"), "answer: " + "a" * 60 + "c").status == "error"
+    assert verifier.verify(asking("aa"), "answer: aab").success
+    majority = Majority(Majority.Config(pattern=EXPONENTIAL))
+    verdicts = majority.verify_group(asking("aa"), ["answer: aab", "answer: " + "a" * 60 + "c"])
+    assert [(verdict.status, verdict.success) for verdict in verdicts] == [("ok", True), ("error", False)]
+
+
+@pytest.mark.parametrize("text", [r"Answer: \boxed{5}", "Answer: <answer>5</answer>", r"Answer: $\boxed{5}$.", "Answer: 5"])
+def test_exact_takes_the_answer_out_of_tags_and_boxes(text):
+    assert Exact().verify(asking("5"), text).success

@@ -8,6 +8,8 @@ from pydantic import field_validator
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
+from rosd_kit.sandbox.patterns import PatternTimeout, last_match, removed
+from rosd_kit.text.answers import bare_answer
 from rosd_kit.text.normal import normal_form
 from rosd_kit.types import Problem, Verdict
 
@@ -25,7 +27,10 @@ class Exact(Verifier):
         """How to find and compare the answer."""
 
         pattern: str = r"(?i:answer)[^\S\n]{0,4}:[^\S\n]{0,4}([^\n]+)"
-        """Regular expression with one group, the answer; the last match in the last 4000 characters of the response counts."""
+        """Regular expression with one group, the answer; the last match in the last 4000 characters of the response counts.
+
+        A pattern with several repetitions runs in a worker process with a deadline of 2 s, after which the status is `error`.
+        """
         ignore_case: bool = False
         """Ignore upper and lower case."""
         strip: str = " \t.*$`"
@@ -49,7 +54,10 @@ class Exact(Verifier):
     def verify(self, problem: Problem, text: str) -> Verdict:
         if fault := self.check_gold(problem):  # the data is at fault, not the response
             return Verdict(score=0.0, success=False, status="error", feedback=f"The right answer {fault}.")
-        answer = self.answer_of(text)
+        try:
+            answer = self.answer_of(text)
+        except PatternTimeout as error:
+            return Verdict(score=0.0, success=False, status="error", feedback=str(error))
         if not answer:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
         success = answer == self._normalise(problem.answer)
@@ -65,15 +73,19 @@ class Exact(Verifier):
         return None
 
     def answer_of(self, text: str) -> str:
-        """Return the normalised final answer, or an empty string."""
+        """Return the normalised final answer, or an empty string. Raises `PatternTimeout` if a pattern takes too long."""
         tail = text.rstrip()[-_TAIL:]
+        pattern = self.config.pattern
+        trusted = pattern == type(self.config).model_fields["pattern"].default
         # A pattern may itself contain signs that the normal form folds, like a full-width colon.
-        matches = re.findall(self.config.pattern, normal_form(tail)) or re.findall(self.config.pattern, tail)
-        return self._normalise(matches[-1] if matches else "")
+        found = last_match(pattern, normal_form(tail), trusted=trusted)
+        if found is None and not tail.isascii():
+            found = last_match(pattern, tail, trusted=trusted)
+        return self._normalise(bare_answer(found) if found else "")
 
     def _normalise(self, answer: str) -> str:
         answer = " ".join(normal_form(answer).split()).lstrip(self.config.strip.replace(".", "")).rstrip(self.config.strip)
-        answer = re.sub(self.config.drop, "", answer)
+        answer = removed(self.config.drop, answer) if self.config.drop else answer
         return answer.casefold() if self.config.ignore_case else answer
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from rosd_kit.components.verifiers.exact import Exact
+from rosd_kit.sandbox.patterns import PatternTimeout
 from rosd_kit.types import Problem, Verdict
 
 
@@ -23,16 +24,25 @@ class Majority(Exact):
         """A majority needs more than this share of the group's responses; without a majority no response is right."""
 
     def verify_group(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        answers = [self.answer_of(text) for text in texts]
+        answers = [self._answer_or_none(text) for text in texts]
         votes = Counter(answer for answer in answers if answer).most_common(2)
         tied = len(votes) == 2 and votes[0][1] == votes[1][1]
         winner = votes[0][0] if votes and not tied and votes[0][1] > self.config.share * len(texts) else None
         return [self._judge(answer, winner) for answer in answers]
 
+    def _answer_or_none(self, text: str) -> str | None:
+        """Return the answer, or None if searching for it took too long."""
+        try:
+            return self.answer_of(text)
+        except PatternTimeout:
+            return None
+
     def check_gold(self, problem: Problem) -> str | None:
         return None  # groups need no truth
 
-    def _judge(self, answer: str, winner: str | None) -> Verdict:
+    def _judge(self, answer: str | None, winner: str | None) -> Verdict:
+        if answer is None:
+            return Verdict(score=0.0, success=False, status="error")
         if not answer:
             return Verdict(score=0.0, success=False, feedback="No final answer was found.", status="unparsable")
         success = answer == winner

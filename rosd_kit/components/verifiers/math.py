@@ -28,6 +28,7 @@ _WARM = {
 }
 #: A final answer outside boxes; behind the last box, it is the one that counts.
 _STATED = re.compile(r"(?i)\bfinal answer(?: is)?\s*+:?\**+\s*+\**+(?=\\?[$(\[]|-?[\d.])")
+_OR = re.compile(r"(?i)\bor\b")
 #: A tag's content up to this length, in characters, may be the bare answer.
 _SHORT = 200
 
@@ -71,7 +72,8 @@ class Math(Verifier):
         if not self.config.boxed_only and (tagged := read_tag(tail, "answer")).text:
             tail = tagged.text
             if not find_boxes(tail) and len(tail) < _SHORT:
-                return [{"text": tail, "prose": False}, {"text": tail, "prose": True}]
+                prose = [] if _OR.search(tail) else [{"text": tail, "prose": True}]  # "3 or 4" does not say which
+                return [{"text": tail, "prose": False}, *prose]
         if not find_boxes(tail):
             return [] if self.config.boxed_only or not tail else [{"text": tail, "prose": True}]
         if not self.config.boxed_only and (stated := _STATED.search(tail, find_boxes(tail)[-1].end)):
@@ -79,7 +81,7 @@ class Math(Verifier):
         contents, alternatives = joined_boxes(tail)
         contents = [bare_answer(content) for content in contents]
         readings = [", ".join(contents)] if len(contents) > 1 else []
-        if contents and not alternatives:  # "3 or 4" does not say which
+        if contents and not alternatives:
             readings.append(contents[-1])
         return [{"text": reading, "prose": False} for reading in readings if reading.strip()]
 

@@ -38,7 +38,7 @@ class MultipleChoice(Verifier):
         boxed: bool = True
         """Accept a letter in `\\boxed{}` if the tag is missing; `<answer>\\boxed{B}</answer>` needs no permission."""
         strict: bool = False
-        """Accept only the bare capital letter in the tag, like `<answer>B</answer>`, as papers count; no box, bold type or `(b)`."""
+        """Accept only the bare capital letter in the tag, like `<answer>B</answer>`, as papers count: no box, no `(b)`."""
         reveal: bool = False
         """Name the right option in the feedback on a wrong one."""
 

@@ -110,7 +110,9 @@ def _unmatched(calls: Counter[Call], expected: Counter[Call]) -> tuple[Counter[C
     """
     surplus, lacking = calls - expected, expected - calls
     for wanted in list(lacking.elements()):
-        found = next((call for call in surplus if call[0] == wanted[0] and _fits(json.loads(call[1]), json.loads(wanted[1]))), None)
+        found = next(
+            (call for call in surplus if call[0] == wanted[0] and _fits(json.loads(call[1]), json.loads(wanted[1]))), None
+        )
         if found is not None:
             surplus, lacking = surplus - Counter([found]), lacking - Counter([wanted])
     return surplus, lacking
