@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rosd_kit.components.verifiers import Exact, MicroVerifier
+from rosd_kit.components.verifiers import Exact, Majority, MicroVerifier
 from rosd_kit.types import Problem
 
 BOXED = r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"
