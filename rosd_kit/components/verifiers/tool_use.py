@@ -20,8 +20,8 @@ Call = tuple[str, str]
 class ToolUse(Verifier):
     """Compares `Action:` / `Action Input:` pairs with the expected ones as a multiset; inputs are JSON, compared by value.
 
-    Pairs may stand on one line, in lists, headings, bold type or fences. `<tool_call>{"name": ..., "arguments": ...}</tool_call>`
-    is a call too.
+    Pairs may stand on one line, in lists, headings, bold type or fences.
+    `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call too.
     """
 
     name = "tool_use"
