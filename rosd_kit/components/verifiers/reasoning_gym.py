@@ -53,7 +53,7 @@ class GymVerifier(Verifier):
 def _scorer(kind: str) -> Callable[[str, dict[str, Any]], float]:
     """Return the function that scores answers of a kind; some load a word list first."""
     from reasoning_gym import get_score_answer_fn
-    from sympy.parsing.sympy_parser import parse_expr  # type: ignore[import-untyped]
+    from sympy.parsing.sympy_parser import parse_expr
 
     parse_expr("x + 1")  # many kinds parse with it, and the first call is slow
     scorer: Callable[[str, dict[str, Any]], float] = get_score_answer_fn(kind)
