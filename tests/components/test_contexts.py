@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from rosd_kit.components.contexts import COMPONENTS, Feedback, KeyIdea, NoContext, Solution, SolutionAndIdea
+from rosd_kit.components.contexts import COMPONENTS, Feedback, KeyIdea, NoContext, Solution, SolutionAndIdea, SolutionOrFeedback
 from rosd_kit.text.budget import assemble, fit_prompt
 from rosd_kit.types import Case, Completion, Problem, Reflection, Rollout, Verdict, View
 
@@ -50,6 +50,15 @@ def test_solution_writes_one_prompt_per_demonstration(make_case):
     assert "second way" in second and "first way" not in second
     assert "carry" not in first + second
     assert texts(Solution(), make_case(["try"], reflection=IDEA)) == []
+
+
+def test_solution_or_feedback_shows_feedback_only_where_there_is_no_solution(make_case):
+    component = SolutionOrFeedback()
+    shown = make_case(["try"], views=["the way"], feedback="test 2 failed")
+    assert texts(component, shown) == texts(Solution(), shown)
+    alone = make_case(["try"], feedback="test 2 failed")
+    assert texts(component, alone) == texts(Feedback(), alone) != []
+    assert texts(component, make_case(["try"])) == []
 
 
 def test_solution_and_idea_needs_both(make_case):

@@ -5,5 +5,6 @@ from rosd_kit.components.contexts.key_idea import KeyIdea
 from rosd_kit.components.contexts.none import NoContext
 from rosd_kit.components.contexts.solution import Solution
 from rosd_kit.components.contexts.solution_and_idea import SolutionAndIdea
+from rosd_kit.components.contexts.solution_or_feedback import SolutionOrFeedback
 
-COMPONENTS = (KeyIdea, Solution, SolutionAndIdea, Feedback, NoContext)
+COMPONENTS = (KeyIdea, Solution, SolutionAndIdea, SolutionOrFeedback, Feedback, NoContext)
