@@ -116,6 +116,7 @@ def ours(case: Case, inputs: Tensors) -> Callable[[], Tensor]:
         token=torch.arange(count),
         sampled=torch.zeros(count, dtype=torch.long),
         behaviour=-ones,
+        old=-ones,
         views=torch.ones(count, dtype=torch.long),
         weights=ones[None],
         advantages=0 * ones[None],

@@ -49,7 +49,7 @@ def target(teacher: rk.Teacher, student: rk.Student) -> torch.Tensor:
         beta_opsd(beta=1.0),
         beta_opsd(beta=0.5),
         beta_opsd(informed="live"),
-        beta_opsd(weight=0.8, reference="current_student"),
+        beta_opsd(share=0.8, reference="current_student"),
     ]
 )
 def test_conformance(component, check):
@@ -85,7 +85,7 @@ def test_the_reference_may_be_the_current_student_and_the_share_may_be_written_d
         informed = initial(input_ids=TEACHER_IDS).logits[0, -2:].double().softmax(-1)
         current = student.model(input_ids=STUDENT_IDS).logits[0, -2:].double().softmax(-1)
     mixed = informed**0.8 * current**0.2
-    teacher = beta_opsd(weight=0.8, reference="current_student")
+    teacher = beta_opsd(share=0.8, reference="current_student")
     torch.testing.assert_close(target(teacher, student), mixed / mixed.sum(-1, keepdim=True), atol=1e-6, rtol=1e-4)
     assert not beta_opsd(reference="current_student", informed="live").wants_initial()
 

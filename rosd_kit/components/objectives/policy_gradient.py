@@ -43,8 +43,8 @@ class PolicyGradient(Objective):
         epsilon: PositiveFloat = 1e-6
         """Added to the standard deviation under `mean_std`: 1e-6 in verl, 1e-4 in TRL."""
         dual_clip: float | None = Field(default=None, gt=1.0)
-        """Largest loss of a token with a negative advantage, in multiples of |advantage| (dual-clip PPO, arXiv 1912.09729; verl
-        uses 3); null sets no limit."""
+        """Largest loss of a token with a negative advantage, in multiples of the absolute advantage (dual-clip PPO, arXiv
+        1912.09729; verl uses 3); null sets no limit."""
         importance_cap: PositiveFloat | None = None
         """With a cap, the ratio is taken to the trainer's own log-probs before the step's first update, and a token's loss is
         multiplied by min(pi_old / pi_sampling, cap), verl's token-level truncated importance sampling. Null takes the ratio to

@@ -30,7 +30,7 @@ class BetaTeacher(rk.Teacher):
 
         beta: float = Field(default=2.0, gt=0.0, allow_inf_nan=False)
         """Weight of the KL to the reference, in units of the teacher's reward."""
-        weight: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+        share: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
         """Share of the informed side in the logits, 1/beta, if written instead of `beta`: 0.5 in the authors' code."""
         reference: Literal["initial", "current_student"] = "initial"
         """The weights of the reference: the run's initial ones, or the student's current ones."""
@@ -47,7 +47,7 @@ class BetaTeacher(rk.Teacher):
     @contextmanager
     def scoring(self, student: rk.Policy) -> Iterator[tuple[rk.TeacherModel, ...]]:
         """Yield the informed side with share 1/beta and, unless beta is 1, the reference with the remaining share."""
-        share = 1.0 / self.config.beta if self.config.weight is None else self.config.weight
+        share = 1.0 / self.config.beta if self.config.share is None else self.config.share
         frozen = self.config.informed == "frozen"
         informed = rk.initial_teacher(student, share) if frozen else rk.TeacherModel(student.model, share)
         initial = self.config.reference == "initial"
