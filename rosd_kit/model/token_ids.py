@@ -19,7 +19,7 @@ def configured_end_ids(model: Any, tokenizer: Any) -> dict[str, list[int]]:
 
     Raises `RunError` for one that is not an id of the model.
     """
-    size = int(model.get_input_embeddings().num_embeddings)
+    size = int(model.get_input_embeddings().weight.shape[0])
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     named = {
         "generation_config.json": getattr(model.generation_config, "eos_token_id", None),
