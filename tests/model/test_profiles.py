@@ -14,7 +14,7 @@ from tests.model.tiny_models import save
 
 REAL = ("one-gpu", "paper-4b", "paper-8b")
 SMALL = (
-    "verifier=coin",
+    "verifier={name: coin, truncated: score}",
     "rollout=transformers",
     "model.device=cpu",
     "parallel={mode: auto, processes: null}",

@@ -35,12 +35,12 @@ def fail_at(rank: int, step: int, what: str) -> None:
     """Make one rank fail just before it applies the update of a step."""
     update = Optimizer.step
 
-    def failing_step(optimizer: Optimizer, loss: float) -> StepOutcome:
+    def failing_step(optimizer: Optimizer, loss: float, *, ends_step: bool = True) -> StepOutcome:
         if optimizer.step_count == step and int(os.environ["RANK"]) == rank:
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError(what)
-        return update(optimizer, loss)
+        return update(optimizer, loss, ends_step=ends_step)
 
     Optimizer.step = failing_step  # type: ignore[method-assign]
 

@@ -83,10 +83,10 @@ def test_sampling_goes_on_during_the_update_and_with_the_weights_before_it(run, 
             overlaps.append(updated.wait(60))
         return generate(engine, requests, **options)
 
-    def updating(optimizer, loss):
+    def updating(optimizer, loss, **options):
         if optimizer.step_count == 0:
             assert begun.wait(60)
-        outcome = update(optimizer, loss)
+        outcome = update(optimizer, loss, **options)
         updated.set()
         return outcome
 

@@ -441,7 +441,7 @@ class PullsTheStudentBack(EMA):
         super().after_step(student)
         with torch.no_grad():
             for name, parameter in student.model.named_parameters():
-                parameter.copy_(self._average[name])
+                parameter.copy_(self._kept[name])
 
 
 @breaks("teacher", "student_is_usable_while_scoring")
