@@ -25,6 +25,7 @@ TINY = (
     "group_size=4",
     "model.device=cpu",
     "sampling.max_new_tokens=40",
+    "verifier.truncated=score",
     "batch.tokens=400",
     "optimizer.warmup_steps=0",
     "evaluation.problems=0",
