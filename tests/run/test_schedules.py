@@ -162,7 +162,10 @@ def test_an_evaluation_uses_the_values_of_its_step(run, tmp_path):
     """The verifier is strict at first; after two steps it lets everything pass."""
     plugin = tmp_path / "lenient.py"
     plugin.write_text(LENIENT)
-    changes = ("verifier={name: lenient, truncated: score, least: {from: 1, to: 0, steps: 2, shape: step}}", "evaluation.problems=2")
+    changes = (
+        "verifier={name: lenient, truncated: score, least: {from: 1, to: 0, steps: 2, shape: step}}",
+        "evaluation.problems=2",
+    )
     folder = run(tmp_path / "one", "steps=2", *changes, plugins=[plugin])
     means = [line["results"][0]["mean"] for line in folder.lines("evaluations.jsonl")]
     assert means == [0.0, 1.0]

@@ -39,7 +39,7 @@ class BetaTeacher(rk.Teacher):
 
     def wants_initial(self) -> bool:
         """Return whether either side is the initial weights."""
-        return self.config.reference == "initial" or self.config.informed == "frozen"
+        return bool(self.config.reference == "initial" or self.config.informed == "frozen")
 
     def attach(self, student: rk.Policy) -> None:
         """Do nothing: the student keeps the initial weights."""
