@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,25 @@ def loaded_by(*words: str) -> str:
 )
 def test_a_command_that_lists_or_shows_imports_nothing_heavy(command):
     assert loaded_by(*command.split()) == "loaded: []"
+
+
+PACKAGES = sorted((Path(__file__).parents[2] / "plugins").glob("*/src/rosd_kit_*/__init__.py"))
+PLUGIN = """
+import importlib, sys
+module = importlib.import_module(sys.argv[1])
+assert "torch" not in sys.modules, "importing the package imports torch, so every command waits for it"
+from rosd_kit.deferred import _Deferred, defer
+defer("torch", "transformers", "jaxtyping", "numpy", "scipy")
+assert hasattr(module, "rosd_kit_components") and module.rosd_kit_components()
+assert isinstance(sys.modules["torch"], _Deferred), "listing the package's components imports torch"
+"""
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda file: file.parent.name)
+def test_the_packages_beside_the_kit_are_listed_without_torch(package):
+    where = os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parents[1]), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", PLUGIN, package.parent.name], capture_output=True, text=True, env=where)
+    assert done.returncode == 0, done.stderr
 
 
 USES = {

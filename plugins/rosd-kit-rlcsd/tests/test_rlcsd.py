@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rosd_kit_rlcsd import RLCSD, RightAndWrong
+from rosd_kit_rlcsd.hints import RightAndWrong
+from rosd_kit_rlcsd.objective import RLCSD
 
 import rosd_kit as rk
 from rosd_kit.testing import fake_group, fake_sample, parametrize_with_checks

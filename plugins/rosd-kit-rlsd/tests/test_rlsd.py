@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rosd_kit_rlsd import RLSD
+from rosd_kit_rlsd.objective import RLSD
 
 import rosd_kit as rk
 from rosd_kit.testing import fake_sample, parametrize_with_checks

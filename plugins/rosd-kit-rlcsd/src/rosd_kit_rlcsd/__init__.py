@@ -7,13 +7,14 @@ with each of them. The first word of a view's source tells the objective its kin
 from __future__ import annotations
 
 import rosd_kit as rk
-from rosd_kit_rlcsd.hints import RightAndWrong
-from rosd_kit_rlcsd.objective import RLCSD
 
 rosd_kit_api = 2
 
 
 @rk.hookimpl
 def rosd_kit_components() -> list[type[rk.Component]]:
-    """Return the components of this package."""
+    """Return the components of this package. They need torch, so they are imported here and not when a command starts."""
+    from rosd_kit_rlcsd.hints import RightAndWrong
+    from rosd_kit_rlcsd.objective import RLCSD
+
     return [RightAndWrong, RLCSD]

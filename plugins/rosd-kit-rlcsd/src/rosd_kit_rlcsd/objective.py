@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat
-from torch import Tensor
 
 import rosd_kit as rk
 from rosd_kit_rlcsd.hints import RIGHT
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class RLCSD(rk.PolicyGradient):
