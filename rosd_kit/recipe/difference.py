@@ -54,7 +54,7 @@ def _in_order(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 def _leaves(path: str, value: Any) -> dict[str, str]:
     """Return values as JSON by dotted path; a list is one value, except the terms of the objective."""
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         items = value.items()
     elif path == "objective":
         items = enumerate(value)  # type: ignore[assignment]

@@ -19,6 +19,12 @@ from rosd_kit.settings import CoreSettings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
+_SCALARS = frozenset({"integer", "number", "boolean"})
+_REFERENCE: Schema = {
+    "type": "string",
+    "pattern": r"^\$\{[A-Za-z_]\w*(\.\w+)*\}$",
+    "description": "The value of another field.",
+}
 
 
 def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
@@ -87,9 +93,23 @@ def _properties(model: type[BaseModel], definitions: Schema) -> Schema:
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     for name, nested in schema.pop("$defs", {}).items():
         nested.pop("required", None)
-        definitions[name] = _shared_schedule(nested, definitions)
-    properties: Schema = _shared_schedule(schema.get("properties", {}), definitions)
+        definitions[name] = _or_reference(_shared_schedule(nested, definitions))
+    definitions["Reference"] = _REFERENCE
+    properties: Schema = _or_reference(_shared_schedule(schema.get("properties", {}), definitions))
     return properties
+
+
+def _or_reference(schema: Any) -> Any:
+    """Return a schema in which every number and switch may also be a reference to another field."""
+    if isinstance(schema, list):
+        return [_or_reference(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(kind := schema.get("type"), str) and kind in _SCALARS:
+        about = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+        value = {key: item for key, item in schema.items() if key not in about}
+        return {**about, "anyOf": [value, {"$ref": "#/$defs/Reference"}]}
+    return {key: _or_reference(item) for key, item in schema.items()}
 
 
 def _shared_schedule(schema: Any, definitions: Schema) -> Any:
@@ -99,7 +119,7 @@ def _shared_schedule(schema: Any, definitions: Schema) -> Any:
     if not isinstance(schema, dict):
         return schema
     if schema.get("title") == Schedule.__name__ and "from" in schema.get("properties", {}):
-        definitions[Schedule.__name__] = schema
+        definitions[Schedule.__name__] = _or_reference(schema)
         return {"$ref": f"#/$defs/{Schedule.__name__}"}
     return {key: _shared_schedule(item, definitions) for key, item in schema.items()}
 

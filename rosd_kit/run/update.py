@@ -78,9 +78,8 @@ def update(
 
 def _needs_old_logprobs(components: BuiltComponents, updates: int) -> bool:
     """Return whether log-probs must be measured before the first update: a single update computes them itself."""
-    if components.correction.by_sequence:
-        return any(term.objective.needs_old for term in components.objectives)
-    return updates > 1 and any(term.objective.needs_old for term in components.objectives)
+    several = updates > 1 or components.correction.by_sequence
+    return several and any(term.objective.needs_old for term in components.objectives)
 
 
 def _metrics(report: LossReport, outcome: StepOutcome, faults: Faults, samples: Sequence[DistillSample]) -> dict[str, float]:

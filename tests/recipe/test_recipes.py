@@ -58,6 +58,16 @@ def test_a_shipped_recipe_is_valid_by_the_schema(path, registry):
     jsonschema.validate(yaml.safe_load(path.read_text()), recipe_schema(registry))
 
 
+def test_the_schema_takes_a_reference_for_a_number_and_nothing_else(registry):
+    schema = recipe_schema(registry)
+    jsonschema.validate(
+        {"optimizer": {"warmup_steps": "${steps}", "lr": {"from": 1.0, "to": 0.1, "steps": "${steps}"}}}, schema
+    )
+    for text in ("ten", "${oc.env:HOME}", "${steps} more"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"optimizer": {"warmup_steps": text}}, schema)
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
