@@ -69,9 +69,16 @@ class CollapseWatch:
         groups = sum(self._sum(f"gate/{outcome}") for outcome in ("all_wrong", "all_right", "mixed", "equal_rewards"))
         stuck = groups > 0 and self._sum("gate/mixed") == 0 and passed == 0
         graded = self._sum("rollout/reward_spread") > 0
+        cut_off = self._sum("rollout/truncated") > 0.5 * self._sum("rollout/count")
+        yield (
+            "truncated",
+            stuck and cut_off and not graded,
+            f"no group held both a success and a failure for {n}, and most responses were cut off at their length limit, which "
+            "counts as wrong. Raise sampling.max_new_tokens, or set verifier.truncated=score.",
+        )
         yield (
             "groups",
-            stuck and not graded,
+            stuck and not graded and not cut_off,
             f"no group held both a success and a failure for {n}, so there is nothing to compare. "
             "Change the problems' difficulty, or raise group_size.",
         )

@@ -21,6 +21,7 @@ GOOD = {
     "train/weight_change": 0.1,
 }
 DROPPED = {"gate/all_wrong": 2.0, "rollout/success": 0.5}
+CUT_OFF = {**DROPPED, "rollout/count": 8.0, "rollout/truncated": 7.0}
 GRADED = {**DROPPED, "rollout/reward_spread": 0.8}
 NO_QUOTES = {**GOOD, "localize/exact": 0.0, "localize/missing": 4.0}
 NO_WEIGHT = {**GOOD, "sample/ok": 0.0, "sample/no_weight": 3.0, "sample/no_privileged_text": 1.0, "train/weighted_tokens": 0.0}
@@ -48,13 +49,14 @@ def test_a_good_run_is_silent():
     ("bad", "told", "remedy"),
     [
         (DROPPED, "no group held both a success and a failure for 3 steps", "raise group_size"),
+        (CUT_OFF, "most responses were cut off", "verifier.truncated=score"),
         (GRADED, "although rewards differ within groups", "gate=mixed_rewards"),
         (NO_QUOTES, "no quote was found in any response for 3 steps", "samples/"),
         (NO_WEIGHT, "no token had a weight for 3 steps (no weight 9, no privileged text 3)", "localizer.missing"),
         (STILL, "the weights have not changed for 3 steps", "optimizer.lr"),
         ({**GOOD, "rollout/success": 0.05}, "success fell to 5% from 50%", "earlier checkpoint"),
     ],
-    ids=["groups", "graded", "quotes", "weights", "still", "collapse"],
+    ids=["groups", "truncated", "graded", "quotes", "weights", "still", "collapse"],
 )
 def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
     assert said(GOOD, bad, bad) == []
