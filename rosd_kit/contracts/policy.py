@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rosd_kit.types import Completion, GenerateRequest, Message, PolicyWeights
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class LoadOptions(Protocol):
@@ -40,8 +41,8 @@ class Policy(Protocol):
     `model` is a causal language model of transformers, wrapped by peft under LoRA.
     """
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
 
     @property
     def device(self) -> torch.device:

@@ -13,35 +13,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from rosd_kit.model.tree_attention import capture_tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 #: Expensive operators by name, including every kernel that scaled dot-product attention may choose.
 _EXPENSIVE = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "_flash_attn_forward", "_flash_attn_varlen_forward")
 _ATTENTION_PREFIX = "_scaled_dot_product_"
 
 
-def enable_checkpointing(model: Any, *, selective: bool) -> None:
+def enable_checkpointing(model: PreTrainedModel, *, selective: bool) -> None:
     """Turn on activation checkpointing for a transformers model. Raises `ValueError` if the architecture has no support."""
     # transformers 5.2x renames the method
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False, "context_fn": partial(_contexts, selective)})
 
 
-def _contexts(selective: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+def _contexts(selective: bool) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
     """Return the contexts of a layer's forward pass and of its recomputation, which attends along the same tree."""
-    forward: AbstractContextManager[Any] = nullcontext()
-    recomputation: AbstractContextManager[Any] = nullcontext()
+    forward: AbstractContextManager[object] = nullcontext()
+    recomputation: AbstractContextManager[object] = nullcontext()
     if selective:
         forward, recomputation = create_selective_checkpoint_contexts(_policy)  # type: ignore[no-untyped-call]
     return forward, _nested(capture_tree(), recomputation)
 
 
 @contextmanager
-def _nested(outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]) -> Iterator[None]:
+def _nested(outer: AbstractContextManager[object], inner: AbstractContextManager[object]) -> Iterator[None]:
     with outer, inner:
         yield
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from jinja2 import meta
 
@@ -18,6 +18,10 @@ from rosd_kit.model.template_tokens import parse_template
 from rosd_kit.settings import ChatRole, ModelSettings
 from rosd_kit.text.validity import why_no_text
 from rosd_kit.types import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 #: Two contents, to see what a template makes of the difference.
 _CONTENTS = ("seven apples", "nine pears")
@@ -32,9 +36,9 @@ class Chat:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         settings: ModelSettings,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         *,
         vocabulary: int | None = None,
     ) -> None:
@@ -45,7 +49,7 @@ class Chat:
         self.encoder = ChatEncoder(tokenizer, {**settings.chat_template_kwargs, **(options or {})})
         self._variants: dict[str, Chat] = {}
 
-    def with_options(self, options: Mapping[str, Any]) -> Chat:
+    def with_options(self, options: Mapping[str, object]) -> Chat:
         """Return this chat with other template options, merged over `model.chat_template_kwargs`."""
         if not options:
             return self
@@ -219,7 +223,9 @@ class Chat:
         return notes
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: Mapping[str, Any]) -> tuple[int, ...]:
+def encode_chat(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], template_options: Mapping[str, object]
+) -> tuple[int, ...]:
     """Return the ids of a chat with the generation header.
 
     They are those of transformers, except that a control token which a message spells stays text.
@@ -227,6 +233,6 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message], template_options: M
     return ChatEncoder(tokenizer, template_options).encode(messages)
 
 
-def contains_control_tokens(tokenizer: Any, messages: Sequence[Message]) -> bool:
+def contains_control_tokens(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> bool:
     """Return whether any message spells a control token of the tokenizer or of its template, wholly or at its ends."""
     return ChatEncoder(tokenizer, {}).spells_control_tokens(messages)

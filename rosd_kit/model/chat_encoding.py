@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from rosd_kit.model.control_text import ControlText, Origins
 from rosd_kit.model.template_tokens import template_control_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 #: Whether a tokenizer splits special tokens is state inside the tokenizer, which the reflection threads share.
 _ENCODING = Lock()
@@ -29,7 +33,7 @@ _PRIVATE_USE = ((0xE000, 0xF900), (0xF0000, 0xFFFFE), (0x100000, 0x10FFFE))
 #: What a template raises, or Python while it computes with messages that it does not expect.
 _TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError)
 
-Messages = Sequence[Mapping[str, Any]]
+Messages = Sequence[Mapping[str, object]]
 
 
 class TemplateRefusal(Exception):
@@ -39,13 +43,13 @@ class TemplateRefusal(Exception):
 class ChatEncoder:
     """Renders chats with a tokenizer's template and these template options, and encodes them."""
 
-    def __init__(self, tokenizer: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, object]) -> None:
         self.tokenizer = tokenizer
-        self.options = dict(options)
+        self.options: dict[str, Any] = dict(options)  # passed on as keyword arguments
 
     def render(self, messages: Messages, *, header: bool = True) -> str:
         """Return the text that transformers renders; `header` adds the generation header. Raises `TemplateRefusal`."""
-        chat = [dict(message) for message in messages]
+        chat: list[dict[str, Any]] = [dict(message) for message in messages]  # transformers declares plain strings
         try:
             return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=header, **self.options))
         except _TEMPLATE_ERRORS as error:
@@ -106,7 +110,7 @@ class ChatEncoder:
         end = 0
         for start, stop in control:
             yield from self._plain(text[end:start])
-            yield int(self.tokenizer.convert_tokens_to_ids(text[start:stop]))
+            yield cast(int, self.tokenizer.convert_tokens_to_ids(text[start:stop]))
             end = stop
         yield from self._plain(text[end:])
 
@@ -183,7 +187,7 @@ def _texts(messages: Messages) -> Iterator[str]:
     return (value for message in messages for value in message.values() if isinstance(value, str))
 
 
-def _map_texts(messages: Messages, change: Callable[[str], str]) -> list[dict[str, Any]]:
+def _map_texts(messages: Messages, change: Callable[[str], str]) -> list[dict[str, object]]:
     return [{key: change(value) if isinstance(value, str) else value for key, value in m.items()} for m in messages]
 
 

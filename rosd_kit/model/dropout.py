@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
 
 _DROPOUT = re.compile("drop")
 #: Noise in routers. Some routers read the same number while sampling, so it stays; their modules never enter training mode.
@@ -20,7 +25,7 @@ _OTHER_HEADS = re.compile("classifier|summary")
 _DROPOUT_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
-def disable_dropout(model: Any) -> str | None:
+def disable_dropout(model: PreTrainedModel) -> str | None:
     """Set every dropout probability of a transformers model to 0; return what it had, or None if nothing.
 
     `model.config` keeps its values, so that an exported model has them again. Router noise is named too; `enter_training` keeps
@@ -50,7 +55,7 @@ def enter_training(model: nn.Module, *, dropout: bool) -> None:
                 module.training = False
 
 
-def _hide_options(model: Any) -> None:
+def _hide_options(model: PreTrainedModel) -> None:
     """Give the modules that may read dropout from the configuration one without it, the same for all of them."""
     configs = [model.config, model.config.get_text_config()]
     quiet = [copy.deepcopy(config) for config in configs]
@@ -58,13 +63,14 @@ def _hide_options(model: Any) -> None:
         for name in _options(config):
             if _DROPOUT.search(name):
                 setattr(config, name, 0.0)
-    for module in model.modules():
+    modules: Iterable[Any] = model.modules()  # each has attributes of its own
+    for module in modules:
         own = getattr(module, "config", None)
         if module is not model and own is not None:
             module.config = next((new for old, new in zip(configs, quiet, strict=True) if old is own), own)
 
 
-def _options(config: Any) -> dict[str, float]:
+def _options(config: PretrainedConfig) -> dict[str, float]:
     """Return the configuration's options that are above 0, such as `attention_dropout`."""
     named = {name: value for name, value in vars(config).items() if _DROPOUT.search(name) or _NOISE.search(name)}
     return {name: value for name, value in named.items() if _is_positive(value) and not _OTHER_HEADS.search(name)}

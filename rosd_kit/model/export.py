@@ -8,20 +8,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rosd_kit.model.loading import no_progress_bars
 from rosd_kit.model.lora import unwrap_lora
 from rosd_kit.parallel.fsdp import full_tensor, is_sharded
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
 NamedTensors = Iterator[tuple[str, Tensor]]
 
 
 @torch.no_grad()
-def full_weights(model: Any, *, merge_adapters: bool) -> NamedTensors:
+def full_weights(model: nn.Module, *, merge_adapters: bool) -> NamedTensors:
     """Yield every weight once (tied weights share a name), one at a time, so that no second model is held in memory.
 
     Adapters are merged into the yielded weights or, without `merge_adapters`, left out. The sum is computed beside the weight,
@@ -29,16 +33,17 @@ def full_weights(model: Any, *, merge_adapters: bool) -> NamedTensors:
     """
     model = getattr(model, "module", model)
     if hasattr(model, "peft_config"):
-        yield from _base_weights(model.get_base_model(), merge_adapters=merge_adapters)
+        yield from _base_weights(unwrap_lora(model), merge_adapters=merge_adapters)
     else:
         for name, weight in model.named_parameters():
             yield name, full_tensor(weight)
 
 
-def _base_weights(base: Any, *, merge_adapters: bool) -> NamedTensors:
+def _base_weights(base: PreTrainedModel, *, merge_adapters: bool) -> NamedTensors:
     """Yield the weights of a base model with adapters inside, under the names they have without adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    # Any: the base class does not declare get_delta_weight.
     layers: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
     for name, weight in base.named_parameters():
         owner, inside, leaf = name.partition(".base_layer.")
@@ -53,7 +58,9 @@ def _base_weights(base: Any, *, merge_adapters: bool) -> NamedTensors:
         yield f"{owner}.{leaf}", full_tensor(merged).to(weight.dtype)
 
 
-def exporter(model: Any, tokenizer: Any, *, writes: bool, adapter_only: bool = False) -> Callable[[Path], None]:
+def exporter(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, writes: bool, adapter_only: bool = False
+) -> Callable[[Path], None]:
     """Return a function that writes weights and tokenizer to a folder, for plain transformers to load.
 
     All ranks call this together, because shards are gathered here. Ranks with `writes=False` keep nothing in memory and must
@@ -70,7 +77,8 @@ def exporter(model: Any, tokenizer: Any, *, writes: bool, adapter_only: bool = F
                 state[name] = weight.cpu()
         model = unwrap_lora(model)
     elif hasattr(model, "peft_config"):
-        model = copy.deepcopy(model).merge_and_unload()
+        adapted: Any = copy.deepcopy(model)  # no type has the method: peft takes it from the tuner inside
+        model = adapted.merge_and_unload()
 
     def write(folder: Path) -> None:
         with no_progress_bars():
@@ -80,7 +88,7 @@ def exporter(model: Any, tokenizer: Any, *, writes: bool, adapter_only: bool = F
     return write
 
 
-def _adapter_exporter(model: Any, tokenizer: Any, *, writes: bool) -> Callable[[Path], None]:
+def _adapter_exporter(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, writes: bool) -> Callable[[Path], None]:
     state: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:

@@ -10,14 +10,15 @@ called. Windows longer than these sequences are not tested. Does not know what f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rosd_kit.model.packing import Layout, LayoutMode, TokenSequence, build_layout
 from rosd_kit.model.prefix_cache import PrefixCache
+from rosd_kit.model.token_ids import embedding_rows
 
 #: Greatest error of one position's log-probs, relative to their spread, that counts as rounding.
 _TOLERANCE = 2e-3
@@ -60,9 +61,9 @@ class LayoutCheck:
     narrow: bool
 
     @classmethod
-    def of(cls, model: Any, pad_id: int) -> LayoutCheck:
+    def of(cls, model: nn.Module, pad_id: int) -> LayoutCheck:
         """Run the whole model on each sequence."""
-        vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        vocabulary = embedding_rows(model)
         ids = [1 + index * (vocabulary - 1) // 16 for index in range(16)]
         endings = ids[4:9], ids[10:13]
         sequences = [TokenSequence((ids[0],), (*ids[1:_PREFIX], *ending, ids[-1])) for ending in endings]

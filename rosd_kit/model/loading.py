@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -26,6 +26,10 @@ from rosd_kit.errors import RunError
 from rosd_kit.model.micro.model import BLANK, base_path, blank_model
 from rosd_kit.model.micro.tokenizer import build_tokenizer
 from rosd_kit.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 #: What transformers, torch and the hub client raise for files that are missing, damaged or of another kind.
 _LOADING_ERRORS = (
@@ -75,7 +79,7 @@ def find_model(settings: ModelSettings) -> Path | None:
     return folder
 
 
-def load_tokenizer(folder: Path | None, settings: ModelSettings) -> Any:
+def load_tokenizer(folder: Path | None, settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Return the tokenizer; a chat template named in the settings replaces its own."""
     if folder is None:
         return build_tokenizer()
@@ -88,11 +92,12 @@ def load_tokenizer(folder: Path | None, settings: ModelSettings) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> Any:
+def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTrainedModel:
     """Return the model in the dtype that the settings name. Raises `RunError` when any of its weights are missing."""
     dtype = getattr(torch, settings.dtype)
     if folder is None:
-        return blank_model(seed).to(dtype)
+        blank: PreTrainedModel = blank_model(seed).to(dtype)
+        return blank
     options = _gguf_options(settings)
     if settings.gguf is not None:
         options["quantization_config"] = GgufConfig(dequantize=True)
@@ -107,6 +112,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> Any:
             output_loading_info=True,
             **options,
         )
+    model: PreTrainedModel
     model, report = loaded
     missing = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if missing:
@@ -209,7 +215,7 @@ def _check_folder(folder: Path, settings: ModelSettings) -> None:
         )
 
 
-def _read_config(file: Path) -> Mapping[str, Any]:
+def _read_config(file: Path) -> Mapping[str, object]:
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
@@ -224,7 +230,7 @@ def _read_template(file: str) -> str:
         raise RunError(f"model.chat_template: {file!r} cannot be read: {error}. Give the path of a Jinja file.") from error
 
 
-def _gguf_options(settings: ModelSettings) -> dict[str, Any]:
+def _gguf_options(settings: ModelSettings) -> dict[str, object]:
     return {} if settings.gguf is None else {"gguf_file": settings.gguf}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +17,8 @@ from rosd_kit.model.micro.model import BLANK
 from rosd_kit.settings import LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
 
 #: Options of peft by which an adapter is more than a sum with the base weights; each must have one of these values.
 _PLAIN: dict[str, tuple[object, ...]] = {
@@ -90,7 +91,7 @@ def base_of_adapter(path: str) -> str | None:
     return _read_adapter(path).base_model_name_or_path
 
 
-def add_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
+def add_lora(model: PreTrainedModel, lora: LoraSettings, seed: int) -> PreTrainedModel:
     """Return the model wrapped with LoRA adapters: those of `lora.path`, or new ones initialised from `seed`.
 
     Raises `RunError` when peft is not installed, no module matches `target_modules`, or the adapter does not fit the model.
@@ -121,15 +122,16 @@ def add_lora(model: Any, lora: LoraSettings, seed: int) -> Any:
     _untie(model, ends)
     if lora.path is not None and next(model.parameters()).device.type != "meta":
         _load_weights(adapted, lora.path)
-    return adapted
+    return cast("PreTrainedModel", adapted)  # the wrapper passes every attribute of the model inside on
 
 
-def unwrap_lora(model: Any) -> Any:
+def unwrap_lora(model: nn.Module) -> PreTrainedModel:
     """Return the transformers model inside a LoRA model; return any other model unchanged."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = cast("PeftModel", model).get_base_model() if hasattr(model, "peft_config") else model
+    return cast("PreTrainedModel", inner)
 
 
-def _untie(model: Any, ends: tuple[nn.Module, nn.Module]) -> None:
+def _untie(model: PreTrainedModel, ends: tuple[nn.Module, nn.Module]) -> None:
     """Give an adapted head, or adapted embeddings, a weight of their own, so that a merged adapter changes nothing else.
 
     Raises `RunError` when an adapted layer shares its weight with any other layer: no export could tell the two apart.
@@ -144,7 +146,7 @@ def _untie(model: Any, ends: tuple[nn.Module, nn.Module]) -> None:
     for name, layer in modules.items():
         if not isinstance(layer, BaseTunerLayer):
             continue
-        base: Any = layer.get_base_layer()
+        base = cast("nn.Linear | nn.Embedding", layer.get_base_layer())
         shared = [owner for owner in owners.get(id(base.weight), ()) if owner != f"{name}.base_layer"]
         if not shared:
             continue
@@ -185,7 +187,7 @@ def _read_adapter(path: str) -> LoraConfig:
     return config
 
 
-def _load_weights(adapted: Any, path: str) -> None:
+def _load_weights(adapted: nn.Module, path: str) -> None:
     from peft.utils.save_and_load import set_peft_model_state_dict
 
     try:

@@ -12,13 +12,17 @@ The detached copies separate the graphs, so the micro-batches need not be in mem
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rosd_kit.model.prefix_tree import Ids
 from rosd_kit.model.tensors import to_device
 from rosd_kit.model.tree_attention import AttentionTree, KeysAndValues, attend_along
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass
@@ -35,7 +39,7 @@ class _Entry:
 class PrefixCache:
     """Holds the prefix that a backbone ran last; asking for the same prefix again runs nothing."""
 
-    backbone: nn.Module
+    backbone: PreTrainedModel
     _entry: _Entry | None = field(default=None, repr=False)
 
     def keys_and_values(self, prefix: Ids, device: torch.device) -> dict[int, KeysAndValues]:

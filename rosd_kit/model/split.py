@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,11 @@ from rosd_kit.model.prefix_cache import PrefixCache
 from rosd_kit.model.tensors import to_device
 from rosd_kit.model.tree_attention import AttentionTree, attend_along
 from rosd_kit.parallel.fsdp import is_sharded
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutput
+
 
 #: Model types that multiply by `logits_scaling`; Granite and its relatives divide by it.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
@@ -46,7 +51,7 @@ class SplitModel:
     `wrong_layouts` are those that `check_split` found to change the logits.
     """
 
-    backbone: nn.Module
+    backbone: PreTrainedModel
     head: nn.Module
     scale: float = 1.0
     softcap: float | None = None
@@ -177,7 +182,7 @@ def split_model(model: nn.Module, *, attention: str | None = None) -> SplitModel
 
     `attention` is the implementation by which to judge the layouts that the model can take; by default its own.
     """
-    inner: Any = unwrap_lora(getattr(model, "module", model))
+    inner = unwrap_lora(getattr(model, "module", model))
     config = inner.config.get_text_config()
     attention = attention or str(config._attn_implementation)
     head = inner.get_output_embeddings()
@@ -200,19 +205,19 @@ def mark_wrong_layouts(model: nn.Module, layouts: Iterable[LayoutMode]) -> None:
     setattr(parts.backbone, _WRONG_LAYOUTS, parts.wrong_layouts.union(layouts))
 
 
-def _backbone(inner: Any, head: nn.Module) -> nn.Module:
+def _backbone(inner: PreTrainedModel, head: nn.Module) -> PreTrainedModel:
     """Return the module that makes hidden states; some architectures name the whole model, or the head, as their decoder."""
-    decoder: nn.Module = inner.get_decoder()
+    decoder: PreTrainedModel = inner.get_decoder()
     if decoder is not inner and decoder is not head:
         return decoder
     embeddings = inner.get_input_embeddings()
-    children: Iterable[nn.Module] = inner.children()
-    return next(child for child in children if any(module is embeddings for module in child.modules()))
+    child = next(child for child in inner.children() if any(module is embeddings for module in child.modules()))
+    return cast("PreTrainedModel", child)
 
 
-def _last_hidden_state(output: Any) -> Float[Tensor, "rows length hidden"]:
-    states: Tensor = output.last_hidden_state
-    return states
+def _last_hidden_state(output: BaseModelOutput) -> Float[Tensor, "rows length hidden"]:
+    assert output.last_hidden_state is not None
+    return output.last_hidden_state
 
 
 def _attends_to_everything(model: object, config: object) -> bool:
@@ -222,7 +227,7 @@ def _attends_to_everything(model: object, config: object) -> bool:
     return full and not getattr(model, "_is_stateful", False)
 
 
-def _scale(config: Any) -> float:
+def _scale(config: PretrainedConfig) -> float:
     """Return the factor on the head's output, under the names of Cohere, Falcon-H1 and Granite."""
     scale = float(getattr(config, "logit_scale", None) or 1.0) * float(getattr(config, "lm_head_multiplier", 1.0))
     scaling = float(getattr(config, "logits_scaling", 1.0))

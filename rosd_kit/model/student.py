@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,15 @@ from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
 from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
 from rosd_kit.model.template_tokens import written_tokens
-from rosd_kit.model.token_ids import check_sizes, configured_end_ids
+from rosd_kit.model.token_ids import check_sizes, configured_end_ids, embedding_rows
 from rosd_kit.parallel.fsdp import shard, shard_like, swapped, unsharded
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ChatRole, ModelSettings
 from rosd_kit.types import Message, PolicyWeights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 #: How many numbers of each weight enter the fingerprint.
 _FINGERPRINT_SAMPLES = 256
@@ -46,8 +50,8 @@ class Student:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         settings: ModelSettings,
         *,
         keep_initial: bool,
@@ -60,7 +64,8 @@ class Student:
         self.settings = settings
         self.folder = folder
         self.tokenizer = tokenizer
-        self.model: Any = model.to(self.device).eval()
+        cast(nn.Module, model).to(self.device)  # transformers' decorator hides the types of `to`
+        self.model = model.eval()
         self.chat = Chat(tokenizer, settings, vocabulary=self.vocabulary)
         self.fingerprint = _fingerprint(self.model, self.chat.template)
         self._notes: list[str] = []
@@ -140,7 +145,7 @@ class Student:
     @property
     def vocabulary(self) -> int:
         """The number of token ids that the model knows."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
+        return embedding_rows(self.model)
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -282,7 +287,7 @@ class Student:
 def _frozen_copy(model: nn.Module, *, share: bool) -> nn.Module:
     """Return a copy that is not trained. With `share`, weights that the model itself does not train are not duplicated."""
     kept = {id(p): p for p in model.parameters() if not p.requires_grad} if share else {}
-    return copy.deepcopy(model, dict[int, Any](kept)).requires_grad_(False)
+    return copy.deepcopy(model, dict[int, object](kept)).requires_grad_(False)
 
 
 def _fingerprint(model: nn.Module, template: str) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from rosd_kit.text.specials import control_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 _ROLES = ("system", "user", "assistant", "tool")
 
@@ -20,7 +24,7 @@ def parse_template(template: str) -> nodes.Template:
     return tree
 
 
-def template_control_tokens(tokenizer: Any, options: Mapping[str, Any]) -> dict[int, str]:
+def template_control_tokens(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, object]) -> dict[int, str]:
     """Return by id the special tokens, and the other added tokens that the chat template writes."""
     control = control_tokens(tokenizer)
     if all(id in control for id in tokenizer.added_tokens_decoder):
@@ -28,7 +32,7 @@ def template_control_tokens(tokenizer: Any, options: Mapping[str, Any]) -> dict[
     return control | written_tokens(tokenizer, options)
 
 
-def written_tokens(tokenizer: Any, options: Mapping[str, Any]) -> dict[int, str]:
+def written_tokens(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, object]) -> dict[int, str]:
     """Return by id the added tokens that the chat template may write, special or not."""
     written = _literals(tokenizer.get_chat_template()) + "\0" + _rendered(tokenizer, options)
     added = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items()}
@@ -44,7 +48,7 @@ def _literals(template: str) -> str:
     return "\0".join(sorted(texts))
 
 
-def _rendered(tokenizer: Any, options: Mapping[str, Any]) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str:
     """Return small chats with each role, for templates that put control tokens together, as in '<|' + role + '|>'."""
     texts = []
     for role in _ROLES:

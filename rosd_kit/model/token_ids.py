@@ -6,20 +6,26 @@ Knows neither chat templates nor sampling.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from rosd_kit.errors import RunError
+from rosd_kit.model.lora import unwrap_lora
 from rosd_kit.text.specials import control_tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 _SHOWN = 3
 
 
-def configured_end_ids(model: Any, tokenizer: Any) -> dict[str, list[int]]:
+def configured_end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     """Return the end ids that each source names, by its name.
 
     Raises `RunError` for one that is not an id of the model.
     """
-    size = int(model.get_input_embeddings().weight.shape[0])
+    size = embedding_rows(model)
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     named = {
         "generation_config.json": getattr(model.generation_config, "eos_token_id", None),
@@ -29,18 +35,25 @@ def configured_end_ids(model: Any, tokenizer: Any) -> dict[str, list[int]]:
     return {source: _checked(source, value, size) for source, value in named.items()}
 
 
-def _checked(source: str, value: Any, size: int) -> list[int]:
-    ids = list(value) if isinstance(value, list | tuple | set) else [] if value is None else [value]
-    for one in ids:
+def embedding_rows(model: nn.Module) -> int:
+    """Return the number of token ids that a model knows, one for each row of its input embedding."""
+    weight = cast("Tensor", unwrap_lora(model).get_input_embeddings().weight)
+    return int(weight.shape[0])
+
+
+def _checked(source: str, value: object, size: int) -> list[int]:
+    ids: list[int] = []
+    for one in value if isinstance(value, list | tuple | set) else [] if value is None else [value]:
         if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < size:
             raise RunError(
                 f"model.path: eos_token_id of {source} is {one!r}, but the model has the ids 0 to {size - 1}. Correct it: "
                 "the id of the token that ends a response, or a list of them."
             )
+        ids.append(one)
     return ids
 
 
-def check_sizes(tokenizer: Any, size: int, written: Mapping[int, str], path: str) -> str | None:
+def check_sizes(tokenizer: PreTrainedTokenizerBase, size: int, written: Mapping[int, str], path: str) -> str | None:
     """Return a sentence about tokens beyond the model's `size` ids that no prompt can hold, if there are any.
 
     `written` are the control tokens that the chat template may write. Raises `RunError` for tokens that a prompt may hold.

@@ -12,13 +12,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 
 #: The name under which transformers knows this attention.
 NAME = "rosd_kit_tree_attention"
@@ -55,12 +59,12 @@ class AttentionTree:
         return self._masks[queries, keys]
 
 
-_CURRENT: ContextVar[tuple[Any, AttentionTree]] = ContextVar("tree")
+_CURRENT: ContextVar[tuple[PretrainedConfig, AttentionTree]] = ContextVar("tree")
 _KERNEL: ContextVar[Callable[..., Tensor]] = ContextVar("kernel", default=scaled_dot_product_attention)
 
 
 @contextmanager
-def attend_along(config: Any, tree: AttentionTree) -> Iterator[None]:
+def attend_along(config: PretrainedConfig, tree: AttentionTree) -> Iterator[None]:
     """Make models with this configuration attend along a tree while the context is open, in this thread."""
     _register()
     usual = config._attn_implementation
@@ -105,7 +109,7 @@ def _attend(
 ) -> tuple[Float[Tensor, "1 tokens heads size"], None]:
     """Attend segment by segment. `attention_mask` is None: transformers builds none for attention it does not know."""
     _config, tree = _CURRENT.get()
-    layer: Any = module.layer_idx
+    layer = cast(int, module.layer_idx)
     if tree.recorded is not None:
         tree.recorded[layer] = key, value
     past = tree.past.get(layer, ())

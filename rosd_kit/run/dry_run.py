@@ -135,6 +135,6 @@ def _weighted(student: Student, sample: DistillSample) -> Text:
         if bool(weight) != inside:
             text.append("[ " if weight else "] ")
             inside = bool(weight)
-        text.append(sanitize(student.tokenizer.decode([token])), style="reverse" if weight else "")
+        text.append(sanitize(student.chat.decode([token])), style="reverse" if weight else "")
         text.append(" ")
     return text.append("]" if inside else "")

@@ -158,7 +158,7 @@ def record(run: Run, batch: StepBatch, updated: Update, facts: Mapping[str, floa
     metrics |= speeds(metrics)
     run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
     if _due(run.step, run.recipe.samples.every) or not metrics["train/applied"]:
-        records = sample_records(run.step, batch, run.student.tokenizer.decode, updated.trained)
+        records = sample_records(run.step, batch, run.student.chat.decode, updated.trained)
         run.folder.write_samples(f"step-{run.step:06d}", records)
     reporter.display.step(run.step, metrics)
     reporter.warn_of_faults(updated.faults)

@@ -74,10 +74,11 @@ def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
     adapted = chat.adapt(messages)
     if chat.encoder.spells_control_tokens(adapted):
         return chat.encode(messages)
-    found = chat.tokenizer.apply_chat_template(
-        adapted, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.encoder.options
+    plain: list[dict[str, Any]] = [dict(message) for message in adapted]
+    ids = chat.tokenizer.apply_chat_template(
+        plain, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.encoder.options
     )
-    return tuple(found)
+    return tuple(ids)
 
 
 def side_by_side(chat: Chat, student: Ids, teacher: Ids, response: Ids) -> Table:
@@ -115,5 +116,4 @@ def _token(chat: Chat, token: int) -> str:
 
 
 def _ends(chat: Chat, ids: Sequence[int]) -> str:
-    text: Any = chat.decode(ids[-_BEFORE:])
-    return str(text)
+    return chat.decode(ids[-_BEFORE:])
