@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from rosd_kit.errors import RunError
 from rosd_kit.model.micro.model import BLANK, base_path, blank_model
 from rosd_kit.model.micro.tokenizer import build_tokenizer
+from rosd_kit.model.weight_files import plain_file, reads_pickles, weight_files
 from rosd_kit.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
         blank: PreTrainedModel = blank_model(seed).to(dtype)
         return blank
     options = _gguf_options(settings)
+    files = [] if settings.gguf is not None else weight_files(folder, pickles=settings.pickle_weights)
     if settings.gguf is not None:
         options["quantization_config"] = GgufConfig(dequantize=True)
     with _explain_errors(settings), no_progress_bars():
@@ -106,7 +108,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
             folder,
             dtype=dtype,
             attn_implementation=settings.attention,
-            use_safetensors=settings.gguf is not None or any(folder.glob("*.safetensors")),
+            use_safetensors=settings.gguf is not None or not reads_pickles(files),
             weights_only=True,
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
@@ -184,8 +186,10 @@ def _check_folder(folder: Path, settings: ModelSettings) -> None:
     """Raise `RunError` when the folder holds no readable model, or one that needs something the settings do not allow."""
     where = f"model.path: {settings.path!r}"
     if settings.gguf is not None:
-        if not (folder / settings.gguf).is_file():
+        if not plain_file(folder, settings.gguf, (".gguf",), "model.gguf").is_file():
             raise RunError(f"model.gguf: {settings.path!r} holds no {settings.gguf!r}.{_list_files(folder, '*.gguf')}")
+        if (folder / "adapter_config.json").is_file():
+            raise RunError(f"{where} holds an adapter beside the GGUF file. Move adapter_config.json into another folder.")
         if find_spec("gguf") is None:
             raise RunError('model.gguf needs the package gguf, which is not installed. Run: pip install "rosd-kit[gguf]"')
         return
@@ -196,16 +200,16 @@ def _check_folder(folder: Path, settings: ModelSettings) -> None:
         )
         hint = hint or (f" Set model.gguf.{_list_files(folder, '*.gguf')}" if any(folder.glob("*.gguf")) else "")
         raise RunError(f"{where} holds no config.json.{hint} Give a folder as written by save_pretrained.")
-    if not any(folder.glob("*.safetensors")):
+    if not weight_files(folder, pickles=settings.pickle_weights):
         pickles = sorted(file.name for pattern in _PICKLE_FILES for file in folder.glob(pattern))
-        if not pickles and not settings.pickle_weights:
-            raise RunError(f"{where} holds no *.safetensors. Set model.pickle_weights=true to read pickled weights (*.bin).")
-        if not settings.pickle_weights:
+        if pickles and not settings.pickle_weights:
             raise RunError(
                 f"{where} holds pickled weights only ({pickles[0]}). A pickle can run code when it is read. Convert it (load "
                 "it in an isolated place and call save_pretrained), or set model.pickle_weights=true: torch then reads only "
                 "tensors from it (weights_only)."
             )
+        hint = "" if settings.pickle_weights else " Set model.pickle_weights=true to read pickled weights (*.bin)."
+        raise RunError(f"{where} holds no *.safetensors that is called model.safetensors, or that an index names.{hint}")
     config = _read_config(folder / "config.json")
     model_type = config.get("model_type")
     if "auto_map" in config and model_type not in CONFIG_MAPPING and not settings.trust_remote_code:

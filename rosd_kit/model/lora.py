@@ -14,6 +14,7 @@ from torch import nn
 
 from rosd_kit.errors import RunError, did_you_mean
 from rosd_kit.model.micro.model import BLANK
+from rosd_kit.model.weight_files import plain_file
 from rosd_kit.settings import LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def _read_adapter(path: str) -> LoraConfig:
     for file in ("adapter_config.json", _WEIGHTS):
         if not (folder / file).is_file():
             raise RunError(f"model.lora.path: {path!r} holds no {file}. Give a folder as peft's save_pretrained writes it.")
+        plain_file(folder, file, (".json", ".safetensors"), "model.lora.path")
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (OSError, TypeError, ValueError, KeyError) as error:

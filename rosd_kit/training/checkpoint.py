@@ -86,6 +86,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         manifest = json.loads(file.read_text())
         for name, digest in manifest.items():
             file = path / name
+            if name != file.name or file.is_symlink():
+                raise ValueError("it is not a file of this checkpoint's own folder")
             if _digest(file) != digest:
                 raise ValueError("its content differs from what was saved")
         file = path / "state.json"
