@@ -25,7 +25,7 @@ from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import Store
 
 LEASE_SECONDS = 60.0
-_MAX_CRASHES = 3
+_MAX_DEATHS = 3
 _POLL_SECONDS = 0.1
 _IDLE_POLL_SECONDS = 1.0
 _REMOVED = {"results": ("checkpoints", "model"), "model": ("checkpoints",), "all": ()}
@@ -59,7 +59,8 @@ class Scheduler:
     lease: float = LEASE_SECONDS
     notify: Callable[[str], None] = print
     _jobs: list[_Job] = field(default_factory=list)
-    _crashes: Counter[str] = field(default_factory=Counter)
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _reached: dict[str, str] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -134,21 +135,45 @@ class Scheduler:
                 self._handle_exit(store, job, code)
 
     def _handle_exit(self, store: Store, job: _Job, code: int) -> None:
-        """Record how a worker ended. A trial whose worker crashed is tried again, a limited number of times."""
-        if code == worker.NOT_HELD:
+        """Record how a worker ended. A trial whose worker died is tried again, a limited number of times."""
+        cause = self._cause_of_death(store, job, code)
+        if cause is None and code == worker.NOT_HELD:
             self._not_before[job.id] = time.monotonic() + self.lease
-        elif code not in (worker.DONE, worker.FAILED, worker.STOPPED):
-            self._crashes[job.id] += 1
-            cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-            if self._crashes[job.id] >= _MAX_CRASHES:
+        if cause is not None:
+            self._deaths[job.id] += 1
+            if self._deaths[job.id] >= _MAX_DEATHS:
                 log = self.folder / worker.LOGS / f"{job.id}.log"
-                store.fail(job.id, job.token, f"its process died {_MAX_CRASHES} times, the last time with {cause}; see {log}")
+                self._fail(store, job, f"its process died {_MAX_DEATHS} times, the last time with {cause}; see {log}")
             else:
                 self.notify(f"trial {job.id}: its process died with {cause}; the trial will resume from its checkpoint")
         store.release(job.id, job.token)
         if store.states([job.id])[job.id] in ("finished", "failed"):
             self._notify_ended(store, job.id)
         self._clean_up(store)
+
+    def _fail(self, store: Store, job: _Job, error: str) -> None:
+        """Record why a trial failed, unless another process has taken it over since its worker gave it back."""
+        holder = LeaseHolder.this_process()
+        if not store.fail(job.id, job.token, error) and store.claim([job.id], holder, self.lease) is not None:
+            store.fail(job.id, holder.token, error)
+
+    def _cause_of_death(self, store: Store, job: _Job, code: int) -> str | None:
+        """Return why a worker died, or None if it ended as workers do; its exit code alone proves nothing.
+
+        A stop that nobody here asked for, for example by a cluster that needs the machine, is a death only if the trial got no
+        further since the last one.
+        """
+        row = store.rows([job.id])[job.id]
+        if code == worker.STOPPED and self._stopping:
+            return None
+        if code == worker.STOPPED and not row.is_held_by(job.token):
+            checkpoints = self.folder / worker.TRIALS / job.id / "checkpoints"
+            reached = max((path.name for path in checkpoints.glob("step-*")), default="")
+            before, self._reached[job.id] = self._reached.get(job.id), reached
+            return "a stop that nobody asked for" if reached == before else None
+        if code in (worker.DONE, worker.FAILED, worker.STOPPED, worker.NOT_HELD):
+            return f"exit code {code} although the trial was not finished" if row.is_held_by(job.token) else None
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def _notify_ended(self, store: Store, id: str) -> None:
         row, states = store.rows([id])[id], Counter(store.states(self.ids).values())

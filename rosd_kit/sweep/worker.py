@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
             result = _run(folder, row)
         except KeyboardInterrupt:
             result = None
-        except Exception as error:
+        except BaseException as error:  # also SystemExit: a part of the run that exits has not finished the trial
             traceback.print_exc()
             store.fail(id, token, str(error) if isinstance(error, RosdError) else f"{type(error).__name__}: {error}")
             return FAILED
