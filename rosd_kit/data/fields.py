@@ -104,7 +104,7 @@ def _letters(value: object, path: str) -> str:
 
 
 def _letter(value: object, path: str) -> str:
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) < 3:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 26:
         raise FieldError(f"{{{path}|letter}} needs a number from 0 to 25; it is {shortened(value)}.")

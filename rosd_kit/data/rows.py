@@ -74,7 +74,7 @@ def look_up(row: Mapping[str, Any], path: Sequence[str]) -> Any:
             if not length:
                 return MISSING
             value, rest = value[key], rest[length:]
-        elif is_list(value) and rest[0].isdecimal() and int(rest[0]) < len(value):
+        elif is_list(value) and rest[0].isdecimal() and len(rest[0]) <= 18 and int(rest[0]) < len(value):
             value, rest = value[int(rest[0])], rest[1:]
         else:
             return MISSING

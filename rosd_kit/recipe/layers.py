@@ -29,6 +29,9 @@ DEFAULTS: dict[str, Any] = {
 """Slots that a recipe may leave out; task, verifier and rollout come from the profile."""
 
 
+_LONGEST_INDEX = 6
+
+
 @dataclass(frozen=True)
 class Leaf:
     """A value and the layer that set it."""
@@ -78,6 +81,11 @@ def plain(node: Node) -> Any:
     return [plain(child) for child in node]
 
 
+def is_index(key: str) -> bool:
+    """Return whether a key counts the terms of `objective`: `0`, `1` and so on."""
+    return key.isascii() and key.isdigit() and len(key) <= _LONGEST_INDEX
+
+
 def leaves_of(node: Node, path: str = "") -> dict[str, Leaf]:
     """Return every leaf by its dotted path; items of `objective` count from 0."""
     if isinstance(node, Leaf):
@@ -124,7 +132,7 @@ def _overlay_terms(below: Node, above: Node) -> list[Node]:
     if isinstance(above, list):
         return above
     assert isinstance(above, dict)
-    if above and all(key.isdigit() for key in above):
+    if above and all(is_index(key) for key in above):
         return _patched(terms, above)
     if len(terms) == 1:
         return [overlay_component(terms[0], above)]

@@ -18,7 +18,7 @@ MAX_REFERENCES = 100
 #: A reference, after backslashes: an odd number of them makes it plain text, as in OmegaConf.
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
-_OPENING = re.compile(r"(\\*)\$\{")
+_OPENING = re.compile(r"(?<!\\)(\\*+)\$\{")
 
 
 def check_references(text: str, where: str) -> None:

@@ -13,7 +13,7 @@ from rosd_kit import renames
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe.layers import Leaf, Node, Tree, plain
+from rosd_kit.recipe.layers import Leaf, Node, Tree, is_index, plain
 from rosd_kit.renames import Renamed, RenamedOptionWarning
 
 
@@ -63,7 +63,7 @@ def _components(layer: Tree, below: Tree) -> Iterator[tuple[str, str, Tree, Tree
     """Yield the path, slot and node of every component in a layer, and what lies below that node."""
     for kind in SLOTS:
         node, under = layer.get(kind), below.get(kind, {})
-        if isinstance(node, list) or (isinstance(node, dict) and node and all(key.isdigit() for key in node)):
+        if isinstance(node, list) or (isinstance(node, dict) and node and all(is_index(key) for key in node)):
             terms = enumerate(node) if isinstance(node, list) else ((int(key), term) for key, term in node.items())
             for index, term in terms:
                 lower = under[index] if isinstance(under, list) and index < len(under) else {}
@@ -101,7 +101,7 @@ def _at(node: Node, path: str) -> Node | None:
     current: Node | None = node
     for key in path.split("."):
         if isinstance(current, list):
-            current = current[int(key)] if key.isdigit() and int(key) < len(current) else None
+            current = current[int(key)] if is_index(key) and int(key) < len(current) else None
         else:
             current = current.get(key) if isinstance(current, dict) else None
     return current

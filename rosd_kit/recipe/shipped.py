@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.errors import RecipeError, did_you_mean, shortened
 
 _KINDS = {"": "recipe", "profiles": "profile", "tasks": "task preset"}
 _NO_RECIPES = ("profiles/", "tasks/")
@@ -32,15 +32,21 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
     """
     shipped = shipped_names(folder)
     if what.endswith((".yaml", ".yml")):
-        path = (base or Path()) / Path(what).expanduser()
-        if path.is_file():
-            return path
+        try:
+            path = (base or Path()) / Path(what).expanduser()
+            if path.is_file():
+                path.resolve()
+                return path
+        except (OSError, RuntimeError, ValueError) as error:  # no such user, a name too long, a ring of links
+            raise RecipeError(f"no file {shortened(what)}: {getattr(error, 'strerror', None) or error}") from error
         name = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
         if name in shipped and base is None and what.startswith("recipes/"):
             return SHIPPED / folder / f"{name}.yaml"
-        raise RecipeError(f"no file {str(path)!r}.{did_you_mean(name, shipped)} {_choices(folder, shipped)}")
+        raise RecipeError(f"no file {shortened(str(path))}.{did_you_mean(name[:200], shipped)} {_choices(folder, shipped)}")
     if what not in shipped:
-        raise RecipeError(f"unknown {_KINDS[folder]} {what!r}.{did_you_mean(what, shipped)} {_choices(folder, shipped)}")
+        raise RecipeError(
+            f"unknown {_KINDS[folder]} {shortened(what)}.{did_you_mean(what[:200], shipped)} {_choices(folder, shipped)}"
+        )
     return SHIPPED / folder / f"{what}.yaml"
 
 

@@ -15,7 +15,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rosd_kit.errors import RecipeError
+from rosd_kit.errors import RecipeError, shortened
+from rosd_kit.recipe.ambiguous import UnambiguousDumper, refuse_ambiguous
 from rosd_kit.recipe.references import check_references
 from rosd_kit.recipe.shipped import find, label
 
@@ -45,7 +46,11 @@ def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, An
 
 def chain_of(fields: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
     """Return a recipe that is given as a mapping, and every file that it extends, like `read_chain`."""
-    content = parse(yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True), "the recipe")
+    try:
+        text = yaml.dump(dict(fields), Dumper=UnambiguousDumper, sort_keys=False, allow_unicode=True)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(f"the recipe: cannot be written as YAML: {_fault(error)}. Use plain values") from error
+    content = parse(text, "the recipe")
     extends = content.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
         raise RecipeError(f"extends: {extends!r} in the recipe must be one file or name")
@@ -71,7 +76,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
     try:
         _refuse_unsafe(text, where)
         content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{where}: is not valid YAML: {_fault(error)}") from error
     except OmegaConfBaseException as error:
         raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
@@ -90,12 +95,14 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]
     for override in given:
         field, equals, value = override.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.\[\]]*", field):
-            raise RecipeError(f"override {override!r} is not of the form field=value, for example optimizer.lr=1e-5")
-        where = f"override {override!r}"
+            raise RecipeError(f"override {shortened(override)} is not of the form field=value, for example optimizer.lr=1e-5")
+        where = f"override {shortened(override)}"
+        if field.count(".") + field.count("[") >= MAX_DEPTH:
+            raise RecipeError(f"{where}: nested deeper than the {MAX_DEPTH} levels that are allowed")
         try:
             _refuse_unsafe(value, where, root=None)
             content: Any = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise RecipeError(f"{where}: the value is not valid YAML: {_fault(error)}") from error
         except OmegaConfBaseException as error:
             raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
@@ -117,6 +124,8 @@ def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartE
             if (tag := getattr(event, "tag", None)) not in (None, "!"):
                 raise RecipeError(f"{where}, line {line}: YAML tags ({tag}) are not allowed. Write plain values")
         if isinstance(event, yaml.ScalarEvent):
+            if event.implicit[0]:
+                refuse_ambiguous(event.value, f"{where}, line {line}")
             check_references(event.value, f"{where}, line {line}")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
@@ -134,7 +143,7 @@ def _refuse_odd_keys(content: object, where: str) -> None:
             _refuse_odd_keys(value, where)
 
 
-def _fault(error: yaml.YAMLError) -> str:
+def _fault(error: Exception) -> str:
     """Explain a YAML error in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"

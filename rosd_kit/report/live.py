@@ -124,12 +124,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host") not in (f"{_HOST}:{port}", f"localhost:{port}"):
             self._refuse(HTTPStatus.FORBIDDEN)
             return
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+            query = {name: values[-1] for name, values in parse_qs(url.query, max_num_fields=20).items()}
+        except ValueError:  # half an IPv6 address, for example, or too many fields
+            self._refuse(HTTPStatus.BAD_REQUEST)
+            return
         _, token, *rest = [*url.path.split("/"), ""]
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             self._refuse(HTTPStatus.NOT_FOUND)
             return
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         match rest[:-1]:
             case [""]:
                 self._send_ok(self.page, "text/html; charset=utf-8")
@@ -180,4 +184,4 @@ def _version(file: Path) -> tuple[str, int]:
 
 
 def _parse_count(text: str | None, default: int = 0) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else default
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 18 else default

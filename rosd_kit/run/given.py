@@ -13,6 +13,7 @@ import yaml
 from rosd_kit.contracts import SLOTS, Component, Objective
 from rosd_kit.errors import RecipeError, RunError, did_you_mean
 from rosd_kit.plugins.registry import Origin, Registry
+from rosd_kit.recipe.ambiguous import UnambiguousDumper
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def recorded_classes(folder: Path) -> dict[str, str]:
     """Return the classes of the objects that a run was given, by slot; nothing where its record cannot be read."""
     try:
         return dict(json.loads((folder / "environment.json").read_text()).get("given_components", {}))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 
@@ -83,4 +84,5 @@ def _recorded(component: Component) -> object:
 
 def flow(value: object) -> str:
     """Return a value as YAML on one line, as overrides are written."""
-    return yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True).strip().removesuffix("\n...")
+    text: str = yaml.dump(value, Dumper=UnambiguousDumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.strip().removesuffix("\n...")

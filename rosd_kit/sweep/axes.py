@@ -12,7 +12,7 @@ import yaml
 from rosd_kit.errors import RecipeError
 
 _FIELD = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+_RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 _MAX_RANGE = 10_000
 _BRACKETS = {"[": "]", "{": "}"}
 

@@ -18,6 +18,7 @@ from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import Recipe, load_recipe, to_values
+from rosd_kit.recipe.layers import is_index
 from rosd_kit.sweep.axes import Axis, label
 from rosd_kit.sweep.settings import Sweep, matching_rules, overrides
 
@@ -164,7 +165,7 @@ def value_of(recipe: Recipe, field: str) -> str:
         return recipe.name
     value: Any = to_values(recipe)
     for key in field.split("."):
-        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
+        if isinstance(value, list) and is_index(key) and int(key) < len(value):
             value = value[int(key)]
         elif isinstance(value, dict) and key in value:
             value = value[key]

@@ -10,7 +10,7 @@ _MARK = re.compile(
 )
 #: Text between two boxes that takes the first one back, or ends a sentence.
 _RETRACTED = re.compile(
-    r"(?i)\b(?:no|not|wait|actually|instead|rather|but|wrong|incorrect|mistake|hmm)\b|[.!?。！？]\s|\n\s*+\n"
+    r"(?i)\b(?:no|not|wait|actually|instead|rather|but|wrong|incorrect|mistake|hmm)\b|[.!?。！？]\s|\n[^\S\n]*+\n"
 )
 _JOINED = re.compile(r"(?i)\b(?:and|or)\b|[,;&]")
 _OR = re.compile(r"(?i)\bor\b")

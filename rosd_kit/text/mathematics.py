@@ -41,7 +41,7 @@ _DECIMAL_COMMA = re.compile(r"-?\d++,\d++")
 _REPEATING = re.compile(r"(?<![\w.])(-?)(\d++)\.(\d{0,6}?)(\d{1,6}?)\4{2,}\s*+(?:\.{3}|\\[lc]?dots)\s*$")
 _OVERLINE = re.compile(r"(?<![\w.])(-?)(\d*+)\.(\d*+)\\(?:overline|bar|dot)\s*+\{?(\d++)\}?")
 
-ELLIPSIS = re.compile(r",?\s*+(?:\.{3,}+|\\(?:[lc]?dots|dotsc))\s*+,?")
+ELLIPSIS = re.compile(r"(?:,\s*+|(?<!\s)\s++|)(?:\.{3,}+|\\(?:[lc]?dots|dotsc))\s*+,?")
 _TIME = re.compile(r"(?:at\s++)?(\d{1,2}):(\d{2})(?::(\d{2}))?\s*+([ap])?(?:\.?\s?m\.?)?", re.IGNORECASE)
 
 
@@ -66,8 +66,22 @@ def clean_expression(text: str) -> str:
     text = _MIXED_LATEX.sub(lambda m: _improper(m[1], m[2], m[3] or m[5], m[4] or m[6], r"{}\frac{{{}}}{{{}}}"), text)
     text = _OVERLINE.sub(_repeating, _REPEATING.sub(_repeating, text))
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
-    text = re.sub(r"(?:\s|\\\\(?![a-zA-Z])|(?<!\.)\.(?!\.)|[,;:?])+$", "", text.strip(" \n\t*`"))
-    return text.strip(" \n\t*`")
+    return _without_end(text.strip(" \n\t*`")).strip(" \n\t*`")
+
+
+def _without_end(text: str) -> str:
+    """Return the text without spaces, line breaks of LaTeX and punctuation at its end; an ellipsis stays."""
+    end = len(text)
+    while end:
+        if text[end - 1].isspace() or text[end - 1] in ",;:?":
+            end -= 1
+        elif text.endswith(r"\\", 0, end):
+            end -= 2
+        elif text[end - 1] == "." and "." not in (text[end - 2 : end - 1], text[end : end + 1]):
+            end -= 1
+        else:
+            break
+    return text[:end]
 
 
 def ungrouped(text: str) -> str:
