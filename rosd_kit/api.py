@@ -15,12 +15,12 @@ from rosd_kit.contracts import Component
 from rosd_kit.display import Display, make_display
 from rosd_kit.errors import PluginError, RecipeError, RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.files import read_json_lines
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, load_recipe, to_values
 from rosd_kit.run.evaluate import evaluate_model, is_run
 from rosd_kit.run.given import GivenComponents, flow, python_origin
 from rosd_kit.run.loop import run_recipe
+from rosd_kit.run.records import METRICS, read_records
 from rosd_kit.run.summary import read_evaluations
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -50,7 +50,7 @@ class RunResult:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics of every step, read from the run's folder."""
-        return list(read_json_lines(self.path / "metrics.jsonl", damaged="drop_end"))
+        return read_records(self.path / METRICS).whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,7 @@ def _resolved(
 
 
 def _result(path: Path, finished: bool) -> RunResult:
-    records = list(read_json_lines(path / "metrics.jsonl", damaged="drop_end")) if (path / "metrics.jsonl").is_file() else []
+    records = read_records(path / METRICS).whole
     steps = int(records[-1]["step"]) if records else 0
     evaluations = read_evaluations(path)
     before, after = evaluations.get(0, ()), evaluations.get(steps, ()) if steps else ()

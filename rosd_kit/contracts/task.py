@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
 
 from rosd_kit.contracts.component import Component
 from rosd_kit.types import FirstError, Problem
@@ -33,6 +36,13 @@ class Task(Component):
         """Return the names of the suites that measure the trained domain; the others are out of domain."""
         return frozenset()
 
+    def data_files(self) -> Iterable[Path]:
+        """Return the files that problems are read from; a run refuses to resume when their content has changed.
+
+        By default every existing file that an option names. Called once per run, after the first problems.
+        """
+        return _existing_files(self._config)
+
     def use_gold_check(self, check: GoldCheck) -> None:
         """Receive the verifier's `check_gold`; called once, before any problem is asked for.
 
@@ -43,3 +53,21 @@ class Task(Component):
     def first_error(self, problem: Problem, text: str) -> FirstError | None:
         """Return the true first error of a response, or None if this task cannot know it (capability `oracle`)."""
         return None
+
+
+def _existing_files(value: object) -> Iterator[Path]:
+    """Yield the files that a value, or any value inside it, is the path of."""
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from _existing_files(item)
+    elif isinstance(value, (str, Path)):
+        try:
+            file = Path(value).expanduser()
+            if file.is_file():
+                yield file
+        except (OSError, ValueError, RuntimeError):  # too long, NUL, no such user
+            return

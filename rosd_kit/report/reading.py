@@ -15,9 +15,9 @@ import yaml
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.files import read_json_lines, read_json_object
-from rosd_kit.renames import with_current_metrics
+from rosd_kit.files import read_json_object
 from rosd_kit.run.collapse_warnings import CollapseWatch
+from rosd_kit.run.records import read_records
 from rosd_kit.settings import WatchSettings
 
 Record = dict[str, Any]
@@ -93,11 +93,8 @@ def sample_files(folder: Path) -> list[Path]:
 
 
 def records(file: Path) -> list[Record]:
-    """Return the records in a file of JSON lines; skips lines that are incomplete or have no step."""
-    if not file.is_file():
-        return []
-    values = read_json_lines(file, damaged="skip")
-    return [with_current_metrics(value) for value in values if isinstance(value, dict) and isinstance(value.get("step"), int)]
+    """Return the records in a file of JSON lines; skips lines that are damaged or have no step."""
+    return read_records(file).whole
 
 
 def _step_warnings(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from rosd_kit.errors import RunError
-from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_lines, read_json_object, write_atomically
-from rosd_kit.renames import with_current_metrics
+from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_object, write_atomically
+from rosd_kit.run.records import in_words, read_records
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
@@ -88,25 +88,43 @@ class RunFolder:
         self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
 
     def read(self, name: str) -> list[dict[str, Any]]:
-        """Return the records of a file of JSON lines, metrics by their current names; a line cut off by a crash is left out."""
-        file = self.path / name
-        records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
-        return [with_current_metrics(record) for record in records]
+        """Return the records of a file of JSON lines, metrics by their current names; damaged lines are left out."""
+        return read_records(self.path / name).whole
 
-    def truncate(self, name: str, last_step: int) -> None:
-        """Drop the records of steps after `last_step`, which will be taken again."""
-        kept = [record for record in self.read(name) if record["step"] <= last_step]
-        if (self.path / name).is_file():
-            self._write(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
+    def truncate(self, name: str, last_step: int) -> list[str]:
+        """Drop the records of steps after `last_step`, which will be taken again, and set damaged lines aside.
+
+        Return what is wrong with the file: lines that are no records, now in `NAME.damaged`, and repeated steps.
+        """
+        file = self.path / name
+        if not file.is_file():
+            return []
+        records, problems = read_records(file), []
+        kept = records.without_repeats(last_step)
+        if records.damaged:
+            aside = file.with_name(f"{name}.damaged")
+            self._guard(aside, lambda aside: _append_bytes(aside, [line.content for line in records.damaged]))
+            lines = in_words(line.number for line in records.damaged)
+            problems.append(f"{file}: damaged, line {lines}: {records.damaged[0].why}. Set aside in {aside.name}")
+        if len(kept) < sum(record["step"] <= last_step for record in records.whole):
+            problems.append(f"{file}: some steps are recorded more than once; the first record of each was kept")
+        self._write(file, "".join(json.dumps(record) + "\n" for record in kept))
+        return problems
 
     def write_samples(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Write the sample records of one step."""
         lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
 
+    def run_id(self) -> str | None:
+        """Return the id that this run was given when it began; None if its record is missing, damaged or older than ids."""
+        found = read_json_object(self.path / "environment.json").get("run")
+        return found if isinstance(found, str) else None
+
     def write_environment(
         self,
         *,
+        run_id: str,
         plugins: Iterable[str],
         model: str,
         device: str,
@@ -121,6 +139,7 @@ class RunFolder:
         facts = {
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "run": run_id,
             "versions": {package: found for package, found in versions.items() if found},
             "plugins": list(plugins),
             "git": _git(),
@@ -130,7 +149,7 @@ class RunFolder:
             **({"given_components": dict(given_components)} if given_components else {}),
         }
         began = read_json_object(self.path / "environment.json")
-        whole = {**began, "resumed": [*began.get("resumed", ()), facts]} if began else facts
+        whole = {"run": run_id, **began, "resumed": [*_list(began.get("resumed")), facts]} if began else facts
         self.write_text("environment.json", json.dumps(whole, indent=1) + "\n")
         return _differences(began, facts) if began else []
 
@@ -166,9 +185,18 @@ class _Watched(RunFolder):
         return io.StringIO()
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _append(file: Path, line: str) -> None:
     with file.open("a", encoding="utf-8") as stream:
         stream.write(line)
+
+
+def _append_bytes(file: Path, lines: Iterable[bytes]) -> None:
+    with file.open("ab") as stream:
+        stream.writelines(line + b"\n" for line in lines)
 
 
 def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

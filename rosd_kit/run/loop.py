@@ -32,10 +32,11 @@ from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import Recipe, load_recipe, to_yaml
+from rosd_kit.recipe import Recipe, to_yaml
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible
-from rosd_kit.run.resume import check_same, restore, save, taken_steps
+from rosd_kit.run.records import METRICS
+from rosd_kit.run.resume import check_recipe, restore, run_id, save
 from rosd_kit.run.sample_records import sample_records
 from rosd_kit.run.setup import describe, open_folder, prepare, record_environment
 from rosd_kit.run.state import Baseline, Run
@@ -71,8 +72,8 @@ def run_recipe(
         cleanup.callback(display.close)
         with culprit_named(plugins):
             if resume:
-                check_same(load_recipe(folder.path / "recipe.yaml", registry=plugins.registry), recipe, taken_steps(folder))
-            run = prepare(recipe, ranks, folder, plugins, display, given)
+                check_recipe(folder, recipe, plugins.registry)
+            run = prepare(recipe, ranks, folder, plugins, display, given, run_id(folder))
             cleanup.callback(_notify, run, "rosd_kit_run_end")
             cleanup.callback(run.components.rollout.close)
             cleanup.callback(run.prefetcher.close)
@@ -156,7 +157,7 @@ def record(run: Run, batch: StepBatch, updated: Update, facts: Mapping[str, floa
     counted = worst(run.ranks.gather({**run.components.rollout.metrics(), **run.student.metrics()}))
     metrics = {**batch.metrics, **updated.metrics, **counted, **facts}
     metrics |= speeds(metrics)
-    run.folder.append("metrics.jsonl", {"step": run.step, **metrics})
+    run.folder.append(METRICS, {"step": run.step, **metrics})
     if _due(run.step, run.recipe.samples.every) or not metrics["train/applied"]:
         records = sample_records(run.step, batch, run.student.chat.decode, updated.trained)
         run.folder.write_samples(f"step-{run.step:06d}", records)
@@ -217,7 +218,7 @@ def finish(run: Run, *, seconds: float) -> RunSummary | None:
         folder=run.folder.path,
         steps=run.recipe.steps,
         seconds=seconds,
-        records=run.folder.read("metrics.jsonl"),
+        records=run.folder.read(METRICS),
         before=evaluations.get(0, ()),
         after=evaluations.get(run.recipe.steps, ()),
         warnings=run.reporter.warnings,

@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.parallel.fsdp import gather_to_main
-from rosd_kit.recipe import Recipe, to_values
+from rosd_kit.plugins.registry import Registry
+from rosd_kit.recipe import Recipe, load_recipe, to_values
 from rosd_kit.run.folder import RunFolder
+from rosd_kit.run.identity import new_run_id, saved_recipe, saved_run_id
+from rosd_kit.run.records import EVALUATIONS, METRICS, in_words
 from rosd_kit.run.state import Run
-from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
+from rosd_kit.training.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    load_state,
+    restore_random,
+    save_checkpoint,
+)
 from rosd_kit.training.optimizer import learning_rate
 
 FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "tracking", "parallel")
 """Fields of a recipe that a resumed run may change."""
+_UNKNOWN = (
+    "it was saved by a version that did not record the run, recipe, model and data of a checkpoint, "
+    "so nobody can check that they are still the same"
+)
 
 
-def check_same(saved: Recipe, recipe: Recipe, step: int) -> None:
+def check_recipe(folder: RunFolder, recipe: Recipe, registry: Registry) -> None:
+    """Raise `RunError` naming each field in which `recipe`, or the folder's recipe.yaml, is not what the run was trained by.
+
+    The newest checkpoint says what that is. Without one, or with one of a version that did not keep it, it is recipe.yaml.
+    """
+    written, steps = load_recipe(folder.path / "recipe.yaml", registry=registry), taken_steps(folder)
+    newest = newest_checkpoint(folder)
+    identity = load_state(newest).get("identity") if newest is not None else None
+    if newest is not None and identity is not None:
+        saved = saved_recipe(identity, newest, registry)
+        check_same(saved, written, steps, f"{folder.path / 'recipe.yaml'} was edited after {newest.name} was saved")
+        written = saved
+    check_same(written, recipe, steps)
+
+
+def check_same(saved: Recipe, recipe: Recipe, step: int, what: str = "--resume: the recipe is not the run's own") -> None:
     """Raise `RunError` naming each field in which `recipe` differs from the saved one and must not.
 
     A component's options may change where its `Config.free_on_resume` names them; `optimizer.schedule_steps` may take the
-    value that it stood for. `step` is how many steps the run has taken.
+    value that it stood for. `step` is how many steps the run has taken; `what` begins the message.
     """
     _check_decay(saved, recipe, step)
     free = {f"{kind}.{option}" for kind, choice in recipe.choices() for option in choice.options.free_on_resume}
@@ -30,7 +59,7 @@ def check_same(saved: Recipe, recipe: Recipe, step: int) -> None:
     changed = [name for name in before | now if before.get(name) != now.get(name)]
     if changed:
         listed = ", ".join(f"{name} ({before.get(name)!r} -> {now.get(name)!r})" for name in changed)
-        raise RunError(f"--resume: the recipe is not the run's own: {listed}. Only {', '.join(FREE)} may change.")
+        raise RunError(f"{what}: {listed}. Only {', '.join(FREE)} may change.")
 
 
 def _check_decay(saved: Recipe, recipe: Recipe, step: int) -> None:
@@ -73,8 +102,22 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, Any]]:
 
 def taken_steps(folder: RunFolder) -> int:
     """Return how many steps a run's newest checkpoint has taken; 0 without one."""
-    newest = next(reversed(list_checkpoints(folder.checkpoints)), None)
+    newest = newest_checkpoint(folder)
     return int(newest.name.rpartition("-")[2]) if newest is not None else 0
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """Return a run's newest checkpoint, if there is one."""
+    return next(reversed(list_checkpoints(folder.checkpoints)), None)
+
+
+def run_id(folder: RunFolder) -> str:
+    """Return the id of a run: its own record's, else its newest checkpoint's, else a new one."""
+    if known := folder.run_id():
+        return known
+    newest = newest_checkpoint(folder)
+    identity = load_state(newest).get("identity") if newest is not None else None
+    return new_run_id() if newest is None or identity is None else saved_run_id(identity, newest)
 
 
 def save(run: Run) -> None:
@@ -89,37 +132,63 @@ def save(run: Run) -> None:
         "teacher": gather_to_main(run.components.teacher.state_dict(), run.ranks),
     }
     if run.ranks.is_main:
-        state = {"warnings": run.reporter.warnings, "prefetched": run.prefetcher.state()}
+        state = {
+            "warnings": run.reporter.warnings,
+            "prefetched": run.prefetcher.state(),
+            "identity": run.identity.state(run.recipe),
+        }
         save_checkpoint(run.folder.checkpoints, run.step, tensors, state, keep=run.recipe.checkpoint.keep)
 
 
 def restore(run: Run) -> None:
     """Put a run back to its newest checkpoint, or to its start when there is none, and drop later records."""
-    newest = run.ranks.from_main(next(reversed(list_checkpoints(run.folder.checkpoints)), None))
+    newest = run.ranks.from_main(newest_checkpoint(run.folder))
     if newest is not None:
         checkpoint = load_checkpoint(newest)
+        identity = checkpoint.state.get("identity")
+        if identity is not None:
+            run.identity.check(identity, newest)
         run.student.load_state(checkpoint.tensors["student"])
         run.optimizer.load_state(checkpoint.tensors["optimizer"])
         run.components.teacher.load_state_dict(checkpoint.tensors["teacher"])
         restore_random(checkpoint)
         run.step = run.saved = checkpoint.step
         run.reporter.warnings[:] = checkpoint.state["warnings"]
+        if identity is None:
+            run.reporter.warn_new([f"{newest}: {_UNKNOWN}"])
         prefetched = checkpoint.state.get("prefetched", checkpoint.state.get("ahead"))  # its name before API 2
         run.prefetcher.load_state(prefetched, run.problems)
         run.sync_engine()
     if run.step > run.recipe.steps:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")
-    for name in ("metrics.jsonl", "evaluations.jsonl"):
-        run.folder.truncate(name, run.step)
+    for name in (METRICS, EVALUATIONS):
+        for problem in run.folder.truncate(name, run.step):
+            run.reporter.warn(f"{problem}. The checkpoint is whole, so training goes on as it would have")
+    _tell_gaps(run)
     _watch_again(run)
+
+
+def _tell_gaps(run: Run) -> None:
+    """Warn of steps that were taken and are not recorded."""
+    recorded = {record["step"] for record in run.folder.read(METRICS)}
+    if missing := {*range(1, run.step + 1)} - recorded:
+        run.reporter.warn(
+            f"{run.folder.path / METRICS}: the records of {len(missing)} of {run.step} steps are missing "
+            f"({in_words(missing)}). The checkpoint is whole, so training goes on as it would have; curves and sums lack these steps"
+        )
+    if run.step and all(record["step"] != 0 for record in run.folder.read(EVALUATIONS)):
+        run.reporter.warn(
+            f"{run.folder.path / EVALUATIONS}: the evaluation before the first step is missing, "
+            "so the summary cannot compare with it"
+        )
 
 
 def _watch_again(run: Run) -> None:
     """Show the watch what happened so far; warn of what it did not warn of then, because `watch` was set otherwise."""
     watch = run.reporter.watch
-    for record in run.folder.read("metrics.jsonl"):
+    for record in run.folder.read(METRICS):
         run.reporter.warn_new(watch.step(_numbers(record)))
-    for record in run.folder.read("evaluations.jsonl"):
+    for record in run.folder.read(EVALUATIONS):
         run.reporter.warn_new(watch.evaluation([SuiteResult.from_json(result) for result in record["results"]]))
 
 

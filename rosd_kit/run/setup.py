@@ -24,6 +24,7 @@ from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.run.folder import RunFolder
 from rosd_kit.run.given import GivenComponents
+from rosd_kit.run.identity import Identity, data_digests
 from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.run.state import Run, train_problems
@@ -54,6 +55,7 @@ def prepare(
     plugins: PluginManager,
     display: Display,
     given: GivenComponents,
+    run_id: str,
 ) -> Run:
     """Build the components, load the student, start the engine and connect them.
 
@@ -81,9 +83,17 @@ def prepare(
         optimizer=optimizer,
         pipeline=pipeline,
         prefetcher=_prefetcher(recipe, components, pipeline, ranks),
+        identity=_identity(run_id, ranks, student, components),
         reporter=Reporter(display=display, plugins=plugins, watch=CollapseWatch(recipe.watch, recipe.steps)),
         interrupts=Interrupts(ranks),
     )
+
+
+def _identity(run_id: str, ranks: Ranks, student: Student, components: BuiltComponents) -> Identity:
+    """Return what the checkpoints of this run are marked with; the main rank reads the data."""
+    digests = data_digests(components.task.data_files()) if ranks.is_main else {}
+    run_id, digests = ranks.from_main((run_id, digests))
+    return Identity(run=run_id, model=student.fingerprint, data=digests)
 
 
 def _load_student(recipe: Recipe, components: BuiltComponents, ranks: Ranks) -> Student:
@@ -143,6 +153,7 @@ def record_environment(run: Run, given: GivenComponents) -> None:
     """Write down what the run is made with; warn of what has changed since it began."""
     reporter = run.reporter
     changed = run.folder.write_environment(
+        run_id=run.identity.run,
         plugins=[f"{report} {report.fingerprint}".rstrip() for report in reporter.plugins.reports],
         model=run.student.fingerprint,
         device=str(run.student.device),

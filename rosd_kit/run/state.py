@@ -17,6 +17,7 @@ from rosd_kit.plugins.run_view import RunView
 from rosd_kit.recipe import Recipe, to_values
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.folder import RunFolder
+from rosd_kit.run.identity import Identity
 from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.training.optimizer import Optimizer
@@ -45,6 +46,7 @@ class Run:
     optimizer: Optimizer
     pipeline: Pipeline
     prefetcher: Prefetcher
+    identity: Identity
     reporter: Reporter
     interrupts: Interrupts
     step: int = 0

@@ -11,8 +11,8 @@ from pathlib import Path
 from rosd_kit.display.base import RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult, compare
-from rosd_kit.files import read_json_lines
 from rosd_kit.recipe import Recipe
+from rosd_kit.run.records import EVALUATIONS, read_records
 
 
 def oracle_totals(records: Sequence[Mapping[str, object]]) -> dict[str, float]:
@@ -40,8 +40,7 @@ class RunOutcome:
 
 def read_evaluations(folder: Path) -> dict[int, tuple[SuiteResult, ...]]:
     """Return the evaluations of a run by step."""
-    file = folder / "evaluations.jsonl"
-    records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
+    records = read_records(folder / EVALUATIONS).whole
     return {record["step"]: tuple(map(SuiteResult.from_json, record["results"])) for record in records}
 
 

@@ -81,27 +81,13 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and verify every file. Raises `RunError` that names a damaged or missing file."""
-    file = path / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text())
-        for name, digest in manifest.items():
-            file = path / name
-            if name != file.name or file.is_symlink():
-                raise ValueError("it is not a file of this checkpoint's own folder")
-            if _digest(file) != digest:
-                raise ValueError("its content differs from what was saved")
-        file = path / "state.json"
-        state = json.loads(file.read_text())
-        tensors = {}
-        for file in (path / name for name in manifest if name.endswith(".safetensors")):
-            tensors[file.stem] = load_file(file)
-    except (OSError, ValueError, SafetensorError, AttributeError) as error:
-        why = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
-        raise RunError(
-            f"{file}: the checkpoint is damaged: {why}. "
-            f"Remove {path} to resume from the previous checkpoint, or from the start if there is none."
-        ) from error
+    state, tensors = _verified(path, with_tensors=True)
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read only the plain values of a checkpoint and verify them. Raises `RunError` like `load_checkpoint`."""
+    return _verified(path, with_tensors=False)[0]
 
 
 def restore_random(checkpoint: Checkpoint) -> None:
@@ -114,6 +100,35 @@ def restore_random(checkpoint: Checkpoint) -> None:
     torch.set_rng_state(checkpoint.tensors["random"]["torch"])
     if torch.cuda.is_available() and "cuda" in checkpoint.tensors["random"]:
         torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"])
+
+
+def _verified(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    file = path / "manifest.json"
+    tensors = {}
+    try:
+        manifest = json.loads(file.read_text())
+        if "state.json" not in manifest:
+            raise ValueError("it does not list state.json")
+        wanted = [name for name in manifest if with_tensors or name == "state.json"]
+        for name in wanted:
+            file = path / name
+            if name != file.name or file.is_symlink():
+                raise ValueError("it is not a file of this checkpoint's own folder")
+            if _digest(file) != manifest[name]:
+                raise ValueError("its content differs from what was saved")
+        file = path / "state.json"
+        state = json.loads(file.read_text())
+        if not isinstance(state, dict):
+            raise ValueError("it holds no object")
+        for file in (path / name for name in wanted if name.endswith(".safetensors")):
+            tensors[file.stem] = load_file(file)
+    except (OSError, ValueError, SafetensorError, AttributeError, TypeError, RecursionError) as error:
+        why = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+        raise RunError(
+            f"{file}: the checkpoint is damaged: {why}. "
+            f"Remove {path} to resume from the previous checkpoint, or from the start if there is none."
+        ) from error
+    return state, tensors
 
 
 def _random_states() -> dict[str, Any]:

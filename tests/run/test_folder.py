@@ -24,7 +24,7 @@ sys.stdin.read()
 
 
 def note(folder: RunFolder, **now) -> list[str]:
-    facts = {"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, "given_components": {}}
+    facts = {"plugins": ["a"], "model": "cafe", "device": "cpu", "threads": 1, "given_components": {}, "run_id": "1"}
     return folder.write_environment(**{**facts, **now})
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -19,7 +21,7 @@ from rosd_kit.components.tasks.row_problems import (
 )
 from rosd_kit.contracts import GoldCheck, Task
 from rosd_kit.data.rows import Row
-from rosd_kit.data.source import Source, read_rows
+from rosd_kit.data.source import Source, local_files, read_rows
 from rosd_kit.data.streams import Stream
 from rosd_kit.data.tables import Table
 from rosd_kit.errors import RunError
@@ -98,6 +100,11 @@ class Dataset(Task):
 
     def use_gold_check(self, check: GoldCheck) -> None:
         self._check_gold = check
+
+    def data_files(self) -> Iterator[Path]:
+        for source in (self.config, *self.config.suites.values()):
+            if source.path is not None:
+                yield from local_files(source) or (file for file in Path(source.path).rglob("*") if file.is_file())
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
         rows = self._training_rows.draw(step * count, count, seed)
