@@ -174,7 +174,8 @@ def _tell_gaps(run: Run) -> None:
     if missing := {*range(1, run.step + 1)} - recorded:
         run.reporter.warn(
             f"{run.folder.path / METRICS}: the records of {len(missing)} of {run.step} steps are missing "
-            f"({in_words(missing)}). The checkpoint is whole, so training goes on as it would have; curves and sums lack these steps"
+            f"({in_words(missing)}). The checkpoint is whole, so training goes on as it would have; "
+            "curves and sums lack these steps"
         )
     if run.step and all(record["step"] != 0 for record in run.folder.read(EVALUATIONS)):
         run.reporter.warn(
