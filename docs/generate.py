@@ -1,7 +1,8 @@
-"""Writes the pages of slots and hooks, and the reference, from the code: `python docs/generate.py`
+"""Writes pages of the manual and the index of built-in components from the code: `python docs/generate.py`
 
-The sources are the contracts, the hookspecs, the built-in components and the laws of `rosd_kit.testing`. `prose.yaml` adds the
-text that is in none of these. `tests/docs/test_manual.py` fails if a page is out of date.
+The pages are those of slots and hooks, the reference and the moved names. The sources are the contracts, the hookspecs, the
+built-in components and the laws of `rosd_kit.testing`. `prose.yaml` adds the text that is in none of these.
+`tests/docs/test_manual.py` fails if one of them is out of date.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 import rosd_kit  # noqa: E402
 from rosd_kit.cli.listing import type_text  # noqa: E402
+from rosd_kit.components import INDEX, built_in_classes  # noqa: E402
 from rosd_kit.contracts import SLOTS, Component  # noqa: E402
 from rosd_kit.plugins import hookspecs  # noqa: E402
 from rosd_kit.plugins.manager import PluginManager  # noqa: E402
@@ -261,7 +263,17 @@ def escaped(text: str) -> str:
     return re.sub(r"(`[^`]*`)|<", lambda match: match.group(1) or "&lt;", text)
 
 
+def index_of_components() -> str:
+    """Return what `rosd-kit components` lists of the built-in components, and where their classes are."""
+    entries = [
+        {"kind": cls.kind, "name": cls.name, "module": cls.__module__, "cls": cls.__qualname__, "summary": summary_of(cls)}
+        for cls in built_in_classes()
+    ]
+    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
+    INDEX.write_text(index_of_components())
     for path, text in all_pages().items():
         file = DOCS / path
         file.parent.mkdir(parents=True, exist_ok=True)

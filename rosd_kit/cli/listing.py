@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from rosd_kit.plugins.registry import Registry, summary_of
+from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.shipped import SHIPPED, shipped_names
 
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -30,7 +30,7 @@ def list_components(registry: Registry, kinds: Sequence[str]) -> None:
         table.add_column(no_wrap=True, min_width=18)
         table.add_column()
         for name in registry.names(kind):
-            table.add_row(f"  {name}", summary_of(registry.get(kind, name)))
+            table.add_row(f"  {name}", registry.entry(kind, name).summary)
         if kind == "task":
             for name in shipped_names("tasks"):
                 table.add_row(f"  {name}", f"Preset. {_about(name)}")

@@ -253,7 +253,7 @@ class PluginManager:
                 if not isinstance(returned, Iterable) or isinstance(returned, str):
                     raise PluginError(f"rosd_kit_components returned {returned!r}; it must return a list of classes")
                 found.extend(returned)
-        return found, tuple(note for cls in found for note in adapt_component(cls))
+        return found, tuple(note for cls in found if isinstance(cls, type) for note in adapt_component(cls))
 
     def _break(self, name: str, error: BaseException) -> None:
         self._pluggy.unregister(name=name)

@@ -1,6 +1,6 @@
 """The registry of components: maps slot and name to a class, and knows which plugin brought it.
 
-It neither imports plugins nor builds components.
+It neither imports plugins nor builds components. The class of a listed component is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.errors import PluginError, RecipeError, did_you_mean
 from rosd_kit.options import Config
+from rosd_kit.plugins.listed import ListedComponent
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED_OPTIONS = frozenset({"name", "weight"})
@@ -34,10 +35,20 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered class and its origin."""
+    """A registered component and its origin."""
 
-    cls: type[Component]
+    component: type[Component] | ListedComponent
     origin: Origin
+
+    @property
+    def cls(self) -> type[Component]:
+        """The class, imported if it is only listed so far."""
+        return self.component.load() if isinstance(self.component, ListedComponent) else self.component
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the docstring; a listed component is not imported for it."""
+        return self.component.summary if isinstance(self.component, ListedComponent) else summary_of(self.component)
 
 
 @dataclass
@@ -55,7 +66,7 @@ class Registry:
         `PluginError`."""
         new: dict[tuple[str, str], Entry] = {}
         for cls in classes:
-            if fault := fault_of(cls):
+            if not isinstance(cls, ListedComponent) and (fault := fault_of(cls)):
                 raise PluginError(fault)
             key = (cls.kind, cls.name)
             if taken := self.entries[cls.kind].get(cls.name) or new.get(key):

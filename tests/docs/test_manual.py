@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import rosd_kit
+from rosd_kit.components import INDEX
 from rosd_kit.contracts import SLOTS
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.plugins.validation import HOOKS
@@ -39,6 +40,7 @@ def test_generated_pages_are_current():
     assert stale == [], "not current; write them with: python docs/generate.py"
     committed = {page.relative_to(DOCS) for page in (DOCS / "plugins/slots").iterdir()}
     assert committed == {path for path in pages if path.parent.name == "slots"}
+    assert INDEX.read_text() == load_module("generate").index_of_components(), "write it with: python docs/generate.py"
 
 
 @pytest.mark.parametrize("kind", SLOTS)

@@ -1,10 +1,5 @@
 """Contexts: write the teacher's prompt."""
 
-from rosd_kit.components.contexts.feedback import Feedback
-from rosd_kit.components.contexts.key_idea import KeyIdea
-from rosd_kit.components.contexts.none import NoContext
-from rosd_kit.components.contexts.solution import Solution
-from rosd_kit.components.contexts.solution_and_idea import SolutionAndIdea
-from rosd_kit.components.contexts.solution_or_feedback import SolutionOrFeedback
+from rosd_kit.components.on_use import names_on_use
 
-COMPONENTS = (KeyIdea, Solution, SolutionAndIdea, SolutionOrFeedback, Feedback, NoContext)
+__getattr__ = names_on_use(__name__)

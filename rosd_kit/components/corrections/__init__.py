@@ -1,8 +1,5 @@
 """Corrections: importance weights for the gap between the sampling policy and the trained policy."""
 
-from __future__ import annotations
+from rosd_kit.components.on_use import names_on_use
 
-from rosd_kit.components.corrections.none import NoCorrection
-from rosd_kit.components.corrections.truncated import Truncated
-
-COMPONENTS = (NoCorrection, Truncated)
+__getattr__ = names_on_use(__name__)

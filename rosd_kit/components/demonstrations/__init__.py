@@ -1,10 +1,5 @@
 """Demonstrations: choose the privileged text for each rollout."""
 
-from rosd_kit.components.demonstrations.first_success import FirstSuccess
-from rosd_kit.components.demonstrations.none import NoDemonstration
-from rosd_kit.components.demonstrations.other_problem import OtherProblem
-from rosd_kit.components.demonstrations.random_success import RandomSuccess
-from rosd_kit.components.demonstrations.reference import Reference
-from rosd_kit.components.demonstrations.shortest_success import ShortestSuccess
+from rosd_kit.components.on_use import names_on_use
 
-COMPONENTS = (ShortestSuccess, FirstSuccess, RandomSuccess, Reference, OtherProblem, NoDemonstration)
+__getattr__ = names_on_use(__name__)

@@ -1,9 +1,5 @@
 """Divergences: how far the student is from the teacher at each token."""
 
-from __future__ import annotations
+from rosd_kit.components.on_use import names_on_use
 
-from rosd_kit.components.divergences.forward_kl import ForwardKL
-from rosd_kit.components.divergences.jsd import JSD
-from rosd_kit.components.divergences.reverse_kl import ReverseKL
-
-COMPONENTS = (ForwardKL, JSD, ReverseKL)
+__getattr__ = names_on_use(__name__)

@@ -1,7 +1,5 @@
 """Gates: filter rollouts before reflection and scoring."""
 
-from rosd_kit.components.gates.all import AllRollouts
-from rosd_kit.components.gates.mixed_groups import MixedGroups
-from rosd_kit.components.gates.mixed_rewards import MixedRewards
+from rosd_kit.components.on_use import names_on_use
 
-COMPONENTS = (AllRollouts, MixedGroups, MixedRewards)
+__getattr__ = names_on_use(__name__)

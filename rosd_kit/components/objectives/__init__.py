@@ -1,9 +1,5 @@
 """Objectives: the terms of the loss."""
 
-from __future__ import annotations
+from rosd_kit.components.on_use import names_on_use
 
-from rosd_kit.components.objectives.distill import Distill
-from rosd_kit.components.objectives.policy_gradient import PolicyGradient
-from rosd_kit.components.objectives.sft import SupervisedFineTuning
-
-COMPONENTS = (Distill, PolicyGradient, SupervisedFineTuning)
+__getattr__ = names_on_use(__name__)

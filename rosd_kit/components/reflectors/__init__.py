@@ -1,7 +1,5 @@
 """Reflectors: find a rollout's first error and say how to do it right."""
 
-from rosd_kit.components.reflectors.none import NoReflector
-from rosd_kit.components.reflectors.oracle import OracleReflector
-from rosd_kit.components.reflectors.tutor import Tutor
+from rosd_kit.components.on_use import names_on_use
 
-COMPONENTS = (Tutor, OracleReflector, NoReflector)
+__getattr__ = names_on_use(__name__)

@@ -1,7 +1,5 @@
 """Rollout engines, which sample completions. Each file is one engine; `caching` and `token_sampler` serve `transformers`."""
 
-from rosd_kit.components.rollouts.reference import ReferenceEngine
-from rosd_kit.components.rollouts.sglang import SGLangEngine
-from rosd_kit.components.rollouts.transformers import TransformersEngine
+from rosd_kit.components.on_use import names_on_use
 
-COMPONENTS = (TransformersEngine, SGLangEngine, ReferenceEngine)
+__getattr__ = names_on_use(__name__)

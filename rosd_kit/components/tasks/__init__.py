@@ -1,8 +1,5 @@
 """Tasks: where problems come from."""
 
-from rosd_kit.components.tasks.dataset import Dataset
-from rosd_kit.components.tasks.micro import Micro
-from rosd_kit.components.tasks.micro_corpus import MicroCorpus
-from rosd_kit.components.tasks.reasoning_gym import ReasoningGym
+from rosd_kit.components.on_use import names_on_use
 
-COMPONENTS = (Micro, Dataset, ReasoningGym, MicroCorpus)
+__getattr__ = names_on_use(__name__)
