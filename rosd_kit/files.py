@@ -44,7 +44,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or an empty one where the file is missing or damaged."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

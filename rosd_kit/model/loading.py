@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from rosd_kit.errors import RunError
+from rosd_kit.errors import RunError, shortened
 from rosd_kit.model.micro.model import BLANK, base_path, blank_model
 from rosd_kit.model.micro.tokenizer import build_tokenizer
 from rosd_kit.model.weight_files import plain_file, reads_pickles, weight_files
@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 
 #: What transformers, torch and the hub client raise for files that are missing, damaged or of another kind.
 _LOADING_ERRORS = (
-    *(OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, EOFError),
+    *(OSError, ValueError, KeyError, IndexError, TypeError, ArithmeticError),
+    *(ImportError, RuntimeError, AttributeError, EOFError),
     *(pickle.UnpicklingError, SafetensorError, StrictDataclassError),
 )
+#: Numbers in config.json that must be above zero, and those that are ids of tokens.
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _PACKAGE_PREFIX = "package:"
 _SAFE_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors")
 _PICKLE_FILES = ("*.bin", "*.pt", "*.pth")
@@ -222,9 +226,30 @@ def _check_folder(folder: Path, settings: ModelSettings) -> None:
 def _read_config(file: Path) -> Mapping[str, object]:
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"model.path: {file} cannot be read: {error}") from error
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise RunError(f"model.path: {file} cannot be read: {why}") from error
+    if not isinstance(content, dict):
+        raise RunError(
+            f"model.path: {file} holds {shortened(content)}, not an object. Give a folder as written by save_pretrained."
+        )
+    _check_values(content, file)
+    return content
+
+
+def _check_values(config: Mapping[str, object], file: Path) -> None:
+    """Raise `RunError` for sizes and ids with which transformers would fail far from their cause, or build nothing."""
+    for name in _SIZES:
+        value = config.get(name, 1)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31):
+            raise RunError(f"model.path: {name} in {file} is {shortened(value)}. It must be a whole number above 0.")
+    for name in _IDS:
+        value = config.get(name)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(id, int) and not isinstance(id, bool) and -1 <= id < 1 << 31 for id in ids):
+            raise RunError(
+                f"model.path: {name} in {file} is {shortened(value)}. It must be a token's id, a list of ids, or null."
+            )
 
 
 def _read_template(file: str) -> str:

@@ -17,6 +17,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_object, write_atomically
 from rosd_kit.run.records import in_words, read_records
 
+RECIPE = "recipe.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
 _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
@@ -45,6 +46,8 @@ class RunFolder:
         folder = cls(path)
         if any(not entry.name.startswith(".") for entry in path.iterdir()):
             folder.close()
+            if not (path / RECIPE).is_file():
+                raise RunError(f"{path}: is not empty and holds no run (no {RECIPE}). Choose another --name, or empty it.")
             raise RunError(f"{path}: already holds a run. Choose another --name, or continue it with: --resume {path}")
         return folder
 

@@ -19,10 +19,10 @@ from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import Recipe, build_components
+from rosd_kit.recipe import Recipe, build_components, to_yaml
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.collapse_warnings import CollapseWatch
-from rosd_kit.run.folder import RunFolder
+from rosd_kit.run.folder import RECIPE, RunFolder
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.identity import Identity, data_digests
 from rosd_kit.run.interrupts import Interrupts
@@ -71,8 +71,7 @@ def prepare(
     components.teacher.attach(student)
     _check_teacher(recipe, components, student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
-    with student.sampler.gathered():
-        components.rollout.start(student.sampler, _site(ranks, folder, display))
+    _start_engine(recipe, components, student, ranks, folder, display)
     pipeline = _pipeline(recipe, components, student, ranks, display)
     return Run(
         recipe=recipe,
@@ -94,6 +93,26 @@ def _identity(run_id: str, ranks: Ranks, student: Student, components: BuiltComp
     digests = data_digests(components.task.data_files()) if ranks.is_main else {}
     run_id, digests = ranks.from_main((run_id, digests))
     return Identity(run=run_id, model=student.fingerprint, data=digests)
+
+
+def _start_engine(
+    recipe: Recipe, components: BuiltComponents, student: Student, ranks: Ranks, folder: RunFolder, display: Display
+) -> None:
+    """Start the engine. The recipe is written before, so that a run that is killed meanwhile can be resumed.
+
+    If the engine cannot start and has left nothing in the folder, the recipe goes again, and with it the claim to the name.
+    """
+    file = folder.path / RECIPE
+    is_new = ranks.is_main and not file.is_file()
+    if is_new:
+        folder.write_text(RECIPE, to_yaml(recipe))
+    try:
+        with student.sampler.gathered():
+            components.rollout.start(student.sampler, _site(ranks, folder, display))
+    except Exception:
+        if is_new and all(entry.name.startswith(".") or entry == file for entry in folder.path.iterdir()):
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _load_student(recipe: Recipe, components: BuiltComponents, ranks: Ranks) -> Student:

@@ -16,6 +16,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rosd_kit.files import read_json_object
 from rosd_kit.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _opened(name: str, run: RunView) -> GeneralTracker:
         raise ModuleNotFoundError(fault)
     project, folder = run.recipe.tracking.project, run.path.resolve()
     file = run.path / _IDS
-    ids = json.loads(file.read_text()) if file.is_file() else {}
+    ids = read_json_object(file)
     known = ids.setdefault(name, uuid.uuid4().hex[:12] if name != "mlflow" else None)
     tracker: GeneralTracker
     if name == "tensorboard":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class SharedBaseline:
         file = self._folder / f"{_key(recipe, student, registry)}.json"
         # On a file system without locks, two processes may both measure; their results are the same.
         with lock_file(file.with_suffix(".lock"), wait=True):
-            if file.is_file():
+            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # missing or damaged
                 return tuple(SuiteResult.from_json(value) for value in json.loads(file.read_text()))
             results = measure()
             write_atomically(file, [json.dumps([result.to_json() for result in results])], sync=True)

@@ -6,7 +6,6 @@ Meanwhile it renews its lease. When another process holds the trial, it exits at
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rosd_kit.errors import RosdError
-from rosd_kit.files import lock_file, read_json_lines
+from rosd_kit.files import lock_file, read_json_lines, read_json_object
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import Row, Store
 
@@ -115,8 +114,8 @@ def _result(path: Path, *, resumed: bool) -> dict[str, Any]:
     """Return a finished run's evaluations and the environment that produced them."""
     from rosd_kit.sweep.trial_id import source_digest
 
-    environment = json.loads((path / "environment.json").read_text())
-    made_with = {name: environment[name] for name in ("python", "versions", "model", "device", "threads")}
+    environment = read_json_object(path / "environment.json")
+    made_with = {name: environment.get(name) for name in ("python", "versions", "model", "device", "threads")}
     return {
         "evaluations": list(read_json_lines(path / "evaluations.jsonl")),
         "resumed": resumed,

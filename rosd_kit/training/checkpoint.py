@@ -32,7 +32,9 @@ from torch import Tensor
 from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors
 
-_FINISHED = re.compile(r"step-\d+")
+_FINISHED = re.compile(r"step-[0-9]+")
+#: What a killed process leaves behind; nothing else in the folder is removed, because it is not ours.
+_LEFTOVER = re.compile(r"\.(?:writing|replaced|removing)-(?:step-)?[0-9]+")
 
 StateTensors = Mapping[str, Mapping[str, Tensor]]
 
@@ -58,8 +60,8 @@ def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mappi
     try:
         with explain_write_errors(f"{final}:", remedy):
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(".*-*"):
-                shutil.rmtree(leftover)
+            for leftover in [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]:
+                shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
             _write(unfinished, tensors, {**state, "step": step, "random": _random_states()})
             if final.exists():
                 final.rename(folder / f".replaced-{step:06d}")
