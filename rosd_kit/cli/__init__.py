@@ -13,6 +13,7 @@ from typing import TextIO
 
 import typer
 
+from rosd_kit.cli.crashes import explain_crash
 from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
 from rosd_kit.cli.inspect import components, schema, show
@@ -50,7 +51,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 on success, 2 for a user's mistake, which is reported on stderr."""
+    """Run the command line and exit: 0 on success, 2 for a user's mistake, 1 for any other error; both are said on stderr."""
     with _renames_shown():
         try:
             manager = PluginManager()
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         except RosdError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
+        except Exception as error:
+            print(explain_crash(error), file=sys.stderr)
+            raise SystemExit(1) from None
 
 
 @contextmanager
