@@ -38,11 +38,13 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
                 path.resolve()
                 return path
         except (OSError, RuntimeError, ValueError) as error:  # no such user, a name too long, a ring of links
-            raise RecipeError(f"no file {shortened(what)}: {getattr(error, 'strerror', None) or error}") from error
+            raise RecipeError(f"no file {shortened(what, 240)}: {getattr(error, 'strerror', None) or error}") from error
         name = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
         if name in shipped and base is None and what.startswith("recipes/"):
             return SHIPPED / folder / f"{name}.yaml"
-        raise RecipeError(f"no file {shortened(str(path))}.{did_you_mean(name[:200], shipped)} {_choices(folder, shipped)}")
+        raise RecipeError(
+            f"no file {shortened(str(path), 240)}.{did_you_mean(name[:200], shipped)} {_choices(folder, shipped)}"
+        )
     if what not in shipped:
         raise RecipeError(
             f"unknown {_KINDS[folder]} {shortened(what)}.{did_you_mean(what[:200], shipped)} {_choices(folder, shipped)}"

@@ -64,5 +64,5 @@ def test_an_error_of_the_main_process_ends_all(launch, tmp_path):
     (tmp_path / "taken/something").touch()
     failed = launch(tmp_path, {**JOB, "name": "taken"})
     assert failed.code != 0
-    assert "already holds a run" in failed.output
+    assert "is not empty and holds no run" in failed.output
     assert "the main process could not take the run's folder" in failed.output
