@@ -80,6 +80,7 @@ def test_every_public_name_is_in_the_reference():
         assert name == "__version__" or re.search(rf"(:: rosd_kit\.|py:data:: ){name}$", reference, re.M), name
 
 
+@pytest.mark.slow
 def test_the_manual_builds_without_a_warning_and_every_page_can_be_reached(tmp_path):
     for extra in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(extra, reason=f"{extra} is not installed: pip install 'rosd-kit[docs]'")

@@ -33,6 +33,8 @@ PAGES = [
 BLOCK = re.compile(r"^```([\w{}-]*)\n(.*?)^```$", re.S | re.M)
 SHELLS = ("console", "bash", "sh")
 EXECUTED = {*SHELLS, "yaml", "python"}
+#: A command of a page runs with this step: samples cost time, and how many there are is not what it shows.
+SMALL = ("problems_per_step=4", "group_size=4")
 NOT_OURS = (
     *("pip ", "pytest", "ruff ", "mypy", "lint-imports", "sphinx-build ", "lm-eval "),
     *("python docs/", "python plugins/measure.py", "export OPENAI_API_KEY"),
@@ -138,9 +140,9 @@ def test_a_command_works_as_written(workdir, line, capsys, request):
         name = f"recipes/ablations/{words[4]}.sweep.yaml" if "--plan" in words else "rosd"
         finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
     elif words[0] == "sweep":
-        words += ["problems_per_step=4", "group_size=4", "evaluation.problems=2", "--dry-run"]
-    elif words[0] == "run" and "--dry-run" not in words:
-        words.append("--dry-run")
+        words += [*SMALL, "evaluation.problems=2", "--dry-run"]
+    elif words[0] == "run":
+        words += [*SMALL, *([] if "--dry-run" in words else ["--dry-run"])]
     with pytest.raises(SystemExit) as end:
         main(words)
     output = capsys.readouterr()

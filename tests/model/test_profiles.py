@@ -81,5 +81,6 @@ def test_doctor_warns_when_it_does_not_fit(capsys):
 
 
 def test_doctor_names_a_model_of_unknown_shape(capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no waiting for a hub that does not answer
     assert doctor("rosd", "model.path=nobody/nothing") == 2
     assert "the architecture of 'nobody/nothing' is not known on this machine" in capsys.readouterr().err

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe import load_recipe
+from rosd_kit.recipe import load_recipe, recipe_schema
 
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     return PluginManager(selection="builtin").registry
+
+
+@pytest.fixture(scope="session")
+def schema(registry) -> Draft202012Validator:
+    """The schema of recipes, read once."""
+    return Draft202012Validator(recipe_schema(registry))
+
+
+@pytest.fixture(scope="session")
+def profile_schema(registry) -> Draft202012Validator:
+    """The schema of profiles, read once."""
+    return Draft202012Validator(recipe_schema(registry, profile=True))
 
 
 @pytest.fixture

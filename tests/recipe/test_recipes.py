@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rosd_kit.errors import RecipeError
-from rosd_kit.recipe import build_components, load_recipe, recipe_schema, resolve_recipe, to_yaml
+from rosd_kit.recipe import build_components, load_recipe, resolve_recipe, to_yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("recipes/profiles/", "recipes/tasks/")
@@ -54,18 +54,14 @@ def test_no_core_file_names_a_method(name):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=NAMES)
-def test_a_shipped_recipe_is_valid_by_the_schema(path, registry):
-    jsonschema.validate(yaml.safe_load(path.read_text()), recipe_schema(registry))
+def test_a_shipped_recipe_is_valid_by_the_schema(path, schema):
+    schema.validate(yaml.safe_load(path.read_text()))
 
 
-def test_the_schema_takes_a_reference_for_a_number_and_nothing_else(registry):
-    schema = recipe_schema(registry)
-    jsonschema.validate(
-        {"optimizer": {"warmup_steps": "${steps}", "lr": {"from": 1.0, "to": 0.1, "steps": "${steps}"}}}, schema
-    )
+def test_the_schema_takes_a_reference_for_a_number_and_nothing_else(schema):
+    schema.validate({"optimizer": {"warmup_steps": "${steps}", "lr": {"from": 1.0, "to": 0.1, "steps": "${steps}"}}})
     for text in ("ten", "${oc.env:HOME}", "${steps} more"):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({"optimizer": {"warmup_steps": text}}, schema)
+        assert not schema.is_valid({"optimizer": {"warmup_steps": text}})
 
 
 @pytest.mark.parametrize(
@@ -79,9 +75,8 @@ def test_the_schema_takes_a_reference_for_a_number_and_nothing_else(registry):
         {"steps": -1},
     ],
 )
-def test_the_schema_refuses_what_the_loader_refuses(recipe, registry, refuse):
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(recipe, recipe_schema(registry))
+def test_the_schema_refuses_what_the_loader_refuses(recipe, schema, refuse):
+    assert not schema.is_valid(recipe)
     assert refuse(json.dumps(recipe))
 
 
@@ -119,28 +114,26 @@ PROFILES = sorted((ROOT / "recipes/profiles").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_a_shipped_profile_is_valid_by_the_schema_of_profiles_and_resolves(path, registry):
-    schema = recipe_schema(registry, profile=True)
+def test_a_shipped_profile_is_valid_by_the_schema_of_profiles_and_resolves(path, registry, profile_schema):
     content = yaml.safe_load(path.read_text())
-    jsonschema.validate(content, schema)
+    profile_schema.validate(content)
     assert load_recipe("rosd", [], path.stem, registry=registry).steps > 0
     for wrong in (
         {"extendz": "micro"},
         {"components": {"localizer": {"error_quote": {"boundry": "quote"}}}},
         {"profile": "micro"},
     ):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**content, **wrong}, schema)
+        assert not profile_schema.is_valid({**content, **wrong})
 
 
-@pytest.mark.parametrize("profile", [False, True])
-def test_the_schema_itself_is_valid_and_describes_every_option(registry, profile):
-    schema = recipe_schema(registry, profile=profile)
+@pytest.mark.parametrize("which", ["schema", "profile_schema"])
+def test_the_schema_itself_is_valid_and_describes_every_option(which, request):
+    schema = request.getfixturevalue(which).schema
     jsonschema.Draft202012Validator.check_schema(schema)
     for section in schema["$defs"].values():
         for name, field in section.get("properties", {}).items():
             assert "description" in field, name
 
 
-def test_what_a_run_writes_down_is_valid_by_the_schema(registry):
-    jsonschema.validate(yaml.safe_load(to_yaml(load_recipe("rosd_v2", registry=registry))), recipe_schema(registry))
+def test_what_a_run_writes_down_is_valid_by_the_schema(registry, schema):
+    schema.validate(yaml.safe_load(to_yaml(load_recipe("rosd_v2", registry=registry))))

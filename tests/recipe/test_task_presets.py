@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-import jsonschema
 import pytest
 import yaml
 
 from rosd_kit.data import source, streams
 from rosd_kit.errors import RecipeError
-from rosd_kit.recipe import SHIPPED, build_components, load_recipe, recipe_schema, resolve_recipe, shipped_names, to_yaml
+from rosd_kit.recipe import SHIPPED, build_components, load_recipe, resolve_recipe, shipped_names, to_yaml
 from tests.components.rows import DATA, rows
 
 PRESETS = shipped_names("tasks")
@@ -91,13 +90,13 @@ def test_the_promised_presets_ship():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_resolves_again_from_what_it_resolves_to(preset, registry, tmp_path):
+def test_every_preset_resolves_again_from_what_it_resolves_to(preset, registry, schema, tmp_path):
     recipe = load_recipe("rosd", [f"task={preset}"], registry=registry)
     (tmp_path / "again.yaml").write_text(to_yaml(recipe))
     assert load_recipe(tmp_path / "again.yaml", registry=registry) == recipe
     assert recipe.task.name == "dataset" and recipe.verifier.name in {"mcq", "math", "tool_use", "by_suite"}
-    jsonschema.validate(yaml.safe_load((SHIPPED / f"tasks/{preset}.yaml").read_text()), recipe_schema(registry))
-    jsonschema.validate({"task": preset}, recipe_schema(registry))
+    schema.validate(yaml.safe_load((SHIPPED / f"tasks/{preset}.yaml").read_text()))
+    schema.validate({"task": preset})
 
 
 @pytest.mark.parametrize(
