@@ -184,7 +184,7 @@ NAMES: dict[str, Renamed] = _renamed(
         "compat.OLDEST_API": "renames.OLDEST_API",
         "compat.Renamed": "renames.Renamed",
         "components.contexts.building.KEEP": "components.contexts.teacher_prompt.CUT_PRIORITY",
-        "components.reflectors.tutor.told": "components.reflectors.tutor.conversation_text",
+        "components.reflectors.tutor.told": "components.reflectors.self_reflector.conversation_text",
         "components.teachers.frozen.initial_expert": "components.teachers.frozen.initial_teacher",
         "components.verifiers.code.Trial": "components.verifiers.code.ProgramTest",
         "components.verifiers.code.read_trials": "components.verifiers.code.read_tests",

@@ -15,6 +15,7 @@ from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
+from rosd_kit.recipe.prompts import PromptsChoice
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.renamed_options import current_options, refuse_both
 from rosd_kit.recipe.shipped import find, label
@@ -58,17 +59,22 @@ def resolve_recipe(
     chain[-1][1].setdefault("name", chain[-1][0].stem)
     merged = overlay({}, as_tree(DEFAULTS, "default"))
     preset: Tree = {}
+    prompts = PromptsChoice()
     for path, content in _profile_chain(chosen, base):
+        prompts.take(content, path.parent, merged)
         preset = overlay(preset, _presets(content.pop("components", {}), f"profile {chosen}", registry))
         _refuse(content, "profile", label(path), "a profile cannot choose another; use extends")
         merged = overlay_layer(merged, content, f"profile {chosen}", path.parent, registry)
     for path, content in chain:
+        prompts.take(content, path.parent, merged)
         _refuse(content, "components", label(path), "presets belong in a profile; set the options of the slot instead")
         merged = overlay_layer(merged, content, label(path), path.parent, registry)
+    beneath = merged
     for _, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):  # a preset lies beneath the rest
+        prompts.take(content, None, beneath)
         merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry)
     refuse_both([field for field, _ in command], merged, registry)
-    return _validate(_preset(merged, preset, registry), registry)
+    return _validate(_preset(prompts.overlaid(merged, registry), preset, registry), registry)
 
 
 def _choose_profile(
@@ -167,7 +173,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
         return next((sources[key] for key in sources if key == path or key.startswith(f"{path}.")), "default")
 
     slots = {kind: values.pop(kind) for kind in SLOTS}
-    known = [*SLOTS, "profile", "extends"]
+    known = [*SLOTS, "profile", "extends", "prompts"]
     core = validated(CoreSettings, values, path="", see="rosd-kit schema", source=source, also_known=known)
     choices: dict[str, Any] = {
         kind: ComponentChoice(**_options(kind, kind, options, source, registry))

@@ -35,6 +35,10 @@ def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
         about = Recipe.model_fields[kind].description
         properties[kind] = {"description": about, **_slot(kind, registry, definitions)}
     properties["extends"] = {"type": "string", "description": "A file, relative to this one, or a name to build on."}
+    properties["prompts"] = {
+        "anyOf": [{"enum": [*shipped_names("prompts"), "none"]}, {"type": "string", "pattern": r"\.ya?ml$"}],
+        "description": "Templates for reflector and context: a file, relative to this one, or a shipped name; `none` for none.",
+    }
     if profile:
         properties["components"] = _presets(registry, definitions)
     else:

@@ -1,4 +1,4 @@
-"""Finds recipes, profiles and task presets by path or by shipped name, without reading them."""
+"""Finds recipes, profiles, task presets and prompts files by path or by shipped name, without reading them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rosd_kit.errors import RecipeError, did_you_mean, shortened
 
-_KINDS = {"": "recipe", "profiles": "profile", "tasks": "task preset"}
-_NO_RECIPES = ("profiles/", "tasks/")
+_KINDS = {"": "recipe", "profiles": "profile", "tasks": "task preset", "prompts": "prompts file"}
+_NO_RECIPES = ("profiles/", "tasks/", "prompts/")
 _PACKAGE = Path(__file__).resolve().parent.parent
 SHIPPED = next(
     (folder for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes") if folder.is_dir()),
@@ -17,7 +17,7 @@ SHIPPED = next(
 
 
 def shipped_names(folder: str = "") -> list[str]:
-    """Return the names of the shipped recipes, or of those in a folder: `profiles`, `tasks`."""
+    """Return the names of the shipped recipes, or of those in a folder: `profiles`, `tasks`, `prompts`."""
     root = SHIPPED / folder
     files = (path for path in root.rglob("*.yaml") if not path.name.endswith(".sweep.yaml"))
     names = (path.relative_to(root).with_suffix("").as_posix() for path in files)

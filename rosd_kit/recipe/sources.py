@@ -59,16 +59,32 @@ def chain_of(fields: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a file. Raises `RecipeError` for anything but small, plain YAML."""
+    return parse(_read(path), label(path))
+
+
+def read_texts(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file of texts, in which `${` has no meaning. Raises `RecipeError` like `read_yaml`."""
+    text, where = _read(path), label(path)
+    try:
+        _refuse_unsafe(text, where, references=False)
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where)
+        content: Any = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"{where}: is not valid YAML: {_fault(error)}") from error
+    _refuse_odd_keys(content, where)
+    return dict(content or {})
+
+
+def _read(path: Path) -> str:
     where = label(path)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise RecipeError(f"{where}: larger than 1 MiB, too large for a recipe. Give the path of a recipe.")
-        text = raw.decode()
+        return raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{where}: cannot be read as text: {error}") from error
-    return parse(text, where)
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
@@ -111,7 +127,7 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]
     return sorted(layers, key=lambda layer: "." in layer[0].removesuffix(".name"))
 
 
-def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartEvent) -> None:
+def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartEvent, *, references: bool = True) -> None:
     """Refuse unsafe YAML by its events, before anything is built from it."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -126,10 +142,21 @@ def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartE
         if isinstance(event, yaml.ScalarEvent):
             if event.implicit[0]:
                 refuse_ambiguous(event.value, f"{where}, line {line}")
-            check_references(event.value, f"{where}, line {line}")
+            if references:
+                check_references(event.value, f"{where}, line {line}")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise RecipeError(f"{where}, line {line}: nested deeper than the {MAX_DEPTH} levels that are allowed")
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise RecipeError(f"{where}, line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+            seen.add(key.value)
+            _refuse_repeated_keys(value, where)
 
 
 def _refuse_odd_keys(content: object, where: str) -> None:

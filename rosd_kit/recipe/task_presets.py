@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rosd_kit.contracts import Verifier
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe.layers import Tree, as_tree, overlay
+from rosd_kit.recipe.layers import Node, Tree, as_tree, overlay, plain
 from rosd_kit.recipe.renamed_options import with_current_names
 from rosd_kit.recipe.shipped import find, label, shipped_names
 from rosd_kit.recipe.sources import read_chain
@@ -24,8 +25,9 @@ SECTIONS = ("task", "verifier", "sampling", "evaluation")
 def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Path | None, registry: Registry) -> Tree:
     """Return `below` overlaid with one layer, and between them the preset that the layer's `task` names.
 
-    A preset replaces the slots that it fills in lower layers. `base` is the folder that a preset's path is relative to. Raises
-    `RecipeError` for a name that is neither a component nor a preset, and for sections that a preset may not have.
+    A preset replaces the slots that it fills in lower layers, but for the options that every verifier shares.
+    `base` is the folder that a preset's path is relative to. Raises `RecipeError` for a name
+    that is neither a component nor a preset, and for sections that a preset may not have.
     """
     name = _named(content.get("task"))
     if name is None or name in registry.names("task"):
@@ -39,6 +41,8 @@ def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Pa
     task = content["task"]
     own = {key: value for key, value in task.items() if key != "name"} if isinstance(task, Mapping) else {}
     kept = {key: node for key, node in below.items() if key not in {"task", "verifier"} & tree.keys()}
+    if "verifier" in tree:
+        tree["verifier"] = _with_shared_options(tree["verifier"], below.get("verifier", {}), registry)
     return _overlay(overlay(kept, tree), {**content, "task": own}, source, registry)
 
 
@@ -51,6 +55,18 @@ def unknown_task(name: str, registry: Registry) -> RecipeError:
         near = "" if did_you_mean(name, registry.names("task")) else did_you_mean(name, presets)
         return RecipeError(f"{error}\nTask presets: {', '.join(presets)}, or the path of a .yaml file.{near}")
     raise AssertionError(f"{name!r} is a component")
+
+
+def _with_shared_options(verifier: Node, below: Node, registry: Registry) -> Node:
+    """Return a preset's verifier with the options of the one beneath that do not depend on the verifier chosen there.
+
+    These are the options that every verifier shares, and those of the sandbox if the preset's verifier has one.
+    """
+    if not (isinstance(verifier, dict) and isinstance(below, dict) and "name" in verifier):
+        return verifier
+    known = registry.get("verifier", plain(verifier["name"])).Config.model_fields
+    shared = Verifier.SandboxConfig.model_fields.keys() & known.keys()
+    return {**{key: node for key, node in below.items() if key in shared}, **verifier}
 
 
 def _overlay(below: Tree, content: Mapping[str, Any], source: str, registry: Registry) -> Tree:

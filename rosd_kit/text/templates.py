@@ -19,8 +19,11 @@ _FIELD = re.compile(r"(?<!\\)(\\*)\{([a-z_]+)\}")
 _MISSPELT = re.compile(r"(?<!\\)(?:\\\\)*\{([ \t]*[A-Za-z_]\w*[ \t]*)\}")
 
 
-def check_template(template: str, known: Iterable[str]) -> str:
-    """Return the template. Raises `ValueError` if it has an unknown field or lacks `{problem}`."""
+def check_template(template: str, known: Iterable[str], required: Iterable[str] = ("problem",)) -> str:
+    """Return the template. Raises `ValueError` if it has an unknown field or lacks one of those `required`.
+
+    `a|b` requires one of two fields.
+    """
     known = sorted(known)
     names = {match[2] for match in _FIELD.finditer(template) if not _is_escaped(match)}
     near = {text for text in _MISSPELT.findall(template) if text not in known and text.strip().lower() in known}
@@ -30,9 +33,25 @@ def check_template(template: str, known: Iterable[str]) -> str:
             f"unknown field {{{name}}};{suggestion} known: {', '.join('{' + k + '}' for k in known)}. "
             f"For the text {{{name}}} itself write \\{{{name}}}"
         )
-    if "problem" in known and "problem" not in names:
-        raise ValueError("the template must contain {problem}")
+    if lacking := [choice for choice in required if names.isdisjoint(choice.split("|"))]:
+        fields = (" or ".join(f"{{{name}}}" for name in choice.split("|")) for choice in lacking)
+        raise ValueError(f"the template must contain {' and '.join(fields)}")
     return template
+
+
+def check_without_fields(text: str, known: Iterable[str]) -> str:
+    """Return a text in which nothing is filled in. Raises `ValueError` if it has a field that the templates beside it know."""
+    for match in _FIELD.finditer(text):
+        if match[2] in known and not _is_escaped(match):
+            raise ValueError(
+                f"{match[0]}: this text has no fields. Write {match[0]} into a template, or \\{match[0]} for the text"
+            )
+    return text
+
+
+def without_fields(text: str) -> str:
+    """Return the text that a template without fields stands for."""
+    return "".join(section.text for section in fill(text, {}, {}))
 
 
 def fill(

@@ -150,3 +150,28 @@ def test_text_that_looks_like_a_field_is_not_replaced(make_case):
 def test_a_template_with_a_wrong_field_or_without_the_problem_is_refused(component, template):
     with pytest.raises(ValidationError, match=r"unknown field|must contain"):
         component.Config(template=template)
+
+
+def test_feedback_stands_in_the_key_ideas_prompt_in_a_form_of_its_own(make_case):
+    options = {"template": "{problem}|{feedback}|{idea}", "feedback_template": "heard: {feedback}!", "feedback": True}
+    case = make_case(["try"], reflection=Reflection(idea="carry"))
+    for feedback, shown in (("too {idea}", "heard: too {idea}!"), ("", "")):
+        heard = replace(case, rollout=replace(case.rollout, verdict=replace(case.rollout.verdict, feedback=feedback)))
+        (text,) = texts(KeyIdea(KeyIdea.Config(**options)), heard)
+        assert text.endswith(f"|{shown}|carry")
+    with pytest.raises(ValidationError, match=r"must contain \{feedback\}"):
+        KeyIdea.Config(feedback_template="heard")
+
+
+@pytest.mark.parametrize(
+    ("component", "template", "field"),
+    [
+        (Solution, "{problem}", "solution"),
+        (KeyIdea, "{problem} {feedback}", "idea"),
+        (Feedback, "{problem} {attempt}", "feedback"),
+        (SolutionAndIdea, "{problem} {idea}", "solution"),
+    ],
+)
+def test_a_template_without_the_privileged_text_is_refused(component, template, field):
+    with pytest.raises(ValidationError, match=rf"must contain \{{{field}\}}"):
+        component.Config(template=template)

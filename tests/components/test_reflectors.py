@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rosd_kit.components.reflectors import NoReflector, OracleReflector, Tutor
-from rosd_kit.components.reflectors.tutor import conversation_text, read_reflection
+from rosd_kit.components.reflectors import NoReflector, OracleReflector, Rationale, Tutor
+from rosd_kit.components.reflectors.self_reflector import conversation_text
+from rosd_kit.components.reflectors.tutor import read_reflection
 from rosd_kit.text.budget import assemble
 from rosd_kit.types import Completion, FirstError, Problem, Reflection
 
@@ -216,3 +217,50 @@ def test_the_tutor_is_told_that_a_problem_has_no_single_right_answer(make_case):
     without = replace(case, problem=replace(case.problem, answer=""))
     text, known = ("".join(s.text for s in Tutor().prompt(one).sections) for one in (without, case))
     assert "[Answer]\n(No single right answer is given for this problem.)" in text and "[Answer]\n29" in known
+
+
+def test_the_system_message_stands_before_both_prompts(make_case):
+    tutor = Tutor(Tutor.Config(system=r"Answer as \{problem} says."))
+    for right in (False, True):
+        system, user = assemble(tutor.prompt(make_case(["x"], right=right, views=["way"])))
+        assert system == {"role": "system", "content": "Answer as {problem} says."} and user["role"] == "user"
+    with pytest.raises(ValidationError, match=r"\{answer\}: this text has no fields"):
+        Tutor.Config(system="The answer is {answer}.")
+
+
+def test_a_template_may_show_the_last_message_alone(make_case):
+    case = make_case(["x"], views=["way"])
+    messages = ({"role": "system", "content": "be brief"}, {"role": "user", "content": "2 + 2 ?"})
+    case = replace(case, problem=replace(case.problem, messages=messages))
+    tutor = Tutor(Tutor.Config(wrong_template="{question}|{response}", right_template="{problem}|{response}"))
+    assert prompt_text(tutor.prompt(case)) == "2 + 2 ?|x"
+    right = replace(case, rollout=replace(case.rollout, verdict=replace(case.rollout.verdict, success=True)))
+    assert prompt_text(tutor.prompt(right)) == "system: be brief\n\nuser: 2 + 2 ?|x"
+
+
+def test_a_rationale_explains_the_demonstration_and_is_the_idea(make_case):
+    generate = FakeGenerate("<think>hm</think> It carries the one. ")
+    rationale = Rationale(Rationale.Config(max_prompt_tokens=50, max_new_tokens=20, weights="live"))
+    cases = [make_case(["my try"], views=["the right way"]), make_case(["alone"])]
+    asked, skipped = rationale.reflect(cases, generate)
+    assert (asked.idea, asked.quote, asked.status, skipped.status) == ("It carries the one.", None, "ok", "skipped")
+    (call,) = generate.calls
+    text = prompt_text(call["prompts"][0])
+    assert "the right way" in text and "my try" not in text
+    sampling = call["sampling"]
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_new_tokens) == (1.1, 0.95, 20, 20)
+    assert (call["weights"], call["max_prompt_tokens"]) == ("live", 50) and Rationale().wants_initial()
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "expected"),
+    [
+        ("It carries", "length", ("It carries", "truncated")),
+        ("<think>so", "length", (None, "truncated")),
+        (" ", "stop", (None, "unparsable")),
+        ("", "overlong", (None, "overlong")),
+    ],
+)
+def test_a_rationale_says_what_is_missing(make_case, text, finish, expected):
+    reflection = Rationale().read(answering(text, finish), make_case(["x"], views=["way"]))
+    assert (reflection.idea, reflection.status) == expected

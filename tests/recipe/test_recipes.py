@@ -14,7 +14,7 @@ from rosd_kit.errors import RecipeError
 from rosd_kit.recipe import build_components, load_recipe, resolve_recipe, to_yaml
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("recipes/profiles/", "recipes/tasks/")
+FOLDERS = ("recipes/profiles/", "recipes/tasks/", "recipes/prompts/")
 SHIPPED = sorted(
     path
     for path in (ROOT / "recipes").rglob("*.yaml")

@@ -237,3 +237,20 @@ def test_a_misspelt_task_is_told_with_the_presets(registry):
         load_recipe("rosd", ["task=gsm8"], registry=registry)
     with pytest.raises(RecipeError, match=r"task: unknown 'datase'. Did you mean 'dataset'\?"):
         load_recipe("rosd", ["task=datase"], registry=registry)
+
+
+def test_options_that_every_verifier_shares_survive_a_presets_own_verifier(registry, tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: rosd\nverifier: {truncated: score}")
+    (tmp_path / "mathematics.yaml").write_text(
+        "extends: rosd\nverifier: {name: math, truncated: score, deadline: 3, workers: 5}"
+    )
+    (tmp_path / "strict.yaml").write_text("extends: gsm8k\nverifier: {name: math, truncated: wrong}")
+    for preset, name in (("gpqa", "mcq"), ("gsm8k", "math"), ("paper/physics", "by_suite")):
+        for recipe, changes in (("reference/rosd", ()), (tmp_path / "mine.yaml", ()), ("rosd", ["verifier.truncated=score"])):
+            verifier = load_recipe(recipe, [f"task={preset}", *changes], registry=registry).verifier
+            assert (verifier.name, verifier.options.truncated) == (name, "score")
+    sandboxed = load_recipe(tmp_path / "mathematics.yaml", ["task=gsm8k"], registry=registry).verifier.options
+    assert (sandboxed.truncated, sandboxed.deadline, sandboxed.workers) == ("score", 3.0, 5)
+    assert load_recipe(tmp_path / "mathematics.yaml", ["task=gpqa"], registry=registry).verifier.options.truncated == "score"
+    strict = load_recipe(tmp_path / "mathematics.yaml", [f"task={tmp_path / 'strict.yaml'}"], registry=registry)
+    assert strict.verifier.options.truncated == "wrong", "what the preset itself says ranks above lower layers"

@@ -32,7 +32,7 @@ class Feedback(PrivilegedContext):
         @field_validator("template")
         @classmethod
         def _fields(cls, template: str) -> str:
-            return check_template(template, ("problem", "feedback", "attempt"))
+            return check_template(template, ("problem", "feedback", "attempt"), required=("problem", "feedback"))
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         feedback = case.rollout.verdict.feedback

@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from rosd_kit.components.contexts.solution import SOLUTION
 from rosd_kit.components.contexts.teacher_prompt import PrivilegedContext
-from rosd_kit.text.templates import check_template
+from rosd_kit.text.templates import check_template, fill
 from rosd_kit.types import Case, Prompt
 
 IDEA = """{problem}
@@ -32,7 +32,9 @@ class KeyIdea(PrivilegedContext):
         template: str = IDEA
         """Prompt template; fields: {problem} {idea} {feedback}."""
         feedback: bool = False
-        """Also show the verifier's feedback on the attempt: it fills {feedback}, which is empty otherwise."""
+        """Also show the verifier's feedback on the attempt: {feedback} of `template` is empty otherwise."""
+        feedback_template: str = "{feedback}\n\n"
+        """What stands for {feedback} in `template` if there is feedback; field: {feedback}."""
         fallback: Literal["solution", "skip"] = "solution"
         """Without an idea: `solution` shows the demonstration, as SDPO does; `skip` leaves the rollout out."""
         fallback_template: str = SOLUTION
@@ -41,18 +43,25 @@ class KeyIdea(PrivilegedContext):
         @field_validator("template")
         @classmethod
         def _idea(cls, template: str) -> str:
-            return check_template(template, ("problem", "idea", "feedback"))
+            return check_template(template, ("problem", "idea", "feedback"), required=("problem", "idea"))
+
+        @field_validator("feedback_template")
+        @classmethod
+        def _feedback(cls, template: str) -> str:
+            return check_template(template, known := ("feedback",), required=known)
 
         @field_validator("fallback_template")
         @classmethod
         def _solution(cls, template: str) -> str:
-            return check_template(template, ("problem", "solution"))
+            return check_template(template, known := ("problem", "solution"), required=known)
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         idea = case.reflection.idea if case.reflection else None
         if idea:
             feedback = case.rollout.verdict.feedback if self.config.feedback else ""
-            fields = {"idea": idea, "feedback": f"{feedback}\n\n" if feedback else ""}
+            if feedback:
+                feedback = "".join(part.text for part in fill(self.config.feedback_template, {"feedback": feedback}, {}))
+            fields = {"idea": idea, "feedback": feedback}
             return (self.teacher_prompt(case.problem, self.config.template, fields),)
         if self.config.fallback == "solution" and case.views:
             solution = {"solution": case.views[0].text}

@@ -32,7 +32,7 @@ class Solution(PrivilegedContext):
         @field_validator("template")
         @classmethod
         def _fields(cls, template: str) -> str:
-            return check_template(template, ("problem", "solution"))
+            return check_template(template, known := ("problem", "solution"), required=known)
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         return tuple(self.teacher_prompt(case.problem, self.config.template, {"solution": v.text}) for v in case.views)

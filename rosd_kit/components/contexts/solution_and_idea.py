@@ -35,7 +35,7 @@ class SolutionAndIdea(PrivilegedContext):
         @field_validator("template")
         @classmethod
         def _fields(cls, template: str) -> str:
-            return check_template(template, ("problem", "solution", "idea"))
+            return check_template(template, known := ("problem", "solution", "idea"), required=known)
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         idea = case.reflection.idea if case.reflection else None

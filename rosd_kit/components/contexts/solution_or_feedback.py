@@ -32,12 +32,12 @@ class SolutionOrFeedback(PrivilegedContext):
         @field_validator("template")
         @classmethod
         def _solution(cls, template: str) -> str:
-            return check_template(template, ("problem", "solution"))
+            return check_template(template, known := ("problem", "solution"), required=known)
 
         @field_validator("feedback_template")
         @classmethod
         def _feedback(cls, template: str) -> str:
-            return check_template(template, ("problem", "feedback", "attempt"))
+            return check_template(template, ("problem", "feedback", "attempt"), required=("problem", "feedback"))
 
     def prompts(self, case: Case) -> tuple[Prompt, ...]:
         if case.views:

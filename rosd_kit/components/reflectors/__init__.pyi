@@ -2,6 +2,7 @@
 
 from rosd_kit.components.reflectors.none import NoReflector as NoReflector
 from rosd_kit.components.reflectors.oracle import OracleReflector as OracleReflector
+from rosd_kit.components.reflectors.rationale import Rationale as Rationale
 from rosd_kit.components.reflectors.tutor import Tutor as Tutor
 from rosd_kit.contracts import Reflector
 

@@ -5,17 +5,13 @@ Source: arXiv 2605.28014. A reflection has two tags, `<error_quote>` and `<expla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from pydantic import field_validator
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
-
-from rosd_kit.contracts import Generate, Reflector
-from rosd_kit.options import Fixed
+from rosd_kit.components.reflectors.self_reflector import CUT_PRIORITY, SelfReflector, fields_of
 from rosd_kit.text.tags import read_tag
-from rosd_kit.text.templates import check_template, fill
+from rosd_kit.text.templates import check_template, check_without_fields, fill, without_fields
 from rosd_kit.text.thinking import Pairs, strip_thinking
-from rosd_kit.types import Case, Completion, CutPlace, Problem, Prompt, Reflection, ReflectionStatus, Sampling
+from rosd_kit.types import Case, Completion, CutPlace, Message, Prompt, Reflection, ReflectionStatus
 
 WRONG = """You are a tutor. Below are a problem, a correct solution and a student's incorrect solution.
 
@@ -55,99 +51,57 @@ _EXPLANATIONS = (
     *("explain", "reflection"),
 )
 _QUOTES = ("error_qoute", "eror_quote", "erorr_quote", "error_quotes", "error_quotation", "error_quoted", "quote")
-#: Stands for {answer} where a problem has none: several answers may be right, and a verifier tells them apart.
-NO_ANSWER = "(No single right answer is given for this problem.)"
-_FIELDS = ("problem", "demonstration", "response", "answer")
-_CUT_PRIORITY = {"demonstration": 1, "response": 2}
+_FIELDS = ("problem", "question", "demonstration", "response", "answer")
 
 
-class Tutor(Reflector):
+class Tutor(SelfReflector):
     """Asks the model itself for the first error of a rollout and a corrective idea, in ROSD's format."""
 
     name = "tutor"
     needs = frozenset({"demonstration"})
     provides = frozenset({"reflection", "quote"})
 
-    class Config(Reflector.Config):
+    class Config(SelfReflector.Config):
         """Options of `tutor`."""
 
-        weights: Literal["frozen", "live"] = "frozen"
-        """Whose weights reflect. `frozen`: the run's initial weights (the paper); `live`: the student's current weights."""
-        temperature: NonNegativeFloat = 0.0
-        """Sampling temperature; 0 is greedy (the paper)."""
-        top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-        """Nucleus sampling mass; has no effect at temperature 0."""
-        max_prompt_tokens: Annotated[PositiveInt, Fixed("memory is planned for it")] = 8192
-        """Token budget of the prompt; the demonstration is shortened first, then the response, nothing else."""
-        cut: CutPlace = "middle"
-        """Where a demonstration over that budget is cut; the middle keeps its beginning and its conclusion."""
-        max_new_tokens: Annotated[PositiveInt, Fixed("memory is planned for it")] = 4096
-        """Maximum length of a reflection, in tokens."""
         reflect_right: bool = True
         """Also reflect on right rollouts (why the solution is valid)."""
+        system: str = ""
+        """System message before either prompt; empty for none."""
         wrong_template: str = WRONG
-        """Prompt template for wrong rollouts; fields: {problem} {demonstration} {response} {answer}."""
+        """Prompt template for wrong rollouts; fields: {problem} (all messages) or {question} (the last one), {demonstration}
+        {response} {answer}."""
         right_template: str = RIGHT
-        """Prompt template for right rollouts; fields: {problem} {response} {answer}."""
+        """Prompt template for right rollouts; fields: {problem} or {question}, {response} {answer}."""
+
+        @field_validator("system")
+        @classmethod
+        def _system(cls, text: str) -> str:
+            return check_without_fields(text, _FIELDS)
 
         @field_validator("wrong_template")
         @classmethod
         def _wrong(cls, template: str) -> str:
-            return check_template(template, _FIELDS)
+            return check_template(template, _FIELDS, required=("problem|question", "response"))
 
         @field_validator("right_template")
         @classmethod
         def _right(cls, template: str) -> str:
-            return check_template(template, [name for name in _FIELDS if name != "demonstration"])
-
-    def wants_initial(self) -> bool:
-        return bool(self.config.weights == "frozen")
+            known = [name for name in _FIELDS if name != "demonstration"]
+            return check_template(template, known, required=("problem|question", "response"))
 
     def prompt(self, case: Case) -> Prompt:
-        """Return the prompt that asks the tutor about one rollout."""
         right = case.rollout.verdict.success
-        fields = {
-            "problem": conversation_text(case.problem),
-            "demonstration": case.views[0].text if case.views else "",
-            "response": case.rollout.completion.text,
-            "answer": case.problem.answer or NO_ANSWER,
-        }
         template = self.config.right_template if right else self.config.wrong_template
         cut: dict[str, CutPlace] = {"demonstration": self.config.cut, "response": "end"}  # first errors are in what is left
-        return Prompt(head=(), sections=fill(template, fields, _CUT_PRIORITY, cut))
-
-    def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
-        asked = [i for i, case in enumerate(cases) if self.asks(case)]
-        reflections = [Reflection(status="skipped")] * len(cases)
-        if asked:
-            answers = generate(
-                [self.prompt(cases[i]) for i in asked],
-                sampling=Sampling(
-                    temperature=self.config.temperature,
-                    top_p=self.config.top_p,
-                    max_new_tokens=self.config.max_new_tokens,
-                ),
-                max_prompt_tokens=self.config.max_prompt_tokens,
-                weights="initial" if self.config.weights == "frozen" else "live",
-            )
-            for i, answer in zip(asked, answers, strict=True):
-                reflections[i] = self.read(answer, cases[i])
-        return reflections
+        head = (Message(role="system", content=without_fields(self.config.system)),) if self.config.system else ()
+        return Prompt(head=head, sections=fill(template, fields_of(case), CUT_PRIORITY, cut))
 
     def read(self, answer: Completion, case: Case) -> Reflection:
-        """Parse the answer to `prompt(case)`."""
         return read_reflection(answer, right=case.rollout.verdict.success, thinking=self.thinking)
 
     def asks(self, case: Case) -> bool:
-        """Return whether to ask about this rollout; the others get status `skipped`."""
         return bool(self.config.reflect_right) if case.rollout.verdict.success else bool(case.views)
-
-
-def conversation_text(problem: Problem) -> str:
-    """Return the problem's messages as one text, with their roles if there are several."""
-    if len(problem.messages) == 1:
-        return problem.messages[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in problem.messages)
 
 
 def read_reflection(answer: Completion, *, right: bool, thinking: Pairs = ()) -> Reflection:

@@ -58,10 +58,12 @@ class External(rk.Reflector):
         """Longest reflection, in tokens."""
         reflect_right: bool = True
         """Reflect on right rollouts too, asking why the solution is valid."""
+        system: str = ""
+        """System message before either prompt; empty for none."""
         wrong_template: str = rk.Tutor.Config().wrong_template
-        """Prompt for a wrong rollout, with the fields {problem} {demonstration} {response} {answer}."""
+        """Prompt for a wrong rollout, with the fields {problem} or {question}, {demonstration} {response} {answer}."""
         right_template: str = rk.Tutor.Config().right_template
-        """Prompt for a right rollout, with the fields {problem} {response} {answer}."""
+        """Prompt for a right rollout, with the fields {problem} or {question}, {response} {answer}."""
 
         @field_validator("url")
         @classmethod
@@ -74,12 +76,12 @@ class External(rk.Reflector):
 
         @model_validator(mode="after")
         def _templates(self) -> Self:
-            rk.Tutor.Config(wrong_template=self.wrong_template, right_template=self.right_template)
+            rk.Tutor.Config(system=self.system, wrong_template=self.wrong_template, right_template=self.right_template)
             return self
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        names = ("wrong_template", "right_template", "reflect_right")
+        names = ("system", "wrong_template", "right_template", "reflect_right")
         self._tutor = rk.Tutor(rk.Tutor.Config(**{name: getattr(self.config, name) for name in names}))
         self._slots = threading.Semaphore(self.config.concurrency)
 
