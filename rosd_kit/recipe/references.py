@@ -23,7 +23,7 @@ _OPENING = re.compile(r"(?<!\\)(\\*+)\$\{")
 
 def check_references(text: str, where: str) -> None:
     """Refuse every `${...}` that is not the plain path of another field."""
-    if "${" in _ESCAPED.sub("", _REFERENCE.sub("", text)):
+    if "${" in _ESCAPED.sub(" ", _REFERENCE.sub(" ", text)):  # a space, so that what is left does not join to `${`
         raise RecipeError(
             f"{where}: {text[:80]!r} is not a plain reference. Only ${{section.field}} is allowed, no resolvers "
             "like ${oc.env:...}. Pass changing values on the command line: field=value. For the text ${ itself write \\${"
