@@ -23,7 +23,7 @@ from rosd_kit.run.loop import run_recipe
 from rosd_kit.run.records import METRICS, read_records
 from rosd_kit.run.summary import read_evaluations
 
-Overrides = Mapping[str, Any] | Sequence[str]
+Overrides = Mapping[str, object] | Sequence[str]
 Plugin = str | Path | ModuleType | type[Component]
 
 
@@ -62,7 +62,7 @@ class EvaluationResult:
 
 
 def train(
-    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
+    recipe: str | Path | Mapping[str, object] | Recipe | None = None,
     *,
     overrides: Overrides = (),
     profile: str | None = None,
@@ -107,7 +107,7 @@ def train(
 def evaluate(
     model: str | Path,
     *,
-    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
+    recipe: str | Path | Mapping[str, object] | Recipe | None = None,
     overrides: Overrides = (),
     profile: str | None = None,
     plugins: Sequence[Plugin] = (),
@@ -156,7 +156,7 @@ def _as_words(overrides: Overrides) -> list[str]:
 
 
 def _resolved(
-    recipe: str | Path | Mapping[str, Any] | Recipe, changes: Sequence[str], profile: str | None, manager: PluginManager
+    recipe: str | Path | Mapping[str, object] | Recipe, changes: Sequence[str], profile: str | None, manager: PluginManager
 ) -> Recipe:
     if isinstance(recipe, Recipe):
         if not changes and profile is None:

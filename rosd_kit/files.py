@@ -98,7 +98,7 @@ def lock_file(file: Path, *, wait: bool = False, required: bool = False) -> IO[s
     return stream
 
 
-def finite(value: object) -> Any:
+def finite(value: object) -> object:
     """Return plain values with NaN and infinity as None, since JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

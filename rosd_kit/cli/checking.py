@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from unittest import SkipTest
 
 from rosd_kit.errors import PluginError, RosdError, did_you_mean
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rosd_kit.contracts import Component
     from rosd_kit.testing import Bench, Check
 
-Options = Mapping[str, Mapping[str, Any]]
+Options = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def _found(error: Exception) -> str:
     return "; ".join([f"it raised {type(error).__name__}: {error} (line {frame.lineno} of {frame.filename})", *details])
 
 
-def _check_component(registry: Registry, kind: str, name: str, options: Mapping[str, Any], *, verbose: bool) -> bool:
+def _check_component(registry: Registry, kind: str, name: str, options: Mapping[str, object], *, verbose: bool) -> bool:
     from rosd_kit.testing.build import bench_for, build
 
     cls = registry.get(kind, name)
@@ -152,7 +152,7 @@ def _load_folder(manager: PluginManager, root: Path) -> Iterable[str]:
 def _options(overrides: Sequence[str]) -> Options:
     from rosd_kit.recipe.sources import read_overrides
 
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for override, (_, layer) in zip(sorted(overrides), read_overrides(sorted(overrides)), strict=True):
         for name, values in layer.items():
             if not isinstance(values, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from rosd_kit.contracts.component import Component, add_options
 from rosd_kit.options import Config as Options
@@ -38,7 +38,7 @@ class Gate(Component):
         """Whether responses that were cut off at the length limit train. `keep`: like any other; `mask`: they do not, but
         count in their group; `drop`: they are left out of their group, as if they had not been sampled."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         add_options(cls, Gate.Config)
 

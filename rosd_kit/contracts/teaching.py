@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rosd_kit.contracts.component import Component
 from rosd_kit.contracts.policy import Policy
@@ -37,7 +37,7 @@ class TeacherModel:
 
     model: nn.Module
     share: float = 1.0
-    guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+    guard: Callable[[], AbstractContextManager[object]] = nullcontext
     plain: bool = False
 
     @contextmanager

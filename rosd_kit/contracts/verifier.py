@@ -50,7 +50,7 @@ class Verifier(Component):
         memory_mib: Mebibytes = 2048
         """Memory that one call may use, in MiB of address space."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         add_options(cls, Verifier.Config)
         if cls.sandboxed:

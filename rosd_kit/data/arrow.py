@@ -8,7 +8,7 @@ from typing import Any
 Shorten = Callable[[Any], Any]
 
 
-def shortener(schema: Any) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+def shortener(schema: Any) -> Callable[[Mapping[str, object]], Mapping[str, object]]:
     """Return a function that gives a row of an Arrow schema the shortest numbers that its columns can tell apart."""
     by_name = {field.name: shorten for field in schema if (shorten := _of_type(field.type)) is not None}
     if not by_name:

@@ -36,7 +36,7 @@ class Row(dict[str, Any]):
         return "{" + ", ".join(f"{key}: {shortened(value, 60)}" for key, value in self.items()) + "}" + source
 
 
-def plain_row(values: Mapping[str, Any], file: str = "", number: int = 0) -> Row:
+def plain_row(values: Mapping[str, object], file: str = "", number: int = 0) -> Row:
     """Return a row in plain form: only text, int, float, bool, None, lists and dicts, and what has no such form as it is.
 
     Whole floats become integers, NaN null, dates and times their ISO text. Nested dicts lose their null keys; those of the row
@@ -59,14 +59,14 @@ def with_columns(row: Row, columns: Iterable[str]) -> Row:
     return row
 
 
-def scrubbed(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def scrubbed(row: Mapping[str, object]) -> Mapping[str, object]:
     """Return the row with U+FFFD for each lone surrogate, which no file and no tokenizer takes."""
-    return {_scrub(key): _scrub(value) for key, value in row.items()}
+    return {str(_scrub(key)): _scrub(value) for key, value in row.items()}
 
 
-def look_up(row: Mapping[str, Any], path: Sequence[str]) -> Any:
+def look_up(row: Mapping[str, object], path: Sequence[str]) -> object:
     """Return the value at a path of keys and list indices, or `MISSING`; a key may itself contain dots."""
-    value: Any = row
+    value: object = row
     rest = tuple(path)
     while rest:
         if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def as_text(value: object) -> str | None:
     return str(value) if isinstance(value, (str, int, float)) else None
 
 
-def _longest_key(values: Mapping[str, Any], path: Sequence[str]) -> tuple[int, str]:
+def _longest_key(values: Mapping[str, object], path: Sequence[str]) -> tuple[int, str]:
     """Return how many parts of the path name one key, and that key in the spelling of the data; 0 if none does."""
     for length in range(len(path), 0, -1):
         name = ".".join(path[:length])
@@ -109,7 +109,7 @@ def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: object, depth: int) -> object:
     if depth > MAX_DEPTH:
         raise RecursionError
     if value is None or isinstance(value, (str, bool, int)):
@@ -163,7 +163,7 @@ def _iso(value: date | time) -> str | None:
     return re.sub(r"\+00:00$", "Z", text)
 
 
-def _scrub(value: Any) -> Any:
+def _scrub(value: object) -> object:
     if isinstance(value, str):
         return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):

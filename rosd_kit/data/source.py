@@ -28,7 +28,7 @@ class Source(Config):
     """Split of a hub data set or saved folder; files have none."""
     revision: str | None = None
     """Commit of a hub data set; without one, the data may change between runs."""
-    where: dict[str, Any] = Field(default_factory=dict)
+    where: dict[str, object] = Field(default_factory=dict)
     """Keep only rows whose field has this value, or one of these: `{level: [L3, L4]}`. Dots reach into a field."""
     limit: int | None = Field(default=None, gt=0)
     """Maximum number of rows; the first that match `where` are kept."""
@@ -53,7 +53,7 @@ def read_rows(source: Source) -> list[Row]:
     )
 
 
-def describe_mismatch(where: Mapping[str, Any], first: Row) -> str:
+def describe_mismatch(where: Mapping[str, object], first: Row) -> str:
     """Return the end of the message that no row matches: the condition, its unknown fields, and the first row."""
     missing = missing_fields(where, first)
     known = sorted({path for path in _paths(first)} | set(map(str, first)))
@@ -61,7 +61,7 @@ def describe_mismatch(where: Mapping[str, Any], first: Row) -> str:
     return f"{dict(where)}.{hint} The first row is: {first}"
 
 
-def missing_fields(where: Mapping[str, Any], row: Row) -> list[str]:
+def missing_fields(where: Mapping[str, object], row: Row) -> list[str]:
     """Return the paths in `where` that a row does not have, though they ask for a value."""
     asked = (path for path, allowed in _paths(where).items() if None not in allowed)
     return [path for path in asked if look_up(row, path.split(".")) is MISSING]
@@ -79,7 +79,7 @@ def iterate_rows(source: Source) -> Iterator[Row]:
         yield plain_row(row, source.path, number)
 
 
-def as_rows(table: Any) -> Iterator[Mapping[str, Any]]:
+def as_rows(table: Any) -> Iterator[Mapping[str, object]]:
     """Yield the rows of a data set of `datasets`, whether in memory or streamed, with the shortest numbers."""
     features = getattr(table, "features", None)
     shorten = shortener(features.arrow_schema) if features is not None else dict
@@ -136,7 +136,7 @@ def load_hub(source: Source, *, streaming: bool) -> Any:
         ) from error
 
 
-def _text_cells(source: Source) -> dict[str, Any]:
+def _text_cells(source: Source) -> dict[str, object]:
     """Return the options with which `datasets` reads each cell of a CSV as the text that it is; nothing for other data."""
     from datasets import Features, Value, load_dataset, load_dataset_builder
 
@@ -148,7 +148,7 @@ def _text_cells(source: Source) -> dict[str, Any]:
     return {"keep_default_na": False, "features": Features(columns)} if columns else {}
 
 
-def matches(row: Row, where: Mapping[str, Any]) -> bool:
+def matches(row: Row, where: Mapping[str, object]) -> bool:
     """Return whether a row has the values that `where` asks for; null asks for rows without the field."""
     return all(
         any(_is_same(look_up(row, path.split(".")), value) for value in allowed) for path, allowed in _paths(where).items()
@@ -164,9 +164,9 @@ def _is_same(value: object, allowed: object) -> bool:
     return value == allowed
 
 
-def _paths(where: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+def _paths(where: Mapping[str, object], prefix: str = "") -> dict[str, list[object]]:
     """Return the allowed values by dotted path; nested mappings become longer paths."""
-    paths: dict[str, list[Any]] = {}
+    paths: dict[str, list[object]] = {}
     for key, allowed in where.items():
         if isinstance(allowed, Mapping):
             paths |= _paths(allowed, f"{prefix}{key}.")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rosd_kit.data.arrow import shortener
 from rosd_kit.data.readers import SUFFIXES, read_file
@@ -165,5 +165,5 @@ def _read_saved(source: Source) -> Iterator[dict[str, Row]]:
         yield _wrapped(row, index, str(source.path))
 
 
-def _wrapped(values: Mapping[str, Any], index: int, path: str) -> dict[str, Row]:
+def _wrapped(values: Mapping[str, object], index: int, path: str) -> dict[str, Row]:
     return {_ROW: plain_row(values, path, index + 1)}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -29,6 +29,10 @@ from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.settings import OptimizerSettings
 from rosd_kit.training.chunked_loss import tile_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 #: Float32 tensors over the vocabulary that exist at once for a tile of the loss: log-probs, their gradient, top-k sorts.
 _TILE_TENSORS = 8
@@ -193,7 +197,7 @@ def _longest_micro_batch(recipe: Recipe, model: SplitModel, prompt_tokens: int) 
     return build_layout([sequences[i] for i in largest.indices], pad_id=0, mode=mode, prefix=largest.prefix)
 
 
-def _activations(recipe: Recipe, components: BuiltComponents, model: Any) -> tuple[int, int, int]:
+def _activations(recipe: Recipe, components: BuiltComponents, model: PreTrainedModel) -> tuple[int, int, int]:
     """Return the bytes that the student's forward pass saves, the peak of its backward pass, and the teacher's peak.
 
     Gradients of weights are not included.
@@ -216,7 +220,7 @@ def _activations(recipe: Recipe, components: BuiltComponents, model: Any) -> tup
     return forward, max(forward, student.peak - gradients), teacher.peak
 
 
-def _split_for(recipe: Recipe, model: Any) -> SplitModel:
+def _split_for(recipe: Recipe, model: PreTrainedModel) -> SplitModel:
     """Split the model, with the layouts that the run's attention and parallel mode support."""
     return replace(split_model(model, attention=recipe.model.attention), can_cache_prefix=recipe.parallel.mode != "fsdp")
 
@@ -235,7 +239,7 @@ def _head(recipe: Recipe, components: BuiltComponents, model: SplitModel, device
     return chunk + _TILE_TENSORS * tile + gradient + 2 * hidden, gradient
 
 
-def _sampling(recipe: Recipe, network: SplitModel, model: Any, device_bytes: int) -> tuple[int, int]:
+def _sampling(recipe: Recipe, network: SplitModel, model: PreTrainedModel, device_bytes: int) -> tuple[int, int]:
     """Return the bytes that SGLang takes, and those that sampling takes in the trainer's process."""
     options: Any = recipe.rollout.options
     if recipe.rollout.name == "sglang":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -17,26 +17,30 @@ from rosd_kit.model.lora import add_lora, freeze
 from rosd_kit.model.micro.model import blank_model
 from rosd_kit.settings import ModelSettings
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
 _ATTENTION = "rosd_kit_shapes"
 _QWEN3 = {"vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960}
 #: Architectures of the models in the shipped profiles, from their config.json, so that an estimate need not fetch them.
-KNOWN: dict[str, dict[str, Any]] = {
+KNOWN: dict[str, dict[str, int]] = {
     "Qwen/Qwen3-1.7B": {
-        **_QWEN3, "model_type": "qwen3", "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28,
+        **_QWEN3, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28,
         "num_attention_heads": 16, "tie_word_embeddings": True,
     },
     "Qwen/Qwen3-4B": {
-        **_QWEN3, "model_type": "qwen3", "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+        **_QWEN3, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
         "num_attention_heads": 32, "tie_word_embeddings": True,
     },
     "Qwen/Qwen3-8B": {
-        **_QWEN3, "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
+        **_QWEN3, "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
         "num_attention_heads": 32, "tie_word_embeddings": False,
     },
 }  # fmt: skip
 
 
-def model_on_meta(settings: ModelSettings) -> Any:
+def model_on_meta(settings: ModelSettings) -> PreTrainedModel:
     """Return the model that the settings describe, on the `meta` device, with adapters and frozen weights as in a run.
 
     Its attention computes nothing; it saves for backward what fused kernels save. Raises `RunError` if the architecture is not
@@ -45,11 +49,11 @@ def model_on_meta(settings: ModelSettings) -> Any:
     dtype = getattr(torch, settings.dtype)
     with torch.device("meta"), torch.random.fork_rng():
         if settings.path == "micro-blank":
-            config: Any = blank_model(0).config
+            config: PretrainedConfig = blank_model(0).config
         else:
             config = _config(settings)
         AttentionInterface.register(_ATTENTION, _attention)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
         if not settings.dropout:
             disable_dropout(model)
         if settings.gradient_checkpointing:
@@ -61,18 +65,19 @@ def model_on_meta(settings: ModelSettings) -> Any:
     return model
 
 
-def _config(settings: ModelSettings) -> Any:
+def _config(settings: ModelSettings) -> PretrainedConfig:
     if settings.path in KNOWN:
-        values = dict(KNOWN[settings.path])
-        return AutoConfig.for_model(values.pop("model_type"), **values)
+        known: PretrainedConfig = AutoConfig.for_model("qwen3", **KNOWN[settings.path])
+        return known
     folder = local_folder(settings)
     if folder is not None:
         folder = find_model(settings)
     options = {"gguf_file": settings.gguf} if settings.gguf else {}
     try:
-        return AutoConfig.from_pretrained(
+        config: PretrainedConfig = AutoConfig.from_pretrained(
             folder or settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code, **options
         )
+        return config
     except (OSError, ValueError, HFValidationError) as error:
         raise RunError(
             f"model.path: the architecture of {settings.path!r} is not known on this machine, so its memory cannot be "
@@ -96,13 +101,13 @@ class _FusedAttention(torch.autograd.Function):
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
-def fused_attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, **options: object) -> Tensor:
     """Stand in for torch's fused attention kernels, which do not exist on `meta`."""
     out: Tensor = _FusedAttention.apply(query, key, value)
     return out.transpose(1, 2)
 
 
 def _attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **options: Any
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **options: object
 ) -> tuple[Tensor, None]:
     return _FusedAttention.apply(query, key, value), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, PrivateAttr, model_validator
 
@@ -82,7 +82,7 @@ class Schedule(BaseModel):
         last = self._begin + self.steps
         return {*range(0, last, math.ceil(last / _MOST_CHECKS)), self._begin, last}
 
-    def written(self) -> dict[str, Any]:
+    def written(self) -> dict[str, object]:
         """Return the schedule as recipes write it, without what is left out."""
         optional = {"after": self.after, "warmup": self.warmup or None, "every": self.every}
         given = {name: value for name, value in optional.items() if value is not None}

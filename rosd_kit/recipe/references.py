@@ -35,7 +35,7 @@ def escape_references(text: str) -> str:
     return _OPENING.sub(lambda match: f"{match[1] * 2}\\${{", text)
 
 
-def replace_references(values: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf]) -> dict[str, Any]:
     """Return nested values with every reference replaced; `leaves` are the same values by dotted path.
 
     Raises `RecipeError` for a reference to nothing, to a section, or to a value that holds a reference itself.

@@ -44,7 +44,7 @@ def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, An
     return chain[::-1]
 
 
-def chain_of(fields: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+def chain_of(fields: Mapping[str, object]) -> list[tuple[Path, dict[str, Any]]]:
     """Return a recipe that is given as a mapping, and every file that it extends, like `read_chain`."""
     try:
         text = yaml.dump(dict(fields), Dumper=UnambiguousDumper, sort_keys=False, allow_unicode=True)

@@ -25,7 +25,7 @@ _MOST_ERRORS = 6
 
 def validated(
     model: type[M],
-    values: Mapping[str, Any],
+    values: Mapping[str, object],
     *,
     path: str,
     see: str,

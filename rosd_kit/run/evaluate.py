@@ -90,7 +90,7 @@ def _measure(
     return step, results
 
 
-def _write(file: Path, report: Mapping[str, Any]) -> None:
+def _write(file: Path, report: Mapping[str, object]) -> None:
     with explain_write_errors(f"eval --out: {str(file)!r}", "Choose another file."):
         file.write_text(json.dumps(finite(report), indent=1) + "\n", encoding="utf-8")
 

@@ -86,7 +86,7 @@ class RunFolder:
 
         self._guard(self.path / name, replace)
 
-    def append(self, name: str, record: Mapping[str, Any]) -> None:
+    def append(self, name: str, record: Mapping[str, object]) -> None:
         """Append one line of JSON; NaN and infinity become null."""
         self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
 
@@ -114,7 +114,7 @@ class RunFolder:
         self._write(file, "".join(json.dumps(record) + "\n" for record in kept))
         return problems
 
-    def write_samples(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+    def write_samples(self, name: str, records: Iterable[Mapping[str, object]]) -> None:
         """Write the sample records of one step."""
         lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in records)
         self._write(self.path / "samples" / f"{name}.jsonl", lines)
@@ -222,7 +222,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> dict[str, object] | None:
     """Return the commit of the working folder and whether it has changes; None outside a checkout."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)

@@ -81,7 +81,7 @@ def _schedule_steps(recipe: Recipe) -> int | None:
     return None if recipe.optimizer.decay == "constant" else recipe.optimizer.schedule_steps or recipe.steps
 
 
-def _fixed(recipe: Recipe, free: Collection[str]) -> Iterator[tuple[str, Any]]:
+def _fixed(recipe: Recipe, free: Collection[str]) -> Iterator[tuple[str, object]]:
     values = to_values(recipe)
     values["optimizer"]["schedule_steps"] = _schedule_steps(recipe)
     for field, value in values.items():
@@ -89,7 +89,7 @@ def _fixed(recipe: Recipe, free: Collection[str]) -> Iterator[tuple[str, Any]]:
             yield from (leaf for leaf in _leaves(field, value) if ".".join(leaf[0].split(".")[:2]) not in free)
 
 
-def _leaves(path: str, value: object) -> Iterator[tuple[str, Any]]:
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _leaves(f"{path}.{key}", item)
@@ -193,5 +193,5 @@ def _watch_again(run: Run) -> None:
         run.reporter.warn_new(watch.evaluation([SuiteResult.from_json(result) for result in record["results"]]))
 
 
-def _numbers(record: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(record: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rosd_kit.pipeline.oracle import judge_reflection, judge_start, judged_truth
 from rosd_kit.types import DistillSample, SampleScores, StepBatch, Trace
@@ -22,7 +21,7 @@ class Trained:
     scores: Sequence[SampleScores] = ()
 
 
-def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[dict[str, Any]]:
+def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[dict[str, object]]:
     """Yield one record per gated rollout of the step; with `trained`, including the loss per token."""
     trained = trained or Trained()
     scored = iter(zip(trained.samples, trained.scores, strict=True))
@@ -33,7 +32,7 @@ def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained
 
 def _record(
     step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     case = trace.case
     completion, verdict, reflection = case.rollout.completion, case.rollout.verdict, case.reflection
     weights = trace.weights.weights if trace.weights else None
@@ -74,7 +73,7 @@ def _record(
     }
 
 
-def _judged(trace: Trace) -> dict[str, Any] | None:
+def _judged(trace: Trace) -> dict[str, object] | None:
     """Judge localizer and reflector against the truth; None if it is unknown."""
     case, truth = trace.case, judged_truth(trace.case)
     if truth is None or trace.weights is None:

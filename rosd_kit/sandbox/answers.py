@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 #: Deepest nesting of lists and objects in an answer.
 MAX_DEPTH = 100
 
 
-def read_answer(content: bytes) -> Any:
+def read_answer(content: bytes) -> object:
     """Return the value of a JSON text. Raises `ValueError` if it is not JSON, or nested deeper than `MAX_DEPTH`."""
     try:
         value = json.loads(content)
@@ -23,7 +22,7 @@ def read_answer(content: bytes) -> Any:
     raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _children(node: object) -> list[Any]:
+def _children(node: object) -> list[object]:
     if isinstance(node, dict):
         return list(node.values())
     return node if isinstance(node, list) else []

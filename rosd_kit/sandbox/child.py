@@ -85,7 +85,7 @@ class Worker:
                 answer = f"E{type(error).__name__}: {error}"[:400].encode("utf-8", "replace")
             frames.write(self._answers, answer)
 
-    def _load(self, target: str, setup: object, warm: list[Any]) -> None:
+    def _load(self, target: str, setup: object, warm: list[object]) -> None:
         """Import the function, try the confinement, and warm the function's caches."""
         module, _, name = target.partition(":")
         function: Any = getattr(importlib.import_module(module), name)

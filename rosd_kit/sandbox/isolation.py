@@ -24,7 +24,7 @@ from rosd_kit.sandbox.pool import Outcome, WorkerPool
 _POOLS = 4
 _inside = False
 #: A method's name and its arguments.
-Job = tuple[str, tuple[Any, ...]]
+Job = tuple[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def inside() -> Iterator[None]:
 
 
 def call_each(
-    component: Any, method: str, arguments: Sequence[tuple[Any, ...]], *, workers: int, deadline: float, memory_mib: int
+    component: Any, method: str, arguments: Sequence[tuple[object, ...]], *, workers: int, deadline: float, memory_mib: int
 ) -> list[Outcome]:
     """Call a method of a component once for each tuple of arguments, in the sandbox; return the outcomes in order.
 

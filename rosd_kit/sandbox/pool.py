@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rosd_kit.errors import RunError
 from rosd_kit.sandbox import frames
@@ -41,7 +41,7 @@ class Outcome:
     """The result of one call. `status` is `ok`, `timeout`, `crash` (the process ended) or `error` (the function raised)."""
 
     status: Literal["ok", "timeout", "crash", "error"]
-    value: Any = None
+    value: object = None
     detail: str = ""
 
 
@@ -66,7 +66,7 @@ class WorkerPool:
         memory_mib: int = 0,
         confinement: Confinement = "if_possible",
         setup: object = None,
-        warm: Sequence[Any] = (),
+        warm: Sequence[object] = (),
     ) -> None:
         if not 0 < deadline < 1e6:  # also false for NaN
             raise ValueError(f"a deadline of {deadline} s; it must be above 0 and below a million")
@@ -76,12 +76,12 @@ class WorkerPool:
         self._busy = threading.Lock()
         self._finalizer = weakref.finalize(self, _stop_all, self._workers)
 
-    def map(self, values: Sequence[Any]) -> list[Outcome]:
+    def map(self, values: Sequence[object]) -> list[Outcome]:
         """Call the function with each value; return the outcomes in order.
 
         Raises `RunError` if the machine cannot confine a call although this is required.
         """
-        pending: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        pending: queue.SimpleQueue[tuple[int, object]] = queue.SimpleQueue()
         for item in enumerate(values):
             pending.put(item)
         outcomes: list[Outcome] = [Outcome("error")] * len(values)
@@ -131,7 +131,7 @@ class _Worker:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def call(self, value: Any) -> Outcome:
+    def call(self, value: object) -> Outcome:
         """Call the function once; if the process does not answer in time, kill it and all processes that it started."""
         try:
             job = pickle.dumps(value)

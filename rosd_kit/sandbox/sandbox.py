@@ -14,11 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Required, TypedDict
 
 from rosd_kit.errors import RunError
 from rosd_kit.sandbox.answers import read_answer
@@ -43,7 +42,17 @@ class ProgramResult:
     status: ProgramStatus
     output: str = ""
     errors: str = ""
-    value: Any = None
+    value: object = None
+
+
+class Job(TypedDict, total=False):
+    """A program to run, and how: see `Sandbox.run`."""
+
+    kind: Required[Literal["input", "call", "tests"]]
+    program: str
+    name: str
+    arguments: list[Any]
+    tests: str
 
 
 class Sandbox:
@@ -62,7 +71,7 @@ class Sandbox:
         """Raise `RunError` if this machine cannot confine a program."""
         self.run({"kind": "input", "program": ""})
 
-    def run(self, job: Mapping[str, Any], stdin: str = "") -> ProgramResult:
+    def run(self, job: Job, stdin: str = "") -> ProgramResult:
         """Run one program to its end.
 
         `job` has the `program` and a `kind`: `input` runs it with `stdin`; `call` then calls its function `name`, or that
@@ -110,7 +119,7 @@ class Sandbox:
         if not answer.startswith("R"):
             reason = answer[1:] or errors[-400:] or stopped or "no answer"
             raise RunError(CANNOT_CONFINE.format(reason=reason))
-        value: Any = None
+        value: object = None
         if kind == "call":
             try:
                 value, succeeded = read_answer(answer[1:].encode()), True

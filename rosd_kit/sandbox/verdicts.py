@@ -35,7 +35,7 @@ def sandboxed(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def is_sandboxed(method: Callable[..., Any]) -> bool:
+def is_sandboxed(method: Callable[..., object]) -> bool:
     """Return whether a method is one that `sandboxed` returned, or a wrapper of it."""
     return bool(getattr(method, "runs_in_sandbox", False))
 
@@ -46,7 +46,7 @@ def verdicts_of_each(verifier: Any, problem: Problem, texts: Sequence[str]) -> l
     return [_verdict_of(verifier, problem, outcome) for outcome in outcomes]
 
 
-def _call_each(verifier: Any, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Outcome]:
+def _call_each(verifier: Any, method: str, arguments: Sequence[tuple[object, ...]]) -> list[Outcome]:
     options = verifier.config
     return isolation.call_each(
         verifier, method, arguments, workers=options.workers, deadline=options.deadline, memory_mib=options.memory_mib

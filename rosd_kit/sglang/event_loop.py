@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rosd_kit.errors import EngineError
 
@@ -25,7 +25,7 @@ class EventLoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="rosd-kit-sglang", daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[object, None, T]) -> T:
         """Run a coroutine and return its result; an interrupt of the caller cancels it."""
         future = self._submit(coroutine)
         try:
@@ -86,7 +86,7 @@ class EventLoopThread:
         if not self._thread.is_alive() and not self._loop.is_closed():
             self._loop.close()
 
-    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    def _submit(self, coroutine: Coroutine[object, None, T]) -> Future[T]:
         if self._loop.is_closed():
             coroutine.close()
             raise EngineError(_CLOSED)

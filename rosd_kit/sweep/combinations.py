@@ -128,7 +128,7 @@ class CombinationResolver:
         names = {name for word in (*self._sweep.fixed, *varied) if (name := _component_name(word, slot))}
         return names | {self._base_component(recipe, slot) for recipe in recipes}
 
-    def _options(self, slot: str, name: str) -> Mapping[str, Any]:
+    def _options(self, slot: str, name: str) -> Mapping[str, object]:
         return self._registry.get(slot, name).Config.model_fields
 
     def _base_component(self, recipe: str, slot: str) -> str:

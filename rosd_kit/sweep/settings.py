@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints
 
@@ -25,7 +25,7 @@ _DOCS = "docs/sweeps.md"
 _FIXED_FIELDS = ("name",)
 
 DesignKind = Literal["grid", "pairwise", "one_at_a_time", "random"]
-Values = list[Any] | str | int | float | bool
+Values = list[object] | str | int | float | bool
 
 
 class Rule(Config):
@@ -35,7 +35,7 @@ class Rule(Config):
     """Axes and the values for which the rule holds; all axes must match."""
     skip: bool = False
     """Skip these combinations."""
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: dict[str, object] = Field(default_factory=dict)
     """Set these fields in them."""
     because: str = Field(min_length=1)
     """The reason, shown wherever the rule applies."""
@@ -59,7 +59,7 @@ class SweepFile(Config):
     """The recipe that all variants are compared with: a file relative to this one, or a shipped name."""
     profile: str | None = None
     """Profile to run with; overrides the recipe's own."""
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: dict[str, object] = Field(default_factory=dict)
     """Fields with the same value in all trials, for example `steps: 30`."""
     axes: dict[str, Values] = Field(min_length=1)
     """Fields and the values they take; `0..3` is a range."""
@@ -150,7 +150,7 @@ def _from_file(path: Path) -> Sweep:
     return sweep if content.seeds is None else _with_axis(sweep, make_axis("seed", value_texts(content.seeds)))
 
 
-def overrides(values: Mapping[str, Any]) -> list[str]:
+def overrides(values: Mapping[str, object]) -> list[str]:
     """Return each field and value as `field=value`."""
     return [f"{field}={override_text(value)}" for field, value in values.items()]
 

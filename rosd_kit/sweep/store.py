@@ -121,7 +121,7 @@ class Store:
                 "INSERT OR IGNORE INTO trials (id, recipe, seed, plugins, changed) VALUES (?, ?, ?, ?, ?)", rows
             )
 
-    def add_plan(self, digest: str, name: str, content: Mapping[str, Any]) -> None:
+    def add_plan(self, digest: str, name: str, content: Mapping[str, object]) -> None:
         """Add a plan, or mark it as the latest if the store already has it."""
         with self._transaction():
             self._db.execute(
@@ -211,7 +211,7 @@ class Store:
         """Record why a trial failed. Return whether this token held it."""
         return self._end(id, token, "failed", error=error)
 
-    def finish(self, id: str, token: str, result: Mapping[str, Any]) -> bool:
+    def finish(self, id: str, token: str, result: Mapping[str, object]) -> bool:
         """Record a trial's result. Return whether this token held it; if not, the result is dropped."""
         return self._end(id, token, "finished", result=json.dumps(result))
 

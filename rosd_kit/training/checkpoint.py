@@ -48,7 +48,7 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mapping[str, Any], *, keep: int) -> Path:
+def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mapping[str, object], *, keep: int) -> Path:
     """Write `folder/step-NNNNNN`, with the random states of every library, and remove all but the `keep` newest.
 
     The final name appears only once every byte is on disk. Raises `RunError` when the disk is full; earlier checkpoints are not
@@ -138,7 +138,7 @@ def _random_states() -> dict[str, Any]:
     return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}
 
 
-def _write(folder: Path, tensors: StateTensors, state: Mapping[str, Any]) -> None:
+def _write(folder: Path, tensors: StateTensors, state: Mapping[str, object]) -> None:
     folder.mkdir()
     generators = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():

@@ -23,5 +23,5 @@ def cache_argument(model: nn.Module) -> str:
 
 
 @cache
-def _argument_of(forward: Callable[..., Any]) -> str:
+def _argument_of(forward: Callable[..., object]) -> str:
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"

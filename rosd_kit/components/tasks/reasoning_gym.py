@@ -22,7 +22,7 @@ class Kind(Config):
 
     kind: str
     """Name of a reasoning-gym data set, for example `chain_sum`."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     """Options of that data set, for example `{min_terms: 3, max_terms: 5}`."""
     levels: dict[str, int] = Field(default_factory=dict)
     """Curriculum level of each attribute, counted from 0, for example `{num_terms: 2}`."""

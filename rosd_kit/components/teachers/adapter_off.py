@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from rosd_kit.contracts import Policy, Teacher, TeacherModel
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class AdapterOff(Teacher):
@@ -29,5 +32,5 @@ class AdapterOff(Teacher):
     @contextmanager
     def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's network, which computes without adapters while it scores."""
-        model: Any = student.model
-        yield (TeacherModel(model, guard=model.disable_adapter),)
+        adapted = cast("PeftModel", student.model)
+        yield (TeacherModel(student.model, guard=adapted.disable_adapter),)

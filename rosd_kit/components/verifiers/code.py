@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from rosd_kit.contracts import Component, Mebibytes, Seconds, Verifier, Workers
 from rosd_kit.errors import shortened
-from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
+from rosd_kit.sandbox.sandbox import Job, ProgramResult, Sandbox
 from rosd_kit.types import Problem, Verdict
 
 #: Possessive, so that a fence with many spaces takes linear time.
@@ -29,9 +29,9 @@ _FEEDBACK_LIMIT = 400
 class ProgramTest:
     """One test: the sandbox job, the program's standard input, and the expected result (None: only that it succeeds)."""
 
-    job: Mapping[str, Any]
+    job: Job
     stdin: str = ""
-    expected: Any = None
+    expected: Any = None  # the output, or `{"value": ...}` of any JSON value
 
 
 class Code(Verifier):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import shortened
@@ -93,7 +92,7 @@ def _canonical(value: object) -> str:
     return json.dumps(_normalise(value, 0), sort_keys=True, ensure_ascii=False)
 
 
-def _normalise(value: object, depth: int) -> Any:
+def _normalise(value: object, depth: int) -> object:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, dict):

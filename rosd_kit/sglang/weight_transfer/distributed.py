@@ -129,7 +129,7 @@ async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
     return await future
 
 
-async def _run_both(work: Coroutine[Any, Any, T], request: Coroutine[Any, Any, object]) -> T:
+async def _run_both(work: Coroutine[object, None, T], request: Coroutine[object, None, object]) -> T:
     """Run the trainer's side while the server runs its own; return the trainer's result.
 
     If either side fails, stop waiting for the other.
