@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from rosd_kit.contracts import Component
 from rosd_kit.display import Display, make_display
@@ -22,6 +21,7 @@ from rosd_kit.run.given import GivenComponents, flow, python_origin
 from rosd_kit.run.loop import run_recipe
 from rosd_kit.run.records import METRICS, read_records
 from rosd_kit.run.summary import read_evaluations
+from rosd_kit.types import JsonObject
 
 Overrides = Mapping[str, object] | Sequence[str]
 Plugin = str | Path | ModuleType | type[Component]
@@ -48,7 +48,7 @@ class RunResult:
         return self.path / "model"
 
     @property
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[JsonObject]:
         """The metrics of every step, read from the run's folder."""
         return read_records(self.path / METRICS).whole
 

@@ -12,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rosd_kit.contracts import Component
 from rosd_kit.errors import RosdError, RunError, shortened
-from rosd_kit.types import FirstError, GateDecision, Group, Prompt, Reflection, TokenWeights, Verdict, View
+from rosd_kit.types import FirstError, GateDecision, Group, JsonObject, Prompt, Reflection, TokenWeights, Verdict, View
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class Faults:
         amount = f"{total} of {self.calls[slot]}" if total > 1 else "one"
         return f"{slot} {first.component!r} failed on {amount}; first on {first.subject}: {first.error}"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         return {"calls": self.calls, "failed": self.failed, "first": {}}
 
 

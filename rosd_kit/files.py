@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from rosd_kit.errors import RosdError, RunError
+from rosd_kit.types import JsonObject
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _RUST = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 
 
-def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"] = "raise") -> Iterator[Any]:
+def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"] = "raise") -> Iterator[Any]:  # any JSON value
     """Yield the value of each line of a file of JSON lines; blank lines are left out.
 
     `damaged` says what happens to a line that is not JSON: `raise` raises `RunError` with its number; `drop_end` does the same
@@ -40,7 +41,7 @@ def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"]
             yield value
 
 
-def read_json_object(file: Path) -> dict[str, Any]:
+def read_json_object(file: Path) -> JsonObject:
     """Return the object in a JSON file, or an empty one where the file is missing or damaged."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))

@@ -27,6 +27,9 @@ ReflectionStatus = Literal[
 FirstErrorStatus = Literal["none", "error", "incomplete", "unparsable"]
 TraceStatus = Literal["ok", "no_weight", "no_privileged_text", "fault"]
 
+JsonObject = dict[str, Any]
+"""An object read from JSON or YAML, or one to be written; nothing is known of its values before they are checked."""
+
 
 class Message(TypedDict):
     """One chat message, as `tokenizer.apply_chat_template` takes it."""

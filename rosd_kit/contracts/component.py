@@ -33,7 +33,7 @@ class Component(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset()
     thinking: Pairs = ()
-    _latest: tuple[int, Any] | None = None
+    _latest: tuple[int, object] | None = None
 
     class Config(Options):
         """No options."""
@@ -58,7 +58,7 @@ class Component(ABC):
         self._latest = None
 
     @classmethod
-    def build(cls, options: Any, part: Callable[[Any], Component]) -> Component:
+    def build(cls, options: Any, part: Callable[[object], Component]) -> Component:
         """Return a new component with these options (an instance of its Config).
 
         Override this in components that contain others of their slot: `part` builds one from its form in a recipe.

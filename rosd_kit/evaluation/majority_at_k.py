@@ -5,13 +5,12 @@ Contains one metric only, so that `evaluate.load` accepts this file's path. Need
 
 from __future__ import annotations
 
-from typing import Any
-
 import evaluate
 from datasets import Features, Value
 
 from rosd_kit.evaluation.formulas import majority_share
 from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, clustered
+from rosd_kit.types import JsonObject
 
 
 class MajorityAtK(evaluate.Metric):
@@ -31,8 +30,8 @@ class MajorityAtK(evaluate.Metric):
         )
 
     def _compute(
-        self, *, predictions: list[dict[str, Any]], references: list[str], seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Any]:
+        self, *, predictions: list[JsonObject], references: list[str], seed: int = 0, resamples: int = RESAMPLES
+    ) -> JsonObject:
         """Return `majority_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
         shares = [
             majority_share([sample["answer"] for sample in samples], [sample["right"] > 0.5 for sample in samples])

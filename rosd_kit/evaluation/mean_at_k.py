@@ -5,12 +5,11 @@ Contains one metric only, so that `evaluate.load` accepts this file's path. Need
 
 from __future__ import annotations
 
-from typing import Any
-
 import evaluate
 from datasets import Features, Value
 
 from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, cluster_means
+from rosd_kit.types import JsonObject
 
 
 class MeanAtK(evaluate.Metric):
@@ -26,7 +25,7 @@ class MeanAtK(evaluate.Metric):
 
     def _compute(
         self, *, predictions: list[float], references: list[str], seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Return `mean_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
         scores = cluster_means(predictions, references)
         interval = bootstrap_mean(list(scores.values()), seed=seed, resamples=resamples)

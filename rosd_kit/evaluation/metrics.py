@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from typing import Any
+
+from rosd_kit.types import JsonObject
 
 METRICS = {
     "mean_at_k": "MeanAtK",
@@ -17,12 +18,12 @@ METRICS = {
 """Metric name, also the name of its module in this folder, to class name."""
 
 
-def compute(name: str, **inputs: object) -> dict[str, Any]:
+def compute(name: str, **inputs: object) -> JsonObject:
     """Return a metric's values for these inputs, in memory and offline.
 
     The arguments are those of the metric's `compute`: `predictions`, `references` if it takes them, and its options.
     """
     metric_class = getattr(importlib.import_module(f"rosd_kit.evaluation.{name}"), METRICS[name])
     with tempfile.TemporaryDirectory() as scratch:  # evaluate creates a cache folder even with keep_in_memory
-        result: dict[str, Any] = metric_class(keep_in_memory=True, cache_dir=scratch).compute(**inputs)
+        result: JsonObject = metric_class(keep_in_memory=True, cache_dir=scratch).compute(**inputs)
     return result

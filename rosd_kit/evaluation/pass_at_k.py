@@ -5,13 +5,12 @@ Contains one metric only, so that `evaluate.load` accepts this file's path. Need
 
 from __future__ import annotations
 
-from typing import Any
-
 import evaluate
 from datasets import Features, Value
 
 from rosd_kit.evaluation.formulas import pass_at_k
 from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, clustered
+from rosd_kit.types import JsonObject
 
 
 class PassAtK(evaluate.Metric):
@@ -27,7 +26,7 @@ class PassAtK(evaluate.Metric):
 
     def _compute(
         self, *, predictions: list[float], references: list[str], k: int = 1, seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Return `pass_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`.
 
         Skips problems with fewer than `k` samples. Raises `ValueError` if none is left.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import nan
-from typing import Any
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.intervals import Interval, mean_of, paired_difference
+from rosd_kit.types import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ class SuiteResult:
         """The ids of all problems, judged or not."""
         return {*self.scores, *self.failed}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the result as plain values, for `from_json`."""
         return asdict(self) | {"scores": dict(self.scores)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SuiteResult:
+    def from_json(cls, value: JsonObject) -> SuiteResult:
         """Return the result that `to_json` wrote; ignores fields that a later version added."""
         names = {one.name for one in fields(cls)}
         known = {name: content for name, content in value.items() if name in names}
@@ -99,7 +99,7 @@ class Comparison:
         """Whether the 95 % interval of the difference excludes zero."""
         return self.difference.excludes(0.0)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the comparison as plain values, without the scores of single problems."""
         sides = {
             side: {key: value for key, value in result.to_json().items() if key != "scores"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -15,6 +15,7 @@ from rosd_kit.model.dropout import disable_dropout
 from rosd_kit.model.loading import find_model, local_folder
 from rosd_kit.model.lora import add_lora, freeze
 from rosd_kit.model.micro.model import blank_model
+from rosd_kit.model.tensors import AutogradContext
 from rosd_kit.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -89,14 +90,14 @@ class _FusedAttention(torch.autograd.Function):
     """Saves for backward what fused attention kernels save: queries, keys, values and output, no matrix of scores."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         rows, heads, length = query.shape[:3]
         out = query.new_empty(rows, length, heads, value.shape[-1])
         ctx.save_for_backward(query, key, value, out, query.new_empty(rows, heads, length, dtype=torch.float32))
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: AutogradContext, *gradients: Tensor) -> tuple[Tensor, ...]:
         query, key, value, *_ = ctx.saved_tensors
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+AutogradContext = Any  # functions put attributes of their own on it, which torch's type does not allow
 
 
 def select_rows(tensor: Tensor, rows: Int[Tensor, " rows"]) -> Tensor:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from rosd_kit.options.schedule import Schedule
+from rosd_kit.types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class Config(pydantic.BaseModel):
                 changed[name] = present
         return self.model_copy(update=changed) if changed else self
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+    def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Self:
         """Return a copy; a field that `update` sets is scheduled no more."""
         copied = super().model_copy(update=update, deep=deep)
         copied._schedules = {name: one for name, one in self._schedules.items() if name not in (update or {})}
         return copied
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, context: object, /) -> None:
         """Keep schedules beside the fields and let these hold the values of step 0."""
         self._schedules = {name: value for name, value in self.__dict__.items() if isinstance(value, Schedule)}
         for name, schedule in self._schedules.items():
@@ -92,12 +93,12 @@ class Config(pydantic.BaseModel):
         return self
 
     @pydantic.model_serializer(mode="wrap")
-    def _write_schedules(self, write: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
+    def _write_schedules(self, write: pydantic.SerializerFunctionWrapHandler) -> JsonObject:
+        written: JsonObject = write(self)
         return written | {name: one.written() for name, one in self._schedules.items() if name in written}
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: type[Any], handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: type, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
         """Let every numeric field take a schedule too."""
         schema = handler(source)
         inner: Any = handler.resolve_ref_schema(schema)
@@ -114,7 +115,7 @@ class Config(pydantic.BaseModel):
         return schema
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: pydantic.GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: pydantic.GetJsonSchemaHandler) -> JsonObject:
         """Show in the JSON Schema which options take a schedule."""
         schema = handler(core)
         properties = handler.resolve_ref_schema(schema).get("properties", {})
@@ -160,7 +161,7 @@ def _is_whole(field: FieldInfo) -> bool:
     return float not in set(_members(field.annotation))
 
 
-def _number_or_schedule(fixed: str, whole: bool, value: object, validate: Callable[[object], Any]) -> Any:
+def _number_or_schedule(fixed: str, whole: bool, value: object, validate: Callable[[object], object]) -> object:
     """Validate an option's value, or both ends of its schedule."""
     if isinstance(value, Mapping):
         if fixed:
@@ -188,7 +189,7 @@ def _schedules_in(value: object) -> Iterator[tuple[str, Schedule]]:
             yield from ((f".{key}{path}", schedule) for path, schedule in _schedules_in(item))
 
 
-def _at_step(value: Any, step: int) -> Any:
+def _at_step(value: object, step: int) -> object:
     """Return what a field holds with the values of a step; the same object where nothing is scheduled."""
     if isinstance(value, Config):
         return value.at_step(step)

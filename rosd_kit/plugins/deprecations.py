@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from rosd_kit import renames
 
@@ -25,7 +24,7 @@ def adapt_hooks(plugin: object) -> tuple[str, ...]:
     return _warned(messages)
 
 
-def adapt_component(cls: type[Any]) -> tuple[str, ...]:
+def adapt_component(cls: type) -> tuple[str, ...]:
     """Give a component class the methods that it has under old names; return one sentence for each."""
     messages = []
     for renamed in renames.METHODS.get(getattr(cls, "kind", ""), {}).values():

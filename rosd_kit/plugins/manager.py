@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
+from rosd_kit.contracts import Component
 from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugins import hookspecs
 from rosd_kit.plugins.deprecations import adapt_component
@@ -179,7 +180,7 @@ class PluginManager:
         messages = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
         return tuple(message for message in messages if message)
 
-    def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> str:
+    def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, object]) -> str:
         """Call one plugin's hook; return a message if it raised, else an empty string."""
         try:
             impl.function(*(facts[argument] for argument in impl.argnames))
@@ -218,7 +219,7 @@ class PluginManager:
             reason = f"{VARIABLE} names it, but no installed plugin has this name.{did_you_mean(plain, found)}"
             self._report(word, "-", "-", "-", "broken", reason)
 
-    def _add(self, name: str, distribution: str, version: str, load: Callable[[], Any], *, file: str | None = None) -> None:
+    def _add(self, name: str, distribution: str, version: str, load: Callable[[], object], *, file: str | None = None) -> None:
         """Import, examine and register one plugin; any failure becomes its report."""
         if name in self._reports:
             reason = f"the name {name!r} is already taken by {self._reports[name]}"
@@ -244,7 +245,7 @@ class PluginManager:
             name=name, distribution=distribution, version=version, file=file, status=status, reason=reason
         )
 
-    def _components_of(self, plugin: object) -> tuple[list[Any], tuple[str, ...]]:
+    def _components_of(self, plugin: object) -> tuple[list[type[Component]], tuple[str, ...]]:
         """Return the classes of a plugin, and notes on those that use outdated names."""
         found: list[Any] = []
         for impl in self._pluggy.hook.rosd_kit_components.get_hookimpls():
@@ -260,7 +261,7 @@ class PluginManager:
         self._reports[name] = replace(self._reports[name], status="broken", reason=_say(error))
 
 
-def _load_default(place: str) -> Any:
+def _load_default(place: str) -> object:
     plugin = EntryPoint(name="", value=place, group=hookspecs.PROJECT).load()
     return plugin() if isinstance(plugin, type) else plugin
 

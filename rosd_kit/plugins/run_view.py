@@ -22,14 +22,14 @@ class RunView:
     """
 
     recipe: CoreSettings
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     path: Path
     step: int
     policy: Policy
     ranks: int = 1
     warnings: tuple[str, ...] = ()
     #: What plugins written for API 1 may still ask for, by name.
-    api_1: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    api_1: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __getattr__(self, name: str) -> Any:
         """Serve the attributes of API 1 with a `DeprecationWarning` that says what to write."""

@@ -13,13 +13,14 @@ from rosd_kit.recipe.built import BuiltComponents, WeightedObjective
 from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.validation import validated
 from rosd_kit.text.thinking import Pairs
+from rosd_kit.types import JsonObject
 
 
 def build_components(
     recipe: Recipe, registry: Registry, given: Mapping[str, Component] = MappingProxyType({})
 ) -> BuiltComponents:
     """Return one component per slot, new ones except for slots in `given`, and the loss terms with what they may call."""
-    built: dict[str, Any] = {
+    built: JsonObject = {
         kind: given[kind] if kind in given else build_component(kind, choice, registry, recipe.thinking)
         for kind, choice in recipe.choices()
         if kind != "objective"

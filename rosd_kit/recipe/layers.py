@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.options.config import looks_like_schedule
+from rosd_kit.types import JsonObject
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: JsonObject = {
     "gate": "all",
     "demonstration": "none",
     "reflector": "none",
@@ -36,7 +37,7 @@ _LONGEST_INDEX = 6
 class Leaf:
     """A value and the layer that set it."""
 
-    value: Any
+    value: object
     source: str
 
 
@@ -44,7 +45,7 @@ Node: TypeAlias = "dict[str, Node] | list[Node] | Leaf"
 Tree: TypeAlias = dict[str, Node]
 
 
-def as_tree(content: Mapping[str, Any], source: str) -> Tree:
+def as_tree(content: Mapping[str, object], source: str) -> Tree:
     """Return one layer with slots in long form and every value marked with its source."""
     return {key: _slot(key, value, source) if key in SLOTS else _node(value, source) for key, value in content.items()}
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.recipe.layers import Leaf
+from rosd_kit.types import JsonObject
 
 MAX_REFERENCES = 100
 #: A reference, after backslashes: an odd number of them makes it plain text, as in OmegaConf.
@@ -35,7 +36,7 @@ def escape_references(text: str) -> str:
     return _OPENING.sub(lambda match: f"{match[1] * 2}\\${{", text)
 
 
-def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf]) -> JsonObject:
     """Return nested values with every reference replaced; `leaves` are the same values by dotted path.
 
     Raises `RecipeError` for a reference to nothing, to a section, or to a value that holds a reference itself.

@@ -15,6 +15,7 @@ from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Leaf, Node, Tree, is_index, plain
 from rosd_kit.renames import Renamed, RenamedOptionWarning
+from rosd_kit.types import JsonObject
 
 
 def with_current_names(layer: Tree, below: Tree, source: str, registry: Registry) -> Tree:
@@ -30,7 +31,7 @@ def with_current_names(layer: Tree, below: Tree, source: str, registry: Registry
     return layer
 
 
-def current_options(options: Mapping[str, Any], path: str, names: Mapping[str, str], source: str) -> dict[str, Any]:
+def current_options(options: Mapping[str, object], path: str, names: Mapping[str, str], source: str) -> JsonObject:
     """Return a component's options in a profile with their current names; `names` are old and new ones, `path` for messages."""
     current = dict(options)
     for old, new in names.items():

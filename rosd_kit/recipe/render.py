@@ -13,12 +13,13 @@ from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.references import escape_references
 from rosd_kit.recipe.resolve import NO_PROFILE
 from rosd_kit.settings import CoreSettings
+from rosd_kit.types import JsonObject
 
 _COMMENT_COLUMN = 46
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 
 
-def to_values(recipe: Recipe) -> dict[str, Any]:
+def to_values(recipe: Recipe) -> JsonObject:
     """Return the recipe as plain values, in the form in which recipes are written and with every option."""
     core = recipe.model_dump(mode="json", include=set(CoreSettings.model_fields))
     slots = {kind: _choice(getattr(recipe, kind)) for kind in SLOTS if kind != "objective"}
@@ -40,7 +41,7 @@ def _document(recipe: Recipe, provenance: Mapping[str, str] | None) -> str:
     return "\n".join([f"profile: {NO_PROFILE}", *_lines(to_values(recipe), "", 0, provenance)]) + "\n"
 
 
-def _choice(choice: ComponentChoice) -> dict[str, Any]:
+def _choice(choice: ComponentChoice) -> JsonObject:
     written = choice.model_dump(mode="json")
     options = written.pop("options")
     return {**written, **options}

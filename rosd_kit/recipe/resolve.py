@@ -5,7 +5,7 @@ All mistakes are found here, before a model is loaded. Nothing is built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rosd_kit.recipe.sources import chain_of, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
 from rosd_kit.recipe.validation import check_capabilities, validated
 from rosd_kit.settings import CoreSettings
+from rosd_kit.types import JsonObject
 
 DEFAULT_PROFILE = "micro"
 NO_PROFILE = "none"
@@ -38,14 +39,14 @@ class Resolution:
 
 
 def load_recipe(
-    what: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+    what: str | Path | Mapping[str, object], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
 ) -> Recipe:
     """Return the recipe of a file, a shipped name or a mapping; see `resolve_recipe`."""
     return resolve_recipe(what, overrides, profile, registry=registry).recipe
 
 
 def resolve_recipe(
-    what: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+    what: str | Path | Mapping[str, object], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
 ) -> Resolution:
     """Return the recipe with the origin of its values.
 
@@ -78,7 +79,7 @@ def resolve_recipe(
 
 
 def _choose_profile(
-    chain: list[tuple[Path, dict[str, Any]]], command: list[dict[str, Any]], profile: str | None
+    chain: list[tuple[Path, JsonObject]], command: list[JsonObject], profile: str | None
 ) -> tuple[str, Path | None]:
     """Take `profile` out of every layer; return the one that wins and the folder that its path is relative to."""
     winner: tuple[Any, Path | None] = (DEFAULT_PROFILE, None)
@@ -95,20 +96,20 @@ def _choose_profile(
     return winner
 
 
-def _profile_chain(profile: str, base: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+def _profile_chain(profile: str, base: Path | None) -> list[tuple[Path, JsonObject]]:
     if profile == NO_PROFILE:
         return []
     return read_chain(find(profile, base=base, folder="profiles"), folder="profiles")
 
 
-def _refuse(content: Mapping[str, Any], key: str, where: str, why: str) -> None:
+def _refuse(content: Mapping[str, object], key: str, where: str, why: str) -> None:
     if key in content:
         raise RecipeError(f"{key}: not allowed in {where}: {why}")
 
 
 def _presets(content: object, source: str, registry: Registry) -> Tree:
     """Return a profile's `components` section as a tree of slot, component and option; misspelt names are errors."""
-    current: dict[str, dict[str, Any]] = {}
+    current: dict[str, JsonObject] = {}
     for kind, by_name in _mapping(content, "components", source).items():
         registry.names(kind)  # refuses a misspelt slot, also one without components
         current[kind] = {}
@@ -126,7 +127,7 @@ def _presets(content: object, source: str, registry: Registry) -> Tree:
     return as_tree({"components": current}, source)
 
 
-def _mapping(content: object, path: str, source: str) -> dict[str, Any]:
+def _mapping(content: object, path: str, source: str) -> JsonObject:
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: {content!r} (from {source}) must be a mapping")
     return content
@@ -175,7 +176,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
     slots = {kind: values.pop(kind) for kind in SLOTS}
     known = [*SLOTS, "profile", "extends", "prompts"]
     core = validated(CoreSettings, values, path="", see="rosd-kit schema", source=source, also_known=known)
-    choices: dict[str, Any] = {
+    choices: JsonObject = {
         kind: ComponentChoice(**_options(kind, kind, options, source, registry))
         for kind, options in slots.items()
         if kind != "objective"
@@ -189,7 +190,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
     return Resolution(recipe, sources)
 
 
-def _options(path: str, kind: str, values: dict[str, Any], source: Any, registry: Registry) -> dict[str, Any]:
+def _options(path: str, kind: str, values: JsonObject, source: Callable[[str], str], registry: Registry) -> JsonObject:
     name = values.pop("name")
     see = f"rosd-kit components {kind} {name}"
     return {
@@ -198,7 +199,7 @@ def _options(path: str, kind: str, values: dict[str, Any], source: Any, registry
     }
 
 
-def _term(path: str, values: dict[str, Any], source: Any, registry: Registry) -> ObjectiveChoice:
+def _term(path: str, values: JsonObject, source: Callable[[str], str], registry: Registry) -> ObjectiveChoice:
     term = {"name": values["name"], "weight": values.pop("weight", 1.0), "denominator": values.pop("denominator", "own")}
     checked = validated(ObjectiveChoice, term, path=path, see="rosd-kit schema", source=source)
     return checked.model_copy(update=_options(path, "objective", values, source, registry))

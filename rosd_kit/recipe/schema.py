@@ -16,9 +16,10 @@ from rosd_kit.plugins.registry import Registry, summary_of
 from rosd_kit.recipe.model import ObjectiveChoice, Recipe
 from rosd_kit.recipe.shipped import shipped_names
 from rosd_kit.settings import CoreSettings
+from rosd_kit.types import JsonObject
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-Schema = dict[str, Any]
+Schema = JsonObject
 _SCALARS = frozenset({"integer", "number", "boolean"})
 _REFERENCE: Schema = {
     "type": "string",

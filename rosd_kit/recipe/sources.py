@@ -19,15 +19,16 @@ from rosd_kit.errors import RecipeError, shortened
 from rosd_kit.recipe.ambiguous import UnambiguousDumper, refuse_ambiguous
 from rosd_kit.recipe.references import check_references
 from rosd_kit.recipe.shipped import find, label
+from rosd_kit.types import JsonObject
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_OVERRIDES = 1000
 
 
-def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, Any]]]:
+def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, JsonObject]]:
     """Return a file and all files that it extends, the base first. Raises `RecipeError` on a cycle."""
-    chain: list[tuple[Path, dict[str, Any]]] = []
+    chain: list[tuple[Path, JsonObject]] = []
     seen: list[Path] = []
     following: Path | None = path
     while following is not None:
@@ -44,7 +45,7 @@ def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, dict[str, An
     return chain[::-1]
 
 
-def chain_of(fields: Mapping[str, object]) -> list[tuple[Path, dict[str, Any]]]:
+def chain_of(fields: Mapping[str, object]) -> list[tuple[Path, JsonObject]]:
     """Return a recipe that is given as a mapping, and every file that it extends, like `read_chain`."""
     try:
         text = yaml.dump(dict(fields), Dumper=UnambiguousDumper, sort_keys=False, allow_unicode=True)
@@ -57,12 +58,12 @@ def chain_of(fields: Mapping[str, object]) -> list[tuple[Path, dict[str, Any]]]:
     return [*(read_chain(find(extends)) if extends else ()), (Path.cwd() / "recipe", content)]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> JsonObject:
     """Return the mapping in a file. Raises `RecipeError` for anything but small, plain YAML."""
     return parse(_read(path), label(path))
 
 
-def read_texts(path: Path) -> dict[str, Any]:
+def read_texts(path: Path) -> JsonObject:
     """Return the mapping in a YAML file of texts, in which `${` has no meaning. Raises `RecipeError` like `read_yaml`."""
     text, where = _read(path), label(path)
     try:
@@ -87,7 +88,7 @@ def _read(path: Path) -> str:
         raise RecipeError(f"{where}: cannot be read as text: {error}") from error
 
 
-def parse(text: str, where: str) -> dict[str, Any]:
+def parse(text: str, where: str) -> JsonObject:
     """Return the mapping in a YAML text; `where` names it in errors."""
     try:
         _refuse_unsafe(text, where)
@@ -100,7 +101,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
     return dict(content)
 
 
-def read_overrides(overrides: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
+def read_overrides(overrides: Iterable[str]) -> list[tuple[str, JsonObject]]:
     """Return one layer per `field=value`; those that choose a component come first, in whatever order they were given."""
     given, layers = list(overrides), []
     if len(given) > MAX_OVERRIDES or sum(map(len, given)) > MAX_BYTES:
@@ -153,9 +154,9 @@ def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
+            if str(key.value) in seen:
                 raise RecipeError(f"{where}, line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
-            seen.add(key.value)
+            seen.add(str(key.value))
             _refuse_repeated_keys(value, where)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import RecipeError, did_you_mean
@@ -22,7 +21,7 @@ from rosd_kit.recipe.sources import read_chain
 SECTIONS = ("task", "verifier", "sampling", "evaluation")
 
 
-def overlay_layer(below: Tree, content: Mapping[str, Any], source: str, base: Path | None, registry: Registry) -> Tree:
+def overlay_layer(below: Tree, content: Mapping[str, object], source: str, base: Path | None, registry: Registry) -> Tree:
     """Return `below` overlaid with one layer, and between them the preset that the layer's `task` names.
 
     A preset replaces the slots that it fills in lower layers, but for the options that every verifier shares.
@@ -69,7 +68,7 @@ def _with_shared_options(verifier: Node, below: Node, registry: Registry) -> Nod
     return {**{key: node for key, node in below.items() if key in shared}, **verifier}
 
 
-def _overlay(below: Tree, content: Mapping[str, Any], source: str, registry: Registry) -> Tree:
+def _overlay(below: Tree, content: Mapping[str, object], source: str, registry: Registry) -> Tree:
     return overlay(below, with_current_names(as_tree(content, source), below, source, registry))
 
 
@@ -78,7 +77,7 @@ def _named(task: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _check(preset: Mapping[str, Any], where: str, registry: Registry) -> None:
+def _check(preset: Mapping[str, object], where: str, registry: Registry) -> None:
     for section in preset:
         if section not in SECTIONS:
             near = did_you_mean(section, SECTIONS)

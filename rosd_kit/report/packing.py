@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
-from typing import Any
 
 from rosd_kit.evaluation.results import comparison_rows
 from rosd_kit.report.reading import Record, RunRecords
@@ -60,7 +59,7 @@ def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 
     }
 
 
-def row(record: Record) -> list[Any]:
+def row(record: Record) -> list[object]:
     """Return a rollout's row in the list: problem, suite, index, outcomes, number of tokens, start of the text."""
     outcomes = [index for index, applies in enumerate(OUTCOMES.values()) if applies(record)]
     text = str(record.get("response", ""))[:_SNIPPET]
@@ -127,13 +126,13 @@ def _without_scores(record: Record) -> Record:
     return {"step": record["step"], "results": results}
 
 
-def _shorten(record: Mapping[str, Any]) -> Record:
+def _shorten(record: Mapping[str, object]) -> Record:
     return {name: _round(value) for name, value in record.items() if not name.startswith("time/train/")}
 
 
-def _round(value: object) -> Any:
+def _round(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) and isfinite(value) else value
 
 
-def _name(choice: object) -> Any:
+def _name(choice: object) -> object:
     return choice.get("name") if isinstance(choice, dict) else choice

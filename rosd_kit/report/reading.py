@@ -5,10 +5,8 @@ Skips what is missing or incomplete, so that unfinished runs and runs of earlier
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pydantic
 import yaml
@@ -19,8 +17,9 @@ from rosd_kit.files import read_json_object
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.run.records import read_records
 from rosd_kit.settings import WatchSettings
+from rosd_kit.types import JsonObject
 
-Record = dict[str, Any]
+Record = JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ def records(file: Path) -> list[Record]:
     return read_records(file).whole
 
 
-def _step_warnings(watch: CollapseWatch, record: Mapping[str, Any]) -> list[str]:
+def _step_warnings(watch: CollapseWatch, record: Record) -> list[str]:
     warnings = watch.step({name: value for name, value in record.items() if value is not None})
     if record.get("train/applied") == 0:
         warnings.append(f"the update of step {record['step']} was skipped: its loss or gradient was not finite.")

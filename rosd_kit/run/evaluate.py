@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display
@@ -21,6 +20,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
 from rosd_kit.settings import LoraSettings
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
+from rosd_kit.types import JsonObject
 
 
 def evaluate_model(
@@ -48,7 +48,7 @@ def evaluate_model(
     comparisons: tuple[Comparison, ...] = ()
     try:
         step, results = _measure(recipe, plugins, subject, display)
-        report: dict[str, Any] = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
+        report: JsonObject = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
         if against is not None:
             other, earlier = _measure(recipe, plugins, against, display)
             comparisons = compare(earlier, results)

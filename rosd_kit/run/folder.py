@@ -11,11 +11,12 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_object, write_atomically
 from rosd_kit.run.records import in_words, read_records
+from rosd_kit.types import JsonObject
 
 RECIPE = "recipe.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -90,7 +91,7 @@ class RunFolder:
         """Append one line of JSON; NaN and infinity become null."""
         self._guard(self.path / name, lambda file: _append(file, json.dumps(finite(record)) + "\n"))
 
-    def read(self, name: str) -> list[dict[str, Any]]:
+    def read(self, name: str) -> list[JsonObject]:
         """Return the records of a file of JSON lines, metrics by their current names; damaged lines are left out."""
         return read_records(self.path / name).whole
 
@@ -202,7 +203,7 @@ def _append_bytes(file: Path, lines: Iterable[bytes]) -> None:
         stream.writelines(line + b"\n" for line in lines)
 
 
-def _differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(began: JsonObject, now: JsonObject) -> list[str]:
     """Return `name: before -> now` for everything that may affect numbers."""
     found = []
     for key in _DECISIVE:

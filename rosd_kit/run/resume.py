@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
@@ -23,6 +22,7 @@ from rosd_kit.training.checkpoint import (
     save_checkpoint,
 )
 from rosd_kit.training.optimizer import learning_rate
+from rosd_kit.types import JsonObject
 
 FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "tracking", "parallel")
 """Fields of a recipe that a resumed run may change."""
@@ -193,5 +193,5 @@ def _watch_again(run: Run) -> None:
         run.reporter.warn_new(watch.evaluation([SuiteResult.from_json(result) for result in record["results"]]))
 
 
-def _numbers(record: Mapping[str, object]) -> dict[str, Any]:
+def _numbers(record: Mapping[str, object]) -> JsonObject:
     return {name: value for name, value in record.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.model.student import Student
@@ -21,7 +21,7 @@ from rosd_kit.run.identity import Identity
 from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.training.optimizer import Optimizer
-from rosd_kit.types import Problem
+from rosd_kit.types import JsonObject, Problem
 
 if TYPE_CHECKING:
     from rosd_kit.plugins.registry import Registry
@@ -58,7 +58,7 @@ class Run:
         return self.step >= self.recipe.steps
 
     @cached_property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> JsonObject:
         """The resolved recipe as plain values."""
         return to_values(self.recipe)
 

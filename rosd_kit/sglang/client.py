@@ -18,7 +18,7 @@ from rosd_kit.sglang.protocol import (
     parse_scores,
     parse_server_info,
 )
-from rosd_kit.types import Sampling
+from rosd_kit.types import JsonObject, Sampling
 
 if TYPE_CHECKING:
     from httpx import AsyncClient
@@ -110,7 +110,7 @@ class Client:
         except RequestRejected as rejected:
             raise ServerFault("unavailable", str(rejected)) from rejected
 
-    async def get(self, route: str) -> dict[str, Any]:
+    async def get(self, route: str) -> JsonObject:
         """Return the JSON object that a route responds with."""
         response = await self._request("GET", route)
         if not isinstance(response, dict):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from rosd_kit.types import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,11 @@ class LeaseHolder:
         return cls(token=token or uuid.uuid4().hex, host=_host(), pid=os.getpid(), started=_start_time(os.getpid()))
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> LeaseHolder:
+    def from_json(cls, value: JsonObject) -> LeaseHolder:
         """Return the holder that `to_json` wrote."""
         return cls(token=value["token"], host=value["place"], pid=value["pid"], started=value["born"])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the holder under the keys that stores on disk use."""
         return {"token": self.token, "place": self.host, "pid": self.pid, "born": self.started}
 

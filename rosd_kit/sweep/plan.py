@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import to_yaml
@@ -14,6 +13,7 @@ from rosd_kit.sweep.designs import select
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import Store
 from rosd_kit.sweep.trial_id import Trial, digest, make_trials
+from rosd_kit.types import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Plan:
         """Return a combination's value on each axis; `-` where the axis does not apply to it."""
         return [_label(combination, axis.field) for axis in self.sweep.axes]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the plan as the store keeps it; `cells` are the combinations and `cell` is an index into them."""
         return {
             "name": self.sweep.name,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.lease import LeaseHolder
+from rosd_kit.types import JsonObject
 
 State = Literal["waiting", "running", "finished", "failed"]
 FILE = "sweep.db"
@@ -53,7 +54,7 @@ class Row:
     lease_end: float | None
     stop: bool
     error: str | None
-    result: dict[str, Any] | None
+    result: JsonObject | None
 
     def is_held_by(self, token: str) -> bool:
         """Return whether the process with this token holds the trial."""
@@ -130,7 +131,7 @@ class Store:
                 (digest, name, json.dumps(content), time.time()),
             )
 
-    def plan(self, name: str | None = None) -> dict[str, Any]:
+    def plan(self, name: str | None = None) -> JsonObject:
         """Return the latest plan, or the latest with this name. Raises `RunError` when there is none."""
         query = "SELECT name, content FROM plans ORDER BY asked DESC, id DESC"
         plans = self._db.execute(query).fetchall()

@@ -15,12 +15,12 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.errors import RosdError
 from rosd_kit.files import lock_file, read_json_lines, read_json_object
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import Row, Store
+from rosd_kit.types import JsonObject
 
 DONE, FAILED, STOPPED, NOT_HELD = 0, 13, 14, 15
 """Exit codes: finished, failed, stopped on request, and held by another process. Any other code is a crash."""
@@ -77,7 +77,7 @@ class LeaseRenewer(threading.Thread):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run(folder: Path, row: Row) -> dict[str, Any] | None:
+def _run(folder: Path, row: Row) -> JsonObject | None:
     """Train to the end and return the result to store, or None when the run was stopped before."""
     from rich.console import Console
 
@@ -110,7 +110,7 @@ def _run(folder: Path, row: Row) -> dict[str, Any] | None:
     return _result(path, resumed=started_before) | {"warnings": list(outcome.summary.warnings)}
 
 
-def _result(path: Path, *, resumed: bool) -> dict[str, Any]:
+def _result(path: Path, *, resumed: bool) -> JsonObject:
     """Return a finished run's evaluations and the environment that produced them."""
     from rosd_kit.sweep.trial_id import source_digest
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
 
 from rosd_kit.types import (
     Case,
@@ -47,7 +46,7 @@ def fake_problem(
     solution: str | None = SOLUTION,
     system: str | None = None,
     suite: str = "",
-    meta: Mapping[str, Any] | None = None,
+    meta: Mapping[str, object] | None = None,
 ) -> Problem:
     """Return a problem with one user message, after a system message if `system` is given."""
     head: list[Message] = [{"role": "system", "content": system}] if system else []

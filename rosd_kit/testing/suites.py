@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.testing.check import BENCH, Bench, Check, CheckFailed
@@ -20,7 +20,7 @@ class Suite:
     kind: ClassVar[str]
     bench: ClassVar[Bench] = BENCH
 
-    def __init_subclass__(cls, kind: str = "", **more: Any) -> None:
+    def __init_subclass__(cls, kind: str = "", **more: object) -> None:
         super().__init_subclass__(**more)
         if kind:
             cls.kind = kind

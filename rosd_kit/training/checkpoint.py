@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors
+from rosd_kit.types import JsonObject
 
 _FINISHED = re.compile(r"step-[0-9]+")
 #: What a killed process leaves behind; nothing else in the folder is removed, because it is not ours.
@@ -45,7 +45,7 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    state: dict[str, Any]
+    state: JsonObject
 
 
 def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mapping[str, object], *, keep: int) -> Path:
@@ -87,7 +87,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path) -> JsonObject:
     """Read only the plain values of a checkpoint and verify them. Raises `RunError` like `load_checkpoint`."""
     return _verified(path, with_tensors=False)[0]
 
@@ -104,7 +104,7 @@ def restore_random(checkpoint: Checkpoint) -> None:
         torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"])
 
 
-def _verified(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def _verified(path: Path, *, with_tensors: bool) -> tuple[JsonObject, dict[str, dict[str, Tensor]]]:
     file = path / "manifest.json"
     tensors = {}
     try:
@@ -133,7 +133,7 @@ def _verified(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[s
     return state, tensors
 
 
-def _random_states() -> dict[str, Any]:
+def _random_states() -> JsonObject:
     name, keys, *rest = np.random.get_state(legacy=True)
     return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}
 

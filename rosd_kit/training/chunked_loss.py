@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from rosd_kit.contracts import TokenScores
 from rosd_kit.model.split import SplitModel
-from rosd_kit.model.tensors import select_rows, to_device
+from rosd_kit.model.tensors import AutogradContext, select_rows, to_device
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.training.grad_accumulation import ensure_grad
 from rosd_kit.training.loss_report import TokenResults
@@ -285,7 +284,12 @@ class _PrecomputedGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, head: HeadLoss, teacher: TeacherStates, tokens: WeightedTokens, results: list[TokenResults], hidden: Tensor
+        ctx: AutogradContext,
+        head: HeadLoss,
+        teacher: TeacherStates,
+        tokens: WeightedTokens,
+        results: list[TokenResults],
+        hidden: Tensor,
     ) -> Tensor:
         ctx.gradient = torch.zeros_like(hidden)
         gradients = [ctx.gradient, *map(ensure_grad, head.student.head_parameters())]
@@ -294,7 +298,7 @@ class _PrecomputedGradient(torch.autograd.Function):
         return (losses * (tokens.weights * head.factors[:, None]).to(losses)).sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = gradients
         gradient, ctx.gradient = ctx.gradient, None
         return None, None, None, None, gradient.mul_(scale)

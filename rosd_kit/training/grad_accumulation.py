@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import embedding, linear
+
+from rosd_kit.model.tensors import AutogradContext
 
 
 @contextmanager
@@ -76,14 +77,14 @@ def _embedding(module: nn.Embedding, input: Tensor) -> Tensor:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: AutogradContext, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input)
         # Not through save_for_backward, which may return another tensor object, without the parameter's `.grad`.
         ctx.weight, ctx.bias = weight, bias
         return linear(input, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: AutogradContext, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         (input,), (output_gradient,) = ctx.saved_tensors, gradients
         output_rows = output_gradient.reshape(-1, output_gradient.shape[-1])
         input_rows = input.reshape(-1, input.shape[-1])
@@ -98,13 +99,13 @@ class _Linear(torch.autograd.Function):
 
 class _Embedding(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, padding: int | None) -> Tensor:
+    def forward(ctx: AutogradContext, input: Tensor, weight: Tensor, padding: int | None) -> Tensor:
         ctx.save_for_backward(input)
         ctx.weight, ctx.padding = weight, padding
         return embedding(input, weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+    def backward(ctx: AutogradContext, *gradients: Tensor) -> tuple[None, None, None]:
         ids = ctx.saved_tensors[0].flatten()
         rows = gradients[0].reshape(len(ids), -1)
         if ctx.padding is not None:  # the padding row is never trained

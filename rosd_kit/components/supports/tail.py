@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rosd_kit.components.divergences.numerics import LOG_ZERO
+from rosd_kit.model.tensors import AutogradContext
 
 
 class WithTail(torch.autograd.Function):
     """Appends the log mass of all other entries; keeps one tensor over the vocabulary where autograd keeps five."""
 
     @staticmethod
-    def forward(ctx: Any, logp: Tensor, indices: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, logp: Tensor, indices: Tensor) -> Tensor:
         others = logp.scatter(-1, indices, LOG_ZERO)
         top = others.amax(-1, keepdim=True).clamp_min(LOG_ZERO)
         others.sub_(top).exp_()
@@ -25,7 +24,7 @@ class WithTail(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: AutogradContext, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
         others, mass, indices = ctx.saved_tensors
         return (others * (gradient[:, -1:] / mass)).scatter_(-1, indices, gradient[:, :-1]), None

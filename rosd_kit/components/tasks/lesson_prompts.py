@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from omegaconf import OmegaConf
 
@@ -17,7 +17,7 @@ from rosd_kit.contracts import Component, Context
 from rosd_kit.micro.corpus import Lesson
 from rosd_kit.recipe.shipped import find
 from rosd_kit.text.budget import assemble
-from rosd_kit.types import Case, Completion, Message, Problem, Reflection, Rollout, View
+from rosd_kit.types import Case, Completion, JsonObject, Message, Problem, Reflection, Rollout, View
 
 _CONTEXTS: dict[str, type[Context]] = {
     "idea": KeyIdea,
@@ -56,11 +56,11 @@ def _component(cls: type[ComponentT]) -> ComponentT:
 
 
 @cache
-def _profile_options() -> dict[str, dict[str, dict[str, Any]]]:
+def _profile_options() -> dict[str, dict[str, JsonObject]]:
     """Return the options in the profile `micro`, by slot and component."""
     profile = OmegaConf.to_container(OmegaConf.load(find("micro", folder="profiles")))
     assert isinstance(profile, dict)
-    options: dict[str, dict[str, dict[str, Any]]] = profile["components"]
+    options: dict[str, dict[str, JsonObject]] = profile["components"]
     return options
 
 

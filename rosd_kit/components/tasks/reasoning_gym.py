@@ -12,7 +12,7 @@ from rosd_kit.contracts import Task
 from rosd_kit.errors import RunError, did_you_mean
 from rosd_kit.options import Config
 from rosd_kit.seeds import stable_seed
-from rosd_kit.types import Message, Problem
+from rosd_kit.types import JsonObject, Message, Problem
 
 INSTRUCTION = "Think step by step. Give the final answer inside <answer> and </answer>."
 
@@ -99,7 +99,7 @@ def make_dataset(kind: Kind, seed: int, size: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _options_of_levels(kind: str, levels: tuple[tuple[str, int], ...]) -> dict[str, Any]:
+def _options_of_levels(kind: str, levels: tuple[tuple[str, int], ...]) -> JsonObject:
     """Return the options that a kind's curriculum sets for these levels."""
     if not levels:
         return {}

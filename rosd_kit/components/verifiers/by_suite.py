@@ -8,9 +8,9 @@ from typing import Any, Self
 from pydantic import Field
 
 from rosd_kit.contracts import Component, Verifier
-from rosd_kit.types import Completion, Problem, Verdict
+from rosd_kit.types import Completion, JsonObject, Problem, Verdict
 
-Choice = str | dict[str, Any]
+Choice = str | JsonObject
 
 
 class BySuite(Verifier):
@@ -34,12 +34,12 @@ class BySuite(Verifier):
         self._verifiers, self._default = verifiers, default
 
     @classmethod
-    def build(cls, options: Any, part: Callable[[Any], Component]) -> Self:
-        def inherit(choice: Choice) -> dict[str, Any]:
+    def build(cls, options: Any, part: Callable[[object], Component]) -> Self:
+        def inherit(choice: Choice) -> JsonObject:
             values = {"name": choice} if isinstance(choice, str) else choice
             return {"truncated": options.truncated, **values}
 
-        verifiers: dict[str, Any] = {suite: part(inherit(choice)) for suite, choice in options.suites.items()}
+        verifiers: JsonObject = {suite: part(inherit(choice)) for suite, choice in options.suites.items()}
         default: Any = part(inherit(options.default))
         return cls(options, verifiers, default)
 

@@ -59,7 +59,7 @@ class Code(Verifier):
         """Show the input, expected output and actual output of the first failing test in the feedback."""
 
     @classmethod
-    def build(cls, options: object, part: Callable[[Any], Component]) -> Component:
+    def build(cls, options: object, part: Callable[[object], Component]) -> Component:
         """Return the verifier. Raises `RunError` if this machine cannot sandbox a program."""
         verifier = cls(options)
         verifier._sandbox.check()

@@ -13,6 +13,7 @@ from typing import Any
 
 from rosd_kit.text import mathematics
 from rosd_kit.text.boxes import find_boxes, joined_boxes
+from rosd_kit.types import JsonObject
 
 #: Digits with which exact numbers are compared, and the relative difference up to which they are equal.
 _DIGITS, _EXACT = 50, 1e-30
@@ -24,7 +25,7 @@ _MAX_SET = 50
 Expression = Any  # sympy's classes are untyped
 
 
-def compare(job: dict[str, Any]) -> dict[str, Any]:
+def compare(job: JsonObject) -> JsonObject:
     """Parse an answer and compare it with the expected one.
 
     `job` holds `expected` and `answers`: several readings of the response, each a list of parts, of which any may be right.

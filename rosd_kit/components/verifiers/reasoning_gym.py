@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from pydantic import Field
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.text.tags import read_tag
-from rosd_kit.types import Problem, Verdict
+from rosd_kit.types import JsonObject, Problem, Verdict
 
 
 class GymVerifier(Verifier):
@@ -50,11 +49,11 @@ class GymVerifier(Verifier):
 
 
 @cache
-def _scorer(kind: str) -> Callable[[str, dict[str, Any]], float]:
+def _scorer(kind: str) -> Callable[[str, JsonObject], float]:
     """Return the function that scores answers of a kind; some load a word list first."""
     from reasoning_gym import get_score_answer_fn
     from sympy.parsing.sympy_parser import parse_expr
 
     parse_expr("x + 1")  # many kinds parse with it, and the first call is slow
-    scorer: Callable[[str, dict[str, Any]], float] = get_score_answer_fn(kind)
+    scorer: Callable[[str, JsonObject], float] = get_score_answer_fn(kind)
     return scorer
