@@ -23,7 +23,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from rosd_kit.contracts import Component
 from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugins import hookspecs
 from rosd_kit.plugins.deprecations import adapt_component
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     import pluggy
     import typer
 
+    from rosd_kit.contracts import Component
     from rosd_kit.plugins.registry import Registry
 
 VARIABLE = "ROSD_KIT_PLUGINS"
