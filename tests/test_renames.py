@@ -65,7 +65,8 @@ def test_a_module_that_never_was_is_not_found():
 def test_importing_the_package_imports_neither_old_modules_nor_torch():
     code = "import rosd_kit, sys; print([name for name in sys.modules if name.startswith('rosd_kit') or name == 'torch'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert sorted(ast.literal_eval(done.stdout)) == ["rosd_kit", "rosd_kit.deferred", "rosd_kit.renames"]
+    others = {name for name in ast.literal_eval(done.stdout) if not name.startswith("rosd_kit.renames.")}
+    assert others == {"rosd_kit", "rosd_kit.deferred", "rosd_kit.renames"}
 
 
 def test_the_old_package_train_can_be_called_as_the_function_train(monkeypatch):

@@ -1,6 +1,6 @@
 """Adapts plugins that were written for an older plugin API: gives their hooks and methods the current names.
 
-The tables of renamed things are in `rosd_kit/renames.py`. A plugin says which version it was written for as `rosd_kit_api`;
+The tables of renamed things are in `rosd_kit/renames/`. A plugin says which version it was written for as `rosd_kit_api`;
 versions from `renames.OLDEST_API` on are accepted.
 """
 
