@@ -189,7 +189,7 @@ class _Watched(RunFolder):
         return io.StringIO()
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
