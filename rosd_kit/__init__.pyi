@@ -49,6 +49,7 @@ from rosd_kit.model.student import Student as Student
 from rosd_kit.options.config import Config as Config
 from rosd_kit.options.config import Fixed as Fixed
 from rosd_kit.options.schedule import Schedule as Schedule
+from rosd_kit.options.trusted import Trusted as Trusted
 from rosd_kit.plugins.hookspecs import hookimpl as hookimpl
 from rosd_kit.plugins.run_view import RunView as RunView
 from rosd_kit.recipe.model import Recipe as Recipe

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from rosd_kit.options import Config, Fixed
+from rosd_kit.options import Config, Fixed, Trusted
 from rosd_kit.text.thinking import check_pairs
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -79,7 +79,7 @@ class ModelSettings(Config):
     """Branch, tag or commit of a hub model. A run records the commit it resolved to in its own recipe."""
     gguf: str | None = None
     """A GGUF file to read model and tokenizer from; quantised weights are unpacked to `dtype`."""
-    pickle_weights: bool = False
+    pickle_weights: Annotated[bool, Trusted("can read pickles, which may run code")] = False
     """Allow weights that exist only as pickles (`pytorch_model.bin`); torch then loads nothing but tensors."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights during training; for the trained ones see `optimizer.master_weights`."""
@@ -97,7 +97,7 @@ class ModelSettings(Config):
     gradient_checkpointing: Literal[False, True, "selective"] = False
     """Recompute activations in the backward pass to save memory: `true` recomputes whole layers, `selective` only what
     is cheap: everything but matrix products and attention."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, Trusted("can run Python code that comes with a model")] = False
     """Run Python code that comes with a model. Leave this off unless you have read that code."""
     chat_template_kwargs: TemplateOptions = Field(default_factory=dict)
     """Passed to the chat template, for example `{enable_thinking: false}`."""
@@ -282,7 +282,10 @@ class SamplesSettings(Config):
 class TrackingSettings(Config):
     """Experiment trackers, besides the run's own folder."""
 
-    to: list[Literal["tensorboard", "trackio", "wandb", "mlflow"]] = Field(default_factory=list)
+    to: Annotated[
+        list[Literal["tensorboard", "trackio", "wandb", "mlflow"]],
+        Trusted("can send metrics to a server, under your account", harmless=("tensorboard",)),
+    ] = Field(default_factory=list)
     """Experiment trackers. `tensorboard` writes into the run's folder; so does `mlflow` unless MLFLOW_TRACKING_URI is set."""
     project: str = Field(default="rosd-kit", min_length=1)
     """Project (wandb, trackio) or experiment (mlflow) that the run belongs to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing")
 
 
-def pytest_configure() -> None:
-    """Hear interrupts, and so let the processes that tests start hear them: a shell's background jobs are begun deaf."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear interrupts, and keep what tests trust out of the user's own folders.
+
+    Processes that tests start hear interrupts too: a shell's background jobs are begun deaf.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    home = tempfile.TemporaryDirectory(prefix="rosd-kit-tests-")
+    config.add_cleanup(home.cleanup)
+    os.environ |= {"XDG_CONFIG_HOME": f"{home.name}/config", "XDG_STATE_HOME": f"{home.name}/state"}
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -21,6 +21,7 @@ from rosd_kit.cli.plugins import app as plugins
 from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.cli.sweep import sweep
+from rosd_kit.cli.trust import trust
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.renames import RenamedOptionWarning, RenamedWarning
@@ -46,6 +47,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.add_typer(plugins, name="plugins")
     app.command()(schema)
     app.command()(doctor)
+    app.command(short_help="Trust a folder's recipes, or list what is trusted.")(trust)
     manager.add_commands(app)
     return app
 

@@ -29,6 +29,11 @@ PluginFiles = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Also load this plugin file. Repeatable.")
 ]
 
+TrustRecipe = Annotated[
+    bool,
+    typer.Option("--trust-recipe", help="This time, let all files of the recipe set options that need trust. Read them first."),
+]
+
 
 def load_plugins(
     context: typer.Context, files: Sequence[Path] | None, *, warn: bool = True, lists: bool = False
@@ -54,8 +59,23 @@ def load_plugins(
     return manager
 
 
-def load(manager: PluginManager, recipe: str, overrides: Sequence[str] | None, profile: str | None) -> Resolution:
-    """Resolve the recipe that a command's arguments describe."""
+def load(
+    manager: PluginManager, recipe: str, overrides: Sequence[str] | None, profile: str | None, *, trust: bool = False
+) -> Resolution:
+    """Resolve the recipe that a command's arguments describe.
+
+    Raises `NotTrusted` for values of files that may not set them, unless the person trusts this recipe.
+    """
+    from rosd_kit.recipe.trust import check_trust
+
+    resolution = inspect(manager, recipe, overrides, profile)
+    if not trust:
+        check_trust(resolution.asks, manager.registry)
+    return resolution
+
+
+def inspect(manager: PluginManager, recipe: str, overrides: Sequence[str] | None, profile: str | None) -> Resolution:
+    """Resolve a recipe for a command that only shows it, whoever wrote it."""
     from rosd_kit.recipe import resolve_recipe
 
     return resolve_recipe(recipe, overrides or (), profile, registry=manager.registry)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
+from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, inspect, load_plugins
+
+if TYPE_CHECKING:
+    from rosd_kit.recipe.difference import Difference, Side
 
 Changes = list[str] | None
 
@@ -27,27 +31,34 @@ def diff(
     right_profile: Annotated[str | None, typer.Option(help="Profile of the second recipe alone.")] = None,
     tabs: Annotated[bool, typer.Option("--tabs", help="Print columns separated by tabs and no header, for scripts.")] = False,
     plugin: PluginFiles = None,
+    trust_recipe: TrustRecipe = False,
 ) -> None:
     """Print what two recipes differ in, with the origin of each value.
 
-    The exit code is 0 whether they differ or not; FIELD=VALUE words and --profile hold for both.
+    The exit code is 0 whether they differ or not, and 2 after the list if files that are not trusted set options that need
+    trust. FIELD=VALUE words and --profile hold for both.
     """
     manager = load_plugins(context, plugin, lists=True)
     both = overrides or []
-    one = load(manager, left, [*both, *(left_changes or ())], left_profile or profile)
-    other = load(manager, right, [*both, *(right_changes or ())], right_profile or profile)
-    from rosd_kit.recipe.difference import Side, differences
+    one = inspect(manager, left, [*both, *(left_changes or ())], left_profile or profile)
+    other = inspect(manager, right, [*both, *(right_changes or ())], right_profile or profile)
+    from rosd_kit.recipe.difference import differences
+    from rosd_kit.recipe.trust import check_trust
 
     found = differences(one, other)
     if tabs:
         for each in found:
             sides = (each.left, each.right)
             print(each.path, *(text for side in sides for text in (side.value or "", side.origin)), sep="\t")
-        return
-    if not found:
+    elif found:
+        _print_table(found, left, right)
+    else:
         print("The recipes are equal.")
-        return
+    if not trust_recipe:
+        check_trust((*one.asks, *other.asks), manager.registry)
 
+
+def _print_table(found: Sequence[Difference], left: str, right: str) -> None:
     def cell(side: Side) -> str:
         return "-" if side.value is None else f"{side.value}  ({side.origin})"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
+from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, load, load_plugins
 from rosd_kit.errors import RosdError
 from rosd_kit.run.trackers import missing as missing_tracker
 
@@ -44,6 +44,7 @@ def doctor(
     overrides: Overrides = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
+    trust_recipe: TrustRecipe = False,
 ) -> None:
     """Report what is installed and what is missing.
 
@@ -52,7 +53,7 @@ def doctor(
     """
     manager = load_plugins(context, plugin, warn=False)
     if recipe is not None:
-        if not _examined(load(manager, recipe, overrides, profile).recipe, manager):
+        if not _examined(load(manager, recipe, overrides, profile, trust=trust_recipe).recipe, manager):
             raise typer.Exit(1)
         return
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rosd_kit.cli.common import Overrides, PluginFiles, Profile, RecipeArgument, load, load_plugins
+from rosd_kit.cli.common import Overrides, PluginFiles, Profile, RecipeArgument, TrustRecipe, inspect, load_plugins
 
 
 def show(
@@ -19,15 +19,23 @@ def show(
     overrides: Overrides = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
+    trust_recipe: TrustRecipe = False,
 ) -> None:
     """Print a recipe with the origin of each value.
 
-    The output is itself a recipe.
+    The output is itself a recipe. If files that are not trusted set options that need trust, these are marked, and the exit
+    code is 2.
     """
-    resolution = load(load_plugins(context, plugin, lists=True), recipe, overrides, profile)
-    from rosd_kit.recipe import explained
+    manager = load_plugins(context, plugin, lists=True)
+    resolution = inspect(manager, recipe, overrides, profile)
+    from rosd_kit.recipe import explained, to_values
+    from rosd_kit.recipe.trust import check_trust, needing_trust, refused
 
-    print(explained(resolution.recipe, resolution.provenance), end="")
+    asks = () if trust_recipe else resolution.asks
+    needing = needing_trust(to_values(resolution.recipe), manager.registry)
+    not_honoured = {ask.path for ask, _ in refused(asks, manager.registry)}
+    print(explained(resolution.recipe, resolution.provenance, needing, not_honoured), end="")
+    check_trust(asks, manager.registry)
 
 
 def components(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rosd_kit.cli.common import Overrides, PluginFiles, Profile, load, load_plugins
+from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, load, load_plugins
 from rosd_kit.errors import RunError
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
@@ -30,6 +30,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show one sample end to end; train nothing.")
     ] = False,
+    trust_recipe: TrustRecipe = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -38,7 +39,7 @@ def run(
     recipe, changes = _resumed(resume, recipe, overrides, profile) if resume else (recipe, overrides)
     if recipe is None:
         raise RunError("run: no recipe given. Write rosd-kit run RECIPE, for example rosd-kit run rosd, or --resume DIR")
-    resolved = load(manager, recipe, changes, profile).recipe
+    resolved = load(manager, recipe, changes, profile, trust=trust_recipe).recipe
     if dry_run:
         from rosd_kit.run.dry_run import rehearse
 
@@ -62,6 +63,7 @@ def evaluate(
         str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure this one too and report the paired difference.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all results as JSON.")] = None,
+    trust_recipe: TrustRecipe = False,
     quiet: Quiet = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model, and one for the comparison.")] = False,
 ) -> None:
@@ -75,7 +77,10 @@ def evaluate(
 
     manager = load_plugins(context, plugin)
     what = recipe or (str(Path(subject) / "recipe.yaml") if is_run(Path(subject)) else "rosd")
-    resolved = load(manager, what, overrides, profile).recipe
+    resolved = load(manager, what, overrides, profile, trust=trust_recipe).recipe
+    for run in (Path(one) for one in (subject, against) if one is not None):
+        if is_run(run):  # its model is loaded as its own recipe says
+            load(manager, str(run / "recipe.yaml"), (), None, trust=trust_recipe)
     display = make_display(quiet=quiet, json=json, live=False)
     evaluate_model(resolved, plugins=manager, subject=subject, display=display, against=against, out=out)
 

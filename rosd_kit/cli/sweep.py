@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rosd_kit.cli.common import PluginFiles, Profile, load_plugins
+from rosd_kit.cli.common import PluginFiles, Profile, TrustRecipe, load_plugins
 from rosd_kit.errors import RunError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def run(
     keep: Annotated[Kept, typer.Option(help="What stays of a finished trial besides its records.")] = Kept.model,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed trials again.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a silent trial elsewhere counts as dead.")] = 60.0,
+    trust_recipe: TrustRecipe = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials and how long they take; run none.")] = False,
 ) -> None:
     """Run every combination with every seed.
@@ -86,7 +87,7 @@ def run(
     from rosd_kit.sweep.settings import read_sweep
 
     manager = load_plugins(context, plugin)
-    asked = read_sweep(recipe, words or (), profile, _design(pairwise, one_at_a_time, random, random_seed))
+    asked = read_sweep(recipe, words or (), profile, _design(pairwise, one_at_a_time, random, random_seed), trust=trust_recipe)
     folder = out / (name or asked.name)
     if dry_run:
         print_dry_run(asked, manager, folder, jobs=jobs or 1)

@@ -7,12 +7,13 @@ changes its component drops the options of the old one. It knows no component an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.options.config import looks_like_schedule
+from rosd_kit.recipe.source_file import SourceFile
 from rosd_kit.types import JsonObject
 
 DEFAULTS: JsonObject = {
@@ -39,15 +40,18 @@ class Leaf:
 
     value: object
     source: str
+    file: SourceFile | None = None
+    """The file that wrote it; None for defaults, shipped files, the command line and Python."""
 
 
 Node: TypeAlias = "dict[str, Node] | list[Node] | Leaf"
 Tree: TypeAlias = dict[str, Node]
 
 
-def as_tree(content: Mapping[str, object], source: str) -> Tree:
+def as_tree(content: Mapping[str, object], source: str, file: SourceFile | None = None) -> Tree:
     """Return one layer with slots in long form and every value marked with its source."""
-    return {key: _slot(key, value, source) if key in SLOTS else _node(value, source) for key, value in content.items()}
+    by = Leaf(None, source, file)
+    return {key: _slot(key, value, by) if key in SLOTS else _node(value, by) for key, value in content.items()}
 
 
 def overlay(below: Tree, above: Tree) -> Tree:
@@ -98,25 +102,26 @@ def leaves_of(node: Node, path: str = "") -> dict[str, Leaf]:
     return found
 
 
-def _slot(kind: str, value: object, source: str) -> Node:
+def _slot(kind: str, value: object, by: Leaf) -> Node:
     if kind == "objective" and isinstance(value, list):
-        return [_component(f"{kind}.{i}", term, source) for i, term in enumerate(value)]
-    return _component(kind, value, source)
+        return [_component(f"{kind}.{i}", term, by) for i, term in enumerate(value)]
+    return _component(kind, value, by)
 
 
-def _component(path: str, value: object, source: str) -> Tree:
+def _component(path: str, value: object, by: Leaf) -> Tree:
+    """Return a component in long form; its values come from where `by` does."""
     if isinstance(value, str):
-        return {"name": Leaf(value, source)}
+        return {"name": replace(by, value=value)}
     if isinstance(value, Mapping):
-        return {key: _node(item, source) for key, item in value.items()}
+        return {key: _node(item, by) for key, item in value.items()}
     hint = "write `none`" if value is None else "write a name or {name: ..., option: ...}"
-    raise RecipeError(f"{path}: {value!r} (from {source}) is neither a name nor a mapping; {hint}")
+    raise RecipeError(f"{path}: {value!r} (from {by.source}) is neither a name nor a mapping; {hint}")
 
 
-def _node(value: object, source: str) -> Node:
+def _node(value: object, by: Leaf) -> Node:
     if isinstance(value, Mapping):
-        return {key: _node(item, source) for key, item in value.items()}
-    return Leaf(value, source)
+        return {key: _node(item, by) for key, item in value.items()}
+    return replace(by, value=value)
 
 
 def _overlay_node(below: Node | None, above: Node) -> Node:
@@ -150,6 +155,6 @@ def _patched(terms: list[Node], above: Tree) -> list[Node]:
         if int(key) >= len(terms):
             raise RecipeError(f"objective.{key}: there is no such term. Terms: {len(terms)}, counted from 0")
         if isinstance(node, Leaf):
-            node = _component(f"objective.{key}", node.value, node.source)
+            node = _component(f"objective.{key}", node.value, node)
         changed[int(key)] = overlay_component(changed[int(key)], node)
     return changed

@@ -41,7 +41,7 @@ def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf])
 
     Raises `RecipeError` for a reference to nothing, to a section, or to a value that holds a reference itself.
     """
-    references = [(path, target) for path, leaf in leaves.items() for target in _targets(leaf.value)]
+    references = [(path, target) for path, leaf in leaves.items() for target in targets(leaf.value)]
     if len(references) > MAX_REFERENCES:
         raise RecipeError(f"{len(references)} references ${{...}} in the recipe; at most {MAX_REFERENCES} are allowed")
     for path, target in references:
@@ -51,14 +51,14 @@ def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf])
                 f"{where} is not the path of a value that a layer sets.{did_you_mean(target, leaves)} "
                 f"For the text ${{{target}}} itself write \\${{{target}}}"
             )
-        if _targets(leaves[target].value):
+        if targets(leaves[target].value):
             raise RecipeError(f"{where} points to another reference; point to the value itself")
     resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)
     return dict(resolved)
 
 
-def _targets(value: object) -> list[str]:
+def targets(value: object) -> list[str]:
     """Return the paths that a leaf's value refers to. A list is a leaf too."""
     if isinstance(value, str):
         return _REFERENCE.findall(value)
-    return [target for item in value for target in _targets(item)] if isinstance(value, list) else []
+    return [target for item in value for target in targets(item)] if isinstance(value, list) else []

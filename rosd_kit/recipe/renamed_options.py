@@ -7,6 +7,7 @@ options are listed in `rosd_kit.renames`, a component's in its `Config.renamed_o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rosd_kit import renames
@@ -82,7 +83,7 @@ def _move(tree: Tree, old: str, new: str, source: str, renamed: Renamed | None =
         return tree
     _check(_at(tree, new) is not None, old, new, source, renamed)
     if renamed is not None and isinstance(node, Leaf):
-        node = Leaf(renamed.current(node.value), node.source)
+        node = replace(node, value=renamed.current(node.value))
     moved: Tree = _set(_set(tree, old.split("."), None), new.split("."), node)
     return moved
 
@@ -124,7 +125,7 @@ def _with_references(node: object, renamed: Renamed) -> Any:
     """Return a tree in which references to an old path (`${section.option}`) name the new one."""
     if isinstance(node, Leaf):
         value = _with_references(node.value, renamed)
-        return node if value is node.value else Leaf(value, node.source)
+        return node if value is node.value else replace(node, value=value)
     if isinstance(node, dict):
         return {key: _with_references(item, renamed) for key, item in node.items()}
     if isinstance(node, list):

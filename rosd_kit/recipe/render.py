@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -32,9 +32,18 @@ def to_yaml(recipe: Recipe) -> str:
     return _document(recipe, None)
 
 
-def explained(recipe: Recipe, provenance: Mapping[str, str]) -> str:
-    """Return the same YAML with a comment on each value that names the layer that set it."""
-    return _document(recipe, provenance)
+def explained(
+    recipe: Recipe,
+    provenance: Mapping[str, str],
+    needing_trust: Collection[str] = (),
+    refused: Collection[str] = (),
+) -> str:
+    """Return the same YAML with a comment on each value that names the layer that set it.
+
+    Values of options that need trust are marked, those that are refused for want of it apart from the others.
+    """
+    marks = {**dict.fromkeys(needing_trust, "; needs trust"), **dict.fromkeys(refused, "; REFUSED: not trusted")}
+    return _document(recipe, {**provenance, **{path: provenance.get(path, "default") + mark for path, mark in marks.items()}})
 
 
 def _document(recipe: Recipe, provenance: Mapping[str, str] | None) -> str:

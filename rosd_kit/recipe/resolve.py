@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rosd_kit.contracts import SLOTS
@@ -19,8 +20,10 @@ from rosd_kit.recipe.prompts import PromptsChoice
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.renamed_options import current_options, refuse_both
 from rosd_kit.recipe.shipped import find, label
-from rosd_kit.recipe.sources import chain_of, read_chain, read_overrides
+from rosd_kit.recipe.source_file import SourceFile
+from rosd_kit.recipe.sources import FileLayer, chain_of, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
+from rosd_kit.recipe.trust import Ask, asks_of
 from rosd_kit.recipe.validation import check_capabilities, validated
 from rosd_kit.settings import CoreSettings
 from rosd_kit.types import JsonObject
@@ -32,10 +35,14 @@ _COMMAND_LINE = "command line"
 
 @dataclass(frozen=True)
 class Resolution:
-    """A recipe, and the layer that set each value, by the value's dotted path."""
+    """A recipe, and the layer that set each value, by the value's dotted path.
+
+    `asks` are the values that need trust, with the files whose word they are.
+    """
 
     recipe: Recipe
     provenance: Mapping[str, str]
+    asks: tuple[Ask, ...] = ()
 
 
 def load_recipe(
@@ -46,13 +53,19 @@ def load_recipe(
 
 
 def resolve_recipe(
-    what: str | Path | Mapping[str, object], overrides: Sequence[str] = (), profile: str | None = None, *, registry: Registry
+    what: str | Path | Mapping[str, object],
+    overrides: Sequence[str] = (),
+    profile: str | None = None,
+    *,
+    registry: Registry,
+    written: Mapping[str, SourceFile | None] = MappingProxyType({}),
 ) -> Resolution:
     """Return the recipe with the origin of its values.
 
     `what` is a file, a shipped name, or a mapping of fields as a file would hold them.
-    `overrides` are `field=value` texts; `profile` (a name, a path, or `none`) wins over the recipe's own. Raises
-    `RecipeError` for every mistake that can be found without loading a model.
+    `overrides` are `field=value` texts; `profile` (a name, a path, or `none`) wins over the recipe's own. `written` names the
+    file of each overridden field whose value is not the user's own word. Nothing is refused for want of trust here: see
+    `check_trust`. Raises `RecipeError` for every mistake that can be found without loading a model.
     """
     chain = chain_of(what) if isinstance(what, Mapping) else read_chain(find(str(what)))
     command = read_overrides(overrides)
@@ -61,29 +74,28 @@ def resolve_recipe(
     merged = overlay({}, as_tree(DEFAULTS, "default"))
     preset: Tree = {}
     prompts = PromptsChoice()
-    for path, content in _profile_chain(chosen, base):
+    for path, content, file in _profile_chain(chosen, base):
         prompts.take(content, path.parent, merged)
-        preset = overlay(preset, _presets(content.pop("components", {}), f"profile {chosen}", registry))
+        preset = overlay(preset, _presets(content.pop("components", {}), f"profile {chosen}", registry, file))
         _refuse(content, "profile", label(path), "a profile cannot choose another; use extends")
-        merged = overlay_layer(merged, content, f"profile {chosen}", path.parent, registry)
-    for path, content in chain:
+        merged = overlay_layer(merged, content, f"profile {chosen}", path.parent, registry, file)
+    for path, content, file in chain:
         prompts.take(content, path.parent, merged)
         _refuse(content, "components", label(path), "presets belong in a profile; set the options of the slot instead")
-        merged = overlay_layer(merged, content, label(path), path.parent, registry)
+        merged = overlay_layer(merged, content, label(path), path.parent, registry, file)
     beneath = merged
-    for _, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):  # a preset lies beneath the rest
+    # A preset lies beneath the rest of the command line.
+    for field, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):
         prompts.take(content, None, beneath)
-        merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry)
+        merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry, written.get(field))
     refuse_both([field for field, _ in command], merged, registry)
     return _validate(_preset(prompts.overlaid(merged, registry), preset, registry), registry)
 
 
-def _choose_profile(
-    chain: list[tuple[Path, JsonObject]], command: list[JsonObject], profile: str | None
-) -> tuple[str, Path | None]:
+def _choose_profile(chain: list[FileLayer], command: list[JsonObject], profile: str | None) -> tuple[str, Path | None]:
     """Take `profile` out of every layer; return the one that wins and the folder that its path is relative to."""
     winner: tuple[Any, Path | None] = (DEFAULT_PROFILE, None)
-    for path, content in chain:
+    for path, content, _ in chain:
         if "profile" in content:
             winner = (content.pop("profile"), path.parent)
     for content in command:
@@ -96,7 +108,7 @@ def _choose_profile(
     return winner
 
 
-def _profile_chain(profile: str, base: Path | None) -> list[tuple[Path, JsonObject]]:
+def _profile_chain(profile: str, base: Path | None) -> list[FileLayer]:
     if profile == NO_PROFILE:
         return []
     return read_chain(find(profile, base=base, folder="profiles"), folder="profiles")
@@ -107,7 +119,7 @@ def _refuse(content: Mapping[str, object], key: str, where: str, why: str) -> No
         raise RecipeError(f"{key}: not allowed in {where}: {why}")
 
 
-def _presets(content: object, source: str, registry: Registry) -> Tree:
+def _presets(content: object, source: str, registry: Registry, file: SourceFile | None) -> Tree:
     """Return a profile's `components` section as a tree of slot, component and option; misspelt names are errors."""
     current: dict[str, JsonObject] = {}
     for kind, by_name in _mapping(content, "components", source).items():
@@ -124,7 +136,7 @@ def _presets(content: object, source: str, registry: Registry) -> Tree:
                         f"{path}.{option}: unknown option (from {source}).{did_you_mean(option, known)} "
                         f"Known: {', '.join(known)}. See: rosd-kit components {kind} {name}"
                     )
-    return as_tree({"components": current}, source)
+    return as_tree({"components": current}, source, file)
 
 
 def _mapping(content: object, path: str, source: str) -> JsonObject:
@@ -187,7 +199,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
     _refuse_bad_terms(choices["objective"])
     recipe = Recipe(**{field: getattr(core, field) for field in CoreSettings.model_fields}, **choices)
     check_capabilities(recipe, registry)
-    return Resolution(recipe, sources)
+    return Resolution(recipe, sources, asks_of(tree, leaves, registry))
 
 
 def _options(path: str, kind: str, values: JsonObject, source: Callable[[str], str], registry: Registry) -> JsonObject:

@@ -111,7 +111,7 @@ def _or_reference(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     if isinstance(kind := schema.get("type"), str) and kind in _SCALARS:
-        about = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+        about = {key: schema[key] for key in ("title", "description", "default", "trusted") if key in schema}
         value = {key: item for key, item in schema.items() if key not in about}
         return {**about, "anyOf": [value, {"$ref": "#/$defs/Reference"}]}
     return {key: _or_reference(item) for key, item in schema.items()}

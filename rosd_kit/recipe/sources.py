@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from omegaconf import OmegaConf
@@ -19,6 +19,7 @@ from rosd_kit.errors import RecipeError, shortened
 from rosd_kit.recipe.ambiguous import UnambiguousDumper, refuse_ambiguous
 from rosd_kit.recipe.references import check_references
 from rosd_kit.recipe.shipped import find, label
+from rosd_kit.recipe.source_file import SourceFile, source_file
 from rosd_kit.types import JsonObject
 
 MAX_BYTES = 1 << 20
@@ -26,9 +27,17 @@ MAX_DEPTH = 32
 MAX_OVERRIDES = 1000
 
 
-def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, JsonObject]]:
+class FileLayer(NamedTuple):
+    """What a file says: its path, its content, and the file for trust (None: shipped, or written by the caller)."""
+
+    path: Path
+    content: JsonObject
+    file: SourceFile | None
+
+
+def read_chain(path: Path, *, folder: str = "") -> list[FileLayer]:
     """Return a file and all files that it extends, the base first. Raises `RecipeError` on a cycle."""
-    chain: list[tuple[Path, JsonObject]] = []
+    chain: list[FileLayer] = []
     seen: list[Path] = []
     following: Path | None = path
     while following is not None:
@@ -36,16 +45,16 @@ def read_chain(path: Path, *, folder: str = "") -> list[tuple[Path, JsonObject]]
             names = " -> ".join(label(each) for each in [*seen, following])
             raise RecipeError(f"extends: {names} is a cycle. Remove one of these lines.")
         seen.append(following.resolve())
-        content = read_yaml(following)
+        content, file = read_file(following)
         extends = content.pop("extends", None)
         if extends is not None and not isinstance(extends, str):
             raise RecipeError(f"extends: {extends!r} in {label(following)} must be one file or name")
-        chain.append((following, content))
+        chain.append(FileLayer(following, content, file))
         following = find(extends, base=following.parent, folder=folder) if extends else None
     return chain[::-1]
 
 
-def chain_of(fields: Mapping[str, object]) -> list[tuple[Path, JsonObject]]:
+def chain_of(fields: Mapping[str, object]) -> list[FileLayer]:
     """Return a recipe that is given as a mapping, and every file that it extends, like `read_chain`."""
     try:
         text = yaml.dump(dict(fields), Dumper=UnambiguousDumper, sort_keys=False, allow_unicode=True)
@@ -55,17 +64,23 @@ def chain_of(fields: Mapping[str, object]) -> list[tuple[Path, JsonObject]]:
     extends = content.pop("extends", None)
     if extends is not None and not isinstance(extends, str):
         raise RecipeError(f"extends: {extends!r} in the recipe must be one file or name")
-    return [*(read_chain(find(extends)) if extends else ()), (Path.cwd() / "recipe", content)]
+    return [*(read_chain(find(extends)) if extends else ()), FileLayer(Path.cwd() / "recipe", content, None)]
 
 
 def read_yaml(path: Path) -> JsonObject:
     """Return the mapping in a file. Raises `RecipeError` for anything but small, plain YAML."""
-    return parse(_read(path), label(path))
+    return read_file(path)[0]
+
+
+def read_file(path: Path) -> tuple[JsonObject, SourceFile | None]:
+    """Return the mapping in a file as `read_yaml` does, and the file for trust."""
+    raw, text = _read(path)
+    return parse(text, label(path)), source_file(path, raw)
 
 
 def read_texts(path: Path) -> JsonObject:
     """Return the mapping in a YAML file of texts, in which `${` has no meaning. Raises `RecipeError` like `read_yaml`."""
-    text, where = _read(path), label(path)
+    text, where = _read(path)[1], label(path)
     try:
         _refuse_unsafe(text, where, references=False)
         _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where)
@@ -76,14 +91,14 @@ def read_texts(path: Path) -> JsonObject:
     return dict(content or {})
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> tuple[bytes, str]:
     where = label(path)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise RecipeError(f"{where}: larger than 1 MiB, too large for a recipe. Give the path of a recipe.")
-        return raw.decode()
+        return raw, raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{where}: cannot be read as text: {error}") from error
 

@@ -15,34 +15,42 @@ from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Node, Tree, as_tree, overlay, plain
 from rosd_kit.recipe.renamed_options import with_current_names
 from rosd_kit.recipe.shipped import find, label, shipped_names
+from rosd_kit.recipe.source_file import SourceFile
 from rosd_kit.recipe.sources import read_chain
 
 #: The sections of a preset. Methods belong into recipes, models and machines into profiles.
 SECTIONS = ("task", "verifier", "sampling", "evaluation")
 
 
-def overlay_layer(below: Tree, content: Mapping[str, object], source: str, base: Path | None, registry: Registry) -> Tree:
+def overlay_layer(
+    below: Tree,
+    content: Mapping[str, object],
+    source: str,
+    base: Path | None,
+    registry: Registry,
+    file: SourceFile | None = None,
+) -> Tree:
     """Return `below` overlaid with one layer, and between them the preset that the layer's `task` names.
 
     A preset replaces the slots that it fills in lower layers, but for the options that every verifier shares.
-    `base` is the folder that a preset's path is relative to. Raises `RecipeError` for a name
-    that is neither a component nor a preset, and for sections that a preset may not have.
+    `base` is the folder that a preset's path is relative to, `file` the file that wrote the layer.
+    Raises `RecipeError` for a name that is neither a component nor a preset, and for sections that a preset may not have.
     """
     name = _named(content.get("task"))
     if name is None or name in registry.names("task"):
-        return _overlay(below, content, source, registry)
+        return _overlay(below, content, source, registry, file)
     if not name.endswith((".yaml", ".yml")) and name not in shipped_names("tasks"):
         raise unknown_task(name, registry)
     tree: Tree = {}
-    for path, preset in read_chain(find(name, base=base, folder="tasks"), folder="tasks"):
+    for path, preset, its_file in read_chain(find(name, base=base, folder="tasks"), folder="tasks"):
         _check(preset, label(path), registry)
-        tree = _overlay(tree, preset, f"task {name}", registry)
+        tree = _overlay(tree, preset, f"task {name}", registry, its_file)
     task = content["task"]
     own = {key: value for key, value in task.items() if key != "name"} if isinstance(task, Mapping) else {}
     kept = {key: node for key, node in below.items() if key not in {"task", "verifier"} & tree.keys()}
     if "verifier" in tree:
         tree["verifier"] = _with_shared_options(tree["verifier"], below.get("verifier", {}), registry)
-    return _overlay(overlay(kept, tree), {**content, "task": own}, source, registry)
+    return _overlay(overlay(kept, tree), {**content, "task": own}, source, registry, file)
 
 
 def unknown_task(name: str, registry: Registry) -> RecipeError:
@@ -68,8 +76,8 @@ def _with_shared_options(verifier: Node, below: Node, registry: Registry) -> Nod
     return {**{key: node for key, node in below.items() if key in shared}, **verifier}
 
 
-def _overlay(below: Tree, content: Mapping[str, object], source: str, registry: Registry) -> Tree:
-    return overlay(below, with_current_names(as_tree(content, source), below, source, registry))
+def _overlay(below: Tree, content: Mapping[str, object], source: str, registry: Registry, file: SourceFile | None) -> Tree:
+    return overlay(below, with_current_names(as_tree(content, source, file), below, source, registry))
 
 
 def _named(task: object) -> str | None:

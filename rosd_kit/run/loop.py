@@ -32,9 +32,10 @@ from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import Recipe, to_yaml
+from rosd_kit.recipe import Recipe
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible
+from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.records import METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save
 from rosd_kit.run.sample_records import sample_records
@@ -79,7 +80,7 @@ def run_recipe(
             cleanup.callback(run.prefetcher.close)
             if resume:
                 restore(run)
-            folder.write_text("recipe.yaml", to_yaml(run.recipe))
+            write_recipe(run)
             record_environment(run, given)
             with interruptible(partial(_interrupt, run), _signals(ranks)):
                 train(run, baseline)

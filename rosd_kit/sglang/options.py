@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rosd_kit.contracts import RolloutEngine
-from rosd_kit.options import Config
+from rosd_kit.options import Config, Trusted
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_Host = Trusted("can let others reach the servers", harmless=_LOOPBACK)
+_Url = Trusted("can send prompts and weights to a host")
 
 
 class Launch(Config):
@@ -15,13 +19,15 @@ class Launch(Config):
 
     fixed_because: ClassVar[str] = "the servers are started once"
 
-    python: str | None = None
+    python: Annotated[str | None, Trusted("can start any program")] = None
     """Interpreter that has SGLang installed; null takes the one that runs rosd-kit."""
-    args: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    args: Annotated[dict[str, bool | int | float | str], Trusted("can make a server run code or reach hosts")] = Field(
+        default_factory=dict
+    )
     """Arguments of `sglang.launch_server`: `mem_fraction_static: 0.5` becomes `--mem-fraction-static 0.5`."""
-    env: dict[str, str] = Field(default_factory=dict)
+    env: Annotated[dict[str, str], Trusted("can make a server import other code")] = Field(default_factory=dict)
     """Environment variables of the servers."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, _Host] = "127.0.0.1"
     """Address to listen on. Anyone who can reach it can replace the model; keep it loopback unless you control the network."""
     port: NonNegativeInt = 0
     """Port of the first server; the others take the ports after it. 0 picks free ports."""
@@ -56,13 +62,13 @@ class EngineOptions(RolloutEngine.Config):
 
     fixed_because: ClassVar[str] = "the servers are started once"
 
-    url: str | list[str] = Field(default_factory=list)
+    url: Annotated[str | list[str], _Url] = Field(default_factory=list)
     """Running servers, for example `http://127.0.0.1:30000`. With none, servers are launched as `launch` says.
 
     Several ranks share them out: each rank uses its own servers and sends them its weights."""
-    router: str | None = None
+    router: Annotated[str | None, _Url] = None
     """SGLang's router in front of `url`: requests go through it, weights still go to each server."""
-    initial_url: str | list[str] = Field(default_factory=list)
+    initial_url: Annotated[str | list[str], _Url] = Field(default_factory=list)
     """Servers that keep the initial weights, for frozen reflectors. Without them, the other servers swap weights."""
     launch: Launch = Launch()
     """How to launch servers if there is no `url`."""
@@ -70,7 +76,7 @@ class EngineOptions(RolloutEngine.Config):
     """How weights reach the servers: files, memory of the same host, or a process group (NCCL on GPUs, gloo on CPUs)."""
     sync_dir: str | None = None
     """Folder for `disk` that trainer and servers both see; null: memory-backed if there is space, else the run's folder."""
-    sync_host: str = "127.0.0.1"
+    sync_host: Annotated[str, _Host] = "127.0.0.1"
     """Address at which servers reach the trainer, for `distributed`."""
     colocated: bool = False
     """Trainer and server share a GPU: the server releases its memory while the trainer works."""
@@ -84,7 +90,7 @@ class EngineOptions(RolloutEngine.Config):
     """How often in a row a launched server is restarted without a response in between."""
     patience: PositiveFloat = 120.0
     """Seconds to wait for a server at `url` to come back."""
-    api_key_env: str | None = None
+    api_key_env: Annotated[str | None, Trusted("can send any environment variable to a host")] = None
     """Name of the environment variable that holds the servers' API key."""
     any_version: bool = False
     """Accept an SGLang version that this client was not tested with."""

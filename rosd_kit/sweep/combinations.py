@@ -17,8 +17,9 @@ import yaml
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe import Recipe, load_recipe, to_values
+from rosd_kit.recipe import Recipe, load_recipe, resolve_recipe, to_values
 from rosd_kit.recipe.layers import is_index
+from rosd_kit.recipe.trust import check_trust
 from rosd_kit.sweep.axes import Axis, label
 from rosd_kit.sweep.settings import Sweep, matching_rules, overrides
 
@@ -98,12 +99,15 @@ class CombinationResolver:
         words = [*self._sweep.fixed, *varied, *from_rules]
         try:
             applied = [word for word in words if self._applies(word, words, recipe)]
-            resolved = load_recipe(recipe, applied, self._sweep.profile, registry=self._registry)
+            written = self._sweep.written(map(_field, [*self._sweep.fixed, *varied]), map(_field, from_rules))
+            resolved = resolve_recipe(recipe, applied, self._sweep.profile, registry=self._registry, written=written)
         except RecipeError as error:
             return Skipped(assignment=assignment, reason=str(error))
+        if not self._sweep.trusts_files:
+            check_trust(resolved.asks, self._registry)
         return Combination(
             assignment={f: v for f, v in assignment.items() if f == "recipe" or f"{f}={v}" in applied},
-            recipe=resolved,
+            recipe=resolved.recipe,
             notes=tuple(f"{', '.join(overrides(rule.set))}: {rule.because}" for rule in rules),
         )
 
@@ -137,6 +141,10 @@ class CombinationResolver:
             self._base_recipes[recipe] = load_recipe(recipe, (), self._sweep.profile, registry=self._registry)
         name: str = getattr(self._base_recipes[recipe], slot).name
         return name
+
+
+def _field(word: str) -> str:
+    return word.partition("=")[0]
 
 
 def product(axes: Sequence[Axis]) -> Iterator[dict[str, str]]:

@@ -14,12 +14,14 @@ from rich.table import Table
 from rosd_kit.display.plain import print_line
 from rosd_kit.errors import RunError
 from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import to_yaml
 from rosd_kit.sweep.combinations import describe
 from rosd_kit.sweep.launchers import make_launcher
 from rosd_kit.sweep.plan import Plan, make_plan, write_plan
 from rosd_kit.sweep.scheduler import LEASE_SECONDS, Keep, Scheduler
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import FILE, Row, Store
+from rosd_kit.sweep.trial_id import trust_digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ def run_sweep(
             gpu=plan.combinations[0].recipe.model.device != "cpu",
             keep=keep,
             lease=launch.lease,
+            digests={trial.id: trust_digests(to_yaml(trial.recipe), plugins) for trial in plan.trials},
             notify=lambda line: print_line(console, line),
         ).run()
     finally:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +46,8 @@ class _Job:
 class Scheduler:
     """Works through the trials `ids` of a folder, `jobs` at a time. Several schedulers may share the folder.
 
-    `keep` says what stays in a finished trial's folder besides its records; `notify` is called with one line per event.
+    `keep` says what stays in a finished trial's folder besides its records; `notify` is called with one line per event;
+    `digests` says for each trial what may run (`trial_id.trust_digests`).
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Scheduler:
     keep: Keep = "model"
     lease: float = LEASE_SECONDS
     notify: Callable[[str], None] = print
+    digests: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _jobs: list[_Job] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
     _reached: dict[str, str] = field(default_factory=dict)
@@ -104,7 +106,16 @@ class Scheduler:
             slot = next(slot for slot in range(self.jobs) if slot not in {job.slot for job in self._jobs})
             folder = self.folder.resolve()
             command = Command(
-                argv=(sys.executable, "-m", "rosd_kit.sweep.worker", str(folder), row.id, holder.token, str(self.lease)),
+                argv=(
+                    sys.executable,
+                    "-m",
+                    "rosd_kit.sweep.worker",
+                    str(folder),
+                    row.id,
+                    holder.token,
+                    str(self.lease),
+                    *self.digests.get(row.id, ()),
+                ),
                 log=folder / worker.LOGS / f"{row.id}.log",
                 cwd=Path.cwd(),
                 threads=self.threads,

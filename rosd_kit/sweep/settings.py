@@ -16,7 +16,8 @@ from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.options import Config
 from rosd_kit.recipe import SHIPPED
 from rosd_kit.recipe.shipped import find, label
-from rosd_kit.recipe.sources import read_yaml
+from rosd_kit.recipe.source_file import SourceFile
+from rosd_kit.recipe.sources import read_file
 from rosd_kit.recipe.validation import validated
 from rosd_kit.sweep.axes import Axis, make_axis, override_text, parse_axis, parse_integers, replace_axis
 
@@ -95,18 +96,35 @@ class Sweep:
     seeds: tuple[int, ...] = ()
     design: Design = Design()
     rules: tuple[Rule, ...] = ()
+    file: SourceFile | None = None
+    """The sweep file that wrote what is not in `own_words`; None for a shipped one."""
+    own_words: frozenset[str] = frozenset()
+    """The fields that the command line set."""
+    trusts_files: bool = False
+    """Whether all files may set options that need trust."""
+
+    def written(self, fields: Iterable[str], from_rules: Iterable[str]) -> dict[str, SourceFile | None]:
+        """Return the sweep file for each overridden field that it wrote; rules are always its own."""
+        return dict.fromkeys([*(field for field in fields if field not in self.own_words), *from_rules], self.file)
 
 
-def read_sweep(source: str, words: Sequence[str] = (), profile: str | None = None, design: Design | None = None) -> Sweep:
+def read_sweep(
+    source: str,
+    words: Sequence[str] = (),
+    profile: str | None = None,
+    design: Design | None = None,
+    *,
+    trust: bool = False,
+) -> Sweep:
     """Return the sweep of a recipe or a sweep file, changed by command-line words.
 
-    A word with several values is an axis; a word with one value is fixed. Raises `RecipeError` for invalid input and when
-    nothing varies.
+    A word with several values is an axis; a word with one value is fixed. With `trust`, all files may set options that need
+    trust. Raises `RecipeError` for invalid input and when nothing varies.
     """
     sweep = _from_file(find_sweep(source)) if source.endswith(SUFFIX) else Sweep(name=find(source).stem, recipe=source)
     for axis in map(parse_axis, words):
-        sweep = _with_axis(sweep, axis)
-    sweep = replace(sweep, profile=profile or sweep.profile, design=design or sweep.design)
+        sweep = _with_axis(replace(sweep, own_words=sweep.own_words | {axis.field}), axis)
+    sweep = replace(sweep, profile=profile or sweep.profile, design=design or sweep.design, trusts_files=trust)
     if not sweep.axes and len(sweep.seeds) < 2:
         raise RecipeError("sweep: nothing varies. Give a field several values: localizer=error_quote,full or seed=0..2")
     for rule in sweep.rules:
@@ -129,7 +147,8 @@ def find_sweep(source: str) -> Path:
 
 def _from_file(path: Path) -> Sweep:
     where = label(path)
-    content = validated(SweepFile, read_yaml(path), path="", see=_DOCS, source=lambda _: where)
+    written, file = read_file(path)
+    content = validated(SweepFile, written, path="", see=_DOCS, source=lambda _: where)
     recipe = path.parent / content.recipe if content.recipe.endswith((".yaml", ".yml")) else content.recipe
     if isinstance(content.design, RandomDesign):
         design = Design("random", content.design.random, content.design.seed)
@@ -142,6 +161,7 @@ def _from_file(path: Path) -> Sweep:
         fixed=tuple(overrides(content.set)),
         design=design,
         rules=tuple(content.rules),
+        file=file,
     )
     for field, values in content.axes.items():
         if field == "seed":

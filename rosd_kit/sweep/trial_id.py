@@ -20,6 +20,7 @@ from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RunError
 from rosd_kit.plugins.registry import Origin, Registry
 from rosd_kit.recipe import Recipe, to_values
+from rosd_kit.recipe.source_file import digest_of
 from rosd_kit.sweep.combinations import Combination
 from rosd_kit.version import __version__
 
@@ -69,6 +70,14 @@ def plugin_versions(recipe: Recipe, registry: Registry, slots: Container[str]) -
 def digest(value: object) -> str:
     """Return a short hash of a JSON-serialisable value, the same in every process."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+
+
+def trust_digests(recipe: str, plugins: Sequence[str]) -> tuple[str, str]:
+    """Return digests of what a planned trial runs: its recipe's text, and the plugin files.
+
+    The scheduler gives them to the worker, because anyone may have written the store of a sweep from elsewhere.
+    """
+    return digest_of(recipe.encode()), digest_of(json.dumps(list(plugins)).encode())
 
 
 def source_digest() -> str:

@@ -1,4 +1,7 @@
-"""Runs one trial in its own process: `python -m rosd_kit.sweep.worker FOLDER ID TOKEN LEASE`, started by a launcher.
+"""Runs one trial in its own process: `python -m rosd_kit.sweep.worker FOLDER ID TOKEN LEASE RECIPE PLUGINS`.
+
+A launcher starts it. RECIPE and PLUGINS are digests of what the sweep planned: only that is trusted, since anyone may have
+written the folder's store.
 
 The worker takes the trial over with its token, resumes from the trial's own checkpoint, and records the result in the store.
 Meanwhile it renews its lease. When another process holds the trial, it exits at once.
@@ -14,9 +17,10 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
-from rosd_kit.errors import RosdError
+from rosd_kit.errors import RosdError, RunError
 from rosd_kit.files import lock_file, read_json_lines, read_json_object
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import Row, Store
@@ -41,7 +45,7 @@ def main(argv: list[str]) -> int:
         LeaseRenewer(folder, id, token, lease).start()
         start = time.time()
         try:
-            result = _run(folder, row)
+            result = _run(folder, row, argv[4:])
         except KeyboardInterrupt:
             result = None
         except BaseException as error:  # also SystemExit: a part of the run that exits has not finished the trial
@@ -77,16 +81,24 @@ class LeaseRenewer(threading.Thread):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run(folder: Path, row: Row) -> JsonObject | None:
+def _run(folder: Path, row: Row, planned: Sequence[str]) -> JsonObject | None:
     """Train to the end and return the result to store, or None when the run was stopped before."""
     from rich.console import Console
 
     from rosd_kit.display.plain import PlainDisplay
     from rosd_kit.plugins.manager import PluginManager
-    from rosd_kit.recipe import load_recipe
+    from rosd_kit.recipe import resolve_recipe
+    from rosd_kit.recipe.trust import check_trust
     from rosd_kit.run.loop import run_recipe
     from rosd_kit.sweep.baseline import SharedBaseline
+    from rosd_kit.sweep.trial_id import trust_digests
 
+    recipe_digest, plugins_digest = trust_digests(row.recipe, row.plugins)
+    if row.plugins and plugins_digest not in planned:
+        raise RunError(
+            f"the store of {folder} names plugin files that this sweep was not started with: {', '.join(row.plugins)}. If you "
+            "trust them, give the same to --plugin"
+        )
     path = folder / TRIALS / row.id
     started_before = (path / "recipe.yaml").is_file()
     if not started_before:
@@ -95,8 +107,11 @@ def _run(folder: Path, row: Row) -> JsonObject | None:
     recipe_file = path.parent / f".{row.id}.yaml"
     recipe_file.write_text(row.recipe)
     plugins = PluginManager([Path(file) for file in row.plugins])
+    resolution = resolve_recipe(recipe_file, registry=plugins.registry)
+    if recipe_digest not in planned:
+        check_trust(resolution.asks, plugins.registry)
     outcome = run_recipe(
-        load_recipe(recipe_file, registry=plugins.registry),
+        resolution.recipe,
         plugins=plugins,
         out=path.parent,
         name=row.id,

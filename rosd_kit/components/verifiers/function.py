@@ -49,7 +49,7 @@ def verifier(
 
 
 def _verifier_class(function: Callable[..., object], sandboxed: bool) -> type[Verifier]:
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     options: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()

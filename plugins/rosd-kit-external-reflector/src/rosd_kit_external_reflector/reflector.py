@@ -34,11 +34,13 @@ class External(rk.Reflector):
             {"url", "key_variable", "timeout", "deadline", "retries", "concurrency"}
         )
 
-        url: str = "http://127.0.0.1:8000/v1"
+        url: Annotated[str, rk.Trusted("can send prompts to any host")] = "http://127.0.0.1:8000/v1"
         """Address of the API, without `/chat/completions`."""
         model: str = Field(default="default", min_length=1)
         """Name of the model at the endpoint."""
-        key_variable: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+        key_variable: Annotated[str, rk.Trusted("can send any environment variable to a host")] = Field(
+            default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+        )
         """Environment variable with the API key; if it is not set, no key is sent."""
         timeout: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=120.0, allow_inf_nan=False)
         """Seconds to wait for one answer."""
