@@ -37,6 +37,9 @@ class Config(pydantic.BaseModel):
     Recipes may write a schedule for every number, so read options when you use them, not in the constructor. Mark a number
     that cannot change during a run with `Fixed`, or all of them with `fixed_because`. `excluded_by_schedule` says which other
     options a scheduled one excludes, and the values that these then have.
+
+    Mark an option with `Trusted` if it can start a program, import code, send data to a host, or read a pickle: a recipe of a
+    stranger may then not set it.
     """
 
     free_on_resume: ClassVar[frozenset[str]] = frozenset()

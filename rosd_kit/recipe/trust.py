@@ -113,57 +113,69 @@ def _plugin_packages(registry: Registry) -> list[Path]:
     return sorted(packages)
 
 
+@dataclass(frozen=True)
+class _Slot:
+    """The components that a mapping inside a slot may name. Only those that are named are imported."""
+
+    kind: str
+    registry: Registry
+
+    def configs(self, name: str) -> list[type[BaseModel]]:
+        """Return the options of the component with this name, or of all if a reference hides the name."""
+        known = self.registry.entries[self.kind]
+        names = [name] if name in known else list(known) if targets(name) else []
+        return [self.registry.get(self.kind, one).Config for one in names]
+
+
 Marked = tuple[str, FieldInfo, Trusted, Leaf, Any]
 
 
 def _marked(tree: Tree, registry: Registry) -> Iterator[Marked]:
     """Yield every value that a layer wrote for an option that needs trust."""
     core: Tree = {key: node for key, node in tree.items() if key not in SLOTS}
-    yield from _in_model(CoreSettings, core, "", None, {})
+    yield from _in_model(CoreSettings, core, "", None, None)
     for kind in SLOTS:
         nodes = tree.get(kind, {})
         terms = enumerate(nodes) if isinstance(nodes, list) else [(None, nodes)]
-        configs = {name: entry.cls.Config for name, entry in registry.entries[kind].items()}
+        slot = _Slot(kind, registry)
         for index, node in terms:
-            yield from _in_component(node, kind if index is None else f"{kind}.{index}", None, configs)
+            yield from _in_component(node, kind if index is None else f"{kind}.{index}", None, slot)
 
 
-def _in_component(node: Any, path: str, leaf: Leaf | None, configs: Mapping[str, type[BaseModel]]) -> Iterator[Marked]:
+def _in_component(node: Any, path: str, leaf: Leaf | None, slot: _Slot | None) -> Iterator[Marked]:
     """Yield from a mapping that names a component; nothing where it names none."""
     name = node.get("name") if isinstance(node, Mapping) else None
     name = name.value if isinstance(name, Leaf) else name
-    if not isinstance(name, str):
+    if slot is None or not isinstance(name, str):
         return
-    for config in [configs[name]] if name in configs else list(configs.values()) if targets(name) else []:
-        yield from _in_model(config, node, path, leaf, configs)
+    for config in slot.configs(name):
+        yield from _in_model(config, node, path, leaf, slot)
 
 
 def _in_model(
-    model: type[BaseModel], node: Mapping[str, Any], path: str, leaf: Leaf | None, configs: Mapping[str, type[BaseModel]]
+    model: type[BaseModel], node: Mapping[str, Any], path: str, leaf: Leaf | None, slot: _Slot | None
 ) -> Iterator[Marked]:
     for key, child in node.items():
         here = f"{path}.{key}" if path else str(key)
         if (field := model.model_fields.get(key)) is None:
             continue
         if (mark := trusted_mark(field)) is None:
-            yield from _below(_models(field.annotation), child, here, leaf, configs)
+            yield from _below(_models(field.annotation), child, here, leaf, slot)
         else:
             yield from ((at, field, mark, one, value) for at, one, value in _values(child, here, leaf))
 
 
-def _below(
-    models: list[type[BaseModel]], node: Any, path: str, leaf: Leaf | None, configs: Mapping[str, type[BaseModel]]
-) -> Iterator[Marked]:
+def _below(models: list[type[BaseModel]], node: Any, path: str, leaf: Leaf | None, slot: _Slot | None) -> Iterator[Marked]:
     """Yield from what an option holds: sections, lists and mappings of sections, and components that a component has."""
     if isinstance(node, Leaf):
         leaf, node = node, node.value
     if isinstance(node, Mapping):
         for model in models:
-            yield from _in_model(model, node, path, leaf, configs)
-        yield from _in_component(node, path, leaf, configs)
+            yield from _in_model(model, node, path, leaf, slot)
+        yield from _in_component(node, path, leaf, slot)
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, child in items:
-        yield from _below(models, child, f"{path}.{key}", leaf, configs)
+        yield from _below(models, child, f"{path}.{key}", leaf, slot)
 
 
 def _values(node: Node | Any, path: str, leaf: Leaf | None) -> Iterator[tuple[str, Leaf, Any]]:
