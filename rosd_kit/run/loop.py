@@ -80,7 +80,8 @@ def run_recipe(
             cleanup.callback(run.prefetcher.close)
             if resume:
                 restore(run)
-            write_recipe(run)
+            if ranks.is_main:
+                write_recipe(folder, run.recipe, plugins.registry, run.reporter.warn)
             record_environment(run, given)
             with interruptible(partial(_interrupt, run), _signals(ranks)):
                 train(run, baseline)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rosd_kit.errors import RecipeError
-from rosd_kit.recipe import to_values, to_yaml
+from rosd_kit.plugins.registry import Registry
+from rosd_kit.recipe import Recipe, to_values, to_yaml
 from rosd_kit.recipe.trust import asks_of_values
 from rosd_kit.recipe.trust_store import remember_run
-from rosd_kit.run.state import Run
+from rosd_kit.run.folder import RECIPE, RunFolder
 
 
-def write_recipe(run: Run) -> None:
+def write_recipe(folder: RunFolder, recipe: Recipe, registry: Registry, warn: Callable[[str], None]) -> None:
     """Write `recipe.yaml`. If it has values that need trust, remember its content first, so that the run can resume with it.
 
-    A run whose trust cannot be remembered goes on with a warning: `--resume` will ask again.
+    A run whose trust cannot be remembered goes on with a warning: `--resume` will ask again. Only the main rank calls this.
     """
-    text = to_yaml(run.recipe)
-    if run.ranks.is_main and asks_of_values(to_values(run.recipe), run.reporter.plugins.registry):
+    text = to_yaml(recipe)
+    if asks_of_values(to_values(recipe), registry):
         try:
-            remember_run(run.folder.path, text)
+            remember_run(folder.path, text)
         except RecipeError as error:
-            run.reporter.warn(f"{error} Until then, --resume of this run needs --trust-recipe.")
-    run.folder.write_text("recipe.yaml", text)
+            warn(f"{error} Until then, --resume of this run needs --trust-recipe.")
+    folder.write_text(RECIPE, text)

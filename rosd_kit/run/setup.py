@@ -19,13 +19,15 @@ from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import Recipe, build_components, to_yaml
+from rosd_kit.plugins.registry import Registry
+from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.collapse_warnings import CollapseWatch
 from rosd_kit.run.folder import RECIPE, RunFolder
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.identity import Identity, data_digests
 from rosd_kit.run.interrupts import Interrupts
+from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.run.state import Run, train_problems
 from rosd_kit.seeds import stable_seed
@@ -71,7 +73,7 @@ def prepare(
     components.teacher.attach(student)
     _check_teacher(recipe, components, student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
-    _start_engine(recipe, components, student, ranks, folder, display)
+    _start_engine(recipe, components, student, ranks, folder, display, plugins.registry)
     pipeline = _pipeline(recipe, components, student, ranks, display)
     return Run(
         recipe=recipe,
@@ -96,7 +98,13 @@ def _identity(run_id: str, ranks: Ranks, student: Student, components: BuiltComp
 
 
 def _start_engine(
-    recipe: Recipe, components: BuiltComponents, student: Student, ranks: Ranks, folder: RunFolder, display: Display
+    recipe: Recipe,
+    components: BuiltComponents,
+    student: Student,
+    ranks: Ranks,
+    folder: RunFolder,
+    display: Display,
+    registry: Registry,
 ) -> None:
     """Start the engine. The recipe is written before, so that a run that is killed meanwhile can be resumed.
 
@@ -105,7 +113,7 @@ def _start_engine(
     file = folder.path / RECIPE
     is_new = ranks.is_main and not file.is_file()
     if is_new:
-        folder.write_text(RECIPE, to_yaml(recipe))
+        write_recipe(folder, recipe, registry, display.warning)
     try:
         with student.sampler.gathered():
             components.rollout.start(student.sampler, _site(ranks, folder, display))
