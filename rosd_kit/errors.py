@@ -22,8 +22,25 @@ class RunError(RosdError):
     """A run cannot start, continue or resume."""
 
 
+class ComponentError(RunError):
+    """A component raised what is no ordinary error, for example `SystemExit`, or returned what its slot does not allow."""
+
+
+class UserInterrupt(KeyboardInterrupt):
+    """An interrupt by the user, told apart from a `KeyboardInterrupt` that a component raises."""
+
+
 class EngineError(RosdError):
     """The rollout backend failed, and retries did not help."""
+
+
+def say(error: BaseException, limit: int = 300) -> str:
+    """Return an exception in one line, with its type; also one whose text cannot be had."""
+    try:
+        text = " ".join(str(error).split())[:limit]
+    except BaseException as failed:
+        text = f"(no text: its __str__ raised {type(failed).__name__})"
+    return f"{type(error).__name__}: {text}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

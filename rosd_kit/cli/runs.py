@@ -10,6 +10,8 @@ import typer
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, load, load_plugins
 from rosd_kit.errors import RunError
 
+INTERRUPTED = 130
+"""The exit code of a run that stopped before its last step, as of a program that an interrupt ended."""
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per step instead of the live display.")]
 
@@ -49,7 +51,9 @@ def run(
     from rosd_kit.run.loop import run_recipe
 
     display = make_display(quiet=quiet, json=json)
-    run_recipe(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
+    outcome = run_recipe(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
+    if not outcome.finished:
+        raise typer.Exit(INTERRUPTED)
 
 
 def evaluate(

@@ -6,18 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rosd_kit.contracts import Component
+from rosd_kit.errors import RunError, say
+from rosd_kit.faults.blame import is_users_interrupt
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.plugins.registry import Registry
 
 
 @contextmanager
 def culprit_named(plugins: PluginManager) -> Iterator[None]:
-    """Add a note to an error that is raised inside; see `add_culprit`."""
+    """Add a note to an error that is raised inside; see `add_culprit`.
+
+    Raises `RunError` for what would end the process as if all were well, like `sys.exit()` in code that no component guards.
+    """
     try:
         yield
     except Exception as error:
         add_culprit(error, plugins.registry)
         raise
+    except BaseException as error:
+        if is_users_interrupt(error):
+            raise
+        raise RunError(f"the run was ended by {say(error)}. Find what raised it with python -X dev, and remove it.") from error
 
 
 def add_culprit(error: BaseException, registry: Registry) -> None:

@@ -23,7 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from rosd_kit.errors import PluginError, did_you_mean
+from rosd_kit.errors import PluginError, did_you_mean, say
+from rosd_kit.faults.blame import is_users_interrupt
 from rosd_kit.plugins import hookspecs
 from rosd_kit.plugins.deprecations import adapt_component
 from rosd_kit.plugins.fingerprint import fingerprint
@@ -183,15 +184,36 @@ class PluginManager:
     def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, object]) -> str:
         """Call one plugin's hook; return a message if it raised, else an empty string."""
         try:
-            impl.function(*(facts[argument] for argument in impl.argnames))
-        except (Exception, SystemExit) as error:
+            changed = self._watched(impl, facts)
+        except BaseException as error:
+            if is_users_interrupt(error):
+                raise
             hook = impl.function.__name__
             message = f"plugin {self._reports[impl.plugin_name]}: {hook} raised {_say(error)}"
             if (impl.plugin_name, hook) not in self._complained:
                 self._complained.add((impl.plugin_name, hook))
                 _log.warning(message)
             return message
-        return ""
+        plugin, hook = self._reports[impl.plugin_name], impl.function.__name__
+        new = {one: (impl.plugin_name, f"{hook} {one.partition(' (')[0]}") for one in changed}
+        told = [one for one, key in new.items() if key not in self._complained]
+        self._complained.update(new.values())
+        return f"plugin {plugin}: {hook} changed {', '.join(told)}; it was put back" if told else ""
+
+    def _watched(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> list[str]:
+        """Call one plugin's hook; put back and return what it changed of the process."""
+        arguments = [facts[argument] for argument in impl.argnames]
+        if "app" in facts or self._reports[impl.plugin_name].distribution == "rosd-kit":
+            impl.function(*arguments)
+            return []
+        from rosd_kit.faults.surroundings import Surroundings
+
+        before = Surroundings.now()
+        try:
+            impl.function(*arguments)
+        finally:
+            changed = before.put_back()
+        return changed
 
     def _discover(self, selection: str) -> None:
         """Add the installed plugins that the selection allows; report selected ones that do not exist."""
@@ -321,5 +343,5 @@ def _command_names(app: typer.Typer) -> Iterable[str]:
 
 def _say(error: BaseException) -> str:
     """Return an exception in one line, with its type unless it is a `PluginError`."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+    text = say(error, limit=10_000)
+    return text.removeprefix(f"{type(error).__name__}: ") if isinstance(error, PluginError) else text

@@ -8,6 +8,7 @@ from typing import Any
 
 from rosd_kit.contracts import SLOTS, Component, LossParts
 from rosd_kit.errors import RecipeError
+from rosd_kit.faults.boundary import Boundary
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.built import BuiltComponents, WeightedObjective
 from rosd_kit.recipe.model import ComponentChoice, Recipe
@@ -20,8 +21,11 @@ def build_components(
     recipe: Recipe, registry: Registry, given: Mapping[str, Component] = MappingProxyType({})
 ) -> BuiltComponents:
     """Return one component per slot, new ones except for slots in `given`, and the loss terms with what they may call."""
+    boundary = Boundary()
     built: JsonObject = {
-        kind: given[kind] if kind in given else build_component(kind, choice, registry, recipe.thinking)
+        kind: _guarded(given[kind], registry, boundary)
+        if kind in given
+        else build_component(kind, choice, registry, recipe.thinking, boundary)
         for kind, choice in recipe.choices()
         if kind != "objective"
     }
@@ -32,17 +36,21 @@ def build_components(
         cls: Any = registry.get("objective", term.name)
         objective: Any = given.get("objective") or cls(term.options, loss_parts)
         objective.parts = loss_parts  # a given one was made without them
+        _guarded(objective, registry, boundary)
         terms.append(WeightedObjective(objective, term.weight, term.denominator == "all"))
-    components = BuiltComponents(**built, objectives=tuple(terms))
+    components = BuiltComponents(**built, objectives=tuple(terms), boundary=boundary)
     for component in components:
         component.thinking = recipe.thinking
     return components
 
 
-def build_component(kind: str, choice: ComponentChoice, registry: Registry, thinking: Pairs = ()) -> Component:
+def build_component(
+    kind: str, choice: ComponentChoice, registry: Registry, thinking: Pairs = (), boundary: Boundary | None = None
+) -> Component:
     """Return the component of one slot. Objectives need their loss parts: use `build_components`.
 
-    `thinking` are the recipe's own marks of thinking; components that this one consists of get them too.
+    `thinking` are the recipe's own marks of thinking; components that this one consists of get them too. With a `boundary`,
+    all of them are guarded.
     """
     assert kind in SLOTS and kind != "objective"
 
@@ -60,6 +68,14 @@ def build_component(kind: str, choice: ComponentChoice, registry: Registry, thin
     def _built(cls: type[Component], options: Any) -> Component:
         component = cls.build(options, part)
         component.thinking = thinking
-        return component
+        return component if boundary is None else _guarded(component, registry, boundary)
 
     return _built(registry.get(kind, choice.name), choice.options)
+
+
+def _guarded(component: Component, registry: Registry, boundary: Boundary) -> Component:
+    entry = registry.entries[component.kind].get(component.name)
+    known = entry is not None and isinstance(component, entry.cls)
+    origin = str(entry.origin) if entry is not None and known else f"python ({type(component).__module__})"
+    boundary.guard(component, origin, is_plugin=not known or entry is None or entry.origin.distribution != "rosd-kit")
+    return component

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 from rosd_kit.contracts import (
@@ -22,6 +22,7 @@ from rosd_kit.contracts import (
     Teacher,
     Verifier,
 )
+from rosd_kit.faults.boundary import Boundary
 from rosd_kit.recipe.model import ObjectiveChoice
 
 
@@ -51,6 +52,7 @@ class BuiltComponents:
     divergence: Divergence
     correction: Correction
     objectives: tuple[WeightedObjective, ...]
+    boundary: Boundary = field(default_factory=Boundary)
 
     @property
     def distills(self) -> bool:
@@ -64,7 +66,7 @@ class BuiltComponents:
 
     def __iter__(self) -> Iterator[Component]:
         """Yield every component once, objectives included."""
-        for field in fields(self):
-            if field.name != "objectives":
-                yield getattr(self, field.name)
+        for one in fields(self):
+            if one.name not in ("objectives", "boundary"):
+                yield getattr(self, one.name)
         yield from (term.objective for term in self.objectives)

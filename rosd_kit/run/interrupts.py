@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from rosd_kit.errors import UserInterrupt
 from rosd_kit.parallel.ranks import Ranks
 
 
@@ -25,7 +27,7 @@ class Interrupts:
 
 @contextmanager
 def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Call `on_first` at the first of these signals and raise `KeyboardInterrupt` at the second.
+    """Call `on_first` at the first of these signals and raise `UserInterrupt` at the second.
 
     Changes nothing outside the main thread, which alone may handle signals.
     """
@@ -34,7 +36,7 @@ def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
-            raise KeyboardInterrupt
+            raise UserInterrupt
         interrupted = True
         on_first()
 
@@ -48,3 +50,24 @@ def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Raise `UserInterrupt` at an interrupt, so that a component's own `KeyboardInterrupt` is no interrupt by the user.
+
+    Changes nothing outside the main thread, or where another handler than Python's is in force.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise UserInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,7 +34,7 @@ from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe
 from rosd_kit.run.given import GivenComponents
-from rosd_kit.run.interrupts import interruptible
+from rosd_kit.run.interrupts import heard, interruptible
 from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.records import METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save
@@ -67,6 +67,7 @@ def run_recipe(
     began = time.monotonic()
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
     with ranks.reporting_failure(), ExitStack() as cleanup:  # in reverse order; every callback runs, even if others fail
+        cleanup.enter_context(heard())
         folder = open_folder(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
         cleanup.callback(folder.close)
         display = display if ranks.is_main else Display()
@@ -80,6 +81,7 @@ def run_recipe(
             cleanup.callback(run.prefetcher.close)
             if resume:
                 restore(run)
+            run.components.boundary.first_step = run.step == 0
             if ranks.is_main:
                 write_recipe(folder, run.recipe, plugins.registry, run.reporter.warn)
             record_environment(run, given)
@@ -141,6 +143,7 @@ def _train_step(run: Run, recipe: Recipe) -> None:
     if prefetcher.enabled:
         times |= {"time/prefetch": waited, "rollout/staleness": staleness(batch, run.step - 1)}
     record(run, batch, updated, {**times, **scheduled_values(run.recipe, run.step - 1)})
+    run.components.boundary.first_step = False
     run.optimizer.check()
 
 
@@ -171,6 +174,8 @@ def record(run: Run, batch: StepBatch, updated: Update, facts: Mapping[str, floa
     for warning in reporter.watch.step(metrics):
         reporter.warn(warning)
     reporter.warn_of_faults(batch.faults)
+    for change in run.components.boundary.take():
+        reporter.warn(change)
     _notify(run, "rosd_kit_step_end", step=run.step, metrics=metrics, samples=batch)
 
 

@@ -67,6 +67,7 @@ def update(
             student.enter_training()
             reports.append(score(samples=[samples[index] for index in indices]))
             student.model.eval()
+            components.boundary.settle()
             outcomes.append(optimizer.step(reports[-1].loss, ends_step=number == len(batches)))
     report = joined_report(reports, batches)
     return Update(

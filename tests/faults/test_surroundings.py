@@ -59,7 +59,7 @@ def test_a_clock_that_runs_backwards_changes_nothing(harness, undisturbed):
 
 def test_one_interrupt_finishes_the_step_and_saves(harness, undisturbed):
     [stopped] = harness.do(harness.start("interrupted", interrupts={"2": 1}))
-    assert stopped["code"] == 0, stopped["output"]
+    assert stopped["code"] == 130, stopped["output"]
     assert "stopped after step 2" in stopped["output"] and "--resume" in stopped["output"]
     assert [path.name for path in (harness.runs / "interrupted/checkpoints").iterdir()] == ["step-000002"]
     harness.finish("interrupted")

@@ -99,10 +99,10 @@ def test_a_run_of_bad_steps_stops_with_the_reason(tmp_path, tiny, plugin, capsys
 
 
 def test_bad_steps_apart_from_each_other_do_not_stop_a_run(run, tmp_path, plugin):
-    changes = ("steps=4", "divergence=sick", "divergence.at=[1,3]", "optimizer.max_bad_steps=2")
+    changes = ("steps=5", "divergence=sick", "divergence.at=[2,4]", "optimizer.max_bad_steps=2")
     folder = run(tmp_path / "run", *changes, plugins=[plugin])
-    assert [line["train/applied"] for line in folder.lines("metrics.jsonl")] == [0.0, 1.0, 0.0, 1.0]
-    assert not math.isnan(folder.lines("metrics.jsonl")[3]["train/loss"])
+    assert [line["train/applied"] for line in folder.lines("metrics.jsonl")] == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert not math.isnan(folder.lines("metrics.jsonl")[4]["train/loss"])
 
 
 def test_bad_steps_are_counted_across_a_resume(run, tmp_path, plugin):

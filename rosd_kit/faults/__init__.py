@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rosd_kit.contracts import Component
-from rosd_kit.errors import RosdError, RunError, shortened
+from rosd_kit.errors import ComponentError, RosdError, RunError, say, shortened
+from rosd_kit.faults.blame import own_fault
 from rosd_kit.types import FirstError, GateDecision, Group, JsonObject, Prompt, Reflection, TokenWeights, Verdict, View
 
 T = TypeVar("T")
@@ -49,11 +50,12 @@ class Faults:
             value = call()
             check(value)
             return value
-        except RosdError:
-            raise
-        except Exception as error:
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            self.failed.append(Fault(component.kind, component.name, subject, text))
+        except BaseException as raised:
+            if isinstance(raised, RosdError) and not isinstance(raised, ComponentError):
+                raise
+            error = own_fault(raised, f"{component.kind} {component.name!r}")
+            told = raised.__cause__ if isinstance(raised, ComponentError) and raised.__cause__ else raised
+            self.failed.append(Fault(component.kind, component.name, subject, say(told)))
             self.first.setdefault(component.kind, error)
             return None
 
