@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import _device as _torch_device
 
 _SIGNALS = tuple(
     getattr(signal, name)
@@ -96,7 +97,7 @@ def _change_back(before: str | None) -> None:
 
 
 def _device() -> Any:
-    return torch.utils._device.CURRENT_DEVICE
+    return _torch_device.CURRENT_DEVICE
 
 
 def _numpy_state() -> bytes:
