@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,11 +14,17 @@ from torch import Tensor
 from rosd_kit.contracts import Projection, TeacherModel
 from rosd_kit.types import Problem
 
-if TYPE_CHECKING:
-    from rosd_kit.faults.boundary import Boundary
-
 #: Log-probs may exceed 0 by rounding.
 _ROUNDING = 1e-3
+
+
+class Expects(Protocol):
+    """What a check of weights uses of a boundary."""
+
+    first_step: bool
+
+    def expect(self, message: str, holds: Tensor) -> None:
+        """Note a condition, which is looked at before the weights are updated."""
 
 
 class Check:
@@ -206,8 +212,8 @@ def _check_problems(guard: Any, problems: Any, where: str) -> None:
         raise guard.refuse(f"returned {len(twice)} ids{where} more than once, the first is", twice[0])
 
 
-def _boundary(guard: Any) -> Boundary:
-    boundary: Boundary = guard.boundary
+def _boundary(guard: Any) -> Expects:
+    boundary: Expects = guard.boundary
     return boundary
 
 

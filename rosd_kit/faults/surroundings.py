@@ -6,6 +6,7 @@ Looking takes some ten microseconds, so it can be done around every call.
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
 import random
@@ -100,14 +101,18 @@ def _device() -> Any:
     return _torch_device.CURRENT_DEVICE
 
 
+@functools.cache
+def _numpy_address(generator: Any) -> int:
+    return int(generator.ctypes.state_address)
+
+
 def _numpy_state() -> bytes:
     """Return numpy's global state by its memory; asking for it makes a tuple of 624 numbers."""
-    generator = np.random.mtrand._rand._bit_generator
-    return ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
+    return ctypes.string_at(_numpy_address(np.random.mtrand._rand._bit_generator), 4 * _WORDS + 4)
 
 
 def _restore_numpy(before: bytes) -> None:
-    ctypes.memmove(np.random.mtrand._rand._bit_generator.ctypes.state_address, before, len(before))
+    ctypes.memmove(_numpy_address(np.random.mtrand._rand._bit_generator), before, len(before))
 
 
 def _python_memory() -> bytes:
@@ -138,7 +143,8 @@ _MEMORY_IS_KNOWN = _memory_is_known()
 
 
 def _torch_state() -> bytes:
-    return torch.get_rng_state().numpy().tobytes()
+    state = torch.default_generator.get_state()
+    return ctypes.string_at(state.data_ptr(), state.numel())
 
 
 def _restore_torch(before: bytes) -> None:
