@@ -90,9 +90,11 @@ class Schedule(BaseModel):
         return {**ends, "steps": self.steps, "shape": self.shape, **given}
 
     def __str__(self) -> str:
-        """Return a short text for people."""
-        begin = f" from step {self._begin}" if self._begin else ""
-        return f"{self.start:g} -> {self.to:g} over {self.steps} steps{begin} ({self.shape})"
+        """Return a short text for people; schedules with different values have different texts."""
+        begin = f" from step {self.after}" if self.after else ""
+        warmup = f" after a warm-up of {self.warmup}" if self.warmup else ""
+        every = f" every {self.every}" if self.every else ""
+        return f"{self.start:.15g} -> {self.to:.15g} over {self.steps} steps{begin}{warmup} ({self.shape}{every})"
 
     @property
     def _begin(self) -> int:

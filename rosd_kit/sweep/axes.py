@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import yaml
+import pydantic
 
 from rosd_kit.errors import RecipeError
+from rosd_kit.options import Schedule
+from rosd_kit.options.config import looks_like_schedule
+from rosd_kit.recipe.sources import read_overrides
 
 _FIELD = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
@@ -75,14 +79,62 @@ def override_text(value: object) -> str:
 
 
 def label(value: str) -> str:
-    """Return an axis value for display: a component with options becomes `ema(rate=0.05)`; a schedule stays as it is."""
-    if not value.startswith("{"):
-        return value
-    options = dict(yaml.safe_load(value))
-    if "name" not in options:
-        return value
-    name = options.pop("name")
-    return f"{name}({', '.join(f'{key}={option}' for key, option in options.items())})" if options else str(name)
+    """Return an axis value for display: `ema(rate=0.05)` for a component with options.
+
+    A schedule becomes `1 -> 0.5 over 9 steps (linear)`.
+    """
+    parsed = _parsed(value) if value[:1] in _BRACKETS else value
+    return label_of(parsed) if _has_mapping(parsed) else value
+
+
+def label_of(value: object) -> str:
+    """Return a value of a recipe for display, like `label`."""
+    if schedule := _as_schedule(value):
+        return str(schedule)
+    if isinstance(value, Mapping) and "name" in value:
+        options = [f"{key}={label_of(option)}" for key, option in value.items() if key != "name"]
+        return f"{value['name']}({', '.join(options)})" if options else str(value["name"])
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {label_of(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list) and _has_mapping(value):
+        return f"[{', '.join(map(label_of, value))}]"
+    return str(value)
+
+
+def is_same_value(text: str, other: str) -> bool:
+    """Return whether two override texts mean the same value, as `1e-4` and `0.0001` do."""
+    if text == other:
+        return True
+    one, two = _comparable(text), _comparable(other)
+    return one == two and isinstance(one, bool) == isinstance(two, bool)
+
+
+def _comparable(text: str) -> object:
+    value = _parsed(text)
+    schedule = _as_schedule(value)
+    return schedule.written() if schedule else value
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> object:
+    """Return the value that an override text means, or the text where it is no value."""
+    try:
+        return read_overrides([f"value={text}"])[0][1]["value"]
+    except RecipeError:
+        return text
+
+
+def _as_schedule(value: object) -> Schedule | None:
+    if not looks_like_schedule(value):
+        return None
+    try:
+        return Schedule.model_validate(value)
+    except pydantic.ValidationError:
+        return None
+
+
+def _has_mapping(value: object) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_has_mapping, value)))
 
 
 def parse_integers(axis: Axis) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import Recipe, load_recipe, resolve_recipe, to_values
 from rosd_kit.recipe.layers import is_index
 from rosd_kit.recipe.trust import check_trust
-from rosd_kit.sweep.axes import Axis, label
+from rosd_kit.sweep.axes import Axis, label, label_of
 from rosd_kit.sweep.settings import Sweep, matching_rules, overrides
 
 #: A value for each axis, by field.
@@ -179,7 +179,7 @@ def value_of(recipe: Recipe, field: str) -> str:
             value = value[key]
         else:
             return "-"
-    return str(value["name"]) if isinstance(value, dict) and "name" in value else str(value)
+    return str(value["name"]) if isinstance(value, dict) and "name" in value else label_of(value)
 
 
 def describe(assignment: Assignment) -> str:

@@ -19,14 +19,14 @@ from rosd_kit.recipe.shipped import find, label
 from rosd_kit.recipe.source_file import SourceFile
 from rosd_kit.recipe.sources import read_file
 from rosd_kit.recipe.validation import validated
-from rosd_kit.sweep.axes import Axis, make_axis, override_text, parse_axis, parse_integers, replace_axis
+from rosd_kit.sweep.axes import Axis, is_same_value, make_axis, override_text, parse_axis, parse_integers, replace_axis
 
 SUFFIX = ".sweep.yaml"
 _DOCS = "docs/sweeps.md"
 _FIXED_FIELDS = ("name",)
 
 DesignKind = Literal["grid", "pairwise", "one_at_a_time", "random"]
-Values = list[object] | str | int | float | bool
+Values = list[object] | dict[str, object] | str | int | float | bool
 
 
 class Rule(Config):
@@ -208,4 +208,8 @@ def _check_rule(rule: Rule, sweep: Sweep) -> None:
 
 def matching_rules(rules: Iterable[Rule], assignment: Mapping[str, str]) -> list[Rule]:
     """Return the rules that hold for these axis values."""
-    return [rule for rule in rules if all(assignment.get(field) in value_texts(values) for field, values in rule.when.items())]
+    return [rule for rule in rules if all(_matches(values, assignment.get(field)) for field, values in rule.when.items())]
+
+
+def _matches(values: Values, text: str | None) -> bool:
+    return text is not None and any(is_same_value(text, value) for value in value_texts(values))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rosd_kit.errors import RecipeError, RosdError
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import load_recipe
-from rosd_kit.sweep.axes import Axis, label, parse_axis, split_values
+from rosd_kit.recipe import load_recipe, to_yaml
+from rosd_kit.sweep.axes import Axis, is_same_value, label, parse_axis, split_values
 from rosd_kit.sweep.combinations import assignment_at, product, product_size
 from rosd_kit.sweep.designs import cover_pairs, pairs_of
 from rosd_kit.sweep.plan import make_plan
@@ -70,6 +70,75 @@ def test_an_assignment_can_be_looked_up_by_its_index(sizes, data):
 
 def test_a_component_with_options_has_a_short_label():
     assert label('{"name": "ema", "rate": 0.05}') == "ema(rate=0.05)"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("{from: 1e-4, to: 1e-5, steps: 3}", "0.0001 -> 1e-05 over 3 steps (linear)"),
+        ('{"to": 0.5, "from": 1, "steps": 4, "shape": "step", "every": 2}', "1 -> 0.5 over 4 steps (step every 2)"),
+        ("{from: 1, to: .5, steps: 4, after: 2}", "1 -> 0.5 over 4 steps from step 2 (linear)"),
+        ("{from: 1, to: .5, steps: 4, warmup: 2}", "1 -> 0.5 over 4 steps after a warm-up of 2 (linear)"),
+        ("{name: ema, rate: {from: .5, to: 0, steps: 2}}", "ema(rate=0.5 -> 0 over 2 steps (linear))"),
+        ("[{name: distill, weight: {from: 1, to: 0, steps: 2}}]", "[distill(weight=1 -> 0 over 2 steps (linear))]"),
+        ("{from: 1, to: 0}", "{from: 1, to: 0}"),
+        ("{prompt} and more", "{prompt} and more"),
+        ("[0.9,0.99]", "[0.9,0.99]"),
+    ],
+)
+def test_a_schedule_has_a_short_label(value, text):
+    assert label(value) == text
+
+
+def test_values_are_compared_by_what_they_mean():
+    assert is_same_value("{to: .5, from: 1, steps: 2}", '{"from": 1.0, "to": 0.5, "steps": 2, "shape": "linear"}')
+    assert is_same_value("1e-4", "0.0001") and is_same_value("full", "full")
+    assert not is_same_value("{to: .5, from: 1, steps: 2}", "{to: .5, from: 1, steps: 3}")
+    assert not is_same_value("true", "1") and not is_same_value("full", "none")
+
+
+def test_a_schedule_is_swept_like_any_value(tmp_path, registry):
+    file = tmp_path / "mine.sweep.yaml"
+    file.write_text(
+        "sweep: mine\nrecipe: rosd\nset: {teacher: ema, teacher.rate: {from: .5, to: .1, steps: 3}}\n"
+        "axes:\n  sampling.temperature: [0.9, {from: 1, to: 0.5, steps: 4}]\n"
+        "  optimizer.lr: {from: 1.0e-4, to: 1.0e-5, steps: 5, shape: cosine}\n"
+        "rules:\n- {when: {sampling.temperature: {to: 0.5, from: 1.0, steps: 4}}, set: {group_size: 6}, because: it is warm}\n"
+    )
+    planned = make_plan(read_sweep(str(file)), registry)
+    warm, cosine = "1 -> 0.5 over 4 steps (linear)", "0.0001 -> 1e-05 over 5 steps (cosine)"
+    assert [row for row in table(planned) if row[1] == cosine] == [("0.9", cosine), (warm, cosine)]
+    for trial in planned.trials:
+        again = load_recipe(_saved(tmp_path, trial.recipe), registry=registry)
+        assert again == trial.recipe and [again.at_step(step).teacher.options.rate for step in (0, 3)] == [0.5, 0.1]
+    recipe = planned.combinations[table(planned).index((warm, cosine))].recipe
+    assert [recipe.at_step(step).sampling.temperature for step in range(6)] == [1.0, 0.875, 0.75, 0.625, 0.5, 0.5]
+    assert [recipe.at_step(step).optimizer.lr for step in (0, 5)] == [1e-4, 1e-5]
+    assert recipe.group_size == 6 != planned.combinations[table(planned).index(("0.9", cosine))].recipe.group_size
+
+
+def test_a_schedule_is_swept_from_the_command_line(plan):
+    planned = plan(
+        "rosd",
+        "sampling.temperature=1,{from: 1, to: 0.5, steps: 2}",
+        "teacher=ema,{name: ema, rate: {from: .5, to: .1, steps: 4}}",
+    )
+    assert {tuple(str(each) for each in one.recipe.schedules().values()) for one in planned.combinations} == {
+        (), ("1 -> 0.5 over 2 steps (linear)",), ("0.5 -> 0.1 over 4 steps (linear)",),
+        ("1 -> 0.5 over 2 steps (linear)", "0.5 -> 0.1 over 4 steps (linear)"),
+    }  # fmt: skip
+    assert len(set(planned.ids)) == 5  # the recipe itself has another teacher
+    both = next(one.recipe for one in planned.combinations if len(one.recipe.schedules()) == 2)
+    assert [(both.at_step(s).sampling.temperature, both.at_step(s).teacher.options.rate) for s in (1, 4)] == [
+        (0.75, pytest.approx(0.4)), (0.5, 0.1),
+    ]  # fmt: skip
+
+
+def test_a_schedule_where_none_is_possible_is_an_error(plan):
+    with pytest.raises(RecipeError, match=r"group_size=4 -> 8 over 2 steps \(linear\) works in no .*memory is planned"):
+        plan("rosd", "group_size=4,{from: 4, to: 8, steps: 2}")
+    with pytest.raises(RecipeError, match=r"sampling.temperature={from: 1, to: 0.5} works in no .*sampling.temperature.steps"):
+        plan("rosd", "sampling.temperature=1,{from: 1, to: 0.5}")
 
 
 def test_a_grid_has_the_recipe_first_and_every_combination_once(plan):
@@ -255,3 +324,9 @@ def test_a_trial_id_depends_on_the_content_of_a_plugin_file(tmp_path):
     same, moved = id_of(tmp_path / "a", text, "localizer=mine"), id_of(tmp_path / "b", text, "localizer=mine")
     assert same == moved != id_of(tmp_path / "a", text + "# changed\n", "localizer=mine")
     assert id_of(tmp_path / "a", text) == id_of(tmp_path / "a", text + "# changed\n")
+
+
+def _saved(folder, recipe):
+    path = folder / "trial.yaml"
+    path.write_text(to_yaml(recipe))
+    return path
