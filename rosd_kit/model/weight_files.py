@@ -74,17 +74,11 @@ def _indexed(folder: Path, index: str, endings: tuple[str, ...]) -> list[Path]:
     named = _read(folder / index).get("weight_map")
     if not isinstance(named, Mapping) or not named:
         raise RunError(f"{said_by}: has no weight_map with the file of each tensor. Get the model from its source again.")
-    files = [plain_file(folder, name, endings, said_by) for name in dict.fromkeys(_hashable(named.values(), said_by))]
+    different = {str(name): name for name in named.values()}  # names may be anything that JSON can say, also lists
+    files = [plain_file(folder, name, endings, said_by) for name in different.values()]
     if absent := [file.name for file in files if not file.is_file()]:
         raise RunError(f"{said_by}: names {absent[0]!r}, which is not there. Download the model completely.")
     return files
-
-
-def _hashable(names: Any, said_by: str) -> Iterator[str]:
-    for name in names:
-        if not isinstance(name, str):
-            raise RunError(f"{said_by}: {shortened(name, 200)} is not the name of a file. Get the model from its source again.")
-        yield name
 
 
 def _named_in_config(folder: Path) -> list[Path]:

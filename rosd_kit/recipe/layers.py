@@ -30,7 +30,7 @@ DEFAULTS: JsonObject = {
 }
 """Slots that a recipe may leave out; task, verifier and rollout come from the profile."""
 
-
+#: Digits of an index into a list, which is turned into a number only if it has no more: a longer one is beyond every list.
 _LONGEST_INDEX = 6
 
 

@@ -78,8 +78,8 @@ NAMES = [
     (".hidden.safetensors", "is not the plain name of a file"),
     ("a\x00.safetensors", "is not the plain name of a file"),
     ("", "does not end in .safetensors"),
-    (None, "is not the name of a file"),
-    (["decoy.safetensors"], "is not the name of a file"),
+    (None, "is not the plain name of a file"),
+    (["decoy.safetensors"], "is not the plain name of a file"),
     ("absent.safetensors", "names 'absent.safetensors', which is not there"),
 ]
 
