@@ -25,6 +25,7 @@ from rosd_kit.types import JsonObject
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_OVERRIDES = 1000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class FileLayer(NamedTuple):
@@ -156,6 +157,8 @@ def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartE
             if (tag := getattr(event, "tag", None)) not in (None, "!"):
                 raise RecipeError(f"{where}, line {line}: YAML tags ({tag}) are not allowed. Write plain values")
         if isinstance(event, yaml.ScalarEvent):
+            if _SURROGATE.search(event.value):
+                raise RecipeError(f"{where}, line {line}: a text holds half of a surrogate pair, which is no character")
             if event.implicit[0]:
                 refuse_ambiguous(event.value, f"{where}, line {line}")
             if references:
@@ -169,9 +172,14 @@ def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise RecipeError(f"{where}, line {key.start_mark.line + 1}: a list or mapping is no key. Write a word")
             if str(key.value) in seen:
                 raise RecipeError(f"{where}, line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
             seen.add(str(key.value))
+            _refuse_repeated_keys(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
             _refuse_repeated_keys(value, where)
 
 
