@@ -6,11 +6,11 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import GetJsonSchemaHandler
+from pydantic import GetJsonSchemaHandler, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
@@ -35,10 +35,45 @@ class Trusted:
         return all(item in self.harmless for item in value) if isinstance(value, list) else value in self.harmless
 
 
+_UNSAID = Trusted("needs trust")
+
+
 def trusted_mark(field: FieldInfo) -> Trusted | None:
-    """Return the mark of an option that needs trust; None for every other option."""
-    for mark in field.metadata:
+    """Return the mark of an option that needs trust; None for every other option.
+
+    The mark counts wherever it stands in the option's type: beside `| None`, in a list, behind an alias. The fields of a
+    section have their own marks; those of a dataclass or typed dictionary count for the whole option.
+    """
+    inner = (mark for part in parts_of(field.annotation) if get_origin(part) is Annotated for mark in get_args(part)[1:])
+    for mark in (*field.metadata, *inner):
         if isinstance(mark, Trusted):
             return mark
+        if mark is Trusted:
+            return _UNSAID
     extra = field.json_schema_extra
-    return Trusted("needs trust") if isinstance(extra, Mapping) and extra.get("trusted") is True else None
+    return _UNSAID if isinstance(extra, Mapping) and extra.get("trusted") is True else None
+
+
+def parts_of(annotation: Any) -> Iterator[Any]:
+    """Yield a type and every type that it is made of; a section ends the search, because it has options of its own."""
+    seen: list[Any] = []
+    todo = [annotation]
+    while todo:
+        part = todo.pop()
+        if any(part is each for each in seen):
+            continue
+        seen.append(part)
+        yield part
+        todo += get_args(part)
+        if hasattr(part, "__value__"):  # the alias of a `type` statement
+            todo.append(part.__value__)
+        if not isinstance(part, type):
+            continue
+        if issubclass(part, RootModel):
+            todo += (part.model_fields["root"].annotation, *map(_annotated, part.model_fields["root"].metadata))
+        elif is_dataclass(part) or hasattr(part, "__required_keys__") or hasattr(part, "_fields"):
+            todo += get_type_hints(part, include_extras=True).values()
+
+
+def _annotated(mark: object) -> Any:
+    return Annotated[object, mark]

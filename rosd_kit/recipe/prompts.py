@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rosd_kit.errors import RecipeError, did_you_mean
+from rosd_kit.options.trusted import trusted_mark
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Leaf, Tree, plain
 from rosd_kit.recipe.references import escape_references
@@ -97,7 +98,11 @@ def read_prompts(path: Path, registry: Registry) -> Prompts:
 def _templates(kind: str, name: str, options: Mapping[str, Any], where: str, registry: Registry) -> dict[str, str]:
     """Return a component's templates, checked as its options are."""
     config, path = registry.get(kind, name).Config, f"{kind}.{name}"
-    known = [option for option in config.model_fields if option == "system" or option.endswith("template")]
+    known = [
+        option
+        for option, field in config.model_fields.items()
+        if (option == "system" or option.endswith("template")) and trusted_mark(field) is None
+    ]
     for option, text in options.items():
         if option not in known:
             raise RecipeError(

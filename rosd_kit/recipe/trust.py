@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError, shortened
-from rosd_kit.options.trusted import Trusted, trusted_mark
+from rosd_kit.options.trusted import Trusted, parts_of, trusted_mark
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Leaf, Node, Tree, as_tree, leaves_of
 from rosd_kit.recipe.references import targets
@@ -157,7 +156,7 @@ def _in_model(
 ) -> Iterator[Marked]:
     for key, child in node.items():
         here = f"{path}.{key}" if path else str(key)
-        if (field := model.model_fields.get(key)) is None:
+        if (field := _field(model, key)) is None:
             continue
         if (mark := trusted_mark(field)) is None:
             yield from _below(_models(field.annotation), child, here, leaf, slot)
@@ -192,8 +191,14 @@ def _values(node: Node | Any, path: str, leaf: Leaf | None) -> Iterator[tuple[st
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """Return the sections that an option may hold, by itself or in lists and mappings."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, UnionType, list, tuple, dict, Mapping) or get_args(annotation):
-        return [model for part in get_args(annotation) for model in _models(part)]
-    return []
+    return [part for part in parts_of(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def _field(model: type[BaseModel], key: object) -> FieldInfo | None:
+    """Return the option that a key names, also by an alias."""
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        names = [name, *(alias.choices if isinstance(alias, AliasChoices) else [alias])]
+        if any(key == (one.path[0] if isinstance(one, AliasPath) else one) for one in names):
+            return field
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rosd_kit.components.rollouts.transformers import TransformersEngine
-from rosd_kit.errors import EngineError
+from rosd_kit.errors import EngineError, UserInterrupt
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def start_fails(monkeypatch):
     return fail
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing cleans up after it."""
+class Killed(UserInterrupt):
+    """Stands for a kill: no component is blamed for it, and nothing cleans up after it."""
 
 
 def test_a_run_that_is_killed_while_its_server_starts_can_be_resumed(tmp_path, run, start_fails, same):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Annotated, Any, ClassVar, get_args
 import pydantic
 import pytest
 import yaml
+from typing_extensions import TypeAliasType, TypedDict
 
 import rosd_kit as rk
 from rosd_kit.cli import main
@@ -52,6 +54,45 @@ class Section(rk.Config):
     """A section of options."""
 
     where: Annotated[str | None, rk.Trusted("can send answers to a host")] = None
+
+
+Mark = rk.Trusted("can send answers to a host")
+
+
+@dataclasses.dataclass
+class Endpoint:
+    """A dataclass among the options."""
+
+    host: Annotated[str, Mark] = ""
+
+
+class Header(TypedDict):
+    """A typed dictionary among the options."""
+
+    key: Annotated[str, Mark]
+
+
+class Anywhere(rk.Verifier):
+    """Marks its options wherever a type has room for it."""
+
+    name = "anywhere"
+
+    class Config(rk.Verifier.Config):
+        """Every place but the outermost."""
+
+        optional: Annotated[str, Mark] | None = None
+        listed: list[Annotated[str, Mark]] = pydantic.Field(default_factory=list)
+        mapped: dict[str, Annotated[str, Mark] | int] = pydantic.Field(default_factory=dict)
+        alias: TypeAliasType("Alias", Annotated[str, Mark]) | None = None
+        uncalled: Annotated[str | None, rk.Trusted] = None
+        renamed: Annotated[str | None, Mark] = pydantic.Field(default=None, alias="address")
+        endpoint: Endpoint | None = None
+        header: Header | None = None
+        root: pydantic.RootModel[Annotated[list[str], Mark]] | None = None
+        sections: TypeAliasType("Sections", list[Section]) = pydantic.Field(default_factory=list)
+
+    def verify(self, problem, text):
+        return rk.Verdict(score=0.0, success=False)
 
 
 class AskServer(rk.Verifier):
@@ -264,6 +305,30 @@ class TestPlugins:
     )
     def test_an_option_of_a_plugin(self, registry, shared, verifier, path):
         assert refused(registry, write(shared / "evil.yaml", {"extends": "rosd", "verifier": verifier})) == [path]
+
+    @pytest.mark.parametrize(
+        ("options", "path"),
+        [
+            ({"optional": "x"}, "optional"),
+            ({"listed": ["x"]}, "listed"),
+            ({"mapped": {"a": "x"}}, "mapped.a"),
+            ({"alias": "x"}, "alias"),
+            ({"uncalled": "x"}, "uncalled"),
+            ({"address": "x"}, "address"),
+            ({"endpoint": {"host": "x"}}, "endpoint.host"),
+            ({"header": {"key": "x"}}, "header.key"),
+            ({"root": ["x"]}, "root"),
+            ({"sections": [{"where": "x"}]}, "sections.0.where"),
+        ],
+    )
+    def test_a_mark_counts_wherever_the_type_has_it(self, shared, options, path):
+        manager = PluginManager(selection="builtin")
+        manager.registry.add([Anywhere], Origin(plugin="x", distribution="file", version="-", file="x.py"))
+        verifier = {"name": "anywhere", **options}
+        file = write(shared / "evil.yaml", {"extends": "rosd", "verifier": verifier})
+        assert refused(manager.registry, file) == [f"verifier.{path}"]
+        trust(shared)
+        assert refused(manager.registry, file) == []
 
     def test_a_name_that_is_a_reference_hides_nothing(self, registry, shared):
         verifier = {"name": "by_suite", "default": {"name": "${tracking.project}", "url": "http://x"}}
@@ -522,6 +587,8 @@ NEED_NONE = {
     "reflector tutor: wrong_template": "fields by name, no expressions",
     "reflector tutor: right_template": "fields by name, no expressions",
     "context key_idea: template": "fields by name, no expressions",
+    "reflector rationale: template": "fields by name, no expressions",
+    "context key_idea: feedback_template": "fields by name, no expressions",
     "context key_idea: fallback_template": "fields by name, no expressions",
     "context solution: template": "fields by name, no expressions",
     "context solution_and_idea: template": "fields by name, no expressions",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
 
 import jsonschema
 import pytest
 import yaml
 
+import rosd_kit as rk
 from rosd_kit.errors import RecipeError
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.plugins.registry import Origin
 from rosd_kit.recipe import build_components, load_recipe, recipe_schema, resolve_recipe, shipped_names, to_yaml
 from rosd_kit.recipe.prompts import read_prompts
 from rosd_kit.recipe.shipped import find
@@ -122,6 +126,9 @@ def test_values_rank_below_the_layer_that_names_the_file_and_above_lower_ones(re
         ("reflektor: {tutor: {system: x}}", "reflektor: not allowed in prompts .*Did you mean 'reflector'"),
         ("reflector: {tutor: {system: 3}}", "3 .*is not text"),
         ("reflector: text", "'text' .*must be a mapping"),
+        ("? [tutor]\n: {}", "line 1: a list or mapping is no key"),
+        ("reflector:\n  ? {tutor: a}\n  : {}\n  ? {tutor: a}\n  : {}", "line 2: a list or mapping is no key"),
+        ("reflector: {tutor: {system: '\\ud800'}}".replace("'", '"'), "line 1: a text holds half of a surrogate pair"),
         ("reflector: {tutor: {system: x}}\nreflector: {}", "'reflector' is given twice"),
         ("context: {solution: {template: '{problem} {solution}'}}", "for context solution; chosen are reflector tutor"),
     ],
@@ -129,6 +136,31 @@ def test_values_rank_below_the_layer_that_names_the_file_and_above_lower_ones(re
 def test_a_bad_file_is_told(registry, tmp_path, text, told):
     with pytest.raises(RecipeError, match=told):
         load_recipe("rosd", [f"prompts={write(tmp_path, text)}"], registry=registry)
+
+
+class Posts(rk.Reflector):
+    """Reads its template from a host."""
+
+    name = "posts"
+
+    class Config(rk.Reflector.Config):
+        """A template that needs trust, and one that does not."""
+
+        url_template: Annotated[str | None, rk.Trusted("can send prompts to a host")] = None
+        system: str = ""
+
+    def reflect(self, cases, generate):
+        return [rk.Reflection(status="skipped")] * len(cases)
+
+
+def test_a_prompts_file_sets_no_option_that_needs_trust(tmp_path):
+    registry = PluginManager(selection="builtin").registry
+    registry.add([Posts], Origin(plugin="x", distribution="file", version="-", file="x.py"))
+    assert read_prompts(write(tmp_path, "reflector: {posts: {system: x}}"), registry) == {
+        "reflector": {"posts": {"system": "x"}}
+    }
+    with pytest.raises(RecipeError, match=r"posts.url_template: not a template of reflector 'posts'.*Templates: system"):
+        read_prompts(write(tmp_path, "reflector: {posts: {url_template: x}}"), registry)
 
 
 def test_a_file_that_is_not_there_is_told(registry):
