@@ -1,4 +1,4 @@
-"""A fixture for the tests of all packages: a short run of a recipe from the command line."""
+"""Fixtures for the tests of all packages: a short run of a recipe from the command line, and a run that stops and goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import rosd_kit as rk
 from rosd_kit.files import read_json_lines
 
 
@@ -48,6 +49,21 @@ def short_run(tmp_path: Path) -> Callable[..., ShortRun]:
         assert [step["step"] for step in steps] == [1, 2]
         assert all(step["train/applied"] == 1.0 for step in steps)
         return ShortRun(steps, samples, folder, output)
+
+    return run
+
+
+@pytest.fixture
+def parted_run(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Return a function that runs a recipe in this process, goes on after `stop` of its `steps`, and returns the metrics."""
+
+    def run(recipe: Path, *overrides: str, stop: int, steps: int) -> list[dict[str, Any]]:
+        small = ("problems_per_step=4", "group_size=4", "sampling.max_new_tokens=64", "evaluation.problems=0")
+        words = [*small, "checkpoint.every=1", "samples.every=0", *overrides]
+        rk.train(recipe, overrides=[*words, f"steps={stop}"], out=tmp_path, name="parted")
+        result = rk.train(resume=tmp_path / "parted", overrides=[f"steps={steps}"])
+        assert [line["step"] for line in result.metrics] == list(range(1, steps + 1))
+        return result.metrics
 
     return run
 

@@ -152,6 +152,16 @@ def test_a_resumed_run_goes_on_along_its_schedules(run, same, tmp_path, prefetch
     assert one == other and len(one) == 4
 
 
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_resumed_run_samples_and_scores_at_the_temperature_of_each_step(run, tmp_path, heard, stop):
+    warming = "sampling.temperature={from: 0.6, to: 1.0, steps: 2, after: 1}"
+    run(tmp_path / "one", f"steps={stop}", warming)
+    folder = run(tmp_path / "one", "steps=4", warming, resume=True)
+    assert heard.scored == pytest.approx([0.6, 0.6, 0.8, 1.0])
+    assert sorted(set(heard.sampled)) == pytest.approx([0.6, 0.8, 1.0])
+    assert [line["schedule/sampling.temperature"] for line in folder.lines("metrics.jsonl")] == heard.scored
+
+
 def test_a_resumed_run_refuses_another_schedule(run, tmp_path):
     run(tmp_path / "one", "steps=1", COOLING)
     with pytest.raises(RunError, match=r"sampling.temperature.to \(0.5 -> 0.7\)"):

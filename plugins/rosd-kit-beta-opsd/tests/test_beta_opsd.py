@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,23 @@ def test_a_short_run_trains_on_every_token(short_run):
     run = short_run(RECIPE)
     assert all(step["train/loss"] != 0 and step["train/grad_norm"] > 0 for step in run.steps)
     assert run.total("train/weighted_tokens") == sum(len(record["token_ids"]) for record in run.samples)
+
+
+def test_each_step_of_a_resumed_run_has_its_own_share(parted_run, monkeypatch):
+    """The authors' schedule of the teacher's weight, .5 to .8, here over 3 steps: what is scored with, and the metrics."""
+    seen: list[tuple[float, ...]] = []
+    scoring = BetaTeacher.scoring
+
+    @contextmanager
+    def noted(self: BetaTeacher, student: rk.Policy) -> Iterator[tuple[rk.TeacherModel, ...]]:
+        with scoring(self, student) as teacher_models:
+            seen.append(tuple(model.share for model in teacher_models))
+            yield teacher_models
+
+    monkeypatch.setattr(BetaTeacher, "scoring", noted)
+    schedule = "teacher.share={from: 0.5, to: 0.8, steps: 3}"
+    metrics = parted_run(RECIPE, schedule, "teacher.reference=current_student", stop=2, steps=5)
+    curve = [0.5, 0.6, 0.7, 0.8, 0.8]
+    assert [line["schedule/teacher.share"] for line in metrics] == pytest.approx(curve)
+    assert list(dict.fromkeys(seen)) == [pytest.approx((share, 1 - share)) for share in curve[:4]]
+    assert all(line["train/applied"] == 1.0 and line["train/loss"] != 0 for line in metrics)

@@ -106,6 +106,40 @@ def test_a_short_run_reinforces_every_token_of_mixed_groups(short_run):
     assert run.total("train/loss/rlsd") != 0
 
 
+def test_each_step_of_a_resumed_run_has_its_own_mix(parted_run, monkeypatch):
+    """The recipe's curve, once as it is and once in 4 steps so that it ends; the weights of the loss follow it."""
+    seen: list[float] = []
+    weights = RLSD.weights
+
+    def noted(self: RLSD, scores: rk.TokenScores) -> torch.Tensor:
+        found = weights(self, scores)
+        seen.append(self.config.mix)
+        assert bool(((found - 1).abs() <= self.config.mix * self.config.clip_weight + 1e-6).all())
+        return found
+
+    monkeypatch.setattr(RLSD, "weights", noted)
+    metrics = parted_run(RECIPE, "gate=all", stop=2, steps=4)
+    assert [line["schedule/objective.mix"] for line in metrics] == pytest.approx([0.5, 0.49, 0.48, 0.47])
+    assert list(dict.fromkeys(seen)) == pytest.approx([0.5, 0.49, 0.48, 0.47])
+
+
+def test_a_resumed_run_ends_the_mix_at_plain_grpo(parted_run, monkeypatch):
+    seen: list[tuple[float, bool]] = []
+    weights = RLSD.weights
+
+    def noted(self: RLSD, scores: rk.TokenScores) -> torch.Tensor:
+        found = weights(self, scores)
+        seen.append((self.config.mix, bool((found == 1).all())))
+        return found
+
+    monkeypatch.setattr(RLSD, "weights", noted)
+    metrics = parted_run(RECIPE, "gate=all", "objective.mix.steps=4", stop=3, steps=6)
+    curve = [0.5, 0.375, 0.25, 0.125, 0.0, 0.0]
+    assert [line["schedule/objective.mix"] for line in metrics] == pytest.approx(curve)
+    assert list(dict.fromkeys(mix for mix, _ in seen)) == pytest.approx(curve[:5])
+    assert all(plain for mix, plain in seen if mix == 0) and not all(plain for _, plain in seen)
+
+
 def test_the_mix_of_the_recipe_falls_to_0_over_50_steps():
     options = RLSD.Config(mix={"from": 0.5, "to": 0.0, "steps": 50, "shape": "linear"})
     values = [options.at_step(step).mix for step in (0, 10, 25, 50, 80)]
