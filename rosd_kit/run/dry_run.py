@@ -1,4 +1,4 @@
-"""`rosd-kit run --dry-run`: takes one step up to the loss and shows one sample end to end; trains and writes nothing."""
+"""`rosd-kit run --dry-run`: takes one step up to the gradient and shows one sample end to end; trains and writes nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from rosd_kit.display.text import sanitize
 from rosd_kit.errors import RunError
 from rosd_kit.model.student import Student
 from rosd_kit.pipeline.pipeline import Pipeline
+from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.run.prompt_boundary import check_headers, check_student, side_by_side
+from rosd_kit.run.rehearsed_loss import rehearse_loss
 from rosd_kit.run.state import train_problems
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
@@ -44,15 +46,21 @@ class _Listening:
 
 
 def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = None) -> None:
-    """Run the pipeline until a step has a sample, and print that sample.
+    """Run the pipeline until a step has a sample, print that sample and take its loss and gradient.
 
-    Raises `RunError` if the student's prompt differs between template, engine and trainer, or if no step yields a sample.
+    Raises `RunError` if the student's prompt differs between template, engine and trainer, if no step yields a sample, or if a
+    component fails at everything or returns what its slot does not allow.
     """
-    console = console or Console()
+    with culprit_named(plugins):
+        _rehearse(recipe, plugins, console or Console())
+
+
+def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     components = build_components(recipe, plugins.registry)
     keep_initial = any(component.wants_initial() for component in components)
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
     student.check_layout(recipe.batch.layout)
+    components.teacher.attach(student)
     components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
     heard = _Listening(components.rollout)
     pipeline = Pipeline(
@@ -85,6 +93,11 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
     for view in sample.teacher_views:
         check_headers(student.chat, sample.prompt_ids, view.prompt_ids)
     _show(console, student, sample, trace, heard.calls[1:])
+    console.print(Rule("loss", align="left"))
+    for line in rehearse_loss(batch.samples, step, recipe=recipe, student=student, components=components):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for fault in batch.faults:
+        console.print(f"warning: {fault}", highlight=False, markup=False, soft_wrap=True)
     for note in student.notes():
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from rosd_kit.faults import Faults
 from rosd_kit.model.student import Student
@@ -15,10 +16,17 @@ from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.run.mini_batches import cut_by_problems, joined_outcome, joined_report, with_old_logprobs
 from rosd_kit.run.sample_records import Trained
 from rosd_kit.run.step_metrics import reported
-from rosd_kit.training.optimizer import Optimizer, StepOutcome
+from rosd_kit.training.optimizer import StepOutcome
 from rosd_kit.training.refine_weights import refine_weights
 from rosd_kit.training.step_loss import LossReport, backward_step
 from rosd_kit.types import DistillSample
+
+
+class TakesSteps(Protocol):
+    """What an update needs of an optimizer."""
+
+    def step(self, loss: float, *, ends_step: bool = True) -> StepOutcome:
+        """Use the gradients and clear them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +44,7 @@ def update(
     recipe: Recipe,
     student: Student,
     components: BuiltComponents,
-    optimizer: Optimizer,
+    optimizer: TakesSteps,
     ranks: Ranks,
 ) -> Update:
     """Take a step's updates. A step without samples, or with a gradient that is not finite, changes no weight."""

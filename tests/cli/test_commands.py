@@ -166,6 +166,10 @@ def test_a_dry_run_shows_a_sample_end_to_end_and_writes_nothing(call, tmp_path):
     (weighted,) = (body for title, body in printed.items() if title.startswith("weighted tokens"))
     assert teacher.strip() != printed["student prompt"].strip()
     assert "[ " in weighted and "]" in weighted
+    assert re.match(
+        r"loss -?[\d.e-]+ \(distill -?[\d.e-]+\) over [1-9]\d* weighted tokens of problem sums-\S+; gradient [\d.]*[1-9]",
+        printed["loss"].strip(),
+    )
     assert "rosd: valid; " in out and "nothing was trained" in out
     assert list(tmp_path.iterdir()) == []
 

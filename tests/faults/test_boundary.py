@@ -213,6 +213,22 @@ def test_a_wrong_tensor_of_the_loss_is_an_error_with_component_and_file(tmp_path
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+@pytest.mark.parametrize("wrong", ["a scalar", "a forgotten sum", "one weight", "a pair", "detached losses"])
+def test_a_dry_run_finds_it_before_a_run(tmp_path, capsys, wrong):
+    base, code, told = WRONG[wrong]
+    exit_code, errors = run_class(tmp_path, capsys, base, base.lower(), code, "--dry-run")
+    assert exit_code == 2, errors
+    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and told in errors
+
+
+def test_a_dry_run_asks_the_teacher_and_names_the_plugin_whose_code_raises(tmp_path, capsys):
+    nothing = "def scoring(self, student):\n        import contextlib\n        return contextlib.nullcontext(())"
+    exit_code, errors = run_class(tmp_path, capsys, "Teacher", "teacher", nothing, "--dry-run")
+    assert exit_code == 2 and "scoring yielded no network, so there is no teacher to learn from" in errors
+    exit_code, errors = run_class(tmp_path, capsys, "Divergence", "divergence", PER_TOKEN + "return 1 / 0", "--dry-run")
+    assert exit_code == 1 and "ZeroDivisionError: division by zero; raised in divergence 'bad', of plugin bad" in errors
+
+
 PROBLEM = "rk.Problem(id={id}, suite='train', messages=(rk.Message(role='user', content='1 + 1 ='),), answer='2')"
 BATCHES = {
     "none": ("[]", "train_batch returned no problem for step 0"),
