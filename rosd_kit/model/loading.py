@@ -126,6 +126,8 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
             f"model.path: the weights of {settings.path!r} lack {len(missing)} tensors, which would start at random; the first "
             f"is {missing[0]!r}. Use a complete causal language model."
         )
+    if getattr(model.config.get_text_config(), "num_hidden_layers", 1) < 1:  # whatever the config calls it
+        raise RunError(f"model.path: the config of {settings.path!r} says that the model has no layers. Use a complete model.")
     return model
 
 
@@ -239,8 +241,10 @@ def _read_config(file: Path) -> Mapping[str, object]:
 
 def _check_values(config: Mapping[str, object], file: Path) -> None:
     """Raise `RunError` for sizes and ids with which transformers would fail far from their cause, or build nothing."""
-    for name in _SIZES:
-        value = config.get(name, 1)
+    text = config.get("text_config")
+    for name, value in [
+        (name, part[name]) for part in (config, text) if isinstance(part, Mapping) for name in _SIZES if name in part
+    ]:
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31):
             raise RunError(f"model.path: {name} in {file} is {shortened(value)}. It must be a whole number above 0.")
     for name in _IDS:

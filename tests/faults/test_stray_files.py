@@ -6,11 +6,12 @@ import json
 import shutil
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 import torch
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import read_json_object
-from rosd_kit.model.loading import find_model
+from rosd_kit.model.loading import find_model, load_model
 from rosd_kit.model.micro.model import base_path
 from rosd_kit.run.folder import RunFolder
 from rosd_kit.settings import ModelSettings
@@ -55,6 +56,7 @@ def test_a_damaged_shared_evaluation_is_measured_again(tmp_path, monkeypatch, co
         ({"num_hidden_layers": -1}, "num_hidden_layers in .* is -1. It must be a whole number above 0"),
         ({"num_hidden_layers": 0}, "num_hidden_layers in .* is 0"),
         ({"num_hidden_layers": 1.5}, r"num_hidden_layers in .* is 1\.5"),
+        ({"text_config": {"num_hidden_layers": 0}}, "num_hidden_layers in .* is 0"),
         ({"hidden_size": "64"}, "hidden_size in .* is '64'"),
         ({"vocab_size": True}, "vocab_size in .* is True"),
         ({"eos_token_id": "x"}, "eos_token_id in .* is 'x'. It must be a token's id, a list of ids, or null"),
@@ -69,6 +71,12 @@ def test_a_model_with_odd_sizes_or_ids_is_refused_by_name(tmp_path, changes, sai
     (folder / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(RunError, match=said):
         find_model(ModelSettings(path=str(folder)))
+
+
+def test_a_model_without_layers_is_refused_whatever_its_config_calls_them(tmp_path):
+    GPT2LMHeadModel(GPT2Config(n_layer=0, n_embd=8, n_head=2, vocab_size=300)).save_pretrained(tmp_path)
+    with pytest.raises(RunError, match="the model has no layers"):
+        load_model(tmp_path, ModelSettings(path=str(tmp_path)), seed=0)
 
 
 @pytest.mark.parametrize(
