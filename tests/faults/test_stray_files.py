@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-from transformers import GPT2Config, GPT2LMHeadModel
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import read_json_object
