@@ -8,7 +8,6 @@ neither torch nor transformers.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from rosd_kit import renames
 from rosd_kit.deferred import names_of_stub
@@ -20,7 +19,7 @@ __all__ = sorted(_MODULES)
 renames.install()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name from the module that defines it."""
     if name in _MODULES:
         globals()[name] = getattr(import_module(_MODULES[name]), name)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from torch import Tensor
 
 from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.errors import ComponentError, shortened
 from rosd_kit.faults.blame import own_fault
-from rosd_kit.faults.returned import Check, check_of
+from rosd_kit.faults.returned import Call, Check, check_of
 from rosd_kit.faults.surroundings import Surroundings
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ class Boundary:
     first_step: bool = True
     changes: list[str] = field(default_factory=list)
     _known: set[str] = field(default_factory=set)
-    _pending: list[tuple[str, Any]] = field(default_factory=list)
+    _pending: list[tuple[str, Tensor]] = field(default_factory=list)
 
     def guard(self, component: Component, origin: str, *, is_plugin: bool) -> None:
         """Guard every method of the component's slot; one that was guarded before gets a new guard."""
@@ -54,7 +56,7 @@ class Boundary:
             if not bool(holds):
                 raise ComponentError(message)
 
-    def expect(self, message: str, holds: Any) -> None:
+    def expect(self, message: str, holds: Tensor) -> None:
         """Note a condition on a tensor; looking at it at once would wait for the device."""
         if holds.device.type == "cpu" and not bool(holds):
             raise ComponentError(message)
@@ -81,14 +83,15 @@ class _Guard:
     name: str
     is_plugin: bool
 
-    def __call__(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def __call__(self, method: Callable[..., object], *args: object, **options: object) -> object:
         if getattr(_inside, "component", None) is self.component:
             return method(*args, **options)
         check = check_of(self.component.kind, self.name)
-        before = check.before(self, args, options) if check else None
+        call = Call(args, options)
+        before = check.before(self, call) if check else None
         result = self.run(lambda: method(*args, **options))
         if check:
-            check.after(self, args, options, before, result)
+            check.after(self, call, before, result)
         if isinstance(result, Iterator):
             return _iterate(self, result)
         if isinstance(result, AbstractContextManager):
@@ -121,7 +124,7 @@ class _Guard:
         return ComponentError(" ".join([f"{self.who}: {self.name} {what}", *map(shortened, value)]))
 
 
-def _iterate(guard: _Guard, iterator: Iterator[Any]) -> Iterator[Any]:
+def _iterate(guard: _Guard, iterator: Iterator[object]) -> Iterator[object]:
     """Yield what a component yields; each step of it is a call."""
     ended = object()
     try:
@@ -132,13 +135,13 @@ def _iterate(guard: _Guard, iterator: Iterator[Any]) -> Iterator[Any]:
             close()
 
 
-class _Context(AbstractContextManager[Any]):
+class _Context(AbstractContextManager[object]):
     """A component's context manager; entering and leaving are calls."""
 
-    def __init__(self, guard: _Guard, context: AbstractContextManager[Any], check: Check | None) -> None:
+    def __init__(self, guard: _Guard, context: AbstractContextManager[object], check: Check | None) -> None:
         self._guard, self._context, self._check = guard, context, check
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> object:
         value = self._guard.run(self._context.__enter__)
         if self._check:
             self._check.entered(self._guard, value)

@@ -15,22 +15,27 @@ import struct
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils import _device as _torch_device
 
+if TYPE_CHECKING:
+    from signal import _HANDLER
+
+#: A generator's state: its memory, or what Python makes of it.
+_State = bytes | tuple[object, ...]
 _SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGUSR1", "SIGUSR2", "SIGPIPE")
     if hasattr(signal, name)
 )
 #: `signal.getsignal` without its conversions to enumerations, which cost microseconds.
-_handler: Callable[[int], Any] = import_module("_signal").getsignal
+_handler: Callable[[int], _HANDLER] = import_module("_signal").getsignal
 _WORDS = 624
 _HEADER = object.__basicsize__
 
@@ -43,17 +48,17 @@ class Item:
     """
 
     name: str
-    read: Callable[[], Any]
-    restore: Callable[[Any], object]
+    read: Callable[[], object]
+    restore: Callable[[Any], object]  # takes what `read` returns, which each item has a type of its own for
     anywhere: bool = True
     shown: bool = True
 
 
-def _set_stream(name: str) -> Callable[[Any], object]:
+def _set_stream(name: str) -> Callable[[object], object]:
     return lambda stream: setattr(sys, name, stream)
 
 
-def _restore_environment(before: dict[Any, Any]) -> None:
+def _restore_environment(before: Mapping[str | bytes, str | bytes]) -> None:
     now = _environment()
     for key in now.keys() - before.keys():
         del os.environb[os.fsencode(key)]
@@ -62,24 +67,24 @@ def _restore_environment(before: dict[Any, Any]) -> None:
             os.environb[os.fsencode(key)] = os.fsencode(value)
 
 
-def _environment() -> dict[Any, Any]:
+def _environment() -> dict[str | bytes, str | bytes]:
     return os.environ._data.copy()  # type: ignore[attr-defined, no-any-return]
 
 
-def _filters() -> tuple[Any, ...]:
+def _filters() -> tuple[object, ...]:
     return tuple(warnings.filters)
 
 
-def _restore_filters(before: Sequence[Any]) -> None:
+def _restore_filters(before: Sequence[object]) -> None:
     warnings.filters[:] = before  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]
 
 
-def _handlers() -> tuple[Any, ...]:
+def _handlers() -> tuple[_HANDLER, ...]:
     return tuple([_handler(number) for number in _SIGNALS])
 
 
-def _restore_handlers(before: Sequence[Any]) -> None:
+def _restore_handlers(before: Sequence[_HANDLER]) -> None:
     for number, handler in zip(_SIGNALS, before, strict=True):
         if _handler(number) != handler and handler is not None:
             signal.signal(number, handler)
@@ -97,12 +102,12 @@ def _change_back(before: str | None) -> None:
         os.chdir(before)
 
 
-def _device() -> Any:
+def _device() -> object:
     return _torch_device.CURRENT_DEVICE
 
 
 @functools.cache
-def _numpy_address(generator: Any) -> int:
+def _numpy_address(generator: np.random.BitGenerator) -> int:
     return int(generator.ctypes.state_address)
 
 
@@ -119,12 +124,12 @@ def _python_memory() -> bytes:
     return ctypes.string_at(id(random._inst) + _HEADER, 4 * _WORDS + 4)
 
 
-def _python_state() -> Any:
+def _python_state() -> _State:
     """Return Python's global state: its memory where that is laid out as expected, else the tuple that Python makes of it."""
     return _python_memory() if _MEMORY_IS_KNOWN else random.getstate()
 
 
-def _restore_python(before: Any) -> None:
+def _restore_python(before: _State) -> None:
     if isinstance(before, bytes):
         index, *words = struct.unpack(f"={_WORDS + 1}I", before)
         before = (random.getstate()[0], (*words, index), None)
@@ -162,7 +167,6 @@ def _restore_cuda(before: Sequence[bytes]) -> None:
         torch.cuda.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8), number)
 
 
-_C: Any = torch._C
 ITEMS = (
     Item("gradients", torch.is_grad_enabled, torch.set_grad_enabled),
     Item("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
@@ -170,8 +174,8 @@ ITEMS = (
     Item("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
     Item("deterministic algorithms", torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
     Item("the precision of matrix products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    Item("cudnn.deterministic", _C._get_cudnn_deterministic, _C._set_cudnn_deterministic),
-    Item("cudnn.benchmark", _C._get_cudnn_benchmark, _C._set_cudnn_benchmark),
+    Item("cudnn.deterministic", torch._C._get_cudnn_deterministic, torch._C._set_cudnn_deterministic),
+    Item("cudnn.benchmark", torch._C._get_cudnn_benchmark, torch._C._set_cudnn_benchmark),
     Item("autocast on the CPU", lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
     Item("autocast on GPUs", lambda: torch.is_autocast_enabled("cuda"), lambda on: torch.set_autocast_enabled("cuda", on)),
     Item("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
@@ -197,7 +201,7 @@ _READ_ALL, _READ_EVERYWHERE = (tuple(item.read for item in items) for items in (
 class Surroundings:
     """What was seen before a call, in the thread of the call."""
 
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
     modules: int
     whole: bool
 
@@ -225,14 +229,14 @@ class Surroundings:
         return changed
 
 
-def _is_of_imports(item: Item, before: Any, after: Any) -> bool:
-    if item.name == "the environment":
-        return bool(before.items() <= after.items())
+def _is_of_imports(item: Item, before: object, after: object) -> bool:
+    if isinstance(before, dict) and isinstance(after, dict):  # the environment
+        return before.items() <= after.items()
     return item.name == "warnings filters"
 
 
-def _described(item: Item, before: Any, after: Any) -> str:
-    if item.name != "the environment":
+def _described(item: Item, before: object, after: object) -> str:
+    if not (isinstance(before, dict) and isinstance(after, dict)):
         return item.name
     names = sorted(os.fsdecode(key) for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     return f"{item.name} ({', '.join(names[:5])})"

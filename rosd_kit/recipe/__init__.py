@@ -7,7 +7,6 @@ Read in this order: `shipped` (finding files), `sources` (reading them), `layers
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from rosd_kit.deferred import names_of_stub
 
@@ -16,7 +15,7 @@ _MODULES = names_of_stub(__file__)
 __all__ = sorted(_MODULES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a name from the module that defines it."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

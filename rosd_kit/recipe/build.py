@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rosd_kit.contracts import SLOTS, Component, LossParts
+from pydantic import BaseModel
+
+from rosd_kit.contracts import SLOTS, Component, LossParts, Objective
 from rosd_kit.errors import RecipeError
 from rosd_kit.faults.boundary import Boundary
 from rosd_kit.plugins.registry import Registry
@@ -14,7 +16,6 @@ from rosd_kit.recipe.built import BuiltComponents, WeightedObjective
 from rosd_kit.recipe.model import ComponentChoice, Recipe
 from rosd_kit.recipe.validation import validated
 from rosd_kit.text.thinking import Pairs
-from rosd_kit.types import JsonObject
 
 
 def build_components(
@@ -22,7 +23,7 @@ def build_components(
 ) -> BuiltComponents:
     """Return one component per slot, new ones except for slots in `given`, and the loss terms with what they may call."""
     boundary = Boundary()
-    built: JsonObject = {
+    built: dict[str, Any] = {  # each slot's base class, by its name
         kind: _guarded(given[kind], registry, boundary)
         if kind in given
         else build_component(kind, choice, registry, recipe.thinking, boundary)
@@ -33,8 +34,10 @@ def build_components(
     loss_parts = LossParts(support=built["support"], divergence=built["divergence"], correction=built["correction"])
     terms = []
     for term in recipe.objective:
-        cls: Any = registry.get("objective", term.name)
-        objective: Any = given.get("objective") or cls(term.options, loss_parts)
+        cls = registry.get("objective", term.name)
+        assert issubclass(cls, Objective)
+        objective = given.get("objective") or cls(term.options, loss_parts)
+        assert isinstance(objective, Objective)
         objective.parts = loss_parts  # a given one was made without them
         _guarded(objective, registry, boundary)
         terms.append(WeightedObjective(objective, term.weight, term.denominator == "all"))
@@ -54,8 +57,8 @@ def build_component(
     """
     assert kind in SLOTS and kind != "objective"
 
-    def part(written: Any) -> Component:
-        values = {"name": written} if isinstance(written, str) else dict(written)
+    def part(written: object) -> Component:
+        values = {"name": written} if isinstance(written, str) else dict(written) if isinstance(written, Mapping) else {}
         if "name" not in values:
             raise RecipeError(
                 f"{kind}: {choice.name}: {written!r} names no component. Known: {', '.join(registry.names(kind))}"
@@ -65,7 +68,7 @@ def build_component(
         options = validated(cls.Config, values, path=f"{kind}: {name}", see=f"{see} {name}", source=lambda path: choice.name)
         return _built(cls, options)
 
-    def _built(cls: type[Component], options: Any) -> Component:
+    def _built(cls: type[Component], options: BaseModel) -> Component:
         component = cls.build(options, part)
         component.thinking = thinking
         return component if boundary is None else _guarded(component, registry, boundary)

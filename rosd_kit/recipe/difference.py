@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rosd_kit.recipe.render import to_values
 from rosd_kit.recipe.resolve import Resolution
@@ -52,12 +51,13 @@ def _in_order(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return sorted(dict.fromkeys((*one, *other)), key=lambda path: sections.index(path.split(".")[0]))
 
 
-def _leaves(path: str, value: Any) -> dict[str, str]:
+def _leaves(path: str, value: object) -> dict[str, str]:
     """Return values as JSON by dotted path; a list is one value, except the terms of the objective."""
+    items: Iterable[tuple[object, object]]
     if isinstance(value, dict):
         items = value.items()
-    elif path == "objective":
-        items = enumerate(value)  # type: ignore[assignment]
+    elif path == "objective" and isinstance(value, list):
+        items = enumerate(value)
     else:
         return {path: json.dumps(value, ensure_ascii=False)}
     found: dict[str, str] = {}

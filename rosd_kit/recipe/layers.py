@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
@@ -77,13 +77,18 @@ def overlay_component(below: Node, above: Node) -> Tree:
     return merged
 
 
-def plain(node: Node) -> Any:
+def plain(node: Node) -> object:
     """Return the values of a tree without their sources."""
     if isinstance(node, Leaf):
         return node.value
     if isinstance(node, dict):
         return {key: plain(child) for key, child in node.items()}
     return [plain(child) for child in node]
+
+
+def plain_values(tree: Tree) -> JsonObject:
+    """Return the values of a whole recipe without their sources."""
+    return {key: plain(child) for key, child in tree.items()}
 
 
 def is_index(key: str) -> bool:

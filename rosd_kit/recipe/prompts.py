@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.options.trusted import trusted_mark
@@ -26,6 +25,7 @@ from rosd_kit.recipe.sdpo_config import find_sdpo_templates, read_sdpo_templates
 from rosd_kit.recipe.shipped import find, label
 from rosd_kit.recipe.sources import read_texts
 from rosd_kit.recipe.validation import validated
+from rosd_kit.types import JsonObject
 
 SECTIONS = ("reflector", "context")
 NO_PROMPTS = "none"
@@ -41,7 +41,7 @@ class PromptsChoice:
         self._base: Path | None = None
         self._below: Tree = {}
 
-    def take(self, content: dict[str, Any], base: Path | None, below: Tree) -> None:
+    def take(self, content: JsonObject, base: Path | None, below: Tree) -> None:
         """Take `prompts` out of a layer, whose paths are relative to `base`; `below` are the values beneath the layer."""
         if "prompts" in content:
             self._name, self._base, self._below = content.pop("prompts"), base, below
@@ -95,7 +95,7 @@ def read_prompts(path: Path, registry: Registry) -> Prompts:
     return prompts
 
 
-def _templates(kind: str, name: str, options: Mapping[str, Any], where: str, registry: Registry) -> dict[str, str]:
+def _templates(kind: str, name: str, options: Mapping[str, object], where: str, registry: Registry) -> dict[str, str]:
     """Return a component's templates, checked as its options are."""
     config, path = registry.get(kind, name).Config, f"{kind}.{name}"
     known = [
@@ -103,6 +103,7 @@ def _templates(kind: str, name: str, options: Mapping[str, Any], where: str, reg
         for option, field in config.model_fields.items()
         if (option == "system" or option.endswith("template")) and trusted_mark(field) is None
     ]
+    templates: dict[str, str] = {}
     for option, text in options.items():
         if option not in known:
             raise RecipeError(
@@ -111,17 +112,18 @@ def _templates(kind: str, name: str, options: Mapping[str, Any], where: str, reg
             )
         if not isinstance(text, str):
             raise RecipeError(f"{path}.{option}: {text!r} (from {where}) is not text. Put it in quotes or a block (|-)")
+        templates[option] = text
     validated(config, options, path=path, see=f"rosd-kit components {kind} {name}", source=lambda _: where)
-    return dict(options)
+    return templates
 
 
 def _chosen(merged: Tree, kind: str) -> str:
     """Return the name of the component that fills a slot."""
     node = merged.get(kind, {})
-    return str(plain(node).get("name", "none")) if isinstance(node, dict) else "none"
+    return str(plain(node["name"])) if isinstance(node, dict) and "name" in node else "none"
 
 
-def _mapping(content: object, path: str, where: str) -> Mapping[str, Any]:
+def _mapping(content: object, path: str, where: str) -> Mapping[str, object]:
     if not isinstance(content, Mapping):
         raise RecipeError(f"{path}: {content!r} (from {where}) must be a mapping")
     return content

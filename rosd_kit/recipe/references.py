@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -53,8 +52,9 @@ def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf])
             )
         if targets(leaves[target].value):
             raise RecipeError(f"{where} points to another reference; point to the value itself")
-    resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)
-    return dict(resolved)
+    resolved = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
 
 
 def targets(value: object) -> list[str]:

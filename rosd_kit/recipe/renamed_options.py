@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from rosd_kit import renames
 from rosd_kit.contracts import SLOTS
@@ -26,7 +25,8 @@ def with_current_names(layer: Tree, below: Tree, source: str, registry: Registry
     the layer has an option under both names.
     """
     for renamed in renames.OPTIONS.values():
-        layer = _with_references(_move(layer, renamed.old, renamed.new, source, renamed), renamed)
+        moved = _move(layer, renamed.old, renamed.new, source, renamed)
+        layer = {key: _with_references(node, renamed) for key, node in moved.items()}
     for path, old, new in _component_options(layer, below, registry):
         layer = _move(layer, f"{path}.{old}", f"{path}.{new}", source)
     return layer
@@ -84,8 +84,7 @@ def _move(tree: Tree, old: str, new: str, source: str, renamed: Renamed | None =
     _check(_at(tree, new) is not None, old, new, source, renamed)
     if renamed is not None and isinstance(node, Leaf):
         node = replace(node, value=renamed.current(node.value))
-    moved: Tree = _set(_set(tree, old.split("."), None), new.split("."), node)
-    return moved
+    return _set(_set(tree, old.split("."), None), new.split("."), node)
 
 
 def _check(both: bool, old: str, new: str, source: str, renamed: Renamed | None = None) -> None:
@@ -109,25 +108,35 @@ def _at(node: Node, path: str) -> Node | None:
     return current
 
 
-def _set(tree: Any, keys: list[str], node: Node | None) -> Any:
+def _set(tree: Tree, keys: list[str], node: Node | None) -> Tree:
     """Return a copy of a tree with a node at a path, or without the one that is there."""
     key, *rest = keys
-    if isinstance(tree, list):
-        return [_set(item, rest, node) if index == int(key) else item for index, item in enumerate(tree)]
-    below = tree.get(key, {})
-    if rest:
-        return {**tree, key: _set(below if isinstance(below, dict | list) else {}, rest, node)}
-    others = {other: item for other, item in tree.items() if other != key}
-    return others if node is None else {**others, key: node}
+    if not rest:
+        others = {other: item for other, item in tree.items() if other != key}
+        return others if node is None else {**others, key: node}
+    below = tree.get(key)
+    if isinstance(below, list):
+        index, *inner = rest
+        terms = [
+            _set(term, inner, node) if i == int(index) and isinstance(term, dict) else term for i, term in enumerate(below)
+        ]
+        return {**tree, key: terms}
+    return {**tree, key: _set(below if isinstance(below, dict) else {}, rest, node)}
 
 
-def _with_references(node: object, renamed: Renamed) -> Any:
+def _with_references(node: Node, renamed: Renamed) -> Node:
     """Return a tree in which references to an old path (`${section.option}`) name the new one."""
     if isinstance(node, Leaf):
-        value = _with_references(node.value, renamed)
+        value = _with_new_path(node.value, renamed)
         return node if value is node.value else replace(node, value=value)
     if isinstance(node, dict):
         return {key: _with_references(item, renamed) for key, item in node.items()}
-    if isinstance(node, list):
-        return [_with_references(item, renamed) for item in node]
-    return node.replace(f"${{{renamed.old}}}", f"${{{renamed.new}}}") if isinstance(node, str) else node
+    return [_with_references(item, renamed) for item in node]
+
+
+def _with_new_path(value: object, renamed: Renamed) -> object:
+    if isinstance(value, dict):
+        return {key: _with_new_path(item, renamed) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_new_path(item, renamed) for item in value]
+    return value.replace(f"${{{renamed.old}}}", f"${{{renamed.new}}}") if isinstance(value, str) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 import yaml
 
@@ -56,14 +55,14 @@ def _choice(choice: ComponentChoice) -> JsonObject:
     return {**written, **options}
 
 
-def _lines(values: Mapping[str, Any], path: str, depth: int, provenance: Mapping[str, str] | None) -> Iterator[str]:
+def _lines(values: Mapping[str, object], path: str, depth: int, provenance: Mapping[str, str] | None) -> Iterator[str]:
     indent = "  " * depth
     for key, value in values.items():
         here = f"{path}.{key}" if path else key
         if isinstance(value, dict) and value:
             yield f"{indent}{_scalar(key)}:"
             yield from _lines(value, here, depth + 1, provenance)
-        elif here == "objective":
+        elif here == "objective" and isinstance(value, list):
             yield f"{indent}objective:"
             for i, term in enumerate(value):
                 first, *rest = _lines(term, f"{here}.{i}", depth + 2, provenance)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain
+from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain_values
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
 from rosd_kit.recipe.prompts import PromptsChoice
 from rosd_kit.recipe.references import replace_references
@@ -94,18 +93,19 @@ def resolve_recipe(
 
 def _choose_profile(chain: list[FileLayer], command: list[JsonObject], profile: str | None) -> tuple[str, Path | None]:
     """Take `profile` out of every layer; return the one that wins and the folder that its path is relative to."""
-    winner: tuple[Any, Path | None] = (DEFAULT_PROFILE, None)
+    name: object = DEFAULT_PROFILE
+    base: Path | None = None
     for path, content, _ in chain:
         if "profile" in content:
-            winner = (content.pop("profile"), path.parent)
+            name, base = content.pop("profile"), path.parent
     for content in command:
         if "profile" in content:
-            winner = (content.pop("profile"), None)
+            name, base = content.pop("profile"), None
     if profile is not None:
-        winner = (profile, None)
-    if not isinstance(winner[0], str):
-        raise RecipeError(f"profile: {winner[0]!r} is not a name. Write a profile's name, a path, or none")
-    return winner
+        name, base = profile, None
+    if not isinstance(name, str):
+        raise RecipeError(f"profile: {name!r} is not a name. Write a profile's name, a path, or none")
+    return name, base
 
 
 def _profile_chain(profile: str, base: Path | None) -> list[FileLayer]:
@@ -168,9 +168,9 @@ def _with_preset(path: str, kind: str, node: Node, preset: Tree, registry: Regis
     if not (isinstance(name, Leaf) and isinstance(name.value, str)):
         raise RecipeError(f"{path}: names no component. Write name: ... Known: {', '.join(registry.names(kind))}")
     registry.get(kind, name.value)
-    below: Any = preset.get("components", {})
+    below = preset.get("components", {})
     for key in (kind, name.value):
-        below = below.get(key, {})
+        below = below.get(key, {}) if isinstance(below, dict) else {}
     return overlay_component(below, node)
 
 
@@ -178,7 +178,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
     """Return the resolution of a merged tree. Raises `RecipeError` for every mistake in it."""
     leaves = leaves_of(tree)
     sources = {path: leaf.source for path, leaf in leaves.items()}
-    values = replace_references(plain(tree), leaves)
+    values = replace_references(plain_values(tree), leaves)
     single = len(values["objective"]) == 1
 
     def source(path: str) -> str:

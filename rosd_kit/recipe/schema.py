@@ -6,8 +6,6 @@ one component needs of another, nor `${...}` references; loading a recipe checks
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel
 
 from rosd_kit.contracts import SLOTS, Component
@@ -100,11 +98,11 @@ def _properties(model: type[BaseModel], definitions: Schema) -> Schema:
         nested.pop("required", None)
         definitions[name] = _or_reference(_shared_schedule(nested, definitions))
     definitions["Reference"] = _REFERENCE
-    properties: Schema = _or_reference(_shared_schedule(schema.get("properties", {}), definitions))
-    return properties
+    properties = schema.get("properties", {})
+    return {name: _or_reference(_shared_schedule(one, definitions)) for name, one in properties.items()}
 
 
-def _or_reference(schema: Any) -> Any:
+def _or_reference(schema: object) -> object:
     """Return a schema in which every number and switch may also be a reference to another field."""
     if isinstance(schema, list):
         return [_or_reference(item) for item in schema]
@@ -117,7 +115,7 @@ def _or_reference(schema: Any) -> Any:
     return {key: _or_reference(item) for key, item in schema.items()}
 
 
-def _shared_schedule(schema: Any, definitions: Schema) -> Any:
+def _shared_schedule(schema: object, definitions: Schema) -> object:
     """Return a schema in which every schedule is a reference to one definition."""
     if isinstance(schema, list):
         return [_shared_schedule(item, definitions) for item in schema]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
-from typing import Any
 
 from rosd_kit.errors import RecipeError
 
@@ -18,7 +17,7 @@ _FRAME = "reprompt_template"
 _LIKE_A_FIELD = re.compile(r"\{(?=[a-z_]+\})")
 
 
-def find_sdpo_templates(content: object) -> Mapping[str, Any] | None:
+def find_sdpo_templates(content: object) -> Mapping[str, object] | None:
     """Return the section of a configuration file that holds the templates, wherever it is, or None if there is none."""
     if not isinstance(content, Mapping):
         return None
@@ -27,7 +26,7 @@ def find_sdpo_templates(content: object) -> Mapping[str, Any] | None:
     return next((found for value in content.values() if (found := find_sdpo_templates(value)) is not None), None)
 
 
-def read_sdpo_templates(section: Mapping[str, Any], where: str) -> dict[str, dict[str, dict[str, str]]]:
+def read_sdpo_templates(section: Mapping[str, object], where: str) -> dict[str, dict[str, dict[str, str]]]:
     """Return our templates by slot, component and option. Raises `RecipeError` for a template that cannot be read."""
     texts = {key: value for key, value in section.items() if "template" in key and isinstance(value, str)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 from omegaconf import OmegaConf
@@ -85,11 +85,10 @@ def read_texts(path: Path) -> JsonObject:
     try:
         _refuse_unsafe(text, where, references=False)
         _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where)
-        content: Any = yaml.safe_load(text)
+        content: object = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{where}: is not valid YAML: {_fault(error)}") from error
-    _refuse_odd_keys(content, where)
-    return dict(content or {})
+    return _checked_mapping(content, where)
 
 
 def _read(path: Path) -> tuple[bytes, str]:
@@ -108,13 +107,12 @@ def parse(text: str, where: str) -> JsonObject:
     """Return the mapping in a YAML text; `where` names it in errors."""
     try:
         _refuse_unsafe(text, where)
-        content: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        content: object = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{where}: is not valid YAML: {_fault(error)}") from error
     except OmegaConfBaseException as error:
         raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
-    _refuse_odd_keys(content, where)
-    return dict(content)
+    return _checked_mapping(content, where)
 
 
 def read_overrides(overrides: Iterable[str]) -> list[tuple[str, JsonObject]]:
@@ -134,13 +132,12 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, JsonObject]]:
             raise RecipeError(f"{where}: nested deeper than the {MAX_DEPTH} levels that are allowed")
         try:
             _refuse_unsafe(value, where, root=None)
-            content: Any = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
+            content: object = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
         except (yaml.YAMLError, ValueError) as error:
             raise RecipeError(f"{where}: the value is not valid YAML: {_fault(error)}") from error
         except OmegaConfBaseException as error:
             raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
-        _refuse_odd_keys(content, where)
-        layers.append((field, dict(content)))
+        layers.append((field, _checked_mapping(content, where)))
     return sorted(layers, key=lambda layer: "." in layer[0].removesuffix(".name"))
 
 
@@ -181,6 +178,12 @@ def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _refuse_repeated_keys(value, where)
+
+
+def _checked_mapping(content: object, where: str) -> JsonObject:
+    """Return a mapping whose keys are text at every depth; an empty file is an empty mapping."""
+    _refuse_odd_keys(content, where)
+    return dict(content) if isinstance(content, Mapping) else {}
 
 
 def _refuse_odd_keys(content: object, where: str) -> None:

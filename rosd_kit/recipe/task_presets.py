@@ -71,7 +71,7 @@ def _with_shared_options(verifier: Node, below: Node, registry: Registry) -> Nod
     """
     if not (isinstance(verifier, dict) and isinstance(below, dict) and "name" in verifier):
         return verifier
-    known = registry.get("verifier", plain(verifier["name"])).Config.model_fields
+    known = registry.get("verifier", str(plain(verifier["name"]))).Config.model_fields
     shared = Verifier.SandboxConfig.model_fields.keys() & known.keys()
     return {**{key: node for key, node in below.items() if key in shared}, **verifier}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
@@ -19,7 +18,7 @@ from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError, shortened
 from rosd_kit.options.trusted import Trusted, parts_of, trusted_mark
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe.layers import Leaf, Node, Tree, as_tree, leaves_of
+from rosd_kit.recipe.layers import Leaf, Tree, as_tree, leaves_of
 from rosd_kit.recipe.references import targets
 from rosd_kit.recipe.shipped import label
 from rosd_kit.recipe.source_file import SourceFile
@@ -36,7 +35,7 @@ class Ask:
     """A value that needs trust: its dotted path, what it can do, and the files whose word it is (none: the user's own)."""
 
     path: str
-    value: Any
+    value: object
     can: str
     files: tuple[SourceFile, ...]
 
@@ -56,13 +55,13 @@ def asks_of(tree: Tree, leaves: Mapping[str, Leaf], registry: Registry) -> tuple
     return tuple(found.values())
 
 
-def asks_of_values(values: Mapping[str, Any], registry: Registry) -> tuple[Ask, ...]:
+def asks_of_values(values: Mapping[str, object], registry: Registry) -> tuple[Ask, ...]:
     """Return every value that needs trust of a whole recipe, as `to_values` writes it; nobody in particular wrote them."""
     tree = as_tree(values, "recipe")
     return asks_of(tree, leaves_of(tree), registry)
 
 
-def needing_trust(values: Mapping[str, Any], registry: Registry) -> frozenset[str]:
+def needing_trust(values: Mapping[str, object], registry: Registry) -> frozenset[str]:
     """Return the dotted path of every value, harmless or not, of an option that needs trust, in a whole recipe."""
     return frozenset(path for path, *_ in _marked(as_tree(values, "recipe"), registry))
 
@@ -126,7 +125,7 @@ class _Slot:
         return [self.registry.get(self.kind, one).Config for one in names]
 
 
-Marked = tuple[str, FieldInfo, Trusted, Leaf, Any]
+Marked = tuple[str, FieldInfo, Trusted, Leaf, object]
 
 
 def _marked(tree: Tree, registry: Registry) -> Iterator[Marked]:
@@ -141,18 +140,20 @@ def _marked(tree: Tree, registry: Registry) -> Iterator[Marked]:
             yield from _in_component(node, kind if index is None else f"{kind}.{index}", None, slot)
 
 
-def _in_component(node: Any, path: str, leaf: Leaf | None, slot: _Slot | None) -> Iterator[Marked]:
+def _in_component(node: object, path: str, leaf: Leaf | None, slot: _Slot | None) -> Iterator[Marked]:
     """Yield from a mapping that names a component; nothing where it names none."""
-    name = node.get("name") if isinstance(node, Mapping) else None
+    if slot is None or not isinstance(node, Mapping):
+        return
+    name = node.get("name")
     name = name.value if isinstance(name, Leaf) else name
-    if slot is None or not isinstance(name, str):
+    if not isinstance(name, str):
         return
     for config in slot.configs(name):
         yield from _in_model(config, node, path, leaf, slot)
 
 
 def _in_model(
-    model: type[BaseModel], node: Mapping[str, Any], path: str, leaf: Leaf | None, slot: _Slot | None
+    model: type[BaseModel], node: Mapping[str, object], path: str, leaf: Leaf | None, slot: _Slot | None
 ) -> Iterator[Marked]:
     for key, child in node.items():
         here = f"{path}.{key}" if path else str(key)
@@ -164,7 +165,7 @@ def _in_model(
             yield from ((at, field, mark, one, value) for at, one, value in _values(child, here, leaf))
 
 
-def _below(models: list[type[BaseModel]], node: Any, path: str, leaf: Leaf | None, slot: _Slot | None) -> Iterator[Marked]:
+def _below(models: list[type[BaseModel]], node: object, path: str, leaf: Leaf | None, slot: _Slot | None) -> Iterator[Marked]:
     """Yield from what an option holds: sections, lists and mappings of sections, and components that a component has."""
     if isinstance(node, Leaf):
         leaf, node = node, node.value
@@ -177,7 +178,7 @@ def _below(models: list[type[BaseModel]], node: Any, path: str, leaf: Leaf | Non
         yield from _below(models, child, f"{path}.{key}", leaf, slot)
 
 
-def _values(node: Node | Any, path: str, leaf: Leaf | None) -> Iterator[tuple[str, Leaf, Any]]:
+def _values(node: object, path: str, leaf: Leaf | None) -> Iterator[tuple[str, Leaf, object]]:
     """Yield each value below an option that needs trust; a list is one value."""
     if isinstance(node, Leaf):
         leaf, node = node, node.value
@@ -189,7 +190,7 @@ def _values(node: Node | Any, path: str, leaf: Leaf | None) -> Iterator[tuple[st
         yield path, leaf, node
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: object) -> list[type[BaseModel]]:
     """Return the sections that an option may hold, by itself or in lists and mappings."""
     return [part for part in parts_of(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
 

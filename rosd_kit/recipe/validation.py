@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -107,15 +107,15 @@ def _explain(
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     """Return the field names of the model at a path inside another model."""
-    current: Any = model
+    current: type[BaseModel] | None = model
     for part in path:
-        info = current.model_fields.get(part) if _is_model(current) else None
+        info = current.model_fields.get(part) if current else None
         if info is not None and is_numeric(info.annotation):
             return [field.alias or name for name, field in Schedule.model_fields.items()]
         options = getattr(info.annotation, "__args__", (info.annotation,)) if info else ()
         current = next((option for option in options if _is_model(option)), None)
-    return list(current.model_fields) if _is_model(current) else []
+    return list(current.model_fields) if current else []
 
 
-def _is_model(value: object) -> bool:
+def _is_model(value: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(value, type) and issubclass(value, BaseModel)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 PREFIX = "rosd_kit."
 
@@ -20,18 +19,18 @@ class Renamed:
     new: str
     since: int
     until: int
-    values: Mapping[Any, Any] = field(default_factory=dict)
+    values: Mapping[object, object] = field(default_factory=dict)
 
     @property
     def new_name(self) -> str:
         """The last part of the new name."""
         return self.new.rpartition(".")[2]
 
-    def current(self, value: Any) -> Any:
+    def current(self, value: object) -> object:
         """Return what an old value is written as today."""
         return next((new for old, new in self.values.items() if old == value), value)
 
-    def former(self, value: Any) -> Any:
+    def former(self, value: object) -> object:
         """Return what a value was written as before."""
         return next((old for old, new in self.values.items() if new == value), value)
 

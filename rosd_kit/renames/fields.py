@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rosd_kit.renames.entry import Renamed
 from rosd_kit.renames.options import FIELDS, METRICS
@@ -13,7 +13,7 @@ from rosd_kit.renames.warnings import warn
 T = TypeVar("T")
 
 
-def with_current_metrics(record: Mapping[str, Any]) -> dict[str, Any]:
+def with_current_metrics(record: Mapping[str, T]) -> dict[str, T]:
     """Return a record of `metrics.jsonl` with the current keys."""
     return {METRICS[key].new if key in METRICS else key: value for key, value in record.items()}
 
@@ -27,7 +27,7 @@ def accepts_old_fields(known_as: str) -> Callable[[type[T]], type[T]]:
         construct = cls.__init__
 
         @functools.wraps(construct)
-        def __init__(self: T, *values: Any, **fields: Any) -> None:
+        def __init__(self: T, *values: object, **fields: object) -> None:
             for old in fields.keys() & renamed.keys():
                 warn(renamed[old])
                 fields[renamed[old].new_name] = renamed[old].current(fields.pop(old))
@@ -42,7 +42,7 @@ def accepts_old_fields(known_as: str) -> Callable[[type[T]], type[T]]:
 
 
 def _old_field(entry: Renamed) -> property:
-    def read(self: Any) -> Any:
+    def read(self: object) -> object:
         warn(entry)
         return entry.former(getattr(self, entry.new_name))
 

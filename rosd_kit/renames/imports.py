@@ -9,7 +9,6 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
 
 from rosd_kit.renames.entry import PREFIX
 from rosd_kit.renames.modules import MODULES
@@ -17,7 +16,7 @@ from rosd_kit.renames.names import NAMES
 from rosd_kit.renames.warnings import warn
 
 
-def renamed_name(module: str, name: str) -> Any:
+def renamed_name(module: str, name: str) -> object:
     """Return what a module's old name stands for, with a warning; raises `AttributeError` where there was never such a name."""
     entry = NAMES.get(f"{module}.{name}")
     if entry is None:
@@ -60,7 +59,7 @@ class _OldModule(ModuleType):
     Called, it is the function of `rosd_kit` with the same name: `rosd_kit.train` is both an old package and a function.
     """
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if f"{self.__name__}.{name}" in NAMES:
             return renamed_name(self.__name__, name)
         if f"{self.__name__}.{name}" in MODULES:
@@ -71,7 +70,7 @@ class _OldModule(ModuleType):
         warn(MODULES[self.__name__])
         return value
 
-    def __call__(self, *values: Any, **options: Any) -> Any:
+    def __call__(self, *values: object, **options: object) -> object:
         return getattr(import_module("rosd_kit.api"), self.__name__.rpartition(".")[2])(*values, **options)
 
 
