@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from rosd_kit.errors import RosdError, RunError
 from rosd_kit.types import JsonObject
@@ -21,7 +21,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _RUST = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 
 
-def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"] = "raise") -> Iterator[Any]:  # any JSON value
+def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"] = "raise") -> Iterator[object]:
     """Yield the value of each line of a file of JSON lines; blank lines are left out.
 
     `damaged` says what happens to a line that is not JSON: `raise` raises `RunError` with its number; `drop_end` does the same

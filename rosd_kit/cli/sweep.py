@@ -22,7 +22,7 @@ _DEFAULT = "run"
 class _Group(TyperGroup):
     """Takes `sweep RECIPE ...` for `sweep run RECIPE ...`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # a Context of click or of typer, by version
         if args and args[0] not in (*self.commands, "--help"):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)

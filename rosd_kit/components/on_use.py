@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 from rosd_kit.deferred import names_of_stub
 
 
-def names_on_use(package: str) -> Callable[[str], Any]:
+def names_on_use(package: str) -> Callable[[str], object]:
     """Return the `__getattr__` of a slot's folder.
 
     It imports the components that the `__init__.pyi` beside it names. `COMPONENTS` is the tuple of them all, in that order.
@@ -18,9 +17,9 @@ def names_on_use(package: str) -> Callable[[str], Any]:
     module = sys.modules[package]
     modules = {name: place for name, place in names_of_stub(str(module.__file__)).items() if place.startswith(f"{package}.")}
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
         if name == "COMPONENTS":
-            value: Any = tuple(get(each) for each in modules)
+            value: object = tuple(get(each) for each in modules)
         elif name in modules:
             value = getattr(import_module(modules[name]), name)
         else:

@@ -38,11 +38,11 @@ class Component(ABC):
     class Config(Options):
         """No options."""
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: object = None) -> None:
         self.config = config if config is not None else self.Config()
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Any:  # an instance of the class's own Config
         """The options. During a step their numbers are those of that step; otherwise schedules stand at step 0."""
         step = present_step()
         if step is None or not isinstance(self._config, Options):

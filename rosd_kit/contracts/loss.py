@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rosd_kit.contracts.component import Component
 from rosd_kit.types import DistillSample
@@ -146,7 +146,7 @@ class Objective(Component):
     needs_teacher: ClassVar[bool] = False
     joins_views: ClassVar[bool] = False
 
-    def __init__(self, config: Any = None, parts: LossParts | None = None) -> None:
+    def __init__(self, config: object = None, parts: LossParts | None = None) -> None:
         super().__init__(config)
         self.parts = parts
 

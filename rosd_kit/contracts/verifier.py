@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from rosd_kit.contracts.component import Component, Mebibytes, Seconds, Workers, add_options
 from rosd_kit.options import Config as Options
 from rosd_kit.sandbox import isolation
-from rosd_kit.sandbox.verdicts import is_sandboxed, sandboxed, verdicts_of_each
+from rosd_kit.sandbox.verdicts import (
+    Verify,
+    VerifyGroup,
+    is_sandboxed,
+    sandboxed_verify,
+    sandboxed_verify_group,
+    verdicts_of_each,
+)
 from rosd_kit.types import Completion, Problem, Verdict
 
 
@@ -55,12 +62,12 @@ class Verifier(Component):
         add_options(cls, Verifier.Config)
         if cls.sandboxed:
             add_options(cls, Verifier.SandboxConfig)
-        for name, without_thinking in (("verify", _verify_answer), ("verify_group", _verify_answers)):
+        for name, wrap in (("verify", _verify_answer), ("verify_group", _verify_answers)):
             method, inherited = vars(cls).get(name), getattr(cls, name)
             if cls.sandboxed and not is_sandboxed(inherited) and inherited is not getattr(Verifier, name):
-                setattr(cls, name, without_thinking(sandboxed(method or inherited)))
+                setattr(cls, name, wrap(method or inherited, in_sandbox=True))
             elif method:
-                setattr(cls, name, without_thinking(method))
+                setattr(cls, name, wrap(method, in_sandbox=False))
 
     def prepare(self, problem: Problem) -> None:
         """Load what judging this problem needs, once, for the calls in the sandbox to share.
@@ -108,21 +115,21 @@ class Verifier(Component):
         return Verdict(score=0.0, success=False, status="unparsable", feedback="The response was cut off before its end.")
 
 
-_Verify = Callable[[Any, Problem, str], Verdict]
-_VerifyGroup = Callable[[Any, Problem, Sequence[str]], list[Verdict]]
+def _verify_answer(verify: Verify, *, in_sandbox: bool) -> Verify:
+    judge = sandboxed_verify(verify) if in_sandbox else verify
 
-
-def _verify_answer(verify: _Verify) -> _Verify:
     @functools.wraps(verify)
     def verify_answer(self: Verifier, problem: Problem, text: str) -> Verdict:
-        return verify(self, problem, text if self.reads_thinking else self.without_thinking(text))
+        return judge(self, problem, text if self.reads_thinking else self.without_thinking(text))
 
     return verify_answer
 
 
-def _verify_answers(verify_group: _VerifyGroup) -> _VerifyGroup:
+def _verify_answers(verify_group: VerifyGroup, *, in_sandbox: bool) -> VerifyGroup:
+    judge = sandboxed_verify_group(verify_group) if in_sandbox else verify_group
+
     @functools.wraps(verify_group)
     def verify_answers(self: Verifier, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
-        return verify_group(self, problem, list(texts) if self.reads_thinking else [self.without_thinking(t) for t in texts])
+        return judge(self, problem, list(texts) if self.reads_thinking else [self.without_thinking(t) for t in texts])
 
     return verify_answers

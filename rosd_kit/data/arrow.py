@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Shorten = Callable[[Any], Any]
+if TYPE_CHECKING:
+    import pyarrow
+
+Shorten = Callable[[Any], object]  # takes what Arrow made of a cell, by its column's type
 
 
-def shortener(schema: Any) -> Callable[[Mapping[str, object]], Mapping[str, object]]:
+def shortener(schema: pyarrow.Schema) -> Callable[[Mapping[str, object]], Mapping[str, object]]:
     """Return a function that gives a row of an Arrow schema the shortest numbers that its columns can tell apart."""
     by_name = {field.name: shorten for field in schema if (shorten := _of_type(field.type)) is not None}
     if not by_name:
@@ -16,7 +19,7 @@ def shortener(schema: Any) -> Callable[[Mapping[str, object]], Mapping[str, obje
     return lambda row: {key: by_name[key](value) if key in by_name else value for key, value in row.items()}
 
 
-def _of_type(kind: Any) -> Shorten | None:
+def _of_type(kind: pyarrow.DataType) -> Shorten | None:
     """Return what shortens values of an Arrow type, or None if they are as short as they can be."""
     import pyarrow.types as types
 
@@ -32,13 +35,13 @@ def _of_type(kind: Any) -> Shorten | None:
     return None
 
 
-def _float32(value: Any) -> float | None:
+def _float32(value: float | None) -> float | None:
     import numpy as np
 
     return None if value is None else float(str(np.float32(value)))
 
 
-def _float16(value: Any) -> float | None:
+def _float16(value: float | None) -> float | None:
     import numpy as np
 
     return None if value is None else float(str(np.float16(value)))

@@ -94,9 +94,10 @@ def _letters(value: object, path: str) -> str:
     labels: object = None
     if isinstance(value, Mapping):
         labels, value = value.get("label"), value.get("text")
-    if is_list(value) and value and all(isinstance(item, Mapping) and "text" in item for item in value):
-        named = all(item.get("label") is not None for item in value)
-        labels, value = [item["label"] for item in value] if named else None, [item["text"] for item in value]
+    choices = [item for item in value if isinstance(item, Mapping) and "text" in item] if is_list(value) else []
+    if choices and is_list(value) and len(choices) == len(value):
+        named = all(choice.get("label") is not None for choice in choices)
+        labels, value = [choice["label"] for choice in choices] if named else None, [choice["text"] for choice in choices]
     if not is_list(value):
         raise FieldError(f"{{{path}|letters}} needs a list, or a dict with a list `text`; it is {shortened(value)}.")
     names = labels if is_list(labels) and len(labels) == len(value) else [_letter(i, path) for i in range(len(value))]

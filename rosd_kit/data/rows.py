@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 from rosd_kit.errors import shortened
 
@@ -23,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 MISSING: Final = object()
 
 
-class Row(dict[str, Any]):
+class Row(dict[str, object]):
     """The values of a row by column, from `file`, where it is number `number` from 1; `fault` says why it cannot be used."""
 
     file: str = ""
@@ -81,7 +81,7 @@ def look_up(row: Mapping[str, object], path: Sequence[str]) -> object:
     return value
 
 
-def is_list(value: object) -> TypeGuard[Sequence[Any]]:
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Return whether a value is a list in a row."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 

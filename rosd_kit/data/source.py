@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from rosd_kit.data.arrow import shortener
 from rosd_kit.data.readers import SUFFIXES, read_file
 from rosd_kit.data.rows import MISSING, Row, as_text, look_up, plain_row, with_columns
 from rosd_kit.errors import RunError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
 
 
 class Source(Config):
@@ -79,7 +82,7 @@ def iterate_rows(source: Source) -> Iterator[Row]:
         yield plain_row(row, source.path, number)
 
 
-def as_rows(table: Any) -> Iterator[Mapping[str, object]]:
+def as_rows(table: Dataset | IterableDataset) -> Iterator[Mapping[str, object]]:
     """Yield the rows of a data set of `datasets`, whether in memory or streamed, with the shortest numbers."""
     features = getattr(table, "features", None)
     shorten = shortener(features.arrow_schema) if features is not None else dict
@@ -105,7 +108,7 @@ def local_files(source: Source) -> list[Path]:
     return []
 
 
-def load_saved(source: Source) -> Any:
+def load_saved(source: Source) -> Dataset:
     """Return a split that `datasets` saved, as Python values. Raises `RunError` if there is none."""
     from datasets import DatasetDict, load_from_disk
 
@@ -120,7 +123,7 @@ def load_saved(source: Source) -> Any:
     return saved.with_format(None)
 
 
-def load_hub(source: Source, *, streaming: bool) -> Any:
+def load_hub(source: Source, *, streaming: bool) -> Dataset | IterableDataset:
     """Return a hub data set as loaded by `datasets`. Raises `RunError` if it cannot be loaded."""
     from datasets import load_dataset
 

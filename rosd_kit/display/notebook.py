@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,6 +13,9 @@ from rosd_kit.display.base import RunSummary
 from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import print_summary
 from rosd_kit.evaluation.results import SuiteResult
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
 
 _WIDTH = 100
 #: Minimum seconds between updates of the phase, since the browser has to draw each.
@@ -24,7 +27,7 @@ class NotebookDisplay(LiveDisplay):
 
     def __init__(self) -> None:
         super().__init__(Console(file=io.StringIO(), record=True, width=_WIDTH, force_jupyter=False))
-        self._handle: Any = None
+        self._handle: DisplayHandle | None = None
         self._drawn = 0.0
         self._log: list[str] = []
 
@@ -76,9 +79,9 @@ class NotebookDisplay(LiveDisplay):
     def _show(self, html: str) -> None:
         from IPython.display import HTML, display
 
-        page = cast(Any, HTML)(html)
+        page = HTML(html)
         if self._handle is None:
-            self._handle = cast(Any, display)(page, display_id=True)
+            self._handle = display(page, display_id=True)
         else:
             self._handle.update(page)
 

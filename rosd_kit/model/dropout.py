@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -63,11 +62,11 @@ def _hide_options(model: PreTrainedModel) -> None:
         for name in _options(config):
             if _DROPOUT.search(name):
                 setattr(config, name, 0.0)
-    modules: Iterable[Any] = model.modules()  # each has attributes of its own
-    for module in modules:
+    for module in model.modules():
         own = getattr(module, "config", None)
         if module is not model and own is not None:
-            module.config = next((new for old, new in zip(configs, quiet, strict=True) if old is own), own)
+            quieter = next((new for old, new in zip(configs, quiet, strict=True) if old is own), own)
+            module.config = quieter  # type: ignore[assignment]
 
 
 def _options(config: PretrainedConfig) -> dict[str, float]:

@@ -119,7 +119,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
             **options,
         )
     model: PreTrainedModel
-    model, report = loaded
+    model, report = loaded  # transformers does not declare the pair
     missing = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     if missing:
         raise RunError(

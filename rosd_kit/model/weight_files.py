@@ -7,11 +7,11 @@ unpickle. So the names are checked here, as it will read them. Knows no recipe.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.errors import RunError, shortened
+from rosd_kit.types import JsonObject
 
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _INDEX = ".index.json"
@@ -113,7 +113,7 @@ def _places(folder: Path) -> Iterator[Path]:
         yield folder.resolve().parent.parent / "blobs"
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path) -> JsonObject:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -104,7 +104,7 @@ class Config(pydantic.BaseModel):
     def __get_pydantic_core_schema__(cls, source: type, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
         """Let every numeric field take a schedule too."""
         schema = handler(source)
-        inner: Any = handler.resolve_ref_schema(schema)
+        inner: Any = handler.resolve_ref_schema(schema)  # one of pydantic's forty kinds of schema
         while inner["type"] != "model-fields":
             inner = inner["schema"]
         for name, field in inner["fields"].items():

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 from pydantic import GetJsonSchemaHandler, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
+
+from rosd_kit.types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Trusted:
     can: str
     harmless: tuple[object, ...] = ()
 
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
         """Show the mark in the JSON Schema."""
         return {**handler(core), "trusted": True}
 
@@ -54,9 +56,9 @@ def trusted_mark(field: FieldInfo) -> Trusted | None:
     return _UNSAID if isinstance(extra, Mapping) and extra.get("trusted") is True else None
 
 
-def parts_of(annotation: Any) -> Iterator[Any]:
+def parts_of(annotation: object) -> Iterator[object]:
     """Yield a type and every type that it is made of; a section ends the search, because it has options of its own."""
-    seen: list[Any] = []
+    seen: list[object] = []
     todo = [annotation]
     while todo:
         part = todo.pop()
@@ -75,5 +77,5 @@ def parts_of(annotation: Any) -> Iterator[Any]:
             todo += get_type_hints(part, include_extras=True).values()
 
 
-def _annotated(mark: object) -> Any:
+def _annotated(mark: object) -> object:
     return Annotated[object, mark]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -48,7 +48,7 @@ class Ranks:
     local_count: int = 1
     mode: Mode = "single"
     timeout: timedelta = timedelta(hours=1)
-    _group: Any = None
+    _group: dist.ProcessGroup | None = None
 
     @classmethod
     def start(cls, settings: ParallelSettings, device: Literal["auto", "cpu", "cuda"] = "auto") -> Ranks:
@@ -94,7 +94,7 @@ class Ranks:
         """Return every rank's value, in the order of ranks."""
         if self.count == 1:
             return [value]
-        values: list[Any] = [None] * self.count
+        values = [value] * self.count
         dist.all_gather_object(values, value, group=self._group)
         values[self.rank] = value  # keeps what pickling loses, like the errors that components raised
         return values

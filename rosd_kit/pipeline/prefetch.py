@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 
-from rosd_kit.types import Problem, StepBatch
+from rosd_kit.types import JsonObject, Problem, StepBatch
 
 
 class Prefetcher:
@@ -48,7 +47,7 @@ class Prefetcher:
         found, self._ready = self._ready, None
         return found[1] if found is not None and found[0] == step else None
 
-    def state(self) -> Any:
+    def state(self) -> JsonObject | None:
         """Return the batch that waits for training as plain values, or None.
 
         A resumed run could not sample it again: the weights it was sampled with are gone.
@@ -59,7 +58,7 @@ class Prefetcher:
         plain = _with_problems(batch, lambda problem: replace(problem, meta={}))
         return {"step": step, "batch": _batches().dump_python(plain, mode="json")}
 
-    def load_state(self, state: Any, problems: Callable[[int], Sequence[Problem]]) -> None:
+    def load_state(self, state: JsonObject | None, problems: Callable[[int], Sequence[Problem]]) -> None:
         """Restore what `state` returned. `problems` returns the problems of a step: their `meta` is not saved."""
         if state:
             known = {problem.id: problem for problem in problems(state["step"])}

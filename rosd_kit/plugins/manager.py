@@ -21,7 +21,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rosd_kit.errors import PluginError, did_you_mean, say
 from rosd_kit.faults.blame import is_users_interrupt
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import pluggy
     import typer
 
-    from rosd_kit.contracts import Component
     from rosd_kit.plugins.registry import Registry
 
 VARIABLE = "ROSD_KIT_PLUGINS"
@@ -200,7 +199,7 @@ class PluginManager:
         self._complained.update(new.values())
         return f"plugin {plugin}: {hook} changed {', '.join(told)}; it was put back" if told else ""
 
-    def _watched(self, impl: pluggy.HookImpl, facts: Mapping[str, Any]) -> list[str]:
+    def _watched(self, impl: pluggy.HookImpl, facts: Mapping[str, object]) -> list[str]:
         """Call one plugin's hook; put back and return what it changed of the process."""
         arguments = [facts[argument] for argument in impl.argnames]
         if "app" in facts or self._reports[impl.plugin_name].distribution == "rosd-kit":
@@ -267,9 +266,9 @@ class PluginManager:
             name=name, distribution=distribution, version=version, file=file, status=status, reason=reason
         )
 
-    def _components_of(self, plugin: object) -> tuple[list[type[Component]], tuple[str, ...]]:
-        """Return the classes of a plugin, and notes on those that use outdated names."""
-        found: list[Any] = []
+    def _components_of(self, plugin: object) -> tuple[list[object], tuple[str, ...]]:
+        """Return what a plugin offers as classes, and notes on those that use outdated names."""
+        found: list[object] = []
         for impl in self._pluggy.hook.rosd_kit_components.get_hookimpls():
             if impl.plugin is plugin:
                 returned = impl.function()

@@ -9,7 +9,6 @@ import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from rosd_kit.contracts import SLOTS, Component
 from rosd_kit.errors import PluginError, RecipeError, did_you_mean
@@ -61,16 +60,19 @@ class Registry:
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in SLOTS})
     broken: dict[str, str] = field(default_factory=dict)
 
-    def add(self, classes: Iterable[Any], origin: Origin) -> tuple[str, ...]:
+    def add(self, classes: Iterable[object], origin: Origin) -> tuple[str, ...]:
         """Register all classes of one plugin and return their `kind name`; if one is bad, register none and raise
         `PluginError`."""
         new: dict[tuple[str, str], Entry] = {}
         for cls in classes:
-            if not isinstance(cls, ListedComponent) and (fault := fault_of(cls)):
-                raise PluginError(fault)
+            if not isinstance(cls, ListedComponent):
+                if fault := fault_of(cls):
+                    raise PluginError(fault)
+                assert isinstance(cls, type) and issubclass(cls, Component)
             key = (cls.kind, cls.name)
             if taken := self.entries[cls.kind].get(cls.name) or new.get(key):
-                raise PluginError(f"{cls.kind} {cls.name!r} is taken by {taken.origin}; give {cls.__qualname__} another name")
+                name = getattr(cls, "__qualname__", cls.name)
+                raise PluginError(f"{cls.kind} {cls.name!r} is taken by {taken.origin}; give {name} another name")
             new[key] = Entry(cls, origin)
         for (kind, name), entry in new.items():
             self.entries[kind][name] = entry

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rosd_kit import renames
 from rosd_kit.contracts import Policy
@@ -31,7 +30,7 @@ class RunView:
     #: What plugins written for API 1 may still ask for, by name.
     api_1: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Serve the attributes of API 1 with a `DeprecationWarning` that says what to write."""
         old = self.__dict__.get("api_1", {})
         if name not in old:

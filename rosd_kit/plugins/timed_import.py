@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TypeVar
 
 from rosd_kit.errors import PluginError
 
@@ -18,9 +18,10 @@ DEADLINE_VARIABLE = "ROSD_KIT_PLUGIN_DEADLINE"
 DEADLINE = 60.0
 #: Seconds from which an import counts as slow.
 SLOW = 2.0
+T = TypeVar("T")
 
 
-def timed(load: Callable[[], Any]) -> tuple[Any, float]:
+def timed(load: Callable[[], T]) -> tuple[T, float]:
     """Return the result of `load` and the seconds it took. Raises `PluginError` at the deadline, else what `load` raises."""
     limit = deadline()
     began = time.monotonic()

@@ -16,7 +16,8 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from socket import socket
+from socketserver import BaseServer
 from urllib.parse import parse_qs, urlsplit
 
 from rosd_kit.errors import RunError
@@ -114,9 +115,11 @@ class LiveServer:
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET requests under the secret path and refuses all others."""
 
-    def __init__(self, *arguments: Any, follower: Follower, page: bytes, token: str) -> None:
+    def __init__(
+        self, request: socket, address: tuple[str, int], server: BaseServer, *, follower: Follower, page: bytes, token: str
+    ) -> None:
         self.follower, self.page, self.token = follower, page, token
-        super().__init__(*arguments)
+        super().__init__(request, address, server)
 
     def do_GET(self) -> None:
         """Send the page, an update, or the details of a chunk."""

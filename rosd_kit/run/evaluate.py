@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display
@@ -21,6 +22,21 @@ from rosd_kit.recipe import Recipe, build_components, load_recipe
 from rosd_kit.settings import LoraSettings
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from rosd_kit.types import JsonObject
+
+
+class Measurement(TypedDict):
+    """The results of one model, as plain values; `step` is the number of steps it was trained for, if known."""
+
+    model: str
+    step: int | None
+    results: list[JsonObject]
+
+
+class EvaluationReport(Measurement):
+    """What `rosd-kit eval --out` writes: one model, and with `--against` another and their comparison suite by suite."""
+
+    against: NotRequired[Measurement]
+    comparisons: NotRequired[list[JsonObject]]
 
 
 def evaluate_model(
@@ -48,7 +64,7 @@ def evaluate_model(
     comparisons: tuple[Comparison, ...] = ()
     try:
         step, results = _measure(recipe, plugins, subject, display)
-        report: JsonObject = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
+        report: EvaluationReport = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
         if against is not None:
             other, earlier = _measure(recipe, plugins, against, display)
             comparisons = compare(earlier, results)

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
+from typing import IO, NotRequired, TypedDict
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_object, write_atomically
@@ -22,6 +22,31 @@ RECIPE = "recipe.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
 _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
+
+
+class EnvironmentRecord(TypedDict):
+    """What `environment.json` says of one start of a run: the code that ran, where, and on what model.
+
+    `plugins` has a line for each, `threads` is torch's number of them, `given_components` what Python handed in by slot.
+    """
+
+    python: str
+    platform: str
+    run: str
+    versions: dict[str, str]
+    plugins: list[str]
+    git: GitRecord | None
+    model: str
+    device: str
+    threads: int
+    given_components: NotRequired[dict[str, str]]
+
+
+class GitRecord(TypedDict):
+    """The commit of the working folder, and whether it has changes."""
+
+    commit: str
+    dirty: bool
 
 
 class RunFolder:
@@ -140,7 +165,7 @@ class RunFolder:
         A resumed run keeps its first record and adds the current one under `resumed`.
         """
         versions = {package: _version(package) for package in _PACKAGES}
-        facts = {
+        facts: EnvironmentRecord = {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "run": run_id,
@@ -150,8 +175,9 @@ class RunFolder:
             "model": model,
             "device": device,
             "threads": threads,
-            **({"given_components": dict(given_components)} if given_components else {}),
         }
+        if given_components:
+            facts["given_components"] = dict(given_components)
         began = read_json_object(self.path / "environment.json")
         whole = {"run": run_id, **began, "resumed": [*_list(began.get("resumed")), facts]} if began else facts
         self.write_text("environment.json", json.dumps(whole, indent=1) + "\n")
@@ -203,12 +229,12 @@ def _append_bytes(file: Path, lines: Iterable[bytes]) -> None:
         stream.writelines(line + b"\n" for line in lines)
 
 
-def _differences(began: JsonObject, now: JsonObject) -> list[str]:
+def _differences(began: JsonObject, now: Mapping[str, object]) -> list[str]:
     """Return `name: before -> now` for everything that may affect numbers."""
     found = []
     for key in _DECISIVE:
         before, after = began.get(key), now[key]
-        if isinstance(before, dict):
+        if isinstance(before, dict) and isinstance(after, dict):
             pairs = {f"{key}.{name}": (before.get(name), after.get(name)) for name in before | after}
         else:
             pairs = {key: (before, after)}
@@ -223,7 +249,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, object] | None:
+def _git() -> GitRecord | None:
     """Return the commit of the working folder and whether it has changes; None outside a checkout."""
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NotRequired, TypedDict
 
 import yaml
 
@@ -20,6 +20,19 @@ from rosd_kit.recipe import Recipe, load_recipe, to_yaml
 _WHOLE_BYTES, _BLOCK_BYTES = 1 << 30, 1 << 22
 
 
+class IdentityRecord(TypedDict):
+    """What a checkpoint keeps of its run: its id, digests of the first weights and of data files, the recipe as YAML.
+
+    `digest` is one of all the rest.
+    """
+
+    run: str
+    model: str
+    data: dict[str, str]
+    recipe: str
+    digest: NotRequired[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """A run's id, the digest of the weights it began with, and the digests of the task's data files by path."""
@@ -28,10 +41,11 @@ class Identity:
     model: str
     data: Mapping[str, str]
 
-    def state(self, recipe: Recipe) -> dict[str, Any]:
+    def state(self, recipe: Recipe) -> IdentityRecord:
         """Return what a checkpoint keeps, with the recipe by which it was trained and a digest of everything."""
-        state = {"run": self.run, "model": self.model, "data": dict(self.data), "recipe": to_yaml(recipe)}
-        return {**state, "digest": _digest_of(state)}
+        state: IdentityRecord = {"run": self.run, "model": self.model, "data": dict(self.data), "recipe": to_yaml(recipe)}
+        state["digest"] = _digest_of(state)
+        return state
 
     def check(self, state: object, checkpoint: Path) -> None:
         """Raise `RunError` that names what a checkpoint's state does not share with this run; the recipe is not compared."""
@@ -74,18 +88,18 @@ def data_digests(files: Iterable[Path]) -> dict[str, str]:
     return {str(file): _digest_of_file(file) for file in sorted(set(files))}
 
 
-def _checked(state: object, checkpoint: Path) -> Mapping[str, Any]:
+def _checked(state: object, checkpoint: Path) -> IdentityRecord:
     if isinstance(state, dict):
         content = {key: value for key, value in state.items() if key != "digest"}
         if content.keys() == {"run", "model", "data", "recipe"} and state.get("digest") == _digest_of(content):
-            return content
+            return IdentityRecord(run=content["run"], model=content["model"], data=content["data"], recipe=content["recipe"])
     raise RunError(
         f"{checkpoint}/state.json: what it says about its run was changed after it was saved. "
         f"Remove {checkpoint} to resume from the previous checkpoint, or from the start if there is none."
     )
 
 
-def _digest_of(state: Mapping[str, Any]) -> str:
+def _digest_of(state: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 

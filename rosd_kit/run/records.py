@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.renames import with_current_metrics
+from rosd_kit.types import JsonObject
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 _MOST_NUMBERS = 5
@@ -32,12 +32,12 @@ class Records:
     A last line without an end, which a crash cut off, is in neither.
     """
 
-    whole: list[dict[str, Any]] = field(default_factory=list)
+    whole: list[JsonObject] = field(default_factory=list)
     damaged: list[DamagedLine] = field(default_factory=list)
 
-    def without_repeats(self, last_step: int) -> list[dict[str, Any]]:
+    def without_repeats(self, last_step: int) -> list[JsonObject]:
         """Return the first record of each step up to `last_step`."""
-        first: dict[int, dict[str, Any]] = {}
+        first: dict[int, JsonObject] = {}
         for record in self.whole:
             first.setdefault(record["step"], record)
         return [record for step, record in first.items() if step <= last_step]
@@ -89,7 +89,7 @@ def _check(record: object, name: str) -> None:
             SuiteResult.from_json(result)
 
 
-def _check_numbers(record: Mapping[str, Any]) -> None:
+def _check_numbers(record: Mapping[str, object]) -> None:
     for key, value in record.items():
         if isinstance(value, (list, dict, str)) and "/" in key:
             raise ValueError(f"{key} is no number")

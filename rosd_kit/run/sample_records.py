@@ -4,13 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 from rosd_kit.pipeline.oracle import judge_reflection, judge_start, judged_truth
-from rosd_kit.types import DistillSample, SampleScores, StepBatch, Trace
+from rosd_kit.types import DistillSample, Message, SampleScores, StepBatch, Trace
 
 Decode = Callable[[Sequence[int]], str]
 #: Significant digits of per-token numbers: enough to look at, in a third of the bytes.
 _DIGITS = 4
+
+
+class Judged(TypedDict):
+    """How localizer and reflector did against the truth: `start` in a word, the others where the reflection has the part."""
+
+    start: str
+    quote: NotRequired[bool]
+    idea: NotRequired[bool]
+
+
+class SampleRecord(TypedDict):
+    """A line of `samples/step-*.jsonl`: one gated rollout. Lists per token are as long as `token_ids`; log-probs are in nats.
+
+    `located_at` and `true_error` are positions in `response`, in characters. What was not measured, or does not exist, is None.
+    """
+
+    step: int
+    problem: str
+    suite: str
+    messages: list[Message]
+    answer: str
+    index: int
+    response: str
+    token_ids: list[int]
+    token_spans: list[list[int]]
+    finish_reason: str
+    score: float
+    success: bool
+    answered: str | None
+    feedback: str
+    views: list[str]
+    view_sources: list[str]
+    reflection: str
+    reflection_status: str
+    idea: str | None
+    quote: str | None
+    weights: list[float] | None
+    localized: str | None
+    located_at: int | None
+    true_error: list[int] | None
+    judged: Judged | None
+    divergence: list[float] | None
+    student_logprobs: list[float] | None
+    teacher_logprobs: list[float] | None
+    student_prompt: str
+    teacher_prompts: list[str]
+    status: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +69,7 @@ class Trained:
     scores: Sequence[SampleScores] = ()
 
 
-def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[dict[str, object]]:
+def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[SampleRecord]:
     """Yield one record per gated rollout of the step; with `trained`, including the loss per token."""
     trained = trained or Trained()
     scored = iter(zip(trained.samples, trained.scores, strict=True))
@@ -30,9 +78,7 @@ def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained
         yield _record(step, trace, decode, sample, scores)
 
 
-def _record(
-    step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None
-) -> dict[str, object]:
+def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None) -> SampleRecord:
     case = trace.case
     completion, verdict, reflection = case.rollout.completion, case.rollout.verdict, case.reflection
     weights = trace.weights.weights if trace.weights else None
@@ -73,18 +119,19 @@ def _record(
     }
 
 
-def _judged(trace: Trace) -> dict[str, object] | None:
+def _judged(trace: Trace) -> Judged | None:
     """Judge localizer and reflector against the truth; None if it is unknown."""
     case, truth = trace.case, judged_truth(trace.case)
     if truth is None or trace.weights is None:
         return None
     text = case.rollout.completion.text
     judged = judge_reflection(text, truth, case.reflection) if case.reflection else {}
-    start = judge_start(text, truth, trace.weights.start_char)
-    return {
-        "start": start,
-        **{part: bool(judged[f"{part}_right"]) for part in ("quote", "idea") if judged.get(f"{part}_asked")},
-    }
+    record: Judged = {"start": judge_start(text, truth, trace.weights.start_char)}
+    if judged.get("quote_asked"):
+        record["quote"] = bool(judged["quote_right"])
+    if judged.get("idea_asked"):
+        record["idea"] = bool(judged["idea_right"])
+    return record
 
 
 def _rounded(values: Sequence[float] | None) -> list[float] | None:

@@ -14,12 +14,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rosd_kit.files import read_json_object
 from rosd_kit.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from accelerate.tracking import GeneralTracker
 
     from rosd_kit.evaluation.results import SuiteResult
@@ -121,7 +123,7 @@ def _opened(name: str, run: RunView) -> GeneralTracker:
     return tracker
 
 
-def _place_mlflow(folder: Any) -> None:
+def _place_mlflow(folder: Path) -> None:
     """Let mlflow write into the run's folder unless the environment names a server."""
     import mlflow
 

@@ -21,7 +21,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from rosd_kit.sandbox import frames, inner, landlock
 
@@ -59,8 +58,8 @@ class Worker:
         self._parent = os.getppid()
         self._answers = os.dup(1)
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-        self._function: Callable[[Any], object] = lambda value: None
-        self._prepare: Callable[[Any], object] = lambda value: None
+        self._function: Callable[[object], object] = lambda value: None
+        self._prepare: Callable[[object], object] = lambda value: None
         self._ruleset: int | None = None
         self._fork: Fork | None = None
 
@@ -88,7 +87,7 @@ class Worker:
     def _load(self, target: str, setup: object, warm: list[object]) -> None:
         """Import the function, try the confinement, and warm the function's caches."""
         module, _, name = target.partition(":")
-        function: Any = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), name)
         folders = [*getattr(sys.modules[module.partition(".")[0]], "__path__", ())]
         if setup is not None:
             function, more = function(setup)

@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from rosd_kit.sandbox import frames, landlock, seccomp
 
@@ -58,7 +57,7 @@ def confine(jobs: int, answers: int, ruleset: int | None, memory_limit: int) -> 
             os._exit(1)
 
 
-def answer_calls(function: Callable[[Any], object], memory_mib: int) -> None:
+def answer_calls(function: Callable[[object], object], memory_mib: int) -> None:
     """Answer calls until the worker ends this process."""
     write, watching = os.write, [False]
 
@@ -76,7 +75,7 @@ def answer_calls(function: Callable[[Any], object], memory_mib: int) -> None:
         frames.write(_ANSWERS, answer)
 
 
-def _answer(function: Callable[[Any], object], job: object, memory_mib: int) -> bytes:
+def _answer(function: Callable[[object], object], job: object, memory_mib: int) -> bytes:
     try:
         return b"V" + json.dumps(function(job), default=vars).encode()
     except MemoryError:

@@ -15,16 +15,42 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Protocol
 
 from rosd_kit.errors import RunError
 from rosd_kit.sandbox.pool import Outcome, WorkerPool
+from rosd_kit.types import Problem
 
 #: Pools that stay warm for components that are built again with the same options.
 _POOLS = 4
 _inside = False
 #: A method's name and its arguments.
-Job = tuple[str, tuple[object, ...]]
+Job = tuple[str, tuple[Problem, object]]
+
+
+class Limits(Protocol):
+    """Options of a component that runs in the sandbox."""
+
+    workers: int
+    deadline: float
+    memory_mib: int
+
+    def model_dump_json(self) -> str:
+        """Return all options as JSON."""
+
+
+class Confined(Protocol):
+    """What the sandbox uses of a component."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> Limits: ...
+    def prepare(self, problem: Problem) -> None:
+        """Load what the calls for this problem share."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +79,13 @@ def inside() -> Iterator[None]:
         _inside = before
 
 
-def call_each(
-    component: Any, method: str, arguments: Sequence[tuple[object, ...]], *, workers: int, deadline: float, memory_mib: int
-) -> list[Outcome]:
-    """Call a method of a component once for each tuple of arguments, in the sandbox; return the outcomes in order.
+def call_each(component: Confined, method: str, arguments: Sequence[tuple[Problem, object]]) -> list[Outcome]:
+    """Call a method of a component once for each pair of arguments, in the sandbox; return the outcomes in order.
 
     Raises `RunError` if this machine cannot confine a process, or if a worker cannot find or build the component.
     """
-    pool = _pool(_place(component), workers, deadline, memory_mib)
+    options = component.config
+    pool = _pool(_place(component), options.workers, options.deadline, options.memory_mib)
     outcomes = pool.map([(method, each) for each in arguments])
     for outcome in outcomes:
         if outcome.status == "crash" and outcome.detail.startswith("the worker could not import"):
@@ -71,7 +96,7 @@ def call_each(
 class Calls:
     """Calls methods of a component: `prepare` before the fork, the method in it."""
 
-    def __init__(self, component: Any) -> None:
+    def __init__(self, component: Confined) -> None:
         self._component = component
 
     def prepare(self, job: Job) -> None:
@@ -101,7 +126,7 @@ def _pool(place: Place, workers: int, deadline: float, memory_mib: int) -> Worke
     return WorkerPool(f"{__name__}:load", confinement="required", setup=place, **limits)  # type: ignore[arg-type]
 
 
-def _place(component: Any) -> Place:
+def _place(component: Confined) -> Place:
     cls = type(component)
     module = sys.modules.get(cls.__module__)
     try:
@@ -117,7 +142,7 @@ def _place(component: Any) -> Place:
     return Place(name, file, cls.__qualname__, component.config.model_dump_json())
 
 
-def _import(place: Place) -> Any:
+def _import(place: Place) -> ModuleType:
     """Import the module of a class by name, or from its file if the name leads elsewhere."""
     try:
         spec = None if place.module == "__main__" else find_spec(place.module)

@@ -13,13 +13,26 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
+from typing import Any, TypedDict
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
 import landlock  # type: ignore[import-not-found]  # noqa: E402
 import seccomp  # type: ignore[import-not-found]  # noqa: E402
 
 del sys.path[0]
+
+
+class Job(TypedDict):
+    """What `Sandbox.run` was given, with the token and the limits."""
+
+    kind: str
+    program: str
+    name: str
+    arguments: list[object]
+    tests: str
+    token: str
+    seconds: float
+    memory_mib: int
 
 
 def main() -> None:
@@ -41,17 +54,17 @@ def main() -> None:
         result = result[os.write(result_fd, result) :]
 
 
-def _run(job: dict[str, Any]) -> bytes:
+def _run(job: Job) -> bytes:
     """Return the function's value as JSON for a call, else the token, which proves that the program ended normally."""
-    names: dict[str, Any] = {"__name__": "__main__" if job["kind"] == "input" else "program"}
+    names: dict[str, Any] = {}  # what the program defines
+    names["__name__"] = "__main__" if job["kind"] == "input" else "program"
     exec(compile(job["program"], "program.py", "exec"), names)
     if job["kind"] == "call":
         function = names[job["name"]] if job["name"] in names else getattr(names["Solution"](), job["name"])
         return json.dumps(function(*job["arguments"])).encode()
     if job["kind"] == "tests":
         exec(compile(job["tests"], "tests.py", "exec"), names)
-    token: str = job["token"]
-    return token.encode()
+    return job["token"].encode()
 
 
 def _read(length: int) -> bytes:
@@ -65,7 +78,7 @@ def _read(length: int) -> bytes:
     return b"".join(chunks)
 
 
-def _limit(job: dict[str, Any]) -> None:
+def _limit(job: Job) -> None:
     """Set the resource limits of this process."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the parent
     seconds, memory = int(job["seconds"]) + 1, job["memory_mib"] << 20

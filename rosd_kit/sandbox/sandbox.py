@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Required, TypedDict
+from typing import IO, Literal, Required, TypedDict
 
 from rosd_kit.errors import RunError
 from rosd_kit.sandbox.answers import read_answer
@@ -51,7 +51,7 @@ class Job(TypedDict, total=False):
     kind: Required[Literal["input", "call", "tests"]]
     program: str
     name: str
-    arguments: list[Any]
+    arguments: list[object]
     tests: str
 
 

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import pydantic
 
@@ -16,19 +16,37 @@ from rosd_kit.types import Problem, Verdict
 
 _VERDICT = pydantic.TypeAdapter(Verdict)
 _log = logging.getLogger(__name__)
+#: A method of a verifier; the first argument is the verifier, of a class that only its package knows.
+Verify = Callable[[Any, Problem, str], Verdict]
+VerifyGroup = Callable[[Any, Problem, Sequence[str]], list[Verdict]]
 
 
-def sandboxed(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a verifier's `verify` or `verify_group` that runs in the sandbox, and directly once it is there."""
+class _Verifier(isolation.Confined, Protocol):
+    sandboxed: ClassVar[bool]
 
-    @functools.wraps(method)
-    def call(self: Any, problem: Problem, given: Any) -> Any:
+
+def sandboxed_verify(verify: Verify) -> Verify:
+    """Return a verifier's `verify` that runs in the sandbox, and directly once it is there."""
+
+    @functools.wraps(verify)
+    def call(self: _Verifier, problem: Problem, text: str) -> Verdict:
         if isolation.is_inside() or not self.sandboxed:
-            return method(self, problem, given)
-        if method.__name__ == "verify":
-            return verdicts_of_each(self, problem, [given])[0]
-        (outcome,) = _call_each(self, "verify_group", [(problem, list(given))])
-        values = outcome.value if isinstance(outcome.value, list) and len(outcome.value) == len(given) else [None] * len(given)
+            return verify(self, problem, text)
+        return verdicts_of_each(self, problem, [text])[0]
+
+    call.__dict__["runs_in_sandbox"] = True
+    return call
+
+
+def sandboxed_verify_group(verify_group: VerifyGroup) -> VerifyGroup:
+    """Return a verifier's `verify_group` that runs in the sandbox, and directly once it is there."""
+
+    @functools.wraps(verify_group)
+    def call(self: _Verifier, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+        if isolation.is_inside() or not self.sandboxed:
+            return verify_group(self, problem, texts)
+        (outcome,) = _call_each(self, "verify_group", [(problem, list(texts))])
+        values = outcome.value if isinstance(outcome.value, list) and len(outcome.value) == len(texts) else [None] * len(texts)
         return [_verdict_of(self, problem, replace(outcome, value=value)) for value in values]
 
     call.__dict__["runs_in_sandbox"] = True
@@ -36,24 +54,21 @@ def sandboxed(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_sandboxed(method: Callable[..., object]) -> bool:
-    """Return whether a method is one that `sandboxed` returned, or a wrapper of it."""
+    """Return whether a method is one that `sandboxed_verify` or `sandboxed_verify_group` returned, or a wrapper of it."""
     return bool(getattr(method, "runs_in_sandbox", False))
 
 
-def verdicts_of_each(verifier: Any, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
+def verdicts_of_each(verifier: isolation.Confined, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
     """Judge each text by itself in the sandbox."""
     outcomes = _call_each(verifier, "verify", [(problem, text) for text in texts])
     return [_verdict_of(verifier, problem, outcome) for outcome in outcomes]
 
 
-def _call_each(verifier: Any, method: str, arguments: Sequence[tuple[object, ...]]) -> list[Outcome]:
-    options = verifier.config
-    return isolation.call_each(
-        verifier, method, arguments, workers=options.workers, deadline=options.deadline, memory_mib=options.memory_mib
-    )
+def _call_each(verifier: isolation.Confined, method: str, arguments: Sequence[tuple[Problem, object]]) -> list[Outcome]:
+    return isolation.call_each(verifier, method, arguments)
 
 
-def _verdict_of(verifier: Any, problem: Problem, outcome: Outcome) -> Verdict:
+def _verdict_of(verifier: isolation.Confined, problem: Problem, outcome: Outcome) -> Verdict:
     """Return the verdict that a call gave, or one with status `error` if it gave none."""
     detail = outcome.detail
     if outcome.status == "ok":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from packaging.version import InvalidVersion, Version
 
 from rosd_kit.errors import EngineError
+from rosd_kit.types import JsonObject
 
 OLDEST, NEWEST = Version("0.5.17"), Version("0.5.23")
 #: Since this version, tensor and distributed updates run between begin_weight_update and end_weight_update.
@@ -60,7 +61,7 @@ class GenerateResult:
     labels: frozenset[str]
 
 
-def parse_server_info(info: Mapping[str, Any], *, any_version: bool) -> ServerInfo:
+def parse_server_info(info: JsonObject, *, any_version: bool) -> ServerInfo:
     """Parse the response of `/server_info`. Raises `EngineError` for a version that this client was not tested with."""
     text = str(info.get("version", "unknown"))
     try:

@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -171,7 +170,7 @@ def value_of(recipe: Recipe, field: str) -> str:
     """Return the value of a field in a resolved recipe for display; `-` where the recipe has no such field."""
     if field == "recipe":
         return recipe.name
-    value: Any = to_values(recipe)
+    value: object = to_values(recipe)
     for key in field.split("."):
         if isinstance(value, list) and is_index(key) and int(key) < len(value):
             value = value[int(key)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE_METRIC = "rollout/success"
-_STYLE: dict[Any, Any] = {
+_STYLE: dict[Any, Any] = {  # matplotlib types the keys as a Literal of all its settings
     "svg.hashsalt": "rosd-kit",
     "svg.fonttype": "none",
     "font.size": 9,

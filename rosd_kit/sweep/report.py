@@ -84,7 +84,7 @@ class Results:
         for trial in combination.trials:
             file = self.folder / TRIALS / trial / "metrics.jsonl"
             records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
-            curves.append([with_current_metrics(record).get(metric) for record in records])
+            curves.append([with_current_metrics(record).get(metric) for record in records if isinstance(record, dict)])
         complete = [curve for curve in curves if curve and None not in curve]
         shortest = min(map(len, complete), default=0)
         return np.array([curve[:shortest] for curve in complete], dtype=np.float64)

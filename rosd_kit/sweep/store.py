@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.lease import LeaseHolder
@@ -256,7 +256,7 @@ def _holder(text: str | None) -> LeaseHolder | None:
     return LeaseHolder.from_json(json.loads(text)) if text else None
 
 
-def _row(row: Sequence[Any]) -> Row:
+def _row(row: sqlite3.Row) -> Row:
     id, recipe, seed, plugins, state, starts, holder, lease_end, stop, error, result = row
     return Row(
         id=id,

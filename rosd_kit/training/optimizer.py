@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -248,7 +247,7 @@ def _adamw(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Op
 
 def _adamw8bit(tensors: list[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
     try:
-        bitsandbytes: Any = importlib.import_module("bitsandbytes.optim")
+        bitsandbytes = importlib.import_module("bitsandbytes.optim")
     except ImportError as error:
         raise RunError(
             'optimizer.name: adamw8bit needs bitsandbytes, which is not installed. Run: pip install "rosd-kit[8bit]"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from rosd_kit.errors import RunError, did_you_mean
 from rosd_kit.options import Config
 from rosd_kit.seeds import stable_seed
 from rosd_kit.types import JsonObject, Message, Problem
+
+if TYPE_CHECKING:
+    from reasoning_gym.dataset import ProceduralDataset
 
 INSTRUCTION = "Think step by step. Give the final answer inside <answer> and </answer>."
 
@@ -75,7 +78,7 @@ class ReasoningGym(Task):
         )
 
 
-def make_dataset(kind: Kind, seed: int, size: int) -> Any:
+def make_dataset(kind: Kind, seed: int, size: int) -> ProceduralDataset:
     """Return `size` entries of a kind. Raises `RunError` if the kind, an option or a level does not exist."""
     if importlib.util.find_spec("reasoning_gym") is None:
         raise RunError('task=reasoning_gym needs reasoning-gym. Run: pip install "rosd-kit[gym]"')

@@ -35,13 +35,14 @@ class BySuite(Verifier):
 
     @classmethod
     def build(cls, options: Any, part: Callable[[object], Component]) -> Self:
-        def inherit(choice: Choice) -> JsonObject:
+        def built(choice: Choice) -> Verifier:
             values = {"name": choice} if isinstance(choice, str) else choice
-            return {"truncated": options.truncated, **values}
+            verifier = part({"truncated": options.truncated, **values})
+            assert isinstance(verifier, Verifier)
+            return verifier
 
-        verifiers: JsonObject = {suite: part(inherit(choice)) for suite, choice in options.suites.items()}
-        default: Any = part(inherit(options.default))
-        return cls(options, verifiers, default)
+        verifiers = {suite: built(choice) for suite, choice in options.suites.items()}
+        return cls(options, verifiers, built(options.default))
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         return self._verifier_of(problem).verify(problem, text)

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from rosd_kit.sglang.weight_transfer.base import (
 )
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 _JOIN_TIMEOUT = timedelta(seconds=60)
 
@@ -108,22 +110,22 @@ class DistributedTransfer(WeightTransfer):
         return sum(tensor.nbytes for tensor in tensors)
 
 
-async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+async def _in_thread(work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
     """Run `work` as `asyncio.to_thread` does, but in a daemon thread: a call stuck on a dead server must not block exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(setter: Callable[[Any], None], outcome: object) -> None:
+    def settle(deliver: Callable[[], None]) -> None:
         if not future.done():
-            setter(outcome)
+            deliver()
 
     def run() -> None:
         try:
-            outcome: tuple[Callable[[Any], None], object] = (future.set_result, work(*arguments))
+            deliver = partial(future.set_result, work(*arguments))
         except Exception as error:
-            outcome = (future.set_exception, error)
+            deliver = partial(future.set_exception, error)
         with suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(settle, *outcome)
+            loop.call_soon_threadsafe(settle, deliver)
 
     threading.Thread(target=run, name="rosd-kit-group", daemon=True).start()
     return await future

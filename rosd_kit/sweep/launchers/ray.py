@@ -8,10 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, refuse_options, run_and_wait
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 
 class RayLauncher(Launcher):
@@ -20,7 +24,7 @@ class RayLauncher(Launcher):
     def __init__(self, options: Mapping[str, str]) -> None:
         refuse_options("ray", options)
         try:
-            ray: Any = import_module("ray")  # its types are incomplete
+            ray = import_module("ray")
         except ImportError:
             raise RunError("--launcher ray: needs Ray: pip install 'rosd-kit[ray]'") from None
         self._ray = ray
@@ -43,7 +47,7 @@ class RayLauncher(Launcher):
 
 
 class _RayHandle(Handle):
-    def __init__(self, ray: Any, reference: Any) -> None:
+    def __init__(self, ray: ModuleType, reference: ObjectRef[int]) -> None:
         self._ray, self._reference = ray, reference
 
     def poll(self) -> int | None:

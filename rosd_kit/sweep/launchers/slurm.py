@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.launchers.base import Command, Handle, Launcher, run_and_wait
+
+if TYPE_CHECKING:
+    from submitit import Job
 
 _JOBS = 16
 
@@ -23,7 +26,7 @@ class SlurmLauncher(Launcher):
             import submitit
         except ImportError:
             raise RunError("--launcher slurm: needs submitit: pip install 'rosd-kit[slurm]'") from None
-        self._submitit: Any = submitit
+        self._submitit = submitit
         self._cluster = options.get("cluster", "slurm")
         self._options = {name: _number(text) for name, text in options.items() if name != "cluster"}
         self.jobs = _JOBS
@@ -44,7 +47,7 @@ class SlurmLauncher(Launcher):
 
 
 class _JobHandle(Handle):
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Job[int]) -> None:
         self._job = job
 
     def poll(self) -> int | None:

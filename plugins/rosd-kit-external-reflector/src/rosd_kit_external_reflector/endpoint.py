@@ -6,9 +6,9 @@ import ipaddress
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -46,7 +46,7 @@ class Endpoint:
     retries: int
     slots: threading.Semaphore
 
-    def ask(self, messages: Sequence[rk.Message], options: dict[str, Any], until: float) -> Answer:
+    def ask(self, messages: Sequence[rk.Message], options: Mapping[str, object], until: float) -> Answer:
         """Return the answer to one chat; give up at the time `until` of `time.monotonic`.
 
         Raises `RunError` if every other request would fail too: the key, the address or the model is wrong.
@@ -68,7 +68,7 @@ class Endpoint:
                 return answer
         return answer
 
-    def _post(self, body: dict[str, Any], remaining: float) -> Answer:
+    def _post(self, body: Mapping[str, object], remaining: float) -> Answer:
         """Send one request, which may take `remaining` seconds."""
         timeout = min(self.timeout, remaining)
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -97,7 +97,7 @@ class Endpoint:
 
     def _read(self, response: httpx.Response) -> Answer:
         try:
-            choice = cast(Any, response.json())["choices"][0]
+            choice = response.json()["choices"][0]
             text = choice["message"]["content"]
         except (ValueError, LookupError, TypeError):
             return Answer(status="garbled")

@@ -81,16 +81,16 @@ class External(rk.Reflector):
             rk.Tutor.Config(system=self.system, wrong_template=self.wrong_template, right_template=self.right_template)
             return self
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: object = None) -> None:
         super().__init__(config)
         names = ("system", "wrong_template", "right_template", "reflect_right")
         self._tutor = rk.Tutor(rk.Tutor.Config(**{name: getattr(self.config, name) for name in names}))
         self._slots = threading.Semaphore(self.config.concurrency)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"config": self.config}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(state["config"])  # type: ignore[misc]
 
     def reflect(self, cases: Sequence[rk.Case], generate: rk.Generate) -> list[rk.Reflection]:
