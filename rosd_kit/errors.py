@@ -1,8 +1,10 @@
-"""Exceptions for users' mistakes: each message names the field, the value, what is allowed and the remedy."""
+"""Exceptions for users' mistakes, each with field, value, what is allowed and the remedy; and words for those of others."""
 
 from __future__ import annotations
 
 import difflib
+import signal
+import threading
 from collections.abc import Iterable
 
 
@@ -41,6 +43,38 @@ def say(error: BaseException, limit: int = 300) -> str:
     except BaseException as failed:
         text = f"(no text: its __str__ raised {type(failed).__name__})"
     return f"{type(error).__name__}: {text}"
+
+
+def own_fault(error: BaseException, who: str) -> Exception:
+    """Return the error of a component as an ordinary one: itself, or a `ComponentError` for `SystemExit` and its like.
+
+    Raises the error again if it is the user's interrupt, even where a component made something else of that.
+    """
+    if is_users_interrupt(error):
+        raise error
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    fault = ComponentError(
+        f"{who} raised {say(error)}. A component may not end the run; it returns a value or raises an Exception."
+    )
+    fault.__cause__ = error
+    return fault
+
+
+def is_users_interrupt(error: BaseException) -> bool:
+    """Return whether an error is or came from the user's interrupt.
+
+    A run's own handler raises `UserInterrupt`. Where Python's handler is in force, the main thread cannot know better.
+    """
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        if isinstance(link, UserInterrupt):
+            return True
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    in_main = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

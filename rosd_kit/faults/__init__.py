@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rosd_kit.contracts import Component
-from rosd_kit.errors import ComponentError, RosdError, RunError, say, shortened
-from rosd_kit.faults.blame import own_fault
+from rosd_kit.errors import ComponentError, RosdError, RunError, own_fault, say, shortened
 from rosd_kit.types import FirstError, GateDecision, Group, JsonObject, Prompt, Reflection, TokenWeights, Verdict, View
 
 T = TypeVar("T")

@@ -17,8 +17,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from rosd_kit.contracts import SLOTS, Component
-from rosd_kit.errors import ComponentError, shortened
-from rosd_kit.faults.blame import own_fault
+from rosd_kit.errors import ComponentError, own_fault, shortened
 from rosd_kit.faults.returned import Call, Check, check_of
 from rosd_kit.faults.surroundings import Surroundings
 

@@ -7,7 +7,7 @@ unpickle. So the names are checked here, as it will read them. Knows no recipe.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rosd_kit.errors import RunError, shortened

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rosd_kit.contracts import Component
-from rosd_kit.errors import RunError, say
-from rosd_kit.faults.blame import is_users_interrupt
+from rosd_kit.errors import RunError, is_users_interrupt, say
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.plugins.registry import Registry
 

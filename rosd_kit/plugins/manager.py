@@ -23,8 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-from rosd_kit.errors import PluginError, did_you_mean, say
-from rosd_kit.faults.blame import is_users_interrupt
+from rosd_kit.errors import PluginError, did_you_mean, is_users_interrupt, say
 from rosd_kit.plugins import hookspecs
 from rosd_kit.plugins.deprecations import adapt_component
 from rosd_kit.plugins.fingerprint import fingerprint

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from rosd_kit.cli import main
-from rosd_kit.errors import ComponentError, RunError, UserInterrupt, say
-from rosd_kit.faults.blame import is_users_interrupt, own_fault
+from rosd_kit.errors import ComponentError, RunError, UserInterrupt, is_users_interrupt, own_fault, say
 from rosd_kit.faults.surroundings import ITEMS, Surroundings
 from rosd_kit.files import read_json_lines
 from rosd_kit.run.interrupts import heard
