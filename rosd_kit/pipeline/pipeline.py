@@ -38,7 +38,8 @@ class Pipeline:
 
     `encode` turns a problem's messages into prompt ids with the generation header; so do the encoders of reflections and of the
     teacher's prompts, which are by default the same. All randomness comes from `seed` and the step. If the
-    engine streams, each group is verified, gated and reflected on as soon as its last rollout is there.
+    engine streams, each group is verified, gated and reflected on as soon as its last rollout is there. Responses with
+    `ids_without_token`, which no engine should sample, are counted.
     """
 
     components: BuiltComponents
@@ -51,6 +52,7 @@ class Pipeline:
     seed: int
     on_phase: Callable[[str], None] = lambda phase: None
     ranks: Ranks | None = None
+    ids_without_token: frozenset[int] = frozenset()
 
     def step(self, problems: Sequence[Problem], step: int) -> StepBatch:
         """Return the samples of one step and every count that metrics need.
@@ -80,6 +82,8 @@ class Pipeline:
         samples = tuple(trace.sample for trace in traces if trace.sample is not None)
         counters.add("train/samples", len(samples))
         _count_rollouts(groups, counters)
+        if unreadable := sum(map(self._unreadable, groups)):
+            counters.add("rollout/without_token", unreadable)
         counters.faults.raise_if_all_failed()
         return StepBatch(
             samples=samples,
@@ -88,6 +92,10 @@ class Pipeline:
             metrics={**counters.counts, **collapse_metrics(groups)},
             faults=counters.faults.messages(),
         )
+
+    def _unreadable(self, group: Group) -> int:
+        """Return how many of a group's responses hold an id without a token."""
+        return sum(not self.ids_without_token.isdisjoint(rollout.completion.token_ids) for rollout in group.rollouts)
 
     @property
     def overlaps(self) -> bool:

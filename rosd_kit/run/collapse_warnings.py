@@ -38,9 +38,8 @@ class CollapseWatch:
         self.recent.append(metrics)
         for name, value in metrics.items():
             self.first.setdefault(name, value)
-        if len(self.recent) < (self.recent.maxlen or 0):
-            return []
-        return self._due([*self._learning(), *self._collapse()])
+        lasting = () if len(self.recent) < (self.recent.maxlen or 0) else (*self._learning(), *self._collapse())
+        return self._due([_unreadable(metrics), *lasting])
 
     def evaluation(self, results: Sequence[SuiteResult]) -> list[str]:
         """Return new warnings after this evaluation; later evaluations are compared with the first."""
@@ -191,3 +190,14 @@ def _coverage(results: Sequence[SuiteResult]) -> list[tuple[str, Interval]]:
     k = ks.pop() if len(ks) == 1 else ""
     found = [result.pass_at[k] for result in results if k in result.pass_at]
     return [(k, mean_of(found))] if found and len(found) == len(results) else []
+
+
+def _unreadable(metrics: Mapping[str, float]) -> Symptom:
+    """Return the sign of an engine that samples what has no text: one such response is enough."""
+    count = metrics.get("rollout/without_token", 0.0)
+    return (
+        "without_token",
+        count > 0,
+        f"{count:.0f} responses hold ids for which the tokenizer has no token: the model's embedding is larger than it. "
+        "Such ids have no text and are trained on. The engines transformers and sglang never sample them.",
+    )

@@ -31,6 +31,7 @@ from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.run.state import Run, train_problems
 from rosd_kit.seeds import stable_seed
+from rosd_kit.text.specials import ids_without_token
 from rosd_kit.training.optimizer import Optimizer
 
 
@@ -159,6 +160,7 @@ def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ran
         seed=recipe.seed,
         on_phase=display.phase,
         ranks=ranks if ranks.count > 1 else None,
+        ids_without_token=frozenset(ids_without_token(student.tokenizer, student.vocabulary)),
     )
 
 

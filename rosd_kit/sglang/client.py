@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT = 5.0
 #: Seconds that a cache flush waits for running requests to finish.
 _FLUSH_TIMEOUT = 30.0
+#: Added to the logit of a token that must not be sampled; JSON has no infinity.
+_NEVER = -1e9
 _RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
 _SHOWN_CHARACTERS = 400
 
@@ -70,27 +72,36 @@ class Client:
         return str((await self.get("/model_info")).get("weight_version"))
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: Sampling, *, budget: int, seed: int, end_ids: Sequence[int]
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        budget: int,
+        seed: int,
+        end_ids: Sequence[int],
+        never: Sequence[int] = (),
     ) -> GenerateResult:
-        """Continue a prompt by at most `budget` tokens.
+        """Continue a prompt by at most `budget` tokens, none of them in `never`.
 
-        A token of `end_ids`, or one that completes a stop string, ends the response and belongs to it.
+        A token of `end_ids`, or one that completes a stop string, ends the response and belongs to it. The log-probs are those
+        of the distribution without the tokens in `never`.
         """
-        payload = {
-            "input_ids": list(prompt_ids),
-            "sampling_params": {
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k or -1,
-                "top_p": sampling.top_p,
-                "min_p": sampling.min_p,
-                "max_new_tokens": budget,
-                "stop": list(sampling.stop),
-                "stop_token_ids": list(end_ids),
-                "sampling_seed": seed % (1 << 31),
-                "skip_special_tokens": False,
-            },
-            "return_logprob": True,
+        # A server decodes a batch of `top_k` 1 greedily, with log-probs at temperature 1; `min_p` 1 leaves the same token.
+        only_likeliest = sampling.top_k == 1
+        params: JsonObject = {
+            "temperature": sampling.temperature,
+            "top_k": -1 if only_likeliest else sampling.top_k or -1,
+            "top_p": sampling.top_p,
+            "min_p": 1.0 if only_likeliest else sampling.min_p,
+            "max_new_tokens": budget,
+            "stop": list(sampling.stop),
+            "stop_token_ids": list(end_ids),
+            "sampling_seed": seed % (1 << 31),
+            "skip_special_tokens": False,
         }
+        if never:
+            params["logit_bias"] = dict.fromkeys(map(str, never), _NEVER)
+        payload = {"input_ids": list(prompt_ids), "sampling_params": params, "return_logprob": True}
         return parse_generate(await self.post("/generate", payload), prompt_ids)
 
     async def score(self, ids: Sequence[int]) -> list[float]:

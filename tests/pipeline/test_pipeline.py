@@ -216,6 +216,17 @@ def test_a_demonstration_is_a_sibling_never_the_rollout_itself(make_pipeline):
     ]
 
 
+def test_responses_with_ids_that_have_no_token_are_counted(make_pipeline, student):
+    one, other = (set(student.tokenizer(text)["input_ids"]) for text in (WRONG, RIGHT))
+    in_one, in_both = min(one - other), min(one & other)
+    counts = []
+    for ids in ((), (in_one,), (in_one, in_both)):
+        pipeline = make_pipeline("rosd", "group_size=2", says=[(WRONG, RIGHT), (TOLD, VALID)])
+        batch = replace(pipeline, ids_without_token=frozenset(ids)).step([PROBLEM], 0)
+        counts.append(batch.metrics.get("rollout/without_token"))
+    assert counts == [None, 1.0, 2.0]
+
+
 def test_a_response_without_tokens_is_skipped_and_counted(make_pipeline):
     _, batch = scripted(make_pipeline, rollouts=("", WRONG, RIGHT))
     assert batch.metrics["skip/empty_response"] == 1 and len(batch.samples) == 2

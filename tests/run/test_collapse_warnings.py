@@ -65,6 +65,11 @@ def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
     assert remedy in warning
 
 
+def test_ids_without_a_token_are_said_at_once():
+    [warning] = said(GOOD, {**GOOD, "rollout/without_token": 2.0}, {**GOOD, "rollout/without_token": 3.0})
+    assert warning.startswith("2 responses hold ids for which the tokenizer has no token")
+
+
 VITALS = {
     **GOOD,
     "rollout/entropy": 0.5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.logprob_check import LogprobGap, trainer_logprobs
@@ -31,6 +32,56 @@ def test_sampled_log_probs_equal_the_trainers_at_the_sampling_temperature(studen
     prompts, responses = [c.prompt_ids for c in completions], [c.token_ids for c in completions]
     trainer = trainer_logprobs(student.model, prompts, responses, temperature=temperature)
     assert LogprobGap.between([c.logprobs for c in completions], trainer).max < 1e-4
+
+
+def test_limits_of_sampling_are_obeyed(student, engine_at):
+    """At most `top_k` of the likeliest tokens, none below `min_p` of the likeliest; one token left is greedy."""
+    engine, hot = engine_at(student), Sampling(temperature=1.5, max_new_tokens=24)
+    requests = requests_for(student, 3, per_problem=4)
+
+    def sampled(**limits):
+        return engine.generate([replace(request, sampling=replace(hot, **limits)) for request in requests])
+
+    def ranks_and_shares(completions):
+        for completion in completions:
+            ids = torch.tensor([[*completion.prompt_ids, *completion.token_ids]])
+            with torch.no_grad():
+                logits = student.model(ids).logits[0, len(completion.prompt_ids) - 1 : -1]
+            probs = (logits / hot.temperature).softmax(-1)
+            own = probs.gather(1, torch.tensor(completion.token_ids)[:, None])
+            yield from zip((probs > own).sum(1).tolist(), (own[:, 0] / probs.max(1).values).tolist(), strict=True)
+
+    greedy = [c.token_ids for c in engine.generate([replace(r, sampling=replace(hot, temperature=0.0)) for r in requests])]
+    assert [c.token_ids for c in sampled(top_k=1)] == [c.token_ids for c in sampled(min_p=1.0)] == greedy
+    assert max(rank for rank, _ in ranks_and_shares(sampled(top_k=2))) == 1
+    assert min(share for _, share in ranks_and_shares(sampled(min_p=0.2))) >= 0.2 - 1e-4
+    free = list(ranks_and_shares(sampled()))
+    assert max(rank for rank, _ in free) > 1 and min(share for _, share in free) < 0.2
+
+
+def test_a_stop_string_ends_a_response_and_stays_in_it(student, engine_at):
+    engine = engine_at(student)
+    (request,) = requests_for(student, 1, temperature=0.0)
+    (whole,) = engine.generate([request])
+    word = whole.text.split()[5]
+    (stopped,) = engine.generate([replace(request, sampling=replace(request.sampling, stop=(f" {word}",)))])
+    assert stopped.finish_reason == "stop" and stopped.text.endswith(f" {word}") and stopped.text.count(f" {word}") == 1
+    assert len(stopped.token_ids) < len(whole.token_ids) and stopped.token_ids == whole.token_ids[: len(stopped.token_ids)]
+
+
+def test_ids_that_are_masked_are_never_sampled(student, engine_at):
+    engine = engine_at(student)
+    requests = [replace(r, sampling=replace(r.sampling, max_new_tokens=12)) for r in requests_for(student, 4, temperature=0.0)]
+    likeliest = sorted({completion.token_ids[0] for completion in engine.generate(requests)})
+    engine._without_token = likeliest
+    masked = engine.generate(requests)
+    assert all(set(completion.token_ids).isdisjoint(likeliest) for completion in masked)
+    with torch.no_grad():
+        for request, completion in zip(requests, masked, strict=True):
+            logits = student.model(torch.tensor([request.prompt_ids])).logits[0, -1]
+            logits[likeliest] = -torch.inf
+            assert completion.token_ids[0] == int(logits.argmax())
+            assert completion.logprobs[0] == pytest.approx(float(logits.log_softmax(-1).max()), abs=1e-3)
 
 
 def test_a_budget_cuts_a_response_and_a_prompt_too_long_is_overlong(student, engine_at):

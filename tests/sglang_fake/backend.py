@@ -6,7 +6,8 @@ import base64
 import copy
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,22 @@ class MicroBackend:
         )
         assert set(params["stop_token_ids"]) == self._student.end_ids
         assert params["top_k"] == -1 or params["top_k"] >= 1, "a real server refuses any other"
-        with self._lock:
-            (completion,) = self._engine.generate(
-                [GenerateRequest(prompt_ids=tuple(ids), sampling=sampling, seed=params["sampling_seed"])]
-            )
+        request = GenerateRequest(prompt_ids=tuple(ids), sampling=sampling, seed=params["sampling_seed"])
+        with self._lock, self._biased(params.get("logit_bias") or {}):
+            (completion,) = self._engine.generate([request])
         return list(completion.token_ids), list(completion.logprobs)
+
+    @contextmanager
+    def _biased(self, bias: Mapping[str, float]) -> Iterator[None]:
+        """Add to logits as a real server does: before the temperature, and in the log-probs too."""
+        row = torch.zeros(self.vocabulary)
+        for token, value in bias.items():
+            row[int(token)] = value
+        hook = self._student.model.get_output_embeddings().register_forward_hook(lambda head, states, logits: logits + row)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def load_files(self, folder: str) -> None:
         files = sorted(Path(folder).glob("*.safetensors"))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rosd_kit.components.rollouts import SGLangEngine, TransformersEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
+from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
+from rosd_kit.settings import ModelSettings
 from rosd_kit.types import Sampling
-from tests.sglang_fake.helpers import requests_for, train
+from tests.sglang_fake.backend import MicroBackend
+from tests.sglang_fake.helpers import expected, ids, requests_for, train
 
 RECIPE = Path(__file__).parents[2] / "recipes/rosd.yaml"
 
@@ -57,13 +62,76 @@ def test_limits_and_stop_strings_give_what_the_student_itself_samples(serve, eng
     word = free.generate(requests)[0].text.split()[2]
     options = Sampling(max_new_tokens=12, top_k=3, min_p=0.01, top_p=0.9, stop=(f" {word}",))
     requests = [replace(request, sampling=options) for request in requests]
-    expected = free.generate(requests)
+    wanted = free.generate(requests)
     completions = engine_at(serve()).generate(requests)
     assert [(c.token_ids, c.text, c.finish_reason) for c in completions] == [
-        (c.token_ids, c.text, c.finish_reason) for c in expected
+        (c.token_ids, c.text, c.finish_reason) for c in wanted
     ]
     stopped = [c for c in completions if c.token_ids[-1] not in student.end_ids and c.finish_reason == "stop"]
     assert stopped and all(c.text.endswith(f" {word}") and len(c.token_ids) <= 12 for c in stopped)
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, (-1, 1.0, 0.0, [])),
+        ({"top_k": 7}, (7, 1.0, 0.0, [])),
+        ({"top_k": 1}, (-1, 1.0, 1.0, [])),  # a real server's log-probs would be those of temperature 1
+        ({"min_p": 0.25, "top_p": 0.5}, (-1, 0.5, 0.25, [])),
+        ({"stop": (" .", "Answer")}, (-1, 1.0, 0.0, [" .", "Answer"])),
+    ],
+    ids=str,
+)
+def test_each_limit_reaches_the_server(serve, engine_at, student, options, sent):
+    server = serve()
+    (request,) = requests_for(student, 1, max_new_tokens=3)
+    engine_at(server).generate([replace(request, sampling=Sampling(max_new_tokens=3, **options))])
+    params = server.payloads("generate")[-1]["sampling_params"]
+    assert tuple(params[name] for name in ("top_k", "top_p", "min_p", "stop")) == sent
+    assert "logit_bias" not in params
+
+
+def test_a_limit_of_one_token_is_greedy(serve, engine_at, student):
+    requests = requests_for(student, 4, max_new_tokens=8)
+    engine = engine_at(serve())
+
+    def sampled(**options):
+        return ids(engine.generate([replace(one, sampling=Sampling(max_new_tokens=8, **options)) for one in requests]))
+
+    greedy = sampled(temperature=0.0)
+    assert sampled(top_k=1, temperature=1.5) == sampled(min_p=1.0, temperature=1.5) == greedy
+    assert sampled(temperature=1.5) != greedy
+
+
+@pytest.fixture
+def larger(student, tmp_path) -> Student:
+    """Return a student whose embedding has 8 rows without a token, among them the likeliest next ids."""
+    model, known = copy.deepcopy(student.model), student.vocabulary
+    model.resize_token_embeddings(known + 8, mean_resizing=False)
+    common = [token for response in expected(student, requests_for(student, 4)) for token in response][:8]
+    with torch.no_grad():
+        head = model.get_output_embeddings().weight
+        head[known:] = 3 * head[common]
+    model.save_pretrained(tmp_path / "larger")
+    student.tokenizer.save_pretrained(tmp_path / "larger")
+    return Student.load(ModelSettings(path=str(tmp_path / "larger"), device="cpu"), keep_initial=True)
+
+
+def test_ids_without_a_token_are_never_sampled(serve, larger, student, tmp_path):
+    known, requests = student.vocabulary, requests_for(larger, 6, max_new_tokens=12)
+    with torch.no_grad():
+        logits = [larger.model(torch.tensor([request.prompt_ids])).logits[0, -1] for request in requests]
+    assert all(int(row.argmax()) >= known for row in logits), "unmasked, such ids are the likeliest"
+    server = serve(backend=MicroBackend(larger))
+    engine = SGLangEngine(SGLangEngine.Config(url=server.url, check={"every": 0, "probe": False}))
+    engine.start(larger, Site(tmp_path))
+    try:
+        completions = engine.generate(requests)
+    finally:
+        engine.close()
+    assert server.payloads("generate")[-1]["sampling_params"]["logit_bias"] == {str(known + n): -1e9 for n in range(8)}
+    assert all(max(completion.token_ids) < known for completion in completions)
+    assert ids(completions) == expected(larger, requests)
 
 
 @pytest.mark.parametrize(("url", "expected"), [([], False), ("http://127.0.0.1:1", True)])

@@ -23,6 +23,7 @@ from rosd_kit.contracts import Policy, RolloutEngine, Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang.options import EngineOptions
 from rosd_kit.text.spans import decode_with_spans
+from rosd_kit.text.specials import ids_without_token
 from rosd_kit.text.stops import completes_stop
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
@@ -66,6 +67,7 @@ class SGLangEngine(RolloutEngine):
         self.site = site or Site()
         live_urls, initial_urls = self._urls_of_rank("url"), self._urls_of_rank("initial_url")
         self.version = 0
+        self._without_token = ids_without_token(student.tokenizer, student.vocabulary)
         self._name = secrets.token_hex(4)
         self._metrics: defaultdict[str, float] = defaultdict(float)
         if self.site.folder is not None:
@@ -213,7 +215,12 @@ class SGLangEngine(RolloutEngine):
 
         async def send(client: Client) -> GenerateResult:
             return await client.generate(
-                request.prompt_ids, request.sampling, budget=budget, seed=request.seed, end_ids=end_ids
+                request.prompt_ids,
+                request.sampling,
+                budget=budget,
+                seed=request.seed,
+                end_ids=end_ids,
+                never=self._without_token,
             )
 
         return await pool.call(send)
