@@ -81,6 +81,9 @@ class ModelSettings(Config):
     """A GGUF file to read model and tokenizer from; quantised weights are unpacked to `dtype`."""
     pickle_weights: Annotated[bool, Trusted("can read pickles, which may run code")] = False
     """Allow weights that exist only as pickles (`pytorch_model.bin`); torch then loads nothing but tensors."""
+    unknown_tokens: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Largest share of unknown tokens in what the model is to read: problems, worked solutions, and the prompts of reflector
+    and teacher. A text above it is refused, because its words never reach the model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights during training; for the trained ones see `optimizer.master_weights`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -243,6 +246,8 @@ class WatchSettings(Config):
 
     patience: PositiveInt = 5
     """A condition must hold for this many consecutive steps; a shorter run is judged by all its steps."""
+    truncated: float | None = Field(default=0.25, ge=0.0, lt=1.0)
+    """Warn when more than this share of the rollouts is cut off at the length limit."""
     success: float | None = Field(default=0.2, gt=0.0, le=1.0)
     """Warn when success falls below this share of its initial value."""
     entropy: float | None = Field(default=0.2, gt=0.0, le=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,8 +15,12 @@ from rosd_kit.data.readers import SUFFIXES, read_file
 from rosd_kit.data.rows import MISSING, Row, as_text, look_up, plain_row, with_columns
 from rosd_kit.errors import RunError, did_you_mean
 
+<<<<<<< HEAD
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
+=======
+_PACKAGE_PREFIX = "package:"
+>>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
 
 
 class Source(Config):
@@ -24,7 +29,8 @@ class Source(Config):
     fixed_because: ClassVar[str] = "the rows are read once"
 
     path: str | None = None
-    """A file (.jsonl, .json, .csv, .tsv, .parquet), several (`data/*.csv`), a folder saved by `datasets`, or a hub name."""
+    """A file (.jsonl, .json, .csv, .tsv, .parquet), several (`data/*.csv`), a folder saved by `datasets`, a hub name, or
+    `package:NAME/FILE` for a file of an installed package."""
     subset: str | None = None
     """Configuration of a hub data set, if it has several."""
     split: str = "train"
@@ -93,6 +99,8 @@ def local_files(source: Source) -> list[Path]:
     """Return the files of a source, sorted; none for a folder or hub name. Raises `RunError` if a file is missing."""
     if source.path is None:
         raise RunError("task.path: there are no rows to train on. Name a file or a hub data set: task.path=...")
+    if source.path.startswith(_PACKAGE_PREFIX):
+        return [_file_of_package(source.path)]
     file = Path(source.path)
     if any(wildcard in source.path for wildcard in "*?["):
         if files := sorted(file.parent.glob(file.name)):
@@ -108,7 +116,24 @@ def local_files(source: Source) -> list[Path]:
     return []
 
 
+<<<<<<< HEAD
 def load_saved(source: Source) -> Dataset:
+=======
+def _file_of_package(path: str) -> Path:
+    """Return the file that `package:NAME/FILE` means, without importing the package. Raises `RunError` if there is none."""
+    name, _, inside = path.removeprefix(_PACKAGE_PREFIX).partition("/")
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise RunError(f"task.path: {path!r}: no package {name!r} is installed here. Write package:NAME/FILE, or name a file.")
+    folder = Path(spec.submodule_search_locations[0])
+    file = folder / inside
+    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"task.path: {path!r}: the package {name!r} holds no file {inside!r}.")
+    return file
+
+
+def load_saved(source: Source) -> Any:
+>>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
     """Return a split that `datasets` saved, as Python values. Raises `RunError` if there is none."""
     from datasets import DatasetDict, load_from_disk
 

@@ -12,8 +12,8 @@ from rosd_kit.evaluation.results import Comparison, SuiteResult
 class RunSummary:
     """The result of a run.
 
-    `localisation` holds the oracle's counts, `rollouts` the numbers of all and of truncated rollouts, both summed over the
-    whole run.
+    `localisation` holds the oracle's counts, `rollouts` the numbers of all, of truncated and of trained rollouts, all summed
+    over the whole run.
     """
 
     name: str

@@ -20,6 +20,7 @@ from rosd_kit.display.text import (
     oracle_lines,
     sanitize,
     truncation,
+    unchanged_note,
 )
 from rosd_kit.evaluation.results import Comparison, SuiteResult
 
@@ -100,6 +101,8 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         print_line(console, "")
         console.print(comparison_table(summary.comparisons, console.width))
         print_line(console, comparison_note(summary.comparisons))
+    if unchanged := unchanged_note(summary.comparisons, summary.rollouts):
+        print_line(console, unchanged)
     if cut_off := truncation(summary.rollouts):
         print_line(console, f"\ntruncated: {cut_off} rollouts were cut off at sampling.max_new_tokens")
     lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]

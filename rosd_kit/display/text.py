@@ -52,9 +52,9 @@ def localisation(metrics: Mapping[str, float]) -> str:
 
 
 def truncation(metrics: Mapping[str, float]) -> str:
-    """Return how many rollouts were cut off at the length limit, of how many; empty if none was."""
+    """Return how many rollouts were cut off at the length limit, of how many, and their share; empty if none was."""
     truncated, count = metrics.get("rollout/truncated", 0.0), metrics.get("rollout/count", 0.0)
-    return f"{truncated:.0f} of {count:.0f}" if truncated else ""
+    return f"{truncated:.0f} of {count:.0f} ({100 * truncated / count:.0f}%)" if truncated and count else ""
 
 
 def oracle_lines(totals: Mapping[str, float]) -> list[str]:
@@ -120,6 +120,30 @@ def comparison_note(comparisons: Sequence[Comparison]) -> str:
     if WORST_CASE not in note and any(c.difference.worst_case for c in comparisons):
         note += f"; {WORST_CASE} all differences are equal: the interval is a worst-case bound"
     return f"{note}; * the interval excludes zero"
+
+
+def unchanged_note(comparisons: Sequence[Comparison], totals: Mapping[str, float]) -> str:
+    """Return why a run's comparison shows nothing, if no interval excludes zero; else an empty text.
+
+    `totals` are the run's `rollout/count`, `rollout/truncated` and `train/samples`.
+    """
+    if not comparisons or any(c.difference.excludes(0.0) for c in comparisons):
+        return ""
+    measured = next((c for c in comparisons if c.in_domain), comparisons[0])
+    points = 50 * (measured.difference.high - measured.difference.low)
+    size = f"{_counted(measured.after.problems, 'problem')} x {_counted(measured.after.samples, 'sample')}"
+    note = (
+        "nothing moved measurably: every difference's interval includes zero. "
+        f"With {size}, less than about {points:.0f} points cannot be told from chance"
+    )
+    if count := totals.get("rollout/count", 0.0):
+        trained = totals.get("train/samples", 0.0)
+        note += f"; the run trained on {trained:.0f} of its {count:.0f} rollouts"
+    return f"{note}. More evaluation.problems show smaller differences; more steps may make larger ones."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def comparison_table(

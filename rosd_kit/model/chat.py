@@ -14,7 +14,8 @@ from jinja2 import meta
 
 from rosd_kit.errors import RunError, shortened
 from rosd_kit.model.chat_encoding import ChatEncoder, TemplateRefusal
-from rosd_kit.model.template_tokens import parse_template
+from rosd_kit.model.template_tokens import parse_template, written_tokens
+from rosd_kit.model.unknown_tokens import UnreadText
 from rosd_kit.settings import ChatRole, ModelSettings
 from rosd_kit.text.validity import why_no_text
 from rosd_kit.types import Message
@@ -46,6 +47,7 @@ class Chat:
         self.settings = settings
         self.vocabulary = vocabulary
         self.merged_count = 0
+        self._prompts = UnreadText()
         self.encoder = ChatEncoder(tokenizer, {**settings.chat_template_kwargs, **(options or {})})
         self._variants: dict[str, Chat] = {}
 
@@ -96,7 +98,21 @@ class Chat:
                 f"model.path: a prompt holds the token {token!r} with the id {max(ids)}, but the model of "
                 f"{self.settings.path!r} has {self.vocabulary} ids. Use the tokenizer that the model was trained with."
             )
+        if self._unknown_id is not None:
+            unknown = self._prompts.unknown + ids.count(self._unknown_id)
+            self._prompts = UnreadText(tokens=self._prompts.tokens + len(ids), unknown=unknown)
         return ids
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        """The id of the unknown token; None without one, and where the template itself writes it."""
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        return None if unknown in written_tokens(self.tokenizer, self.encoder.options) else unknown
+
+    def unread_prompts(self) -> UnreadText:
+        """Return how many tokens of all prompts so far are unknown, those of chats with other options included."""
+        every = [self._prompts, *(variant.unread_prompts() for variant in self._variants.values())]
+        return UnreadText(tokens=sum(one.tokens for one in every), unknown=sum(one.unknown for one in every))
 
     def adapt(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages in a form that the template accepts.

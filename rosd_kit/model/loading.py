@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
@@ -133,12 +133,14 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Keep transformers' progress bars out of the run's own display."""
-    enabled = transformers_logging.is_progress_bar_enabled()
+    """Keep transformers' progress bars out of the run's own display; that of GGUF files heeds no switch of transformers."""
+    enabled, bar = transformers_logging.is_progress_bar_enabled(), vars(modeling_gguf_pytorch_utils).get("tqdm")
     transformers_logging.disable_progress_bar()
+    vars(modeling_gguf_pytorch_utils)["tqdm"] = lambda tensors, **_: tensors
     try:
         yield
     finally:
+        vars(modeling_gguf_pytorch_utils)["tqdm"] = bar
         if enabled:
             transformers_logging.enable_progress_bar()
 

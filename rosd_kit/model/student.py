@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +26,11 @@ from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
 from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
 from rosd_kit.model.template_tokens import written_tokens
 from rosd_kit.model.token_ids import check_sizes, configured_end_ids, embedding_rows
+from rosd_kit.model.unknown_tokens import check_readable
 from rosd_kit.parallel.fsdp import shard, shard_like, swapped, unsharded
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.settings import ChatRole, ModelSettings
-from rosd_kit.types import Message, PolicyWeights
+from rosd_kit.types import Message, PolicyWeights, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -191,6 +192,28 @@ class Student:
         """Return and reset the counters: `prompt/system_merged`, where the chat template has no system role."""
         merged = self.chat.take_merged_count()
         return {} if self.chat.has_system_role else {"prompt/system_merged": float(merged)}
+
+    def check_readable(self, problems: Iterable[Problem], where: str) -> None:
+        """Raise `RunError` if more of these problems, or of their solutions, is unknown than `model.unknown_tokens` allows."""
+        problems = list(problems)
+        texts = [message["content"] for problem in problems for message in problem.messages]
+        check_readable(self.tokenizer, self.settings, f"the prompts of {where}", texts)
+        solutions = [problem.solution for problem in problems if problem.solution]
+        check_readable(self.tokenizer, self.settings, f"the solutions of {where}", solutions)
+
+    def check_prompts(self) -> None:
+        """Raise `RunError` if more of all prompts so far is unknown than `model.unknown_tokens` allows.
+
+        The prompts of problems are checked before; what remains is what reflector and context write around them.
+        """
+        share, allowed = self.chat.unread_prompts().share, self.settings.unknown_tokens
+        if share > allowed:
+            raise RunError(
+                f"model.unknown_tokens: {100 * share:.0f}% of the tokens in the prompts of reflector and teacher are unknown "
+                f"to the tokenizer of {self.settings.path!r}, and at most {100 * allowed:g}% are allowed. Give reflector and "
+                "context templates that this model reads (the laboratory's are in the profile micro), choose another model, or "
+                "raise model.unknown_tokens."
+            )
 
     def check_layout(self, requested: Literal["auto", "padded", "packed", "shared"]) -> None:
         """Try the layout of training on two short sequences; all ranks call it together, before anything is sampled.

@@ -75,6 +75,14 @@ class CollapseWatch:
             f"no group held both a success and a failure for {n}, and most responses were cut off at their length limit, which "
             "counts as wrong. Raise sampling.max_new_tokens, or set verifier.truncated=score.",
         )
+        shares, limit = [_share_cut_off(metrics) for metrics in self.recent], self.settings.truncated
+        yield (
+            "truncated",
+            limit is not None and min(shares) > limit and not (stuck and cut_off and not graded),
+            f"at least {100 * min(shares):.0f}% of the rollouts were cut off at their length limit for {n}. They count as "
+            "wrong unless verifier.truncated=score. Raise sampling.max_new_tokens, or set gate.truncated=drop to train without "
+            "them.",
+        )
         yield (
             "groups",
             stuck and not graded and not cut_off,
@@ -182,6 +190,12 @@ class CollapseWatch:
 
     def _sum(self, name: str) -> float:
         return sum(metrics.get(name, 0.0) for metrics in self.recent)
+
+
+def _share_cut_off(metrics: Mapping[str, float]) -> float:
+    """Return the share of a step's rollouts that were cut off at the length limit."""
+    count = metrics.get("rollout/count", 0.0)
+    return metrics.get("rollout/truncated", 0.0) / count if count else 0.0
 
 
 def _coverage(results: Sequence[SuiteResult]) -> list[tuple[str, Interval]]:

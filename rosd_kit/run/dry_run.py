@@ -18,8 +18,12 @@ from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.run.prompt_boundary import check_headers, check_student, side_by_side
+<<<<<<< HEAD
 from rosd_kit.run.rehearsed_loss import rehearse_loss
 from rosd_kit.run.state import train_problems
+=======
+from rosd_kit.run.state import check_readable, train_problems
+>>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
 #: Steps to try until one has a sample to train on.
@@ -59,6 +63,8 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     components = build_components(recipe, plugins.registry)
     keep_initial = any(component.wants_initial() for component in components)
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    suites = components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
+    check_readable(student, train_problems(recipe, components, 0), suites)
     student.check_layout(recipe.batch.layout)
     components.teacher.attach(student)
     components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
@@ -78,6 +84,7 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
             heard.calls.clear()
             problems = train_problems(recipe, components, step)
             batch = pipeline.step(problems, step)
+            student.check_prompts()
             if batch.samples:
                 break
         else:

@@ -19,6 +19,7 @@ from rosd_kit.model.student import Student
 from rosd_kit.options import options_at
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components, load_recipe
+from rosd_kit.run.state import check_readable
 from rosd_kit.settings import LoraSettings
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from rosd_kit.types import JsonObject
@@ -85,6 +86,7 @@ def _measure(
     """Measure one model and show the results; return the number of steps it was trained for, if known, and the results."""
     components = build_components(recipe, plugins.registry)
     student, step = _load(recipe, plugins, subject)
+    check_readable(student, (), components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed))
     components.rollout.start(student, Site(listener=display.waiting))
     faults = Faults()
     try:
@@ -134,10 +136,14 @@ def _load(recipe: Recipe, plugins: PluginManager, subject: str) -> tuple[Student
 
 
 def _model(recipe: Recipe, path: str) -> Student:
-    """Load a model's folder, a hub model, or an adapter's folder with the base model that it names."""
+    """Load a model's folder, a hub model, or an adapter's folder with the base model that it names.
+
+    Of the recipe's own model, the revision and GGUF file that the recipe names are loaded.
+    """
     base = base_of_adapter(path)
     lora = None if base is None else LoraSettings(path=path)
-    changes = {"path": base or path, "revision": None, "gguf": None, "lora": lora}
+    own = {} if path == recipe.model.path else {"revision": None, "gguf": None}
+    changes = {"path": base or path, "lora": lora, **own}
     return Student.load(recipe.model.model_copy(update=changes), keep_initial=False)
 
 

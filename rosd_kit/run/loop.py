@@ -121,6 +121,8 @@ def _train_step(run: Run, recipe: Recipe) -> None:
     began = time.perf_counter()
     display, prefetcher = run.reporter.display, run.prefetcher
     batch = prefetcher.take(run.step) or sample(run)
+    if run.components.boundary.first_step:
+        run.student.check_prompts()
     if run.step + 1 < recipe.steps:
         prefetcher.begin(run.step + 1)
     display.phase("train")

@@ -29,7 +29,7 @@ from rosd_kit.run.identity import Identity, data_digests
 from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.reporter import Reporter
-from rosd_kit.run.state import Run, train_problems
+from rosd_kit.run.state import Run, check_readable, train_problems
 from rosd_kit.seeds import stable_seed
 from rosd_kit.text.specials import ids_without_token
 from rosd_kit.training.optimizer import Optimizer
@@ -67,10 +67,11 @@ def prepare(
     set_seed(stable_seed(recipe.seed, "run") % 2**32)
     components = build_components(recipe, plugins.registry, given.by_slot)
     display.phase("loading")
-    components.task.train_batch(step=0, count=1, seed=recipe.seed)
-    components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
+    problems = train_problems(recipe, components, 0)
+    suites = components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
     recipe = recipe.model_copy(update={"model": ranks.from_main(resolve_model(pin_revision(recipe.model)))})
     student = _load_student(recipe, components, ranks)
+    check_readable(student, problems, suites)
     components.teacher.attach(student)
     _check_teacher(recipe, components, student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
@@ -203,4 +204,13 @@ def describe(run: Run) -> dict[str, str]:
         "model": f"{recipe.model.path}, {size / 1e6:.2f}M parameters on {student.device}{processes}",
         "components": ", ".join(f"{kind}={choice.name}" for kind, choice in recipe.choices()),
         "each step": f"{recipe.problems_per_step} problems x {recipe.group_size} rollouts, lr {recipe.optimizer.lr:g}",
+        "evaluation": _describe_evaluation(run),
     }
+
+
+def _describe_evaluation(run: Run) -> str:
+    settings, suites = run.recipe.evaluation, sorted(run.components.task.in_domain())
+    if settings.problems == 0:
+        return f"none, because evaluation.problems is 0{f'; {suites[0]} is not measured' if suites else ''}"
+    every = f", every {settings.every} steps" if settings.every else ""
+    return f"{settings.problems} problems per suite x {settings.samples} samples, before and after{every}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -91,3 +91,10 @@ def train_problems(recipe: Recipe, components: BuiltComponents, step: int) -> li
     """Return the training problems of one step."""
     with options_at(step):
         return components.task.train_batch(step=step, count=recipe.problems_per_step, seed=recipe.seed)
+
+
+def check_readable(student: Student, problems: Sequence[Problem], suites: Mapping[str, Sequence[Problem]]) -> None:
+    """Raise `RunError` if too much of the first step's problems, or of a suite, is unknown to the student's tokenizer."""
+    student.check_readable(problems, "the training problems")
+    for suite, of_suite in suites.items():
+        student.check_readable(of_suite, f"suite {suite!r}")

@@ -14,6 +14,8 @@ from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.recipe import Recipe
 from rosd_kit.run.records import EVALUATIONS, read_records
 
+_ROLLOUTS = frozenset({"rollout/count", "rollout/truncated", "train/samples"})
+
 
 def oracle_totals(records: Sequence[Mapping[str, object]]) -> dict[str, float]:
     """Return the sum of every `oracle/` count over the records of `metrics.jsonl`."""
@@ -68,7 +70,7 @@ def summarise(
         seconds=seconds,
         comparisons=comparisons,
         localisation=oracle_totals(records),
-        rollouts=_totals(records, {"rollout/count", "rollout/truncated"}.__contains__),
+        rollouts=_totals(records, _ROLLOUTS.__contains__),
         warnings=tuple(warnings),
         next_steps=tuple(next_steps),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import datasets
 import pyarrow
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import rosd_kit
 from rosd_kit.cli import main
 from rosd_kit.components.tasks import Dataset
 from rosd_kit.data.fields import FieldError, check_fields, fill_fields
@@ -342,3 +344,22 @@ def test_mistakes_in_the_data_are_reported_before_a_model_is_loaded(tmp_path, ca
         main([*arguments, "model.path=./no_such_model", "--out", str(tmp_path / "runs")])
     assert end.value.code == 2
     assert "task.prompt: {prompt}: there is no 'prompt'. The row has: question, result, level" in capsys.readouterr().err
+
+
+def test_a_file_of_an_installed_package_is_read_and_counts_as_data():
+    path = "package:rosd_kit/data/thirty.jsonl"
+    thirty = task(path, prompt="{question}", answer="{answer}", held_out=0)
+    assert len({p.messages[0]["content"] for p in thirty.train_batch(step=0, count=30, seed=0)}) == 30
+    assert [file.name for file in thirty.data_files()] == ["thirty.jsonl"]
+
+
+@pytest.mark.parametrize("inside", ["rosd_kit/data/none.jsonl", "no_such_package/a.jsonl", "rosd_kit/../x.py"])
+def test_a_file_that_no_package_holds_is_refused(inside):
+    with pytest.raises(RunError, match=r"task\.path: 'package:.*(holds no file|no package 'no_such_package' is installed)"):
+        task(f"package:{inside}").train_batch(step=0, count=1, seed=0)
+
+
+def test_the_thirty_rows_have_right_solutions():
+    for row in map(json.loads, Path(rosd_kit.__file__).with_name("data").joinpath("thirty.jsonl").read_text().splitlines()):
+        calculation, _, result = row["solution"].partition(" = ")
+        assert eval(calculation) == int(result) == int(row["answer"])

@@ -17,7 +17,7 @@ from rich.console import Console
 from rosd_kit.display import RunSummary, make_display
 from rosd_kit.display.live import LiveDisplay
 from rosd_kit.display.plain import PlainDisplay
-from rosd_kit.display.text import duration, localisation, oracle_lines, sanitize, sparkline
+from rosd_kit.display.text import duration, localisation, oracle_lines, sanitize, sparkline, truncation, unchanged_note
 from rosd_kit.evaluation.intervals import Interval
 from rosd_kit.evaluation.results import SuiteResult, compare
 
@@ -128,6 +128,29 @@ def test_the_summary_shows_everything_within_the_width(kind, width):
     ):  # fmt: skip
         assert without_spaces(fact) in read, fact
     assert text.count("*") == 3  # the trained suite, all suites, and the note
+
+
+def test_truncated_rollouts_are_counted_with_their_share():
+    assert truncation({"rollout/count": 16.0, "rollout/truncated": 16.0}) == "16 of 16 (100%)"
+    assert truncation({"rollout/count": 16.0, "rollout/truncated": 0.0}) == truncation({}) == ""
+
+
+UNCHANGED = compare(BEFORE, (result("coins", [0.25, 0.5, 0.0, 0.25], in_domain=True), BEFORE[1]))
+
+
+def test_a_run_that_moved_nothing_says_so_and_how_much_would_show():
+    totals = {"rollout/count": 240.0, "rollout/truncated": 12.0, "train/samples": 37.0}
+    console = terminal(100)
+    PlainDisplay(console).finish(replace(SUMMARY, comparisons=UNCHANGED, rollouts=totals))
+    text = " ".join(output(console).split())
+    points = 50 * (UNCHANGED[0].difference.high - UNCHANGED[0].difference.low)
+    assert "nothing moved measurably: every difference's interval includes zero. With 4 problems x 4 samples" in text
+    assert f"less than about {points:.0f} points cannot be told from chance; the run trained on 37 of its 240 rollouts." in text
+    assert "truncated: 12 of 240 (5%) rollouts were cut off" in text
+
+
+def test_a_run_that_moved_something_does_not_say_that_nothing_moved():
+    assert unchanged_note(SUMMARY.comparisons, {}) == unchanged_note((), {}) == ""
 
 
 def test_a_wide_terminal_gets_one_line_per_suite():

@@ -65,9 +65,26 @@ def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
     assert remedy in warning
 
 
+<<<<<<< HEAD
 def test_ids_without_a_token_are_said_at_once():
     [warning] = said(GOOD, {**GOOD, "rollout/without_token": 2.0}, {**GOOD, "rollout/without_token": 3.0})
     assert warning.startswith("2 responses hold ids for which the tokenizer has no token")
+=======
+@pytest.mark.parametrize(("limit", "expected"), [(0.25, 1), (0.5, 0), (None, 0)])
+def test_rollouts_that_are_cut_off_are_said_where_the_run_learns_all_the_same(limit, expected):
+    cut = [{**GOOD, "rollout/count": 10.0, "rollout/truncated": n} for n in (5.0, 3.0, 4.0)]
+    watch = CollapseWatch(WatchSettings(patience=3, truncated=limit))
+    warnings = [text for metrics in cut for text in watch.step(metrics)]
+    assert len(warnings) == expected
+    if expected:
+        assert warnings[0].startswith("at least 30% of the rollouts were cut off at their length limit for 3 steps")
+        assert "sampling.max_new_tokens" in warnings[0] and "gate.truncated=drop" in warnings[0]
+
+
+def test_a_single_step_with_few_truncated_rollouts_resets_the_patience():
+    few, many = ({**GOOD, "rollout/count": 10.0, "rollout/truncated": n} for n in (1.0, 9.0))
+    assert said(many, many, few, many, many) == []
+>>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
 
 
 VITALS = {
@@ -172,6 +189,7 @@ def test_a_run_that_really_collapses_says_so(run, tmp_path):
     changes = ("steps=3", "optimizer.lr=0.02", "watch.patience=2", "problems_per_step=4", "group_size=4", "context=key_idea")
     changes += (
         "verifier.truncated=score",
+        "watch.truncated=null",  # collapsed responses do not end
         "sampling.max_new_tokens=40",
         "evaluation.problems=12",
         "evaluation.samples=2",
@@ -184,7 +202,8 @@ def test_a_run_that_really_collapses_says_so(run, tmp_path):
 
 def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_path):
     listening = Listening()
-    run(tmp_path / "run", "steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0", display=listening)
+    changes = ("steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0", "watch.truncated=null")
+    run(tmp_path / "run", *changes, display=listening)
     assert listening.warnings == [
         "the weights have not changed for 2 steps. Check optimizer.lr and whether updates are skipped."
     ]

@@ -54,7 +54,7 @@ function curves({ evaluations }) {
   });
 }
 
-function training({ metrics }) {
+function training({ metrics, watch }) {
   const single = (title, name, more = {}) => ({ title, lines: [{ name: title, points: column(metrics, name) }], ...more });
   const gates = ["mixed", "all_right", "all_wrong", "equal_rewards"].map((kind) => ({ name: kind.replace("_", " "), points: metrics.map((m) => [m.step, m[`gate/${kind}`] ?? 0]) })).filter((line) => line.points.some((p) => p[1]));
   return [
@@ -64,7 +64,7 @@ function training({ metrics }) {
     single("Teacher gain", "train/teacher_gain", { note: "log p, teacher − student" }),
     single("Training samples", "train/samples", { note: "per step" }),
     { title: "Groups", lines: gates },
-    single("Truncated", "rollout/truncated", { note: "rollouts per step" }),
+    { title: "Truncated", note: "share of rollouts cut off at the length limit", lines: [{ name: "truncated", points: metrics.filter((m) => m["rollout/count"] > 0).map((m) => [m.step, (m["rollout/truncated"] ?? 0) / m["rollout/count"]]) }], range: [0, 1], format: asPercent, limit: watch.truncated ?? null },
     single("Weight change", "train/weight_change"),
     single("Step time", "time/step", { note: "seconds" }),
   ];
