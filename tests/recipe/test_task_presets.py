@@ -94,7 +94,7 @@ def test_every_preset_resolves_again_from_what_it_resolves_to(preset, registry, 
     recipe = load_recipe("rosd", [f"task={preset}"], registry=registry)
     (tmp_path / "again.yaml").write_text(to_yaml(recipe))
     assert load_recipe(tmp_path / "again.yaml", registry=registry) == recipe
-    assert recipe.task.name == "dataset" and recipe.verifier.name in {"mcq", "math", "tool_use", "by_suite"}
+    assert recipe.task.name == "dataset" and recipe.verifier.name in {"mcq", "math", "tool_use", "by_suite", "exact"}
     schema.validate(yaml.safe_load((SHIPPED / f"tasks/{preset}.yaml").read_text()))
     schema.validate({"task": preset})
 
