@@ -1,0 +1,72 @@
+"""Chooses how a model's rows are cached: the fastest way that gives the model's own log-probs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rosd_kit.decoding.cached import CachedRows
+from rosd_kit.decoding.recomputed import RecomputedRows
+from rosd_kit.decoding.rows import Rows
+from rosd_kit.decoding.shared import SharedRows, Unsupported
+from rosd_kit.model.layout_check import FORWARD_ERRORS, logprob_gap
+
+#: Makes an empty batch for a model; `sharing` says whether most prompts come more than once.
+RowsFactory = Callable[[nn.Module, bool], Rows]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to make rows, and what the user should know about it, if anything."""
+
+    make: RowsFactory
+    note: str | None = None
+
+
+def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.device, limit: int) -> Choice:
+    """Try the ways to cache on two short prompts, the fastest first; `limit` is the greatest length of a text.
+
+    Two rows of each prompt run, some of them are dropped, and one token follows. What is compared with a model without a cache
+    are all log-probs.
+    """
+
+    def shared(model: nn.Module, sharing: bool) -> Rows:
+        return SharedRows(model, pad_id, device, sharing=sharing)
+
+    def cached(model: nn.Module, _sharing: bool) -> Rows:
+        return CachedRows(model, pad_id, device, limit)
+
+    def recomputed(model: nn.Module, _sharing: bool) -> Rows:
+        return RecomputedRows(model, pad_id, device)
+
+    ids = [1 + index * (vocabulary - 1) // 8 for index in range(8)]
+    prompts = [tuple(ids[:1]), tuple(ids[:1]), tuple(ids[1:5]), tuple(ids[1:5])]
+    if limit <= len(prompts[-1]) + 1:
+        return Choice(recomputed)
+    narrow = next(model.parameters()).dtype.itemsize < 4
+
+    def logprobs(rows: Rows) -> Tensor:
+        first = rows.add(prompts)
+        rows.keep([0, 3, 2])
+        tokens = torch.tensor(ids[-3:], device=device)
+        return torch.cat([first, rows.forward(tokens)]).double().log_softmax(-1)
+
+    expected = logprobs(recomputed(model, False))
+
+    def is_exact(make: RowsFactory, sharing: bool) -> bool:
+        try:
+            return logprob_gap(logprobs(make(model, sharing)), expected, narrow=narrow) is None
+        except torch.OutOfMemoryError:
+            raise
+        except (Unsupported, *FORWARD_ERRORS):
+            return False
+
+    name = type(model).__name__
+    if is_exact(shared, True) and is_exact(shared, False):
+        return Choice(shared)
+    if is_exact(cached, False):
+        return Choice(cached, f"{name}: its layers need transformers' own cache; rollouts take longer than with a shared one")
+    return Choice(recomputed, f"{name}: its cache does not give the model's own log-probs; each token runs over the whole text")

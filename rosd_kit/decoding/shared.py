@@ -1,0 +1,177 @@
+"""Rows that share the keys and values of their prompts, in a cache that is allocated ahead; rows come and go at any time.
+
+If most prompts are alone, each row holds its prompt itself, which saves the second product of attention. Works for models whose
+layers all attend, to everything or in a window, through transformers' attention interface; `Unsupported` names what does not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from rosd_kit.decoding.attention import Sharing, Step, decode_with
+from rosd_kit.decoding.key_values import Store, moved
+from rosd_kit.decoding.prefill import Prefill, distinct, prefill
+from rosd_kit.decoding.rows import Ids, close_gaps
+from rosd_kit.model.split import split_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_ATTENDING = {"full_attention", "sliding_attention"}
+
+
+class Unsupported(RuntimeError):
+    """The model's layers need more than keys and values."""
+
+
+class SharedRows:
+    """Rows with a prompt from the shared store (`sharing`), or with their own. See `Rows`."""
+
+    extends: ClassVar[bool] = True
+
+    def __init__(self, model: nn.Module, pad_id: int, device: torch.device, *, sharing: bool) -> None:
+        self.model, self.pad_id, self.device = model, pad_id, device
+        self._config: Any = split_model(model).backbone.config
+        self._layer_types = list(getattr(self._config, "layer_types", None) or [])
+        if not set(self._layer_types) <= _ATTENDING:
+            raise Unsupported(f"layers of type {', '.join(sorted(set(self._layer_types) - _ATTENDING))}")
+        self._sharing = sharing
+        self._prompts: dict[int, Store] = {}
+        self._rows: dict[int, Store] = {}
+        self._prompt_lengths: list[int] = []  # by prompt of the store
+        self._prompt_of: list[int] = []  # by row; the index of its prompt in the store
+        self._lengths: list[int] = []  # by row; tokens before the own ones
+        self._own: list[int] = []  # by row; tokens in the row's store
+        self._arrange()
+
+    def add(self, prompts: Sequence[Ids]) -> Tensor:
+        from transformers import DynamicCache
+
+        texts, numbers = distinct(prompts)
+        # Without the configuration every layer keeps all keys, also those that a window will hide.
+        done = prefill(self.model, texts, DynamicCache(), self.pad_id, self.device)
+        index = torch.tensor(numbers, device=self.device)
+        for layer, (keys, values) in enumerate(_without_padding(done)):
+            if self._sharing:
+                self._prompts.setdefault(layer, Store()).append(keys, values)
+                nothing = keys[index, :, :0], values[index, :, :0]
+                self._rows.setdefault(layer, Store()).append(*nothing)
+            else:
+                self._rows.setdefault(layer, Store()).append(keys[index], values[index])
+        if self._sharing:
+            self._prompt_of += [len(self._prompt_lengths) + number for number in numbers]
+            self._prompt_lengths += [len(text) for text in texts]
+        self._lengths += [len(prompt) if self._sharing else 0 for prompt in prompts]
+        self._own += [0 if self._sharing else len(prompt) for prompt in prompts]
+        self._arrange()
+        return done.logits[index]
+
+    def keep(self, order: Sequence[int]) -> None:
+        _move(self._rows, order, self.device)
+        self._lengths = [self._lengths[old] for old in order]
+        self._own = [self._own[old] for old in order]
+        if self._sharing:
+            self._prompt_of = [self._prompt_of[old] for old in order]
+            alive = set(self._prompt_of)
+            prompts = close_gaps([number in alive for number in range(len(self._prompt_lengths))])
+            _move(self._prompts, prompts, self.device)
+            number_of = {old: new for new, old in enumerate(prompts)}
+            self._prompt_lengths = [self._prompt_lengths[old] for old in prompts]
+            self._prompt_of = [number_of[old] for old in self._prompt_of]
+        self._arrange()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        own = max(self._own) + 1
+        for store in self._rows.values():
+            store.reserve(len(tokens), own)
+        step = Step(
+            prompts=self._prompts,
+            rows=self._rows,
+            sharing=self._arrangement,
+            index=self._index,
+            prompt_lengths=self._before,
+            own_lengths=self._own_lengths,
+            prompt_tokens=max(self._prompt_lengths, default=0),
+            tokens=own,
+            even=min(self._own) == own - 1,
+            prompt_mask=self._prompt_mask,
+            longest=max(a + b for a, b in zip(self._lengths, self._own, strict=True)) + 1,
+        )
+        position = (self._before + self._own_lengths).clamp(max=self._last_position)
+        with decode_with(self._config, step):
+            out = self.model(input_ids=tokens[:, None], position_ids=position[:, None], use_cache=False)
+        self._check(step)
+        self._own_lengths = self._own_lengths + 1
+        self._own = [count + 1 for count in self._own]
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    @property
+    def _last_position(self) -> int:
+        # Rows that have ended may stay in the batch for a few tokens, past the model's last position.
+        return int(getattr(self._config, "max_position_embeddings", None) or 1 << 30) - 1
+
+    def _check(self, step: Step) -> None:
+        """Raise `Unsupported` unless every layer attended, and those that have a window said so."""
+        if step.windows.keys() != self._rows.keys():
+            raise Unsupported("layers that do not attend through transformers' interface")
+        for layer, kind in enumerate(self._layer_types):
+            if kind == "sliding_attention" and step.windows.get(layer) is None:
+                raise Unsupported("windows that only masks know")
+
+    def _arrange(self) -> None:
+        """Put on the device what does not change from token to token."""
+        self._index = torch.arange(len(self._own), device=self.device)
+        self._before = torch.tensor(self._lengths, dtype=torch.long, device=self.device)
+        self._own_lengths = torch.tensor(self._own, dtype=torch.long, device=self.device)
+        self._arrangement, self._prompt_mask = None, None
+        if not self._sharing or not self._own:
+            return
+        rows_of: dict[int, list[int]] = defaultdict(list)
+        for row, prompt in enumerate(self._prompt_of):
+            rows_of[prompt].append(row)
+        most = max(map(len, rows_of.values()))
+        members, places = [], [0] * len(self._own)
+        for prompt in range(len(self._prompt_lengths)):
+            rows = rows_of[prompt]
+            for place, row in enumerate(rows):
+                places[row] = prompt * most + place
+            members += rows + rows[:1] * (most - len(rows))
+        ordered = members == list(range(len(self._own)))
+        of_row = torch.tensor(self._prompt_of, device=self.device)
+        self._arrangement = Sharing(
+            prompts=len(self._prompt_lengths),
+            members=None if ordered else torch.tensor(members, device=self.device),
+            places=None if ordered else torch.tensor(places, device=self.device),
+        )
+        longest = max(self._prompt_lengths)
+        if min(self._prompt_lengths) < longest:
+            lengths = torch.tensor(self._prompt_lengths, device=self.device)[of_row]
+            self._prompt_mask = torch.arange(longest, device=self.device) >= lengths[:, None]
+
+
+def _without_padding(done: Prefill) -> list[tuple[Tensor, Tensor]]:
+    """Return keys and values by layer, `[prompts, groups, length, size]`, with the padding moved from the left to the right."""
+    layers: list[Any] = list(done.cache.layers)
+    if any(getattr(layer, "keys", None) is None or layer.keys.dim() != 4 for layer in layers):
+        raise Unsupported("layers that keep more than keys and values")
+    padding = done.mask.shape[1] - done.mask.sum(1)
+    if not bool(padding.any()):
+        return [(layer.keys, layer.values) for layer in layers]
+    length = done.mask.shape[1]
+    source = (torch.arange(length, device=padding.device) + padding[:, None]).clamp(max=length - 1)
+
+    def shifted(states: Tensor) -> Tensor:
+        return states.gather(2, source[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+
+    return [(shifted(layer.keys), shifted(layer.values)) for layer in layers]
+
+
+def _move(stores: dict[int, Store], order: Sequence[int], device: torch.device) -> None:
+    sources, targets = (torch.tensor(rows, dtype=torch.long, device=device) for rows in moved(order))
+    for store in stores.values():
+        store.move(sources, targets, len(order))
