@@ -9,7 +9,7 @@ transformers' attention interface. It masks by itself: rows differ in length, la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -40,6 +40,22 @@ class Sharing:
     prompts: int
     members: Tensor | None
     places: Tensor | None
+
+    @classmethod
+    def of(cls, prompt_of: Sequence[int], prompts: int, device: torch.device) -> Sharing:
+        """Return the sharing of rows; `prompt_of` is each row's prompt, by its number."""
+        rows_of: list[list[int]] = [[] for _ in range(prompts)]
+        for row, prompt in enumerate(prompt_of):
+            rows_of[prompt].append(row)
+        most = max(map(len, rows_of))
+        members, places = [], [0] * len(prompt_of)
+        for prompt, rows in enumerate(rows_of):
+            for place, row in enumerate(rows):
+                places[row] = prompt * most + place
+            members += rows + rows[:1] * (most - len(rows))
+        if members == list(range(len(prompt_of))):
+            return cls(prompts, None, None)
+        return cls(prompts, torch.tensor(members, device=device), torch.tensor(places, device=device))
 
     def by_prompt(self, rows: Float[Tensor, "rows groups heads x"]) -> Float[Tensor, "prompts groups members*heads x"]:
         """Put the rows of a prompt side by side."""
@@ -164,7 +180,7 @@ def _attend(
     if sharing is None:
         output = weights @ store.values(step.tokens)
     else:
-        common, own = weights.split([step.prompt_tokens, step.tokens], dim=-1)
+        common, own = torch.split(weights, [step.prompt_tokens, step.tokens], dim=-1)
         common = sharing.by_prompt(common) @ step.prompts[layer].values(step.prompt_tokens)
         output = own @ store.values(step.tokens) + sharing.by_row(common, heads // groups)
     return output.view(rows, 1, heads, -1), None

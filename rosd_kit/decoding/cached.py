@@ -37,7 +37,7 @@ class CachedRows:
         return logits[index]
 
     def keep(self, order: Sequence[int]) -> None:
-        index: Any = torch.tensor(order, device=self.device)
+        index: Any = torch.tensor(order, dtype=torch.long, device=self.device)
         self._cache.reorder_cache(index)  # recurrent states too
         self._mask, self._position = self._mask[index], self._position[index]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,15 @@ from rosd_kit.model.layout_check import FORWARD_ERRORS, logprob_gap
 #: Makes an empty batch for a model; `sharing` says whether most prompts come more than once.
 RowsFactory = Callable[[nn.Module, bool], Rows]
 
+#: Named after `SharedRows`, `CachedRows` and `RecomputedRows`.
+RowsKind: TypeAlias = Literal["shared", "cached", "recomputed"]
+
 
 @dataclass(frozen=True)
 class Choice:
     """How to make rows, and what the user should know about it, if anything."""
 
+    kind: RowsKind
     make: RowsFactory
     note: str | None = None
 
@@ -45,7 +50,7 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
     ids = [1 + index * (vocabulary - 1) // 8 for index in range(8)]
     prompts = [tuple(ids[:1]), tuple(ids[:1]), tuple(ids[1:5]), tuple(ids[1:5])]
     if limit <= len(prompts[-1]) + 1:
-        return Choice(recomputed)
+        return Choice("recomputed", recomputed)
     narrow = next(model.parameters()).dtype.itemsize < 4
 
     def logprobs(rows: Rows) -> Tensor:
@@ -66,7 +71,9 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
 
     name = type(model).__name__
     if is_exact(shared, True) and is_exact(shared, False):
-        return Choice(shared)
+        return Choice("shared", shared)
     if is_exact(cached, False):
-        return Choice(cached, f"{name}: its layers need transformers' own cache; rollouts take longer than with a shared one")
-    return Choice(recomputed, f"{name}: its cache does not give the model's own log-probs; each token runs over the whole text")
+        note = f"{name}: its layers need transformers' own cache; rollouts take longer than with a shared one"
+        return Choice("cached", cached, note)
+    note = f"{name}: its cache does not give the model's own log-probs; each token runs over the whole text"
+    return Choice("recomputed", recomputed, note)

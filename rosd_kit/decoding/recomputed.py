@@ -30,7 +30,7 @@ class RecomputedRows:
         return self._logits()
 
     def keep(self, order: Sequence[int]) -> None:
-        index = torch.tensor(order, device=self.device)
+        index = torch.tensor(order, dtype=torch.long, device=self.device)
         self._ids, self._lengths = self._ids[index], self._lengths[index]
 
     def forward(self, tokens: Tensor) -> Tensor:

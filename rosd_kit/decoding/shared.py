@@ -6,7 +6,6 @@ layers all attend, to everything or in a window, through transformers' attention
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,6 +45,9 @@ class SharedRows:
         self._prompt_of: list[int] = []  # by row; the index of its prompt in the store
         self._lengths: list[int] = []  # by row; tokens before the own ones
         self._own: list[int] = []  # by row; tokens in the row's store
+        self._arrangement: Sharing | None
+        self._prompt_mask: Tensor | None
+        self._own_lengths: Tensor
         self._arrange()
 
     def add(self, prompts: Sequence[Ids]) -> Tensor:
@@ -128,30 +130,17 @@ class SharedRows:
         self._index = torch.arange(len(self._own), device=self.device)
         self._before = torch.tensor(self._lengths, dtype=torch.long, device=self.device)
         self._own_lengths = torch.tensor(self._own, dtype=torch.long, device=self.device)
-        self._arrangement, self._prompt_mask = None, None
-        if not self._sharing or not self._own:
-            return
-        rows_of: dict[int, list[int]] = defaultdict(list)
-        for row, prompt in enumerate(self._prompt_of):
-            rows_of[prompt].append(row)
-        most = max(map(len, rows_of.values()))
-        members, places = [], [0] * len(self._own)
-        for prompt in range(len(self._prompt_lengths)):
-            rows = rows_of[prompt]
-            for place, row in enumerate(rows):
-                places[row] = prompt * most + place
-            members += rows + rows[:1] * (most - len(rows))
-        ordered = members == list(range(len(self._own)))
-        of_row = torch.tensor(self._prompt_of, device=self.device)
-        self._arrangement = Sharing(
-            prompts=len(self._prompt_lengths),
-            members=None if ordered else torch.tensor(members, device=self.device),
-            places=None if ordered else torch.tensor(places, device=self.device),
-        )
+        shares = self._sharing and bool(self._own)
+        self._arrangement = Sharing.of(self._prompt_of, len(self._prompt_lengths), self.device) if shares else None
+        self._prompt_mask = self._padding() if shares else None
+
+    def _padding(self) -> Tensor | None:
+        """Return where rows have no prompt token, `[rows, longest prompt]`, or None if all prompts are of one length."""
         longest = max(self._prompt_lengths)
-        if min(self._prompt_lengths) < longest:
-            lengths = torch.tensor(self._prompt_lengths, device=self.device)[of_row]
-            self._prompt_mask = torch.arange(longest, device=self.device) >= lengths[:, None]
+        if min(self._prompt_lengths) == longest:
+            return None
+        lengths = torch.tensor([self._prompt_lengths[prompt] for prompt in self._prompt_of], device=self.device)
+        return torch.arange(longest, device=self.device) >= lengths[:, None]
 
 
 def _without_padding(done: Prefill) -> list[tuple[Tensor, Tensor]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from rosd_kit.text.specials import control_tokens
@@ -46,20 +45,20 @@ def first_token_overlapping(spans: Sequence[tuple[int, int]], start: int, end: i
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    if _is_plain(type(tokenizer)):
+    if _is_plain(tokenizer):
         # What the method below comes to; converting arguments takes it longer than decoding.
         return str(tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=False))
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-@cache
-def _is_plain(kind: type[PreTrainedTokenizerBase]) -> bool:
-    """Return whether tokenizers of this class decode with their `backend_tokenizer` and add nothing to it."""
+def _is_plain(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the tokenizer decodes with its `backend_tokenizer` and adds nothing to it."""
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-    inherited = {"decode": PreTrainedTokenizerBase, "_decode": PreTrainedTokenizerFast}
+    kind = type(tokenizer)
+    inherited = (("decode", PreTrainedTokenizerBase), ("_decode", PreTrainedTokenizerFast))
     return issubclass(kind, PreTrainedTokenizerFast) and all(
-        getattr(kind, name) is getattr(base, name, None) for name, base in inherited.items()
+        getattr(kind, name) is getattr(base, name, None) for name, base in inherited
     )
 
 

@@ -12,8 +12,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from rosd_kit.components.rollouts import ReferenceEngine, TransformersEngine
-from rosd_kit.decoding.sampler import TokenSampler, limited
 from rosd_kit.components.tasks import Micro
+from rosd_kit.decoding.sampler import TokenSampler, limited
 from rosd_kit.errors import EngineError
 from rosd_kit.model.micro.model import blank_model
 from rosd_kit.model.micro.tokenizer import build_tokenizer

@@ -1,7 +1,7 @@
 """Tiny configurations of many architectures, and the layouts that each can be trained with.
 
-`layout` is what `batch.layout=auto` must choose, `packs` whether `packed` gives the right log-probs, `caches` whether sampling
-can use the model's cache.
+`layout` is what `batch.layout=auto` must choose, `packs` whether `packed` gives the right log-probs, `rows` how sampling
+caches.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rosd_kit.decoding.choice import RowsKind
 from rosd_kit.model.packing import LayoutMode
 
 MOE: dict[str, Any] = {
@@ -45,19 +46,19 @@ class Architecture:
     config: dict[str, Any] = field(default_factory=dict)
     layout: LayoutMode = "padded"
     packs: bool = False
-    caches: bool = True
+    rows: RowsKind = "shared"
 
 
-def _shared(kind: str, *, packs: bool = True, **config: Any) -> Architecture:
-    return Architecture(kind, {"head_dim": 8, **config}, "shared", packs)
+def _shared(kind: str, *, packs: bool = True, rows: RowsKind = "shared", **config: Any) -> Architecture:
+    return Architecture(kind, {"head_dim": 8, **config}, "shared", packs, rows)
 
 
-def _padded(kind: str, *, packs: bool = True, caches: bool = True, **config: Any) -> Architecture:
-    return Architecture(kind, config, "padded", packs, caches)
+def _padded(kind: str, *, packs: bool = True, rows: RowsKind = "shared", **config: Any) -> Architecture:
+    return Architecture(kind, config, "padded", packs, rows)
 
 
-def _recurrent(kind: str, *, caches: bool = True, **config: Any) -> Architecture:
-    return Architecture(kind, config, "padded", packs=False, caches=caches)
+def _recurrent(kind: str, *, rows: RowsKind = "cached", **config: Any) -> Architecture:
+    return Architecture(kind, config, "padded", packs=False, rows=rows)
 
 
 PLAIN = (
@@ -68,9 +69,10 @@ PLAIN = (
 FULL_ATTENTION = [
     *(_shared(kind) for kind in PLAIN),
     *(_shared(kind, **MOE) for kind in ("qwen3_moe", "olmoe", "flex_olmo", "granitemoe", "granitemoeshared", "phimoe")),
-    *(_shared(kind, **MOE) for kind in ("hunyuan_v1_moe", "ernie4_5_moe", "glm4_moe", "jetmoe", "minimax_m2")),
-    *(_shared(kind, **{**MOE, **LATENT}) for kind in ("deepseek_v2", "deepseek_v3")),
-    _shared("minicpm3", **LATENT),
+    *(_shared(kind, **MOE) for kind in ("hunyuan_v1_moe", "ernie4_5_moe", "glm4_moe", "minimax_m2")),
+    _shared("jetmoe", **MOE, rows="cached"),
+    *(_shared(kind, **{**MOE, **LATENT}, rows="cached") for kind in ("deepseek_v2", "deepseek_v3")),
+    _shared("minicpm3", **LATENT, rows="cached"),
     _shared("smollm3", no_rope_layer_interval=2),
     _shared("phi3", partial_rotary_factor=0.5),
     _shared("gpt2", **GPT),
@@ -80,11 +82,11 @@ FULL_ATTENTION = [
 LEARNED_POSITIONS_AND_ALIBI = [
     _shared("opt", packs=False, ffn_dim=48, word_embed_proj_dim=32),
     _shared("biogpt", packs=False),
-    _padded("bloom", packs=False, n_head=4, n_layer=2),
-    _padded("mpt", packs=False, d_model=32, n_heads=4, n_layers=2, max_seq_len=64, expansion_ratio=2),
-    _padded("gpt_neo", num_layers=2, num_heads=4, window_size=4, attention_types=[[["global", "local"], 1]]),
-    _padded("xglm", packs=False, d_model=32, ffn_dim=48, num_layers=2, attention_heads=4),
-    _padded("openai-gpt", packs=False, caches=False, **GPT),
+    _padded("bloom", packs=False, rows="cached", n_head=4, n_layer=2),
+    _padded("mpt", packs=False, rows="cached", d_model=32, n_heads=4, n_layers=2, max_seq_len=64, expansion_ratio=2),
+    _padded("gpt_neo", rows="cached", num_layers=2, num_heads=4, window_size=4, attention_types=[[["global", "local"], 1]]),
+    _padded("xglm", packs=False, rows="cached", d_model=32, ffn_dim=48, num_layers=2, attention_heads=4),
+    _padded("openai-gpt", packs=False, rows="recomputed", **GPT),
 ]
 WINDOWS = [
     *(_padded(kind, **WINDOW) for kind in ("cohere2", "exaone4", "gemma3_text", "olmo3")),
@@ -100,7 +102,9 @@ RECURRENT = [
     _recurrent("qwen3_5_text", **LINEAR),
     _recurrent("qwen3_5_moe_text", **MOE, **LINEAR),
     _recurrent("olmo_hybrid", **LINEAR),
-    _recurrent("minimax", **MOE, caches=False, block_size=8, layer_types=["linear_attention", "full_attention"], head_dim=8),
+    _recurrent(
+        "minimax", **MOE, rows="recomputed", block_size=8, layer_types=["linear_attention", "full_attention"], head_dim=8
+    ),
     _recurrent("lfm2", layer_types=["conv", "full_attention"]),
     _recurrent("lfm2_moe", **MOE, layer_types=["conv", "full_attention"]),
     _recurrent("mamba", state_size=8, time_step_rank=4),
@@ -135,14 +139,16 @@ RECURRENT = [
         adapter_rank=4,
     ),
     _recurrent(
-        "recurrent_gemma", caches=False, num_hidden_layers=3, lru_width=32, attention_window_size=16, logits_soft_cap=5.0
+        "recurrent_gemma", rows="recomputed", num_hidden_layers=3, lru_width=32, attention_window_size=16, logits_soft_cap=5.0
     ),
-    _recurrent("rwkv", caches=False, attention_hidden_size=32),
+    _recurrent("rwkv", rows="recomputed", attention_hidden_size=32),
 ]
 #: Attention that is not all there when sequences share a prefix, and decoders of translation models.
 OTHERS = [
-    _padded("diffllama"),
-    _padded("bart", packs=False, caches=False, d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48),
+    _padded("diffllama", rows="cached"),
+    _padded(
+        "bart", packs=False, rows="recomputed", d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48
+    ),
 ]
 ARCHITECTURES = [*FULL_ATTENTION, *LEARNED_POSITIONS_AND_ALIBI, *WINDOWS, *RECURRENT, *OTHERS]
 #: They read to the right, or otherwise give a token other log-probs when more text follows.

@@ -1,4 +1,4 @@
-"""Rollout engines, which sample completions. Each file is one engine; `caching` and `token_sampler` serve `transformers`."""
+"""Rollout engines, which sample completions. Each file is one engine; `transformers` decodes with `rosd_kit.decoding`."""
 
 from rosd_kit.components.on_use import names_on_use
 

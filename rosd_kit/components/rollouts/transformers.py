@@ -18,7 +18,7 @@ import torch
 from pydantic import PositiveInt
 
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
-from rosd_kit.decoding.choice import RowsFactory, choose_rows
+from rosd_kit.decoding.choice import Choice, RowsFactory, choose_rows
 from rosd_kit.decoding.loop import decode
 from rosd_kit.decoding.sampler import TokenSampler
 from rosd_kit.decoding.stop_strings import StopStrings
@@ -49,7 +49,7 @@ class TransformersEngine(RolloutEngine):
         self.student = student
         self.version = 0
         self._tell = site.tell if site is not None else None
-        self._rows: RowsFactory | None = None
+        self._choice: Choice | None = None
 
     def sync(self, student: Policy, version: int) -> None:
         self.version = version
@@ -86,13 +86,12 @@ class TransformersEngine(RolloutEngine):
 
     def _rows_of(self, model: nn.Module, limit: int) -> RowsFactory:
         """Return how to cache this model's rows; that is tried out once."""
-        if self._rows is None:
+        if self._choice is None:
             student = self.student
-            choice = choose_rows(model, student.vocabulary, student.pad_id, student.device, limit)
-            self._rows = choice.make
-            if choice.note is not None and self._tell is not None:
-                self._tell(choice.note)
-        return self._rows
+            self._choice = choose_rows(model, student.vocabulary, student.pad_id, student.device, limit)
+            if self._choice.note is not None and self._tell is not None:
+                self._tell(self._choice.note)
+        return self._choice.make
 
     def _completion(
         self, request: GenerateRequest, ids: list[int], logprobs: list[float], weights: PolicyWeights, *, overlong: bool = False

@@ -1,0 +1,161 @@
+"""Rollouts of this process against transformers' `generate`, plain log-probs, and themselves in other batches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rosd_kit.components.rollouts import TransformersEngine
+from rosd_kit.decoding.choice import RowsKind
+from rosd_kit.model.student import Student
+from rosd_kit.settings import ModelSettings
+from rosd_kit.types import Completion, GenerateRequest, Sampling
+from tests.model.architectures import GPT, LATENT, MOE
+from tests.model.tiny_models import SHAPE, tokenizer
+
+#: Architecture, configuration and cache. Windows are shorter than the texts.
+MODELS: list[tuple[str, dict, RowsKind]] = [
+    ("llama", {}, "shared"),
+    ("qwen3", {"head_dim": 8, "tie_word_embeddings": True}, "shared"),
+    ("mistral", {"head_dim": 8, "sliding_window": 5}, "shared"),
+    ("gemma2", {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 3.0}, "shared"),
+    ("gpt_oss", {**MOE, "head_dim": 8, "sliding_window": 5}, "shared"),
+    ("deepseek_v3", {**MOE, **LATENT}, "cached"),
+    ("mamba", {"state_size": 8, "time_step_rank": 4}, "cached"),
+    ("openai-gpt", GPT, "recomputed"),
+]
+#: (prompt, number of rollouts): groups of one and of several, prompts of many lengths, one the beginning of another.
+GROUPS = [(tuple(range(5, 17)), 4), (tuple(range(5, 10)), 3), ((50, 51), 1), (tuple(range(30, 60)), 5), ((7,), 2)]
+
+
+def student_of(kind: str, config: dict) -> Student:
+    torch.manual_seed(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        settings = AutoConfig.for_model(kind, **{**SHAPE, "vocab_size": len(tokenizer()), **config})
+        model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+    return Student(model, tokenizer(), ModelSettings(path="tiny", device="cpu"), keep_initial=False)
+
+
+def engine_of(student: Student, **options: object) -> TransformersEngine:
+    engine = TransformersEngine(TransformersEngine.Config.model_validate(options))
+    engine.start(student)
+    return engine
+
+
+def requests_of(temperature: float, tokens: int = 24, groups: Sequence = GROUPS) -> list[GenerateRequest]:
+    """Return the requests of all groups; every third one may draw a third of the tokens only."""
+    prompts = [prompt for prompt, count in groups for _ in range(count)]
+    return [
+        GenerateRequest(
+            prompt_ids=prompt,
+            sampling=Sampling(temperature=temperature, max_new_tokens=tokens if seed % 3 else tokens // 3),
+            seed=seed,
+        )
+        for seed, prompt in enumerate(prompts)
+    ]
+
+
+def exact_logprobs(student: Student, done: Completion, temperature: float) -> torch.Tensor:
+    """Return the log-probs of a completion's tokens from one forward pass over the whole text, `[tokens]`."""
+    ids = torch.tensor([[*done.prompt_ids, *done.token_ids]])
+    logits = student.model(input_ids=ids, use_cache=False).logits[0, len(done.prompt_ids) - 1 : -1]
+    logprobs = (logits.double() / (temperature or 1.0)).log_softmax(-1)
+    return logprobs.gather(1, torch.tensor(done.token_ids)[:, None]).squeeze(1)
+
+
+@pytest.mark.parametrize(("kind", "config", "rows"), MODELS, ids=[kind for kind, *_ in MODELS])
+@torch.no_grad()
+def test_greedy_tokens_are_those_of_generate_and_log_probs_those_of_one_forward_pass(kind, config, rows):
+    student = student_of(kind, config)
+    engine = engine_of(student)
+    requests = requests_of(0.0)
+    for request, done in zip(requests, engine.generate(requests), strict=True):
+        given = student.model.generate(
+            input_ids=torch.tensor([request.prompt_ids]),
+            attention_mask=torch.ones(1, len(request.prompt_ids), dtype=torch.long),
+            max_new_tokens=request.sampling.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(student.end_ids),
+            pad_token_id=student.pad_id,
+        )
+        assert list(done.token_ids) == given[0, len(request.prompt_ids) :].tolist()
+        torch.testing.assert_close(torch.tensor(done.logprobs).double(), exact_logprobs(student, done, 0.0), atol=1e-5, rtol=0)
+    assert engine._choice is not None
+    assert engine._choice.kind == rows
+
+
+@pytest.mark.parametrize(("kind", "config", "rows"), MODELS, ids=[kind for kind, *_ in MODELS])
+@torch.no_grad()
+def test_sampled_tokens_are_the_same_in_every_batch(kind, config, rows):
+    student = student_of(kind, config)
+    requests = requests_of(1.3)
+    together = engine_of(student).generate(requests)
+    assert_same(engine_of(student, max_batch=4).generate(requests), together)
+    assert_same(engine_of(student).generate(requests[::-1])[::-1], together)
+    alone = [engine_of(student).generate([request])[0] for request in requests[::4]]
+    assert_same(alone, together[::4])
+    for done in together:
+        torch.testing.assert_close(torch.tensor(done.logprobs).double(), exact_logprobs(student, done, 1.3), atol=1e-5, rtol=0)
+
+
+def assert_same(some: Sequence[Completion], others: Sequence[Completion]) -> None:
+    """Check tokens, texts and ends for equality, and log-probs up to rounding."""
+    for one, other in zip(some, others, strict=True):
+        assert (one.token_ids, one.text, one.finish_reason) == (other.token_ids, other.text, other.finish_reason)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+
+
+def watched(model: nn.Module) -> list[tuple[int, int]]:
+    """Return a list to which each later call of the model adds its `(rows, tokens)`."""
+    calls: list[tuple[int, int]] = []
+
+    def note(_model: nn.Module, _args: tuple, given: dict) -> None:
+        rows, tokens = given["input_ids"].shape
+        calls.append((rows, tokens))
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    return calls
+
+
+def test_a_prompt_runs_once_for_its_group_and_ended_rows_do_not_run():
+    student = student_of("llama", {})
+    engine = engine_of(student)
+    engine.generate(requests_of(1.0)[:1])  # tries out how to cache
+    calls = watched(student.model)
+    requests = [
+        GenerateRequest(prompt_ids=prompt, sampling=Sampling(temperature=1.3, max_new_tokens=3 + seed), seed=seed)
+        for seed, prompt in enumerate([tuple(range(5, 17))] * 16 + [tuple(range(30, 42))] * 16)
+    ]
+    done = engine.generate(requests)
+    assert calls[0] == (2, 12)
+    lengths = sorted((len(one.token_ids) for one in done), reverse=True)
+    steps = calls[1:]
+    assert all(tokens == 1 for _, tokens in steps)
+    assert len(steps) == lengths[0] - 1
+    needed = [sum(length > step + 1 for length in lengths) for step in range(len(steps))]
+    assert len(set(needed)) > 10
+    # Up to a sixteenth of the rows may have ended.
+    for (rows, _), least in zip(steps, needed, strict=True):
+        assert least <= rows <= least + max(1, rows // 16)
+
+
+def test_waiting_requests_take_the_place_of_ended_rows():
+    student = student_of("llama", {})
+    engine = engine_of(student, max_batch=8)
+    requests = requests_of(1.3, tokens=48, groups=[((seed + 5, 9, seed + 9), 1) for seed in range(40)])
+    engine.generate(requests[:1])
+    calls = watched(student.model)
+    done = engine.generate(requests)
+    steps = [rows for rows, tokens in calls if tokens == 1]
+    assert max(steps) == 8
+    needed = sum(len(one.token_ids) - 1 for one in done)
+    # In batches that start and end together, every row would run as long as the longest of its batch.
+    ordered = [done[start : start + 8] for start in range(0, 40, 8)]
+    together = sum(len(batch) * max(len(one.token_ids) - 1 for one in batch) for batch in ordered)
+    assert needed <= sum(steps) < (needed + together) / 2
