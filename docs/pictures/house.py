@@ -33,6 +33,7 @@ PURPOSES: Mapping[str, str] = {
     "plugins": "finding, checking and registering plugins",
     "micro": "the laboratory's problems",
     "display": "progress and results on screen",
+    "decoding": "text from a model in this process",
     "sglang": "SGLang servers, and how weights reach them",
     "model": "the student: loading, prompts, packing, prefix tree",
     "evaluation": "suites, metrics, intervals",
