@@ -15,12 +15,10 @@ from rosd_kit.data.readers import SUFFIXES, read_file
 from rosd_kit.data.rows import MISSING, Row, as_text, look_up, plain_row, with_columns
 from rosd_kit.errors import RunError, did_you_mean
 
-<<<<<<< HEAD
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
-=======
+
 _PACKAGE_PREFIX = "package:"
->>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
 
 
 class Source(Config):
@@ -116,9 +114,6 @@ def local_files(source: Source) -> list[Path]:
     return []
 
 
-<<<<<<< HEAD
-def load_saved(source: Source) -> Dataset:
-=======
 def _file_of_package(path: str) -> Path:
     """Return the file that `package:NAME/FILE` means, without importing the package. Raises `RunError` if there is none."""
     name, _, inside = path.removeprefix(_PACKAGE_PREFIX).partition("/")
@@ -132,8 +127,7 @@ def _file_of_package(path: str) -> Path:
     return file
 
 
-def load_saved(source: Source) -> Any:
->>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
+def load_saved(source: Source) -> Dataset:
     """Return a split that `datasets` saved, as Python values. Raises `RunError` if there is none."""
     from datasets import DatasetDict, load_from_disk
 

@@ -18,12 +18,8 @@ from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
 from rosd_kit.run.prompt_boundary import check_headers, check_student, side_by_side
-<<<<<<< HEAD
 from rosd_kit.run.rehearsed_loss import rehearse_loss
-from rosd_kit.run.state import train_problems
-=======
 from rosd_kit.run.state import check_readable, train_problems
->>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
 from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWeights, StepBatch, Trace
 
 #: Steps to try until one has a sample to train on.

@@ -65,11 +65,11 @@ def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
     assert remedy in warning
 
 
-<<<<<<< HEAD
 def test_ids_without_a_token_are_said_at_once():
     [warning] = said(GOOD, {**GOOD, "rollout/without_token": 2.0}, {**GOOD, "rollout/without_token": 3.0})
     assert warning.startswith("2 responses hold ids for which the tokenizer has no token")
-=======
+
+
 @pytest.mark.parametrize(("limit", "expected"), [(0.25, 1), (0.5, 0), (None, 0)])
 def test_rollouts_that_are_cut_off_are_said_where_the_run_learns_all_the_same(limit, expected):
     cut = [{**GOOD, "rollout/count": 10.0, "rollout/truncated": n} for n in (5.0, 3.0, 4.0)]
@@ -84,7 +84,6 @@ def test_rollouts_that_are_cut_off_are_said_where_the_run_learns_all_the_same(li
 def test_a_single_step_with_few_truncated_rollouts_resets_the_patience():
     few, many = ({**GOOD, "rollout/count": 10.0, "rollout/truncated": n} for n in (1.0, 9.0))
     assert said(many, many, few, many, many) == []
->>>>>>> fb20f4a (Refuse texts that the model cannot read, ship thirty rows to start with, and warn of rollouts that are cut off)
 
 
 VITALS = {
