@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -107,13 +107,34 @@ def _device() -> object:
 
 
 @functools.cache
+def _view(address: int) -> ctypes.Array[ctypes.c_uint32]:
+    return (ctypes.c_uint32 * (_WORDS + 1)).from_address(address)
+
+
+def _copy(address: int) -> bytes:
+    """Return the memory of a Mersenne twister, or the last copy if nothing was drawn since.
+
+    Each draw moves the position, which stands before or after the words; after the last of them all words are new.
+    """
+    view = _view(address)
+    drawn = (view[0], view[1], view[_WORDS])
+    last = _copies.get(address)
+    if last is None or last[0] != drawn:
+        last = _copies[address] = (drawn, bytes(view))
+    return last[1]
+
+
+_copies: dict[int, tuple[tuple[int, int, int], bytes]] = {}
+
+
+@functools.cache
 def _numpy_address(generator: np.random.BitGenerator) -> int:
     return int(generator.ctypes.state_address)
 
 
 def _numpy_state() -> bytes:
     """Return numpy's global state by its memory; asking for it makes a tuple of 624 numbers."""
-    return ctypes.string_at(_numpy_address(np.random.mtrand._rand._bit_generator), 4 * _WORDS + 4)
+    return _copy(_numpy_address(np.random.mtrand._rand._bit_generator))
 
 
 def _restore_numpy(before: bytes) -> None:
@@ -121,7 +142,7 @@ def _restore_numpy(before: bytes) -> None:
 
 
 def _python_memory() -> bytes:
-    return ctypes.string_at(id(random._inst) + _HEADER, 4 * _WORDS + 4)
+    return _copy(id(random._inst) + _HEADER)
 
 
 def _python_state() -> _State:
@@ -197,8 +218,7 @@ _EVERYWHERE = tuple(item for item in ITEMS if item.anywhere)
 _READ_ALL, _READ_EVERYWHERE = (tuple(item.read for item in items) for items in (ITEMS, _EVERYWHERE))
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):  # quicker to make than a dataclass
     """What was seen before a call, in the thread of the call."""
 
     values: tuple[object, ...]
@@ -208,7 +228,7 @@ class Surroundings:
     @classmethod
     def now(cls, *, alone: bool = True) -> Surroundings:
         """Look. In another thread than the main one, or with other calls beside it, only at what nothing else changes."""
-        whole = alone and threading.current_thread() is threading.main_thread()
+        whole = alone and threading.get_ident() == threading.main_thread().ident
         reads = _READ_ALL if whole else _READ_EVERYWHERE
         return cls(tuple([read() for read in reads]), len(sys.modules), whole)
 
