@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
@@ -106,6 +106,8 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
     options = _gguf_options(settings)
     files = [] if settings.gguf is not None else weight_files(folder, pickles=settings.pickle_weights)
     if settings.gguf is not None:
+        from transformers import GgufConfig  # since 5.17; everything else here works with older releases
+
         options["quantization_config"] = GgufConfig(dequantize=True)
     with _explain_errors(settings), no_progress_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from rosd_kit.contracts import Generator
 from rosd_kit.evaluation.collapse_metrics import collapse_metrics
 from rosd_kit.options import options_at
+from rosd_kit.parallel.devices import same_device
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.assembly import SampleAssembler
 from rosd_kit.pipeline.counters import Counters
@@ -150,7 +151,7 @@ class Pipeline:
         self, problems: Sequence[Problem], step: int, counters: Counters
     ) -> tuple[tuple[Group, ...], list[Diagnosis]]:
         """Diagnose each group in a thread as soon as it is sampled; the engine answers both kinds of requests at once."""
-        threads = ThreadPoolExecutor(_REFLECTION_THREADS, "rosd-kit-reflect")
+        threads = ThreadPoolExecutor(_REFLECTION_THREADS, "rosd-kit-reflect", same_device())
         diagnoser = self._diagnoser
         try:
             pending, sampled = {}, []

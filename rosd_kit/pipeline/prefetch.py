@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from pydantic import TypeAdapter
 
+from rosd_kit.parallel.devices import same_device
 from rosd_kit.types import JsonObject, Problem, StepBatch
 
 
@@ -25,8 +26,7 @@ class Prefetcher:
         self._sample = sample
         self._ready: tuple[int, StepBatch] | None = None
         self._coming: tuple[int, Future[StepBatch]] | None = None
-        # The last bits of torch's sums depend on the number of threads, so this one gets as many.
-        self._thread = ThreadPoolExecutor(1, "rosd-kit-prefetch", torch.set_num_threads, (torch.get_num_threads(),))
+        self._thread = ThreadPoolExecutor(1, "rosd-kit-prefetch", _begin_thread, (torch.get_num_threads(), same_device()))
 
     def begin(self, step: int) -> None:
         """Start sampling the batch of a step, if prefetching is enabled."""
@@ -68,6 +68,11 @@ class Prefetcher:
     def close(self) -> None:
         """Start nothing more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_thread(threads: int, use_device: Callable[[], None]) -> None:
+    torch.set_num_threads(threads)  # the last bits of torch's sums depend on their number
+    use_device()
 
 
 def _with_problems(batch: StepBatch, chosen: Callable[[Problem], Problem]) -> StepBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rosd_kit.parallel.devices import free_cached_memory
 from rosd_kit.sglang.event_loop import EventLoopThread
 from rosd_kit.sglang.pool import Pool
 from rosd_kit.sglang.protocol import ServerFault
@@ -45,5 +46,6 @@ class ColocatedMemory:
                 raise
 
         if tag in self._released:
+            free_cached_memory()  # the server exits if it cannot have its memory back
             self._loop.run(pool.call_each(resume_one))
             self._released.discard(tag)

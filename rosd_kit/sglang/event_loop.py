@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
@@ -20,8 +20,11 @@ _CLOSED = "rollout: the engine was closed."
 class EventLoopThread:
     """Runs coroutines while the caller waits for all of them, or handles each result as it arrives."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin_thread: Callable[[], object] = lambda: None) -> None:
+        """Start the loop. `begin_thread` is called once in each of its threads, also in those of `asyncio.to_thread`."""
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="rosd-kit-sglang", initializer=begin_thread))
+        self._loop.call_soon(begin_thread)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rosd-kit-sglang", daemon=True)
         self._thread.start()
 

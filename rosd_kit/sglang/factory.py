@@ -86,11 +86,28 @@ class PoolFactory:
         return os.environ[name] if name is not None else None
 
     def _transfer(self, which: PolicyWeights) -> WeightTransfer:
+        self._check_way()
         if self.config.sync == "tensor":
             return TensorTransfer()
         if self.config.sync == "distributed":
             return DistributedTransfer(host=self.config.sync_host, device=self.student.device)
         return DiskTransfer(self._sync_folder(which), self.student.model.config.save_pretrained)
+
+    def _check_way(self) -> None:
+        """Raise `RecipeError` for a way of transferring weights that GPUs do not offer."""
+        config = self.config
+        if self.student.device.type != "cuda":
+            return
+        if config.sync == "tensor" and config.launch.devices and not config.url:
+            raise RecipeError(
+                "rollout.sync: 'tensor' hands over GPU memory, which only a server on the same GPU can map, and "
+                f"rollout.launch.devices={config.launch.devices} puts the servers on others. Use disk or distributed."
+            )
+        if config.sync == "distributed" and config.colocated:
+            raise RecipeError(
+                "rollout.sync: 'distributed' is not possible with rollout.colocated: NCCL refuses two processes on one GPU. "
+                "Use tensor or disk."
+            )
 
     def _sync_folder(self, which: PolicyWeights) -> Path:
         """Return the folder that servers load weights from: in memory if four times the weights' size is free there.

@@ -11,6 +11,14 @@ from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import Argument, ServerCommand, free_port, has_sglang
 
+#: Names the interpreter that has SGLang, where a recipe does not.
+PYTHON_VARIABLE = "ROSD_KIT_SGLANG_PYTHON"
+
+
+def server_python(launch: Launch) -> str:
+    """Return the interpreter that runs the servers: the recipe's, else the environment's, else this process's own."""
+    return launch.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+
 
 def launch_commands(
     student: Policy, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
@@ -19,11 +27,12 @@ def launch_commands(
 
     Raises `EngineError` if the interpreter has no SGLang, `RecipeError` if the numbers of devices and servers differ.
     """
-    python = launch.python or sys.executable
+    python = server_python(launch)
     if not has_sglang(python, launch.env):
         raise EngineError(
             f"rollout.launch.python: {python} has no SGLang. Install sglang there, name an interpreter that has it "
-            "(rollout.launch.python=...), or give the address of a running server (rollout.url=...). See docs/sglang.md."
+            f"(rollout.launch.python=..., or the environment variable {PYTHON_VARIABLE}), or give the address of a running "
+            "server (rollout.url=...). See docs/sglang.md."
         )
     site = site or Site()
     first, on_this_machine = site.local * launch.servers, site.neighbours * launch.servers

@@ -20,7 +20,8 @@ class Launch(Config):
     fixed_because: ClassVar[str] = "the servers are started once"
 
     python: Annotated[str | None, Trusted("can start any program")] = None
-    """Interpreter that has SGLang installed; null takes the one that runs rosd-kit."""
+    """Interpreter that has SGLang installed; null takes the one that the environment variable `ROSD_KIT_SGLANG_PYTHON` names,
+    else the one that runs rosd-kit."""
     args: Annotated[dict[str, bool | int | float | str], Trusted("can make a server run code or reach hosts")] = Field(
         default_factory=dict
     )
@@ -96,6 +97,18 @@ class EngineOptions(RolloutEngine.Config):
     """Accept an SGLang version that this client was not tested with."""
     check: ProbeSettings = ProbeSettings()
     """Comparison of engine and trainer."""
+
+    @model_validator(mode="after")
+    def _colocated_servers_share_the_gpu_of_their_rank(self) -> Self:
+        launch = self.launch
+        if self.colocated and (launch.devices or launch.servers > 1) and not self.url:
+            option = "devices" if launch.devices else f"servers={launch.servers}"
+            raise ValueError(
+                f"colocated and launch.{option} contradict each other: a colocated server, one per rank, shares the GPU of its "
+                "rank. For servers on other GPUs set colocated=false and sync=disk or distributed; else leave "
+                f"launch.{option.partition('=')[0]} out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _router_has_servers(self) -> Self:

@@ -21,6 +21,15 @@ _PORTS = range(20000, 32768)
 
 Argument = bool | int | float | str
 
+#: What torchrun and accelerate tell their own processes. A server that reads it would look for a rendezvous that is not its
+#: own: with TORCHELASTIC_USE_AGENT_STORE it waits for a store that nobody opens.
+_LAUNCHER_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_")
+_LAUNCHER_VARIABLES = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "TORCH_NCCL_ASYNC_ERROR_HANDLING"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerCommand:
@@ -80,7 +89,7 @@ class ServerProcess:
                 stdin=subprocess.PIPE,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.command.environment},
+                env=server_environment(self.command.environment),
                 start_new_session=True,  # Ctrl-C goes to the run, which decides when the server stops
             )
         except OSError as error:
@@ -112,6 +121,21 @@ class ServerProcess:
         return "\n".join(text.splitlines()[-lines:])
 
 
+def server_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment as a server should see it: without what a launcher of ranks added, with `additions`.
+
+    torchrun also sets OMP_NUM_THREADS=1, for the trainer's ranks; a server chooses its own number.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _LAUNCHER_VARIABLES and not name.startswith(_LAUNCHER_PREFIXES)
+    }
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        inherited.pop("OMP_NUM_THREADS", None)
+    return {**inherited, **additions}
+
+
 def free_port(host: str) -> int:
     """Return a port that nothing listens on.
 
@@ -129,7 +153,7 @@ def has_sglang(python: str, environment: Mapping[str, str]) -> bool:
     """Return whether an interpreter has SGLang in an environment, without importing it."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('sglang') is None)"
     try:
-        result = subprocess.run([python, "-c", code], capture_output=True, timeout=60, env={**os.environ, **environment})
+        result = subprocess.run([python, "-c", code], capture_output=True, timeout=60, env=server_environment(environment))
         return result.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -104,3 +104,20 @@ def test_a_server_that_restarted_while_resting_is_not_resumed(serve, engine_at, 
     assert server.payloads("/resume_memory_occupation") == []
     requests = requests_for(student, 2)
     assert ids(engine.generate(requests)) == expected(student, requests)
+
+
+def test_the_trainer_gives_back_its_cached_memory_before_the_server_takes_its_own(serve, engine_at, student, monkeypatch):
+    server = serve()
+    engine = engine_at(server, colocated=True)
+    freed_at: list[list[str]] = []
+    resumed = "/resume_memory_occupation"
+    monkeypatch.setattr(
+        "rosd_kit.sglang.colocation.free_cached_memory",
+        lambda: freed_at.append(
+            [tag for request in server.received if request.route == resumed for tag in request.payload["tags"]]
+        ),
+    )
+    engine.rest()
+    server.received.clear()
+    engine.sync(student, 1)
+    assert freed_at == [[], ["weights"]]  # before each of the two resumes

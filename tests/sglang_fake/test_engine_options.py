@@ -209,3 +209,33 @@ def test_progress_is_reported_while_waiting_for_a_server(serve, student, tmp_pat
     engine.close()
     assert progress[0].startswith(f"waiting for SGLang at {server.url} (")
     assert "of at most 20" in progress[0]
+
+
+@pytest.mark.parametrize(
+    ("launch", "option"),
+    [({"devices": ["1", "2"], "servers": 2}, "devices"), ({"servers": 3}, "servers"), ({"devices": ["1"]}, "devices")],
+)
+def test_a_colocated_server_cannot_be_on_another_gpu(launch, option):
+    with pytest.raises(
+        ValueError, match=rf"launch\.{option}.* contradict each other.*colocated=false.*leave launch\.{option} out"
+    ):
+        SGLangEngine.Config(colocated=True, launch=launch)
+    assert SGLangEngine.Config(colocated=False, launch=launch).launch.servers == launch.get("servers", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"sync": "tensor", "launch": {"devices": ["1"]}},
+            r"rollout\.sync: 'tensor'.*devices=\['1'\].*Use disk or distributed",
+        ),
+        ({"sync": "distributed", "colocated": True}, r"rollout\.sync: 'distributed'.*one GPU.*Use tensor or disk"),
+    ],
+)
+def test_ways_of_transfer_that_gpus_do_not_offer_are_refused(student, monkeypatch, options, words):
+    engine = SGLangEngine(SGLangEngine.Config(**options))
+    monkeypatch.setattr(student, "device", torch.device("cuda", 0))
+    monkeypatch.setattr("rosd_kit.parallel.devices.torch.cuda.set_device", lambda device: None)
+    with pytest.raises(RecipeError, match=words):
+        engine.start(student)

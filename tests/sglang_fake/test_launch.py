@@ -16,7 +16,7 @@ from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.sglang import replica
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import free_port
+from rosd_kit.sglang.server import free_port, server_environment
 from tests.sglang_fake.helpers import requests_for
 from tests.sglang_fake.processes import wait_until
 
@@ -90,6 +90,39 @@ def test_a_colocated_server_sees_the_device_of_its_rank(fake_sglang, student, tm
     assert visible_devices(colocated=False) is None and visible_devices(colocated=True) == "1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert visible_devices(colocated=True) == "7"
+
+
+def test_a_server_does_not_see_what_torchrun_tells_the_ranks(monkeypatch):
+    """With TORCHELASTIC_USE_AGENT_STORE a server waits for a store that nobody opens."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "ROLE_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("HF_HOME", "/models")
+    environment = server_environment({"SGLANG_USE_CPU_ENGINE": "1", "MASTER_PORT": "5"})
+    assert environment["HF_HOME"] == "/models" and environment["OMP_NUM_THREADS"] == "7"  # the user's
+    assert environment["MASTER_PORT"] == "5" and environment["SGLANG_USE_CPU_ENGINE"] == "1"
+    launcher = ("RANK", "LOCAL", "WORLD", "MASTER_ADDR", "GROUP", "ROLE", "TORCHELASTIC", "ACCELERATE")
+    assert not [name for name in environment if name.startswith(launcher)]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert "OMP_NUM_THREADS" not in server_environment({})  # torchrun's
+    assert server_environment({"OMP_NUM_THREADS": "3"})["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_environment_names_the_interpreter_where_the_recipe_does_not(fake_sglang, student, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    monkeypatch.setenv("ROSD_KIT_SGLANG_PYTHON", str(python))
+
+    def interpreter(**options):
+        launch = Launch(env=fake_sglang.environment(), **options)
+        return launch_commands(student, launch, folder=tmp_path, colocated=False, api_key=None)[0].python
+
+    assert interpreter() == str(python)
+    assert interpreter(python=sys.executable) == sys.executable
+    monkeypatch.delenv("ROSD_KIT_SGLANG_PYTHON")
+    assert interpreter() == sys.executable
 
 
 @pytest.mark.parametrize("interpreter", ["bare", "missing"])

@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.multiprocessing import reductions
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang.client import Client
@@ -233,7 +236,7 @@ def test_memory_is_shared_by_name_even_when_many_threads_share_at_once():
 
     def share():
         for _ in range(20):
-            flat, handle = tensor._share([("a", torch.ones(5)), ("b", torch.ones(3))])
+            flat, (handle,) = tensor._share([("a", torch.ones(5)), ("b", torch.ones(3))])
             tensors.append(flat)
             handles.append(base64.b64decode(handle))
 
@@ -244,6 +247,30 @@ def test_memory_is_shared_by_name_even_when_many_threads_share_at_once():
         thread.join()
     assert len(handles) == 160 and all(b"rebuild_storage_filename" in handle for handle in handles)
     assert torch.multiprocessing.get_sharing_strategy() == before
+
+
+def test_each_rank_of_a_server_gets_a_handle_of_its_own():
+    """Torch counts the handles of a tensor; two ranks that open the same one would free it too early."""
+    flat, handles = tensor._share([("a", torch.arange(5.0))], count=3)
+    contents = [ForkingPickler.loads(base64.b64decode(handle)) for handle in handles]
+    assert len(handles) == 3
+    for content in contents:
+        assert torch.equal(content["flattened_tensor"].view(torch.float32), torch.arange(5.0))
+        assert content["metadata"][0].name == "a" and content["metadata"][0].shape == (5,)
+    del flat
+
+
+def test_memory_on_a_gpu_is_named_by_the_uuid_of_that_gpu(monkeypatch):
+    """A server that sees one GPU numbers it 0, whatever its number is in the trainer."""
+    arguments = (torch.Tensor, (4,), (1,), 0, torch.UntypedStorage, torch.uint8, 3, b"handle", 4, 0, False, b"", 0, b"", False)
+    monkeypatch.setattr(reductions, "reduce_tensor", lambda tensor: (reductions.rebuild_cuda_tensor, arguments))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=f"uuid-of-{device}"))
+    rebuilt: list[tuple] = []
+    with monkeypatch.context() as server:
+        pickled = base64.b64decode(tensor._pickled({"flattened_tensor": torch.zeros(4)}))
+        server.setattr(reductions, "rebuild_cuda_tensor", lambda *given: rebuilt.append(given))  # as SGLang does
+        ForkingPickler.loads(pickled)
+    assert rebuilt == [(*arguments[:6], "uuid-of-3", *arguments[7:])]
 
 
 TENSORS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(DTYPES)), max_size=12)

@@ -57,6 +57,7 @@ class SGLangEngine(RolloutEngine):
 
     def start(self, student: Policy, site: Site | None = None) -> None:
         # Imported here: they need httpx, and listing the components must not.
+        from rosd_kit.parallel.devices import use_in_this_thread
         from rosd_kit.sglang.colocation import ColocatedMemory
         from rosd_kit.sglang.event_loop import EventLoopThread
         from rosd_kit.sglang.factory import PoolFactory
@@ -75,7 +76,7 @@ class SGLangEngine(RolloutEngine):
         self._compared: set[tuple[int, float]] = set()
         self._pools: list[Pool] = []
         self._temporary = tempfile.TemporaryDirectory(prefix="rosd-kit-")
-        self._loop = EventLoopThread()
+        self._loop = EventLoopThread(partial(use_in_this_thread, student.device))
         self._memory = ColocatedMemory(self._loop)
         self._checker = LogprobChecker(student=student, settings=self.config.check, loop=self._loop)
         self._lease = WeightLease(holds=self._holds, load=lambda which: self._load(self._pool, which))

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed import ProcessGroup, distributed_c10d
 
+from rosd_kit.parallel.devices import use_in_this_thread
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import ServerFault, ServerInfo
 from rosd_kit.sglang.weight_transfer.base import (
@@ -76,7 +77,7 @@ class DistributedTransfer(WeightTransfer):
             "backend": backend,
         }
         group = await _run_both(
-            _in_thread(_open_group, self._host, port, size, name, backend),
+            _in_thread(self._device, _open_group, self._host, port, size, name, backend),
             client.post("/init_weights_update_group", invitation),
         )
         self._groups[client] = (name, group)
@@ -104,13 +105,13 @@ class DistributedTransfer(WeightTransfer):
             **({"weight_version": label} if label else {}),
         }
         await _run_both(
-            _in_thread(_broadcast, tensors, group),
+            _in_thread(self._device, _broadcast, tensors, group),
             client.post("/update_weights_from_distributed", request),
         )
         return sum(tensor.nbytes for tensor in tensors)
 
 
-async def _in_thread(work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+async def _in_thread(device: torch.device, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
     """Run `work` as `asyncio.to_thread` does, but in a daemon thread: a call stuck on a dead server must not block exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -121,6 +122,7 @@ async def _in_thread(work: Callable[[*Arguments], T], *arguments: *Arguments) ->
 
     def run() -> None:
         try:
+            use_in_this_thread(device)
             deliver = partial(future.set_result, work(*arguments))
         except Exception as error:
             deliver = partial(future.set_exception, error)
@@ -168,7 +170,7 @@ def _broadcast(tensors: Sequence[Tensor], group: ProcessGroup) -> None:
     for tensor in tensors:
         torch.distributed.broadcast(tensor, group_src=0, group=group)
     if tensors and tensors[0].is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(tensors[0].device)
 
 
 def _free_port(host: str) -> int:
