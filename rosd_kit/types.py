@@ -88,7 +88,8 @@ class Completion:
 
     `token_ids` are the ids as sampled, end token included, and are never re-tokenised. `logprobs[t]` is log p(token_ids[t]) in
     nats under softmax(logits / temperature), not renormalised for top-k, top-p or min-p. `token_spans[t]` is the half-open
-    character range of token t in `text`; special tokens have empty ranges, because `text` omits them.
+    character range of token t in `text`; special tokens have empty ranges, because `text` omits them. `begins_in_thinking` says
+    that the chat template opened a thinking block; engines leave it as it is.
     """
 
     prompt_ids: tuple[int, ...]
@@ -98,6 +99,7 @@ class Completion:
     token_spans: tuple[tuple[int, int], ...]
     finish_reason: FinishReason
     weight_version: int = 0
+    begins_in_thinking: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ import pydantic
 
 from rosd_kit.options import Config as Options
 from rosd_kit.options import present_step
-from rosd_kit.text.thinking import Pairs, strip_thinking
+from rosd_kit.text.thinking import Pairs, closes_thinking, strip_thinking
+from rosd_kit.types import Completion
 
 #: A time limit that can be waited for.
 Seconds = Annotated[float, pydantic.Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
@@ -77,6 +78,11 @@ class Component(ABC):
     def without_thinking(self, text: str) -> str:
         """Return a response without its thinking, in every spelling that `strip_thinking` or the recipe knows."""
         return strip_thinking(text, self.thinking)
+
+    def text_of(self, completion: Completion) -> str:
+        """Return a completion's text with its thinking; empty if it was cut off in thinking that the chat template opened."""
+        cut_off = completion.begins_in_thinking and completion.finish_reason == "length"
+        return "" if cut_off and not closes_thinking(completion.text, self.thinking) else completion.text
 
 
 def add_options(cls: type[Component], options: type[Options]) -> None:

@@ -97,14 +97,17 @@ class Verifier(Component):
 
     def judge(self, problem: Problem, completion: Completion) -> Verdict:
         """Judge one completion: its text by `verify`, and by the option `truncated` if it was cut off. Evaluations call it."""
-        return self._counted(completion, self.verify(problem, completion.text))
+        return self._counted(completion, self.verify(problem, self._judged(completion)))
 
     def judge_group(self, problem: Problem, completions: Sequence[Completion]) -> list[Verdict]:
         """Judge all completions of one problem: like `judge`, but their texts by `verify_group`. Training steps call it."""
-        verdicts = self.verify_group(problem, [completion.text for completion in completions])
+        verdicts = self.verify_group(problem, [self._judged(completion) for completion in completions])
         if len(verdicts) != len(completions):
             return verdicts  # the caller says what is wrong with it
         return [self._counted(completion, verdict) for completion, verdict in zip(completions, verdicts, strict=True)]
+
+    def _judged(self, completion: Completion) -> str:
+        return completion.text if self.reads_thinking else self.text_of(completion)
 
     def _counted(self, completion: Completion, verdict: Verdict) -> Verdict:
         """Return what a verdict counts as: a completion that was cut off has no final answer, whatever it says so far."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import nan
 
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
@@ -37,12 +38,15 @@ def evaluate_suites(
     training: SamplingSettings,
     ranks: Ranks | None = None,
     faults: Faults | None = None,
+    begins_in_thinking: bool = False,
 ) -> tuple[SuiteResult, ...]:
     """Return the measures of every suite, in the task's order; nothing if `problems` is 0.
 
     Options of `settings` that are null are those of `training`. Problems and seeds depend only on the settings, so two calls
     are paired sample by sample. All suites go to the engine in one call. A prompt that the engine rejects (`overlong`) counts
     as wrong, with no tokens. If the verifier raises, its verdict counts as status `error`, and `faults` records it.
+
+    `begins_in_thinking` says that the chat template opens a thinking block at the end of the prompts.
 
     With several `ranks`, each generates its share; the main rank judges all completions and returns the results, the others
     return nothing.
@@ -64,6 +68,8 @@ def evaluate_suites(
     generated = _generate(engine, requests, settings.samples, ranks)
     if ranks is not None and not ranks.is_main:
         return ()
+    if begins_in_thinking:
+        generated = [replace(completion, begins_in_thinking=True) for completion in generated]
     completions, faults = iter(generated), Faults() if faults is None else faults
     results = tuple(
         _measure(

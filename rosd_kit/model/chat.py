@@ -17,6 +17,7 @@ from rosd_kit.model.chat_encoding import ChatEncoder, TemplateRefusal
 from rosd_kit.model.template_tokens import parse_template, written_tokens
 from rosd_kit.model.unknown_tokens import UnreadText
 from rosd_kit.settings import ChatRole, ModelSettings
+from rosd_kit.text.thinking import Pairs, opens_thinking
 from rosd_kit.text.validity import why_no_text
 from rosd_kit.types import Message
 
@@ -168,6 +169,16 @@ class Chat:
         pairs = zip(reversed(one), reversed(other), strict=False)
         same = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
         return one[len(one) - same :]
+
+    def roles_in_thinking(self, pairs: Pairs = ()) -> frozenset[ChatRole]:
+        """Return the roles whose prompts end inside a thinking block; `pairs` are more marks, as in `strip_thinking`."""
+        return frozenset(role for role in get_args(ChatRole) if self.for_role(role)._opens_thinking(pairs))
+
+    def _opens_thinking(self, pairs: Pairs) -> bool:
+        try:
+            return opens_thinking(self.generation_header, pairs)
+        except TemplateRefusal:  # said with the roles when a task's messages are refused
+            return False
 
     @cached_property
     def turn_end(self) -> int | None:

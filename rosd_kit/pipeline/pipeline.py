@@ -26,7 +26,7 @@ from rosd_kit.pipeline.diagnosis import Diagnoser, Diagnosis
 from rosd_kit.pipeline.requests import Encode, Requester
 from rosd_kit.pipeline.sampling import GroupSampler
 from rosd_kit.recipe.built import BuiltComponents
-from rosd_kit.settings import SamplingSettings
+from rosd_kit.settings import ChatRole, SamplingSettings
 from rosd_kit.types import Group, Problem, StepBatch, Trace
 
 #: Groups that are reflected on at once while a streaming engine samples; each is a thread that only waits.
@@ -40,7 +40,8 @@ class Pipeline:
     `encode` turns a problem's messages into prompt ids with the generation header; so do the encoders of reflections and of the
     teacher's prompts, which are by default the same. All randomness comes from `seed` and the step. If the
     engine streams, each group is verified, gated and reflected on as soon as its last rollout is there. Responses with
-    `ids_without_token`, which no engine should sample, are counted.
+    `ids_without_token`, which no engine should sample, are counted. After prompts of `roles_in_thinking`, a response begins
+    inside a thinking block.
     """
 
     components: BuiltComponents
@@ -54,6 +55,7 @@ class Pipeline:
     on_phase: Callable[[str], None] = lambda phase: None
     ranks: Ranks | None = None
     ids_without_token: frozenset[int] = frozenset()
+    roles_in_thinking: frozenset[ChatRole] = frozenset()
 
     def step(self, problems: Sequence[Problem], step: int) -> StepBatch:
         """Return the samples of one step and every count that metrics need.
@@ -71,7 +73,7 @@ class Pipeline:
             counters.merge(diagnosis.counters)
         assembler = SampleAssembler(
             components=self.components,
-            requester=self._requester(self.encode_for_teacher),
+            requester=self._requester("teacher"),
             max_teacher_prompt_tokens=self.sampling.max_teacher_prompt_tokens,
         )
         traces = [assembler.assemble(rollout, counters) for diagnosis in diagnoses for rollout in diagnosis.rollouts]
@@ -103,13 +105,18 @@ class Pipeline:
         """Whether groups are diagnosed while others are still being sampled."""
         return self.engine.streams and self.components.distills and not self.components.demonstration.sees_batch
 
-    def _requester(self, encode: Encode | None = None) -> Requester:
-        return Requester(engine=self.engine, encode=encode or self.encode)
+    def _requester(self, role: ChatRole) -> Requester:
+        encoders = {"reflector": self.encode_reflection, "teacher": self.encode_for_teacher}
+        return Requester(
+            engine=self.engine,
+            encode=encoders.get(role) or self.encode,
+            begins_in_thinking=role in self.roles_in_thinking,
+        )
 
     @property
     def _sampler(self) -> GroupSampler:
         return GroupSampler(
-            requester=self._requester(),
+            requester=self._requester("student"),
             verifier=self.components.verifier,
             sampling=self.sampling,
             group_size=self.group_size,
@@ -119,7 +126,7 @@ class Pipeline:
 
     @property
     def _diagnoser(self) -> Diagnoser:
-        return Diagnoser(components=self.components, requester=self._requester(self.encode_reflection), seed=self.seed)
+        return Diagnoser(components=self.components, requester=self._requester("reflector"), seed=self.seed)
 
     def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
         return self.ranks.assigned_indices(len(problems)) if self.ranks is not None else range(len(problems))

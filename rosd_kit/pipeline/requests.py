@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rosd_kit.contracts import Generator
 from rosd_kit.pipeline.counters import Counters
@@ -21,6 +21,8 @@ class Requester:
 
     engine: Generator
     encode: Encode
+    begins_in_thinking: bool = False
+    """Whether the chat template opens a thinking block at the end of these prompts."""
 
     def stream(
         self, requests: Sequence[GenerateRequest], limit: int, weights: PolicyWeights = "live"
@@ -31,7 +33,7 @@ class Requester:
             yield i, _overlong(requests[i].prompt_ids)
         if fitting:
             for position, completion in self.engine.stream([requests[i] for i in fitting], weights=weights):
-                yield fitting[position], completion
+                yield fitting[position], replace(completion, begins_in_thinking=True) if self.begins_in_thinking else completion
 
     def encode_within(self, prompt: Prompt, budget: int, name: str, counters: Counters) -> tuple[int, ...] | None:
         """Return the prompt's ids, shortened to `budget` tokens; None where the sections that are never cut do not fit.

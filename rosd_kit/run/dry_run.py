@@ -74,6 +74,7 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
         sampling=recipe.sampling,
         group_size=recipe.group_size,
         seed=recipe.seed,
+        roles_in_thinking=student.chat.roles_in_thinking(recipe.thinking),
     )
     try:
         for step in range(_TRIES):

@@ -99,6 +99,7 @@ def _measure(
                 settings=recipe.evaluation,
                 training=recipe.sampling,
                 faults=faults,
+                begins_in_thinking="evaluation" in student.chat.roles_in_thinking(recipe.thinking),
             )
     finally:
         components.rollout.close()

@@ -199,6 +199,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
         training=run.recipe.sampling,
         ranks=run.pipeline.ranks,
         faults=faults,
+        begins_in_thinking="evaluation" in run.student.chat.roles_in_thinking(run.recipe.thinking),
     )
     with run.student.sampler.gathered(), options_at(run.step):
         if baseline is not None and run.step == 0:

@@ -161,6 +161,7 @@ def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ran
         seed=recipe.seed,
         on_phase=display.phase,
         ranks=ranks if ranks.count > 1 else None,
+        roles_in_thinking=student.chat.roles_in_thinking(recipe.thinking),
         ids_without_token=frozenset(ids_without_token(student.tokenizer, student.vocabulary)),
     )
 

@@ -46,7 +46,8 @@ _PARTS = frozenset({"<|channel|>", "<|message|>", "<|channel>"})
 def strip_thinking(text: str, pairs: Pairs = (), *, kept: Collection[str] = ()) -> str:
     """Return the text after its last thinking block.
 
-    If the chat template opened the block, only its closing mark is in the text. A block that never closes hides the rest.
+    If the chat template opened the block, only its closing mark is in the text; without that, see `Component.text_of`. A block
+    that never closes hides the rest.
     `pairs` are more marks, (opening, closing), besides those that models are known to use; they are taken literally. `kept`
     names tags, like `reasoning`, that are part of the answer here.
     """
@@ -54,6 +55,18 @@ def strip_thinking(text: str, pairs: Pairs = (), *, kept: Collection[str] = ()) 
     rest = text[max((mark.end() for mark in closing.finditer(text) if _tag(mark) not in kept), default=0) :]
     opened = next((mark for mark in opening.finditer(rest) if _tag(mark) not in kept), None)
     return rest[: opened.start()] if opened else rest
+
+
+def opens_thinking(header: str, pairs: Pairs = ()) -> bool:
+    """Return whether a response that follows this text begins inside a thinking block."""
+    opening, closing = _patterns(pairs)
+    opened = max((mark.end() for mark in opening.finditer(header)), default=-1)
+    return opened > max((mark.start() for mark in closing.finditer(header)), default=-1)
+
+
+def closes_thinking(text: str, pairs: Pairs = ()) -> bool:
+    """Return whether a thinking block ends in this text."""
+    return _patterns(pairs)[1].search(text) is not None
 
 
 def is_thinking_mark(token: str) -> bool:

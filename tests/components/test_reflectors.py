@@ -264,3 +264,12 @@ def test_a_rationale_explains_the_demonstration_and_is_the_idea(make_case):
 def test_a_rationale_says_what_is_missing(make_case, text, finish, expected):
     reflection = Rationale().read(answering(text, finish), make_case(["x"], views=["way"]))
     assert (reflection.idea, reflection.status) == expected
+
+
+@pytest.mark.parametrize(("begins", "status"), [(True, "truncated"), (False, "ok")])
+def test_a_reflection_that_was_cut_off_in_opened_thinking_is_not_read(make_case, begins, status):
+    """The tags are a draft: the thinking around them was opened by the chat template and never ended."""
+    text = "<error_quote>2 + 2 = 5</error_quote> <explanation>it is 4</explanation> But wait"
+    answer = replace(answering(text, "length"), begins_in_thinking=begins)
+    reflection = Tutor().read(answer, make_case(["2 + 2 = 5"]))
+    assert (reflection.status, reflection.quote) == (status, None if begins else "2 + 2 = 5")

@@ -65,7 +65,8 @@ def test_a_prompt_equals_transformers_own_rendering(kind):
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_step_runs_and_the_response_follows_the_generation_header(kind, recipe, plugins, tmp_path, capsys):
     folder = save(tmp_path / kind, template=TEMPLATES[kind])
-    rehearse(recipe(folder, "problems_per_step=1"), plugins)
+    # Random models never close the thinking that a template opened, so without it nothing of a sibling would be shown.
+    rehearse(recipe(folder, "problems_per_step=1", "demonstration.thinking=keep"), plugins)
     out = capsys.readouterr().out
     rows = re.findall(r"^(-[12])  \d+ (\S+) +\d+ (\S+)", out, re.M)
     assert len(rows) == 2 and all(student == teacher for _, student, teacher in rows)
@@ -302,3 +303,16 @@ def test_a_teacher_prompt_without_the_generation_header_is_an_error():
     prompt_boundary.check_headers(template_chat, student, template_chat.encode(MESSAGES[1:]))
     with pytest.raises(RunError, match="the teacher's prompt does not end with the generation header"):
         prompt_boundary.check_headers(template_chat, student, template_chat.encode(MESSAGES[1:])[:-3])
+
+
+def test_the_roles_whose_prompts_leave_thinking_open_are_known():
+    switch = OPENED.replace("<think>\n' }}", "' }}{% if enable_thinking %}{{ '<think>\n' }}{% endif %}")
+    assert chat(OPENED).roles_in_thinking() == {"student", "teacher", "reflector", "evaluation"}
+    assert chat(CHATML).roles_in_thinking() == chat(THINKING).roles_in_thinking() == frozenset()
+    assert chat(THINKING, chat_template_kwargs={"enable_thinking": False}).roles_in_thinking() == frozenset()
+    roles = {"teacher": {"enable_thinking": True}, "evaluation": {"enable_thinking": True}}
+    assert chat(switch, chat=roles).roles_in_thinking() == {"teacher", "evaluation"}
+    assert (
+        chat(CHATML.replace("assistant\n", "assistant\n<ponder>")).roles_in_thinking((("<ponder>", "</ponder>"),))
+        != frozenset()
+    )

@@ -13,8 +13,9 @@ import rosd_kit as rk
 from rosd_kit.components.verifiers import BySuite, Exact, Majority, MultipleChoice
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
+from rosd_kit.testing import fake_completion
 from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.text.thinking import check_pairs, is_thinking_mark, strip_thinking
+from rosd_kit.text.thinking import check_pairs, is_thinking_mark, opens_thinking, strip_thinking
 from tests.components.rows import asking
 from tests.text.conftest import tokenizer_of
 
@@ -162,3 +163,56 @@ def test_control_tokens_that_mark_thinking_stay_in_the_text():
     text, spans = decode_with_spans(tokenizer, ids)
     assert (text, strip_thinking(text)) == ("[THINK]a 7[/THINK]x = 8", "x = 8")
     assert (spans[0], spans[-1]) == ((0, 7), (len(text), len(text)))
+
+
+@pytest.mark.parametrize(
+    ("header", "opens"),
+    [
+        ("<|im_end|>\n<|im_start|>assistant\n<think>\n", True),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+        ("<|im_start|>assistant\n", False),
+        ("<｜Assistant｜><think>", True),
+        ("<|im_assistant|>assistant<|im_middle|>◁think▷", True),
+        ("<|CHATBOT_TOKEN|><|START_THINKING|>", True),
+        ("<|CHATBOT_TOKEN|><|START_THINKING|><|END_THINKING|>", False),
+        ("[/INST][THINK]", True),
+        ("<seed:bos>assistant\n<seed:think>", True),
+        ("<|start|>assistant<|channel|>analysis<|message|>", True),
+        ("<|start|>assistant<|channel|>final<|message|>", False),
+        ("assistant: <ponder>", True),
+        ("assistant: <ponder></ponder>", False),
+    ],
+)
+def test_a_header_may_leave_thinking_open(header, opens):
+    assert opens_thinking(header, (("<ponder>", "</ponder>"),)) == opens
+
+
+@pytest.mark.parametrize("truncated", ["wrong", "score"])
+@pytest.mark.parametrize("by_group", [False, True])
+def test_what_was_cut_off_in_thinking_that_the_template_opened_has_no_answer(by_group, truncated):
+    verifier = Exact(Exact.Config(truncated=truncated))
+
+    def verdict(text, finish="length", begins=True):
+        completion = replace(fake_completion(text, finish_reason=finish), begins_in_thinking=begins)
+        return (verifier.judge_group(asking("8"), [completion]) if by_group else [verifier.judge(asking("8"), completion)])[0]
+
+    guess = "Perhaps Answer: 8\nNo, let me see"
+    assert not verdict(guess).success and verdict(guess).answer is None
+    assert verdict(guess + "</think>Answer: 8").success == (truncated == "score")
+    assert not verdict("Answer: 8</think>Answer: 7").success and not verdict("Answer: 8</think>").success
+    assert verdict("Answer: 8", finish="stop").success, "a response that ends by itself is read as a whole"
+    assert verdict("Answer: 8", begins=False).success == (truncated == "score")
+
+
+def test_a_verifier_of_thinking_sees_what_was_cut_off():
+    class Reads(rk.Verifier):
+        """Counts words of the whole response."""
+
+        name = "reads"
+        reads_thinking = True
+
+        def verify(self, problem, text):
+            return rk.Verdict(score=0.5, success=False, feedback=text)
+
+    completion = replace(fake_completion("a b", finish_reason="length"), begins_in_thinking=True)
+    assert Reads().judge(asking("8"), completion).feedback == "a b"

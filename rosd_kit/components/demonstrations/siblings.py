@@ -37,8 +37,11 @@ class Siblings(Shown):
     def successes(self, group: Group, rollout: Rollout) -> list[tuple[Rollout, View]]:
         """Return the other successful rollouts of the group that show something, in sampling order, with their views."""
         others = [other for other in group.rollouts if other.verdict.success and other.index != rollout.index]
-        views = [self.view(other.completion.text, group.problem, f"sibling {other.index}") for other in others]
+        views = [self.view(self._shown(other), group.problem, f"sibling {other.index}") for other in others]
         return [(other, view) for other, view in zip(others, views, strict=True) if view is not None]
+
+    def _shown(self, rollout: Rollout) -> str:
+        return self.text_of(rollout.completion) if self.config.thinking == "remove" else rollout.completion.text
 
 
 def first_view(siblings: Sequence[tuple[Rollout, View]]) -> tuple[View, ...]:

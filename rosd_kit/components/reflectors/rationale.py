@@ -75,6 +75,6 @@ class Rationale(SelfReflector):
         """Return the answer without its thinking as the idea. One that was cut off has status `truncated`, and is used too."""
         if answer.finish_reason in ("overlong", "abort"):
             return Reflection(status=answer.finish_reason)
-        idea = strip_thinking(answer.text, self.thinking).strip() or None
+        idea = strip_thinking(self.text_of(answer), self.thinking).strip() or None
         status: ReflectionStatus = "truncated" if answer.finish_reason == "length" else "ok" if idea else "unparsable"
         return Reflection(idea=idea, status=status, raw=answer.text)

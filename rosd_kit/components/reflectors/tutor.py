@@ -98,17 +98,20 @@ class Tutor(SelfReflector):
         return Prompt(head=head, sections=fill(template, fields_of(case), CUT_PRIORITY, cut))
 
     def read(self, answer: Completion, case: Case) -> Reflection:
-        return read_reflection(answer, right=case.rollout.verdict.success, thinking=self.thinking)
+        return read_reflection(answer, right=case.rollout.verdict.success, thinking=self.thinking, text=self.text_of(answer))
 
     def asks(self, case: Case) -> bool:
         return bool(self.config.reflect_right) if case.rollout.verdict.success else bool(case.views)
 
 
-def read_reflection(answer: Completion, *, right: bool, thinking: Pairs = ()) -> Reflection:
-    """Parse a reflection; the status says what is missing. `thinking` are more marks of thinking, as in `strip_thinking`."""
+def read_reflection(answer: Completion, *, right: bool, thinking: Pairs = (), text: str | None = None) -> Reflection:
+    """Parse a reflection; the status says what is missing.
+
+    `thinking` are more marks of thinking, as in `strip_thinking`; `text` is what to read instead of the whole answer.
+    """
     if answer.finish_reason in ("overlong", "abort"):
         return Reflection(status=answer.finish_reason)
-    text = strip_thinking(answer.text, thinking)
+    text = strip_thinking(answer.text if text is None else text, thinking)
     idea, quote = read_tag(text, "explanation", _EXPLANATIONS), read_tag(text, "error_quote", _QUOTES)
     complete = idea.text is not None and (right or quote.text is not None)
     status: ReflectionStatus
