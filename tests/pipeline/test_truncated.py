@@ -105,7 +105,7 @@ def test_a_gate_keeps_masks_or_drops_them(make_pipeline, gate, rewards, group):
     batch = stepped(make_pipeline, f"gate.truncated={gate}", truncated={0})
     assert trained(batch) == [(reward, group) for reward in rewards]
     assert batch.metrics["rollout/truncated"] == 1 and batch.metrics.get("skip/truncated", 0) == (gate != "keep")
-    assert truncation(batch.metrics) == "1 of 4"
+    assert truncation(batch.metrics) == "1 of 4 (25%)"
 
 
 def test_a_group_of_dropped_rollouts_is_no_group(make_pipeline):
