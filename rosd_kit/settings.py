@@ -282,6 +282,8 @@ class SamplesSettings(Config):
 
     every: NonNegativeInt = 1
     """Write the samples of every N-th step; 0 writes none."""
+    share: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of a step's groups whose rollouts are written, rounded up. Steps whose update was skipped are written whole."""
 
 
 class TrackingSettings(Config):

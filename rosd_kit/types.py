@@ -312,11 +312,24 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A rollout of a problem that no trace follows, and why: `gate: all_wrong`, `verifier_error`, `truncated`, ..."""
+
+    problem_id: str
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """Everything the pipeline made in one step. `faults` says which components failed on some samples, one line each."""
+    """Everything the pipeline made in one step. Each rollout of `groups` has a trace or is `left_out`.
+
+    `faults` says which components failed on some samples, one line each.
+    """
 
     samples: tuple[DistillSample, ...]
     groups: tuple[Group, ...]
     traces: tuple[Trace, ...]
     metrics: Mapping[str, float]
     faults: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.plain import print_summary
-from rosd_kit.display.text import duration, evaluation_table, localisation, sanitize, sparkline, truncation
+from rosd_kit.display.text import duration, evaluation_table, left_out, localisation, sanitize, sparkline, truncation
 from rosd_kit.evaluation.results import SuiteResult
 
 
@@ -96,6 +96,7 @@ class LiveDisplay(Display):
             "success": f"{100 * m.get('rollout/success', 0):.0f}%  {sparkline(self.success, width)}",
             "truncated": truncation(m),
             "loss": f"{m.get('train/loss', 0):.4f}   gradient norm {m.get('train/grad_norm', 0):.3f}",
+            "no sample": "" if m.get("train/samples") else left_out(m),
             "groups": ", ".join(f"{k[5:].replace('_', ' ')} {v:.0f}" for k, v in m.items() if k.startswith("gate/")),
             "quotes": ", ".join(f"{k[9:]} {v:.0f}" for k, v in m.items() if k.startswith("localize/")),
             "located": localisation(m),

@@ -16,6 +16,7 @@ from rosd_kit.display.text import (
     evaluation_note,
     evaluation_table,
     full_evaluation_table,
+    left_out,
     localisation,
     oracle_lines,
     sanitize,
@@ -53,6 +54,8 @@ class PlainDisplay(Display):
             f"loss {metrics.get('train/loss', 0):.4f}",
             f"samples {metrics.get('train/samples', 0):.0f}",
         ]
+        if not metrics.get("train/samples") and (reasons := left_out(metrics)):
+            facts[-1] += f" ({reasons})"
         if cut_off := truncation(metrics):
             facts.append(f"truncated {cut_off}")
         if located := localisation(metrics):

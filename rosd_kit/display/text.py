@@ -57,6 +57,22 @@ def truncation(metrics: Mapping[str, float]) -> str:
     return f"{truncated:.0f} of {count:.0f} ({100 * truncated / count:.0f}%)" if truncated and count else ""
 
 
+def left_out(metrics: Mapping[str, float]) -> str:
+    """Return which groups and rollouts of a step were left out and why, in one line; empty without any."""
+    groups, rollouts = list[tuple[str, float]](), list[tuple[str, float]]()
+    for name, count in metrics.items():
+        kind, _, reason = name.partition("/")
+        if count and kind == "gate" and reason != "mixed":
+            groups.append((reason, count))
+        elif count and kind in ("skip", "sample") and reason != "ok":
+            rollouts.append((reason, count))
+    return ", ".join(
+        f"{_counted(round(count), noun)} {reason.replace('_', ' ')}"
+        for noun, reasons in (("group", groups), ("rollout", rollouts))
+        for reason, count in reasons
+    )
+
+
 def oracle_lines(totals: Mapping[str, float]) -> list[str]:
     """Return how localizer and reflector compare with the oracle; nothing without an oracle."""
     lines = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,7 +14,7 @@ from rosd_kit.pipeline.oracle import judge_reflection, judged_truth
 from rosd_kit.pipeline.requests import ReflectionRequests, Requester
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.seeds import stable_seed
-from rosd_kit.types import Case, Completion, FirstError, Group, Passed, Problem, Reflection, Rollout
+from rosd_kit.types import Case, Completion, FirstError, Group, LeftOut, Passed, Problem, Reflection, Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,11 @@ class DiagnosedRollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """The diagnosed rollouts of some groups, and what was counted on the way."""
+    """The diagnosed rollouts of some groups, why the others were left out, and what was counted on the way."""
 
     rollouts: list[DiagnosedRollout]
     counters: Counters
+    left_out: list[LeftOut]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,41 +45,51 @@ class Diagnoser:
 
     def diagnose(self, groups: Sequence[Group], batch: Sequence[Group], step: int) -> Diagnosis:
         """Gate these groups of a batch and reflect on the rollouts that pass."""
-        counters = Counters()
+        counters, left_out = Counters(), list[LeftOut]()
         if self.components.gate.config.truncated == "drop":
-            counters.add("skip/truncated", sum(_is_cut_off(rollout) for group in groups for rollout in group.rollouts))
+            for group in groups:
+                _leave_out(group, filter(_is_cut_off, group.rollouts), "truncated", counters, left_out)
             groups, batch = ([_finished(group) for group in whole] for whole in (groups, batch))
         rollouts = []
-        for group, passed in self._gate(groups, counters):
+        for group, passed in self._gate(groups, counters, left_out):
             case = self._case(group, passed, batch, step, counters)
-            if case is not None:
+            if case is None:
+                left_out.append(LeftOut(problem_id=group.problem.id, index=passed.index, reason="demonstration failed"))
+            else:
                 rollouts.append(DiagnosedRollout(group=group, passed=passed, case=case))
         if self.components.distills:
             reflected = self._reflect([one.case for one in rollouts], step, counters)
             rollouts = [replace(one, case=case) for one, case in zip(rollouts, reflected, strict=True)]
-        return Diagnosis(rollouts=rollouts, counters=counters)
+        return Diagnosis(rollouts=rollouts, counters=counters, left_out=left_out)
 
-    def _gate(self, groups: Sequence[Group], counters: Counters) -> list[tuple[Group, Passed]]:
+    def _gate(self, groups: Sequence[Group], counters: Counters, left_out: list[LeftOut]) -> list[tuple[Group, Passed]]:
         gate, all_passed = self.components.gate, []
         for group in groups:
             judged = tuple(rollout for rollout in group.rollouts if rollout.verdict.status != "error")
-            if len(judged) < len(group.rollouts):  # a verifier that failed says nothing about the answer
-                counters.add("skip/verifier_error", len(group.rollouts) - len(judged))
+            failed = (rollout for rollout in group.rollouts if rollout.verdict.status == "error")
+            _leave_out(group, failed, "verifier_error", counters, left_out)  # it says nothing about the answer
             if not judged:
                 continue
             gated = replace(group, rollouts=judged)
             decision = counters.attempt(
                 gate, f"problem {group.problem.id!r}", partial(gate.decide, gated), check_decision(gated)
             )
+            passing = {passed.index for passed in decision.passed} if decision else set()
+            reason = f"gate: {decision.outcome}" if decision else "gate failed"
+            left_out += [
+                LeftOut(problem_id=group.problem.id, index=rollout.index, reason=reason)
+                for rollout in judged
+                if rollout.index not in passing
+            ]
             if decision is None:
                 continue
             counters.add(f"gate/{decision.outcome}")
             for passed in decision.passed:
                 rollout = _rollout(group, passed)
                 if gate.config.truncated == "mask" and _is_cut_off(rollout):
-                    counters.add("skip/truncated")
-                elif reason := _untrainable(rollout.completion):
-                    counters.add(f"skip/{reason}")
+                    _leave_out(group, [rollout], "truncated", counters, left_out)
+                elif why := _untrainable(rollout.completion):
+                    _leave_out(group, [rollout], why, counters, left_out)
                 else:
                     all_passed.append((group, passed))
         return all_passed
@@ -142,6 +153,13 @@ class Diagnoser:
 def describe(problem: Problem, rollout: Rollout) -> str:
     """Name a rollout in messages."""
     return f"rollout {rollout.index} of problem {problem.id!r}"
+
+
+def _leave_out(group: Group, rollouts: Iterable[Rollout], reason: str, counters: Counters, left_out: list[LeftOut]) -> None:
+    """Count rollouts under `skip/<reason>` and add them to those that were left out."""
+    for rollout in rollouts:
+        counters.add(f"skip/{reason}")
+        left_out.append(LeftOut(problem_id=group.problem.id, index=rollout.index, reason=reason))
 
 
 def _rollout(group: Group, passed: Passed) -> Rollout:

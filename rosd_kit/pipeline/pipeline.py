@@ -77,11 +77,13 @@ class Pipeline:
             max_teacher_prompt_tokens=self.sampling.max_teacher_prompt_tokens,
         )
         traces = [assembler.assemble(rollout, counters) for diagnosis in diagnoses for rollout in diagnosis.rollouts]
+        left_out = [one for diagnosis in diagnoses for one in diagnosis.left_out]
         if self.ranks is not None:
-            shares = self.ranks.gather((groups, traces, counters))
-            groups = _in_order(problems, [theirs for theirs, _, _ in shares])
-            traces = _by_problem(problems, [trace for _, theirs, _ in shares for trace in theirs])
-            counters = Counters.of_ranks([theirs for _, _, theirs in shares])
+            shares = self.ranks.gather((groups, traces, counters, left_out))
+            groups = _in_order(problems, [theirs for theirs, _, _, _ in shares])
+            traces = _by_problem(problems, [trace for _, theirs, _, _ in shares for trace in theirs])
+            counters = Counters.of_ranks([theirs for _, _, theirs, _ in shares])
+            left_out = [one for _, _, _, theirs in shares for one in theirs]
         samples = tuple(trace.sample for trace in traces if trace.sample is not None)
         counters.add("train/samples", len(samples))
         _count_rollouts(groups, counters)
@@ -94,6 +96,7 @@ class Pipeline:
             traces=tuple(traces),
             metrics={**counters.counts, **collapse_metrics(groups)},
             faults=counters.faults.messages(),
+            left_out=tuple(left_out),
         )
 
     def _unreadable(self, group: Group) -> int:

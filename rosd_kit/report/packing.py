@@ -32,13 +32,14 @@ OUTCOMES: dict[str, Callable[[Record], bool]] = {
     "truncated": lambda r: r.get("finish_reason") == "length",
     "mentions a reference": lambda r: leaks(str(r.get("response", ""))),
     "not trained on": lambda r: r.get("status") != "ok",
+    "left out": lambda r: r.get("status") == "left_out",
 }
 _SNIPPET = 120
 
 
 def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 0) -> Record:
     """Return the page's data without the rollouts; metrics and evaluations start at the given indices."""
-    environment, model = run.environment, run.recipe.get("model")
+    environment, model, samples = run.environment, run.recipe.get("model"), run.recipe.get("samples")
     return {
         "name": run.folder.resolve().name,
         "method": run.recipe.get("name"),
@@ -50,6 +51,7 @@ def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 
             slot: _name(run.recipe.get(slot)) for slot in ("reflector", "localizer", "context", "teacher", "divergence")
         },
         "environment": {key: environment.get(key) for key in ("python", "platform", "device", "threads", "versions", "git")},
+        "samples_every": samples.get("every", 1) if isinstance(samples, dict) else 1,
         "outcomes": list(OUTCOMES),
         "watch": run.watch.model_dump(),
         "metrics": [_shorten(record) for record in run.metrics[first_metric:]],
@@ -77,7 +79,7 @@ def detail(record: Record) -> Record:
         for key in (
             *("answer", "answered", "response", "finish_reason", "score", "success", "feedback", "views", "view_sources"),
             *("reflection", "reflection_status", "idea", "quote", "localized", "judged", "student_prompt", "teacher_prompts"),
-            *("status", "weights", "divergence", "student_logprobs", "teacher_logprobs"),
+            *("status", "reason", "weights", "divergence", "student_logprobs", "teacher_logprobs"),
         )
     }
     return copied | {

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rosd_kit.evaluation.intervals import Interval, mean_of
 from rosd_kit.evaluation.results import SuiteResult, compare
+from rosd_kit.run.no_signal import advice
 from rosd_kit.settings import WatchSettings
 
 #: (name, whether it holds, the warning)
@@ -67,33 +68,15 @@ class CollapseWatch:
         reasons = ", ".join(f"{why.replace('_', ' ')} {count:.0f}" for why, count in left_out.items())
         groups = sum(self._sum(f"gate/{outcome}") for outcome in ("all_wrong", "all_right", "mixed", "equal_rewards"))
         stuck = groups > 0 and self._sum("gate/mixed") == 0 and passed == 0
-        graded = self._sum("rollout/reward_spread") > 0
-        cut_off = self._sum("rollout/truncated") > 0.5 * self._sum("rollout/count")
-        yield (
-            "truncated",
-            stuck and cut_off and not graded,
-            f"no group held both a success and a failure for {n}, and most responses were cut off at their length limit, which "
-            "counts as wrong. Raise sampling.max_new_tokens, or set verifier.truncated=score.",
-        )
+        stuck_advice = advice(self._sum, n) if stuck or self._every_verdict_failed() else None
+        yield ("groups", stuck_advice is not None, stuck_advice or "")
         shares, limit = [_share_cut_off(metrics) for metrics in self.recent], self.settings.truncated
         yield (
             "truncated",
-            limit is not None and min(shares) > limit and not (stuck and cut_off and not graded),
+            limit is not None and min(shares) > limit and stuck_advice is None,
             f"at least {100 * min(shares):.0f}% of the rollouts were cut off at their length limit for {n}. They count as "
             "wrong unless verifier.truncated=score. Raise sampling.max_new_tokens, or set gate.truncated=drop to train without "
             "them.",
-        )
-        yield (
-            "groups",
-            stuck and not graded and not cut_off,
-            f"no group held both a success and a failure for {n}, so there is nothing to compare. "
-            "Change the problems' difficulty, or raise group_size.",
-        )
-        yield (
-            "graded",
-            stuck and graded,
-            f"no group held both a success and a failure for {n}, although rewards differ within groups. "
-            "Set gate=mixed_rewards to train on such groups, or change the problems' difficulty.",
         )
         yield (
             "quotes",
@@ -111,6 +94,10 @@ class CollapseWatch:
             self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
             f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
         )
+
+    def _every_verdict_failed(self) -> bool:
+        """Return whether no response of these steps was judged, so that no group reached the gate."""
+        return self._sum("verify/error") > 0 and self._sum("verify/ok") + self._sum("verify/unparsable") == 0
 
     def _collapse(self) -> Iterator[Symptom]:
         """Yield the signs of collapse; less variety is a good sign if success has risen."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.rule import Rule
@@ -10,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from rosd_kit.contracts import RolloutEngine, Site
-from rosd_kit.display.text import sanitize
-from rosd_kit.errors import RunError
+from rosd_kit.display.text import left_out, sanitize
+from rosd_kit.errors import RunError, shortened
 from rosd_kit.model.student import Student
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_components
+from rosd_kit.run.no_signal import advice
 from rosd_kit.run.prompt_boundary import check_headers, check_student, side_by_side
 from rosd_kit.run.rehearsed_loss import rehearse_loss
 from rosd_kit.run.state import check_readable, train_problems
@@ -76,20 +78,18 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
         seed=recipe.seed,
         roles_in_thinking=student.chat.roles_in_thinking(recipe.thinking),
     )
+    totals: Counter[str] = Counter()
     try:
         for step in range(_TRIES):
             heard.calls.clear()
             problems = train_problems(recipe, components, step)
             batch = pipeline.step(problems, step)
             student.check_prompts()
+            totals.update({name: n for name, n in batch.metrics.items() if isinstance(n, (int, float))})
             if batch.samples:
                 break
         else:
-            counts = (f"{name} {n:g}" for name, n in batch.metrics.items() if not name.startswith(("time/", "tokens/")))
-            raise RunError(
-                f"no sample to train on in {_TRIES} steps. Counts of the last step: {', '.join(counts)}. "
-                "Take more problems per step, or check the gate and the sampling."
-            )
+            raise _no_sample(totals, batch)
     finally:
         components.rollout.close()
     sample, trace = _most_telling(batch)
@@ -106,6 +106,22 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     made = f"{len(batch.samples)} sample{'s' * (len(batch.samples) != 1)}"
     console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)
+
+
+def _no_sample(totals: Mapping[str, float], batch: StepBatch) -> RunError:
+    """Return the error that says why no step had a sample, with a response of the last one to look at."""
+    cause = advice(lambda name: totals.get(name, 0.0), f"{_TRIES} steps")
+    shown = next((rollout for group in batch.groups for rollout in group.rollouts), None)
+    example = ""
+    if shown is not None:
+        text = shortened(shown.completion.text, 300)
+        example = f"\nA response of the last step, judged {shown.verdict.status} with score {shown.verdict.score:g}: {text}"
+        if shown.verdict.feedback:
+            example += f"\nIts feedback: {shortened(shown.verdict.feedback, 200)}"
+    return RunError(
+        f"no sample to train on in {_TRIES} steps: {left_out(totals) or 'nothing was left out, but nothing is weighted'}.\n"
+        f"{cause or 'Take more problems per step, or check the gate and the sampling.'}{example}"
+    )
 
 
 def _most_telling(batch: StepBatch) -> tuple[DistillSample, Trace]:

@@ -1,13 +1,15 @@
-"""Writes one record per gated rollout, readable without this project."""
+"""Writes one record per rollout, readable without this project; those that were left out carry the reason."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from rosd_kit.pipeline.oracle import judge_reflection, judge_start, judged_truth
-from rosd_kit.types import DistillSample, Message, SampleScores, StepBatch, Trace
+from rosd_kit.seeds import stable_seed
+from rosd_kit.types import DistillSample, Message, Problem, Rollout, SampleScores, StepBatch, Trace
 
 Decode = Callable[[Sequence[int]], str]
 #: Significant digits of per-token numbers: enough to look at, in a third of the bytes.
@@ -22,11 +24,8 @@ class Judged(TypedDict):
     idea: NotRequired[bool]
 
 
-class SampleRecord(TypedDict):
-    """A line of `samples/step-*.jsonl`: one gated rollout. Lists per token are as long as `token_ids`; log-probs are in nats.
-
-    `located_at` and `true_error` are positions in `response`, in characters. What was not measured, or does not exist, is None.
-    """
+class RolloutRecord(TypedDict):
+    """What a line of `samples/step-*.jsonl` says of every rollout. Lists per token are as long as `token_ids`."""
 
     step: int
     problem: str
@@ -42,6 +41,22 @@ class SampleRecord(TypedDict):
     success: bool
     answered: str | None
     feedback: str
+    student_prompt: str
+    status: str
+
+
+class LeftOutRecord(RolloutRecord):
+    """A rollout that did not pass the gate, or could not be judged or trained on; its `status` is `left_out`."""
+
+    reason: str
+
+
+class SampleRecord(RolloutRecord):
+    """A rollout that passed the gate. Log-probs are in nats.
+
+    `located_at` and `true_error` are positions in `response`, in characters. What was not measured, or does not exist, is None.
+    """
+
     views: list[str]
     view_sources: list[str]
     reflection: str
@@ -56,9 +71,7 @@ class SampleRecord(TypedDict):
     divergence: list[float] | None
     student_logprobs: list[float] | None
     teacher_logprobs: list[float] | None
-    student_prompt: str
     teacher_prompts: list[str]
-    status: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,28 +82,44 @@ class Trained:
     scores: Sequence[SampleScores] = ()
 
 
-def sample_records(step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None) -> Iterator[SampleRecord]:
-    """Yield one record per gated rollout of the step; with `trained`, including the loss per token."""
+def sample_records(
+    step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None, share: float = 1.0
+) -> Iterator[SampleRecord | LeftOutRecord]:
+    """Yield one record per rollout of the step; with `trained`, including the loss per token.
+
+    Rollouts that were left out come last, with the reason. With a `share` below 1, only so many groups are recorded, at least
+    one; which ones depends on the step and the problems' ids.
+    """
     trained = trained or Trained()
     scored = iter(zip(trained.samples, trained.scores, strict=True))
+    chosen = _chosen([group.problem.id for group in batch.groups], step, share)
     for trace in batch.traces:
         sample, scores = next(scored, (None, None)) if trace.sample is not None else (None, None)
-        yield _record(step, trace, decode, sample, scores)
+        if trace.case.problem.id in chosen:
+            yield _record(step, trace, decode, sample, scores)
+    groups = {group.problem.id: group for group in batch.groups}
+    for one in batch.left_out:
+        if one.problem_id in chosen:
+            group = groups[one.problem_id]
+            rollout = next(rollout for rollout in group.rollouts if rollout.index == one.index)
+            yield {**_rollout(step, group.problem, rollout, "left_out", decode), "reason": one.reason}
 
 
-def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None) -> SampleRecord:
-    case = trace.case
-    completion, verdict, reflection = case.rollout.completion, case.rollout.verdict, case.reflection
-    weights = trace.weights.weights if trace.weights else None
-    if sample is not None and trace.weights is not None:
-        weights = sample.token_weights  # the localizer may have refined them
+def _chosen(problems: Sequence[str], step: int, share: float) -> frozenset[str]:
+    """Return the problems to record: a share of them, rounded up, in an order that only their ids and the step decide."""
+    order = sorted(problems, key=lambda problem: stable_seed("samples", step, problem))
+    return frozenset(order[: math.ceil(share * len(order))])
+
+
+def _rollout(step: int, problem: Problem, rollout: Rollout, status: str, decode: Decode) -> RolloutRecord:
+    completion, verdict = rollout.completion, rollout.verdict
     return {
         "step": step,
-        "problem": case.problem.id,
-        "suite": case.problem.suite,
-        "messages": list(case.problem.messages),
-        "answer": case.problem.answer,
-        "index": case.rollout.index,
+        "problem": problem.id,
+        "suite": problem.suite,
+        "messages": list(problem.messages),
+        "answer": problem.answer,
+        "index": rollout.index,
         "response": completion.text,
         "token_ids": list(completion.token_ids),
         "token_spans": [list(span) for span in completion.token_spans],
@@ -99,6 +128,19 @@ def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | Non
         "success": verdict.success,
         "answered": verdict.answer,
         "feedback": verdict.feedback,
+        "student_prompt": decode(completion.prompt_ids),
+        "status": status,
+    }
+
+
+def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None) -> SampleRecord:
+    case = trace.case
+    reflection = case.reflection
+    weights = trace.weights.weights if trace.weights else None
+    if sample is not None and trace.weights is not None:
+        weights = sample.token_weights  # the localizer may have refined them
+    return {
+        **_rollout(step, case.problem, case.rollout, trace.status, decode),
         "views": [view.text for view in case.views],
         "view_sources": [view.source for view in case.views],
         "reflection": reflection.raw if reflection else "",
@@ -113,9 +155,7 @@ def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | Non
         "divergence": _rounded(scores.divergence if scores and trace.teacher_views else None),
         "student_logprobs": _rounded(scores.student if scores else None),
         "teacher_logprobs": _rounded(scores.teacher if scores and trace.teacher_views else None),
-        "student_prompt": decode(completion.prompt_ids),
         "teacher_prompts": [decode(view.prompt_ids) for view in trace.teacher_views],
-        "status": trace.status,
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 
 import datasets
 import pyarrow
@@ -14,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import rosd_kit
 from rosd_kit.cli import main
 from rosd_kit.components.tasks import Dataset
 from rosd_kit.data.fields import FieldError, check_fields, fill_fields
 from rosd_kit.errors import RecipeError, RunError
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import load_recipe
+from rosd_kit.recipe import build_components, load_recipe
 from tests.components.rows import DATA, rows
 
 ROWS = [{"question": f"What is {i} + 1 ?", "result": str(i + 1), "level": "easy" if i % 2 else "hard"} for i in range(20)]
@@ -359,7 +357,11 @@ def test_a_file_that_no_package_holds_is_refused(inside):
         task(f"package:{inside}").train_batch(step=0, count=1, seed=0)
 
 
-def test_the_thirty_rows_have_right_solutions():
-    for row in map(json.loads, Path(rosd_kit.__file__).with_name("data").joinpath("thirty.jsonl").read_text().splitlines()):
-        calculation, _, result = row["solution"].partition(" = ")
-        assert eval(calculation) == int(result) == int(row["answer"])
+def test_the_thirty_rows_are_judged_by_their_preset():
+    registry = PluginManager(selection="builtin").registry
+    built = build_components(load_recipe("rosd", ["task=thirty"], registry=registry), registry)
+    problems = [*built.task.train_batch(step=0, count=20, seed=0), *built.task.suites(count=30, seed=0)["held_out"]]
+    assert len({problem.messages[0]["content"] for problem in problems}) == 30
+    for problem in problems:
+        assert built.verifier.verify(problem, problem.solution or f"The capital is {problem.answer}.").success
+        assert not built.verifier.verify(problem, problem.messages[0]["content"]).success

@@ -53,6 +53,15 @@ def test_a_row_contains_the_outcomes_that_apply():
     assert {names[index] for index in diagnosed} == {"wrong", "wrong diagnosis"}
 
 
+def test_a_rollout_that_was_left_out_is_listed_with_its_reason():
+    known = ("step", "problem", "index", "response", "token_ids", "token_spans", "success", "messages")
+    left_out = {key: value for key, value in record(1, 0).items() if key in known}
+    left_out |= {"status": "left_out", "reason": "gate: all_wrong"}
+    names = list(OUTCOMES)
+    assert {"left out", "not trained on"} < {names[index] for index in row(left_out)[3]}
+    assert (detail(left_out)["status"], detail(left_out)["reason"]) == ("left_out", "gate: all_wrong")
+
+
 def test_records_of_earlier_versions_and_broken_lines_are_tolerated(new_run):
     run = new_run("old")
     kept = ("step", "problem", "response", "token_ids", "token_spans", "success", "weights", "localized", "quote", "messages")

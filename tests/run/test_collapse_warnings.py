@@ -211,7 +211,7 @@ def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_pat
 @pytest.mark.parametrize("gate", ["all", "mixed_groups"])
 def test_single_rollouts_are_dropped_aloud_by_the_gate_that_compares_and_not_by_the_one_that_takes_all(run, tmp_path, gate):
     listening = Listening()
-    run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", display=listening)
+    run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", "watch.truncated=null", display=listening)
     assert [warning.split(",")[0] for warning in listening.warnings] == (
         [] if gate == "all" else ["no group held both a success and a failure for 2 steps"]
     )

@@ -50,7 +50,7 @@ class Rollouts {
     if (!matching.includes(this.selected)) this.selected = null;
     this.draw();
     if (!this.selected && matching.length) this.select(0, false);
-    if (!matching.length) byId("detail").replaceChildren(el("p", { class: "notice" }, this.run.rows.length ? "No rollout matches these filters." : "This run wrote no samples. See samples.every in the recipe."));
+    if (!matching.length) byId("detail").replaceChildren(el("p", { class: "notice" }, this.run.rows.length ? "No rollout matches these filters." : whyNone(this.run.overview)));
   }
 
   draw() {
@@ -193,11 +193,19 @@ function legend(one) {
   return marks.some(Boolean) ? el("p", { class: "quiet legend" }, marks) : null;
 }
 
+/** Say why a run has no rollouts to show. */
+function whyNone({ samples_every: every, metrics }) {
+  if (!metrics.length) return "No step is finished yet, so there are no rollouts.";
+  if (every === 0) return "This run wrote no samples, because its recipe has samples.every: 0. Run it with samples.every=1 to record every rollout.";
+  if (metrics[metrics.length - 1].step < every) return `Samples are written at every ${every}th step (samples.every), and this run has taken ${metrics[metrics.length - 1].step}.`;
+  return "The folder samples/ of this run is missing or empty. Its recipe asks for samples, so the files were moved or deleted.";
+}
+
 function badges(row, one) {
   const badges = [el("span", { class: `badge ${one.success ? "good" : "bad"}` }, one.success ? "correct" : "wrong")];
   if (one.localized) badges.push(el("span", { class: `badge ${one.localized === "missing" ? "bad" : ""}` }, one.success ? "whole response" : `quote ${one.localized.replace("_", " ")}`));
   if (one.judged) badges.push(el("span", { class: `badge ${one.judged.start === "missed" ? "bad" : "good"}` }, `oracle: ${one.judged.start.replace("_", " ")}`));
-  if (one.status !== "ok") badges.push(el("span", { class: "badge bad" }, `not trained on: ${(one.status ?? "?").replaceAll("_", " ")}`));
+  if (one.status !== "ok") badges.push(el("span", { class: "badge bad" }, `not trained on: ${(one.reason ?? one.status ?? "?").replaceAll("_", " ")}`));
   return [...badges, el("span", { class: "quiet" }, `step ${row.step}`)];
 }
 
@@ -214,7 +222,7 @@ function prompts(one) {
 }
 
 function facts(row, one) {
-  const facts = { "correct answer": one.answer, "given answer": one.answered, score: one.score, feedback: one.feedback, quote: one.quote, reflection: one.reflection_status, localizer: one.localized, "quote correct": one.judged?.quote, "idea correct": one.judged?.idea, "finish reason": one.finish_reason, tokens: row.tokens, suite: row.suite, sample: one.status };
+  const facts = { "correct answer": one.answer, "given answer": one.answered, score: one.score, feedback: one.feedback, quote: one.quote, reflection: one.reflection_status, localizer: one.localized, "quote correct": one.judged?.quote, "idea correct": one.judged?.idea, "finish reason": one.finish_reason, tokens: row.tokens, suite: row.suite, sample: one.status, "left out because of": one.reason };
   return el("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
 }
 
