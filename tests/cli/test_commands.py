@@ -193,4 +193,4 @@ def test_a_dry_run_of_a_policy_gradient_shows_no_teacher(call):
 def test_a_dry_run_without_training_samples_is_an_error(call):
     code, _, errors = call("run", "rosd", "--dry-run", "problems_per_step=1", "group_size=2", "sampling.max_new_tokens=1")
     assert code == 2
-    assert "no sample to train on in 5 steps" in errors and "gate" in errors
+    assert "no sample to train on in 5 steps: 5 groups all wrong" in errors and "sampling.max_new_tokens" in errors

@@ -28,6 +28,7 @@ TINY = (
     "localizer=full",
     "optimizer.warmup_steps=0",
     "checkpoint.every=1",
+    "watch.truncated=null",  # 16 tokens cut off most responses
 )
 
 

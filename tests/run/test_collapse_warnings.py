@@ -201,7 +201,7 @@ def test_a_run_that_really_collapses_says_so(run, tmp_path):
 
 def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_path):
     listening = Listening()
-    changes = ("steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0", "watch.truncated=null")
+    changes = ("steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0")
     run(tmp_path / "run", *changes, display=listening)
     assert listening.warnings == [
         "the weights have not changed for 2 steps. Check optimizer.lr and whether updates are skipped."
