@@ -167,6 +167,8 @@ _UNIT = re.compile(
     rf"|(?P<word>{_WORD}(?:\s?/\s?{_WORD})?|\^\\circ|\^\{{\\circ\}}|[€£¢]))"
     r"\s*+(?:\^\s*+\{?(?P<power>[23])\}?)?\s*+\.?$"
 )
+#: Characters at the end of an answer that may hold its unit. A search from every one of many spaces would take for ever.
+_LONGEST_UNIT = 200
 _CURRENCY = re.compile(r"^\s*+(?:\\?(\$)|([€£]))\s*+(?=[\d.])")
 
 
@@ -177,7 +179,7 @@ def unit(text: str, *, letters: bool = False) -> tuple[str, Quantity | None]:
     """
     if match := _CURRENCY.match(text):
         return text[match.end() :], _KNOWN[match[1] or match[2]]
-    match = _UNIT.search(text)
+    match = _UNIT.search(text, max(0, len(text) - _LONGEST_UNIT))
     if match is None:
         return text, None
     word = (match["text"] or match["word"]).strip().lower()
