@@ -24,6 +24,7 @@ PURPOSES: Mapping[str, str] = {
     "sweep": "many runs, compared",
     "scaffold": "templates for new plugins",
     "testing": "laws and suites for components",
+    "diagnose": "where a recipe's signal lies",
     "run": "the training loop and its folder",
     "memory": "memory estimates for doctor",
     "components": "the built-ins, a folder per slot",

@@ -14,6 +14,7 @@ from typing import TextIO
 import typer
 
 from rosd_kit.cli.crashes import explain_crash
+from rosd_kit.cli.diagnose import diagnose
 from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
 from rosd_kit.cli.inspect import components, schema, show
@@ -40,6 +41,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command()(run)
     app.command("eval")(evaluate)
     app.command(short_help="Show a run as one page.")(report)
+    app.command(short_help="Measure where a recipe's signal lies, before training.")(diagnose)
     app.add_typer(sweep, name="sweep", short_help="Run a recipe with components swapped and compare.")
     app.command()(show)
     app.command()(diff)

@@ -12,7 +12,7 @@ from rosd_kit.plugins.manager import PluginManager
 
 COMMANDS = (
     *("", "run", "eval", "report", "sweep", "sweep run", "sweep report"),
-    *("show", "diff", "components", "plugins", "schema", "doctor"),
+    *("show", "diff", "components", "plugins", "schema", "doctor", "diagnose"),
 )
 
 

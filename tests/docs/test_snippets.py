@@ -141,6 +141,8 @@ def test_a_command_works_as_written(workdir, line, capsys, request):
         finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
     elif words[0] == "sweep":
         words += [*SMALL, "evaluation.problems=2", "--dry-run"]
+    elif words[0] == "diagnose":
+        words += [*SMALL, "--rollouts", "2"]
     elif words[0] == "run":
         words += [*SMALL, *([] if "--dry-run" in words else ["--dry-run"])]
     with pytest.raises(SystemExit) as end:
