@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rosd_kit.contracts import Verifier
+from rosd_kit.contracts import SLOTS, Verifier
 from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import Node, Tree, as_tree, overlay, plain
@@ -20,6 +20,8 @@ from rosd_kit.recipe.sources import read_chain
 
 #: The sections of a preset. Methods belong into recipes, models and machines into profiles.
 SECTIONS = ("task", "verifier", "sampling", "evaluation")
+#: The slots whose components share options.
+_SHARING = {kind for kind, slot in SLOTS.items() if slot.Config.model_fields}
 
 
 def overlay_layer(
@@ -32,7 +34,8 @@ def overlay_layer(
 ) -> Tree:
     """Return `below` overlaid with one layer, and between them the preset that the layer's `task` names.
 
-    A preset replaces the slots that it fills in lower layers, but for the options that every verifier shares.
+    A preset replaces the slots that it fills in lower layers, and so does another component that the layer names, but for the
+    options that every component of the slot shares.
     `base` is the folder that a preset's path is relative to, `file` the file that wrote the layer.
     Raises `RecipeError` for a name that is neither a component nor a preset, and for sections that a preset may not have.
     """
@@ -49,7 +52,7 @@ def overlay_layer(
     own = {key: value for key, value in task.items() if key != "name"} if isinstance(task, Mapping) else {}
     kept = {key: node for key, node in below.items() if key not in {"task", "verifier"} & tree.keys()}
     if "verifier" in tree:
-        tree["verifier"] = _with_shared_options(tree["verifier"], below.get("verifier", {}), registry)
+        tree["verifier"] = _with_shared_options("verifier", tree["verifier"], below.get("verifier", {}), registry)
     return _overlay(overlay(kept, tree), {**content, "task": own}, source, registry, file)
 
 
@@ -64,20 +67,27 @@ def unknown_task(name: str, registry: Registry) -> RecipeError:
     raise AssertionError(f"{name!r} is a component")
 
 
-def _with_shared_options(verifier: Node, below: Node, registry: Registry) -> Node:
-    """Return a preset's verifier with the options of the one beneath that do not depend on the verifier chosen there.
+def _with_shared_options(kind: str, component: Node, below: Node, registry: Registry) -> Node:
+    """Return a component with the options of the one beneath that do not depend on the component chosen there.
 
-    These are the options that every verifier shares, and those of the sandbox if the preset's verifier has one.
+    These are the options that every component of the slot shares, like `truncated`, and those of the sandbox if a verifier has
+    one. A component that is not known yet is left as it is.
     """
-    if not (isinstance(verifier, dict) and isinstance(below, dict) and "name" in verifier):
-        return verifier
-    known = registry.get("verifier", str(plain(verifier["name"]))).Config.model_fields
-    shared = Verifier.SandboxConfig.model_fields.keys() & known.keys()
-    return {**{key: node for key, node in below.items() if key in shared}, **verifier}
+    if not (isinstance(component, dict) and isinstance(below, dict) and "name" in component):
+        return component
+    name = plain(component["name"])
+    if name not in registry.names(kind):
+        return component
+    shared = {*SLOTS[kind].Config.model_fields, *(Verifier.SandboxConfig.model_fields if kind == "verifier" else ())}
+    kept = shared & registry.get(kind, str(name)).Config.model_fields.keys()
+    return {**{key: node for key, node in below.items() if key in kept}, **component}
 
 
 def _overlay(below: Tree, content: Mapping[str, object], source: str, registry: Registry, file: SourceFile | None) -> Tree:
-    return overlay(below, with_current_names(as_tree(content, source, file), below, source, registry))
+    above = with_current_names(as_tree(content, source, file), below, source, registry)
+    for kind in _SHARING & above.keys() & below.keys():
+        above[kind] = _with_shared_options(kind, above[kind], below[kind], registry)
+    return overlay(below, above)
 
 
 def _named(task: object) -> str | None:

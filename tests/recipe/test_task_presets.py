@@ -254,3 +254,38 @@ def test_options_that_every_verifier_shares_survive_a_presets_own_verifier(regis
     assert load_recipe(tmp_path / "mathematics.yaml", ["task=gpqa"], registry=registry).verifier.options.truncated == "score"
     strict = load_recipe(tmp_path / "mathematics.yaml", [f"task={tmp_path / 'strict.yaml'}"], registry=registry)
     assert strict.verifier.options.truncated == "wrong", "what the preset itself says ranks above lower layers"
+
+
+@pytest.mark.parametrize(
+    ("changes", "slot", "expected"),
+    [
+        (("verifier=exact",), "verifier", ("exact", "score")),
+        (("verifier={name: mcq}",), "verifier", ("mcq", "score")),
+        (("verifier.name=math",), "verifier", ("math", "score")),
+        (("verifier={name: exact, truncated: wrong}",), "verifier", ("exact", "wrong")),
+        (("verifier=exact", "verifier.truncated=wrong"), "verifier", ("exact", "wrong")),
+        (("gate=all",), "gate", ("all", "mask")),
+        (("gate={name: mixed_rewards, truncated: keep}",), "gate", ("mixed_rewards", "keep")),
+    ],
+    ids=str,
+)
+def test_another_component_keeps_the_options_that_its_whole_slot_shares(registry, changes, slot, expected):
+    below = {"extends": "rosd", "verifier": {"truncated": "score"}, "gate": {"name": "mixed_groups", "truncated": "mask"}}
+    choice = getattr(load_recipe(below, changes, registry=registry), slot)
+    assert (choice.name, choice.options.truncated) == expected
+
+
+def test_a_recipe_that_extends_another_keeps_them_too(registry, tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "extends: rosd\nverifier: {truncated: score}\ngate: {name: mixed_groups, truncated: drop}\n"
+    )
+    (tmp_path / "own.yaml").write_text("extends: base.yaml\nverifier: {name: mcq, strict: true}\ngate: all\n")
+    recipe = load_recipe(tmp_path / "own.yaml", registry=registry)
+    assert (recipe.verifier.options.truncated, recipe.verifier.options.strict) == ("score", True)
+    assert (recipe.gate.name, recipe.gate.options.truncated) == ("all", "drop")
+
+
+def test_another_verifier_keeps_the_limits_of_the_sandbox_where_it_has_one(registry):
+    below = {"extends": "rosd", "verifier": {"name": "math", "deadline": 33.0, "workers": 3, "boxed_only": False}}
+    code, exact = (load_recipe(below, [f"verifier={name}"], registry=registry).verifier.options for name in ("code", "exact"))
+    assert (code.deadline, code.workers) == (33.0, 3) and "deadline" not in type(exact).model_fields
