@@ -7,6 +7,7 @@ from rosd_kit.components.verifiers.majority import Majority as Majority
 from rosd_kit.components.verifiers.math import Math as Math
 from rosd_kit.components.verifiers.mcq import MultipleChoice as MultipleChoice
 from rosd_kit.components.verifiers.micro import MicroVerifier as MicroVerifier
+from rosd_kit.components.verifiers.micro_reasoning import MicroReasoningVerifier as MicroReasoningVerifier
 from rosd_kit.components.verifiers.reasoning_gym import GymVerifier as GymVerifier
 from rosd_kit.components.verifiers.tool_use import ToolUse as ToolUse
 from rosd_kit.contracts import Verifier
