@@ -157,33 +157,46 @@ def _attend(
     s_aux: Tensor | None = None,
     **_: object,
 ) -> tuple[Float[Tensor, "rows 1 heads size_v"], None]:
-    """Write the new keys and values, and attend. `s_aux` are attention sinks, one logit per head."""
+    """Attend as transformers' attention interface asks. `s_aux` are attention sinks, one logit per head."""
     step = _STEP.get()
     layer: Any = module.layer_idx
     step.windows[layer] = sliding_window
-    rows, heads, _one, size = query.shape
     groups = key.shape[1]
+    rows, heads, _one, size = query.shape
     queries = query.reshape(rows, groups, heads // groups, size) * (size**-0.5 if scaling is None else scaling)
-    store = step.rows[layer]
-    store.write(step.index, step.own_lengths, key[:, :, 0], value[:, :, 0])
+    output = attend(step, layer, queries, key[:, :, 0], value[:, :, 0], window=sliding_window, softcap=softcap, sinks=s_aux)
+    return output.view(rows, 1, heads, -1), None
+
+
+def attend(
+    step: Step,
+    layer: int,
+    queries: Float[Tensor, "rows groups heads size"],
+    key: Float[Tensor, "rows groups size"],
+    value: Float[Tensor, "rows groups size_v"],
+    *,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Float[Tensor, "rows groups heads size_v"]:
+    """Write the new keys and values of a layer, and attend with queries that are scaled; `heads` share a key-value head."""
+    heads, store, sharing = queries.shape[2], step.rows[layer], step.sharing
+    store.write(step.index, step.own_lengths, key, value, at=step.tokens - 1 if step.even else None)
     scores = queries @ store.keys(step.tokens).transpose(2, 3)
-    sharing = step.sharing
     if sharing is not None:
         common = sharing.by_prompt(queries) @ step.prompts[layer].keys(step.prompt_tokens).transpose(2, 3)
-        scores = torch.cat([sharing.by_row(common, heads // groups), scores], dim=-1)
+        scores = torch.cat([sharing.by_row(common, heads), scores], dim=-1)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    mask = step.mask(sliding_window, scores.dtype)
+    mask = step.mask(window, scores.dtype)
     if mask is not None:
         scores = scores + mask
-    weights = _softmax(scores, s_aux).to(value.dtype)
+    weights = _softmax(scores, sinks).to(value.dtype)
     if sharing is None:
-        output = weights @ store.values(step.tokens)
-    else:
-        common, own = torch.split(weights, [step.prompt_tokens, step.tokens], dim=-1)
-        common = sharing.by_prompt(common) @ step.prompts[layer].values(step.prompt_tokens)
-        output = own @ store.values(step.tokens) + sharing.by_row(common, heads // groups)
-    return output.view(rows, 1, heads, -1), None
+        return weights @ store.values(step.tokens)
+    common, own = torch.split(weights, [step.prompt_tokens, step.tokens], dim=-1)
+    common = sharing.by_prompt(common) @ step.prompts[layer].values(step.prompt_tokens)
+    return own @ store.values(step.tokens) + sharing.by_row(common, heads)
 
 
 def _softmax(scores: Float[Tensor, "rows groups heads keys"], sinks: Tensor | None) -> Float[Tensor, "rows groups heads keys"]:

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from rosd_kit.decoding.cached import CachedRows
+from rosd_kit.decoding.direct import runs_directly
 from rosd_kit.decoding.recomputed import RecomputedRows
 from rosd_kit.decoding.rows import Rows
 from rosd_kit.decoding.shared import SharedRows, Unsupported
 from rosd_kit.model.layout_check import FORWARD_ERRORS, logprob_gap
+from rosd_kit.model.split import split_model
 
 #: Makes an empty batch for a model; `sharing` says whether most prompts come more than once.
 RowsFactory = Callable[[nn.Module, bool], Rows]
 
-#: Named after `SharedRows`, `CachedRows` and `RecomputedRows`.
-RowsKind: TypeAlias = Literal["shared", "cached", "recomputed"]
+#: Named after `SharedRows`, with `DirectLayers` or the model's own, `CachedRows` and `RecomputedRows`.
+RowsKind: TypeAlias = Literal["direct", "shared", "cached", "recomputed"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
     Two rows of each prompt run, some of them are dropped, and one token follows. What is compared with a model without a cache
     are all log-probs.
     """
+
+    def direct(model: nn.Module, sharing: bool) -> Rows:
+        return SharedRows(model, pad_id, device, sharing=sharing, direct=True)
 
     def shared(model: nn.Module, sharing: bool) -> Rows:
         return SharedRows(model, pad_id, device, sharing=sharing)
@@ -70,6 +75,8 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
             return False
 
     name = type(model).__name__
+    if runs_directly(model, split_model(model)) and is_exact(direct, True) and is_exact(direct, False):
+        return Choice("direct", direct)
     if is_exact(shared, True) and is_exact(shared, False):
         return Choice("shared", shared)
     if is_exact(cached, False):

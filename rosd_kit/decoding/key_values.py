@@ -69,10 +69,16 @@ class Store:
         positions: Tensor,
         keys: Float[Tensor, "entries groups size"],
         values: Float[Tensor, "entries groups size_v"],
+        *,
+        at: int | None = None,
     ) -> None:
-        """Write one token's keys and values per entry, at a position of its own."""
-        self._keys[entries, :, positions] = keys
-        self._values[entries, :, positions] = values
+        """Write one token's keys and values per entry, at a position of its own, or all `at` one position, which is faster."""
+        if at is not None:
+            self._keys[: self.entries, :, at] = keys
+            self._values[: self.entries, :, at] = values
+        else:
+            self._keys[entries, :, positions] = keys
+            self._values[entries, :, positions] = values
 
 
 def moved(order: Sequence[int]) -> tuple[list[int], list[int]]:

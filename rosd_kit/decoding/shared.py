@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from rosd_kit.decoding.attention import Sharing, Step, decode_with
+from rosd_kit.decoding.direct import DirectLayers, runs_directly
 from rosd_kit.decoding.key_values import Store, moved
 from rosd_kit.decoding.prefill import Prefill, distinct, prefill
 from rosd_kit.decoding.rows import Ids, close_gaps
@@ -28,13 +29,18 @@ class Unsupported(RuntimeError):
 
 
 class SharedRows:
-    """Rows with a prompt from the shared store (`sharing`), or with their own. See `Rows`."""
+    """Rows with a prompt from the shared store (`sharing`), or with their own. See `Rows`.
+
+    With `direct`, `DirectLayers` stand for the model's own where they can.
+    """
 
     extends: ClassVar[bool] = True
 
-    def __init__(self, model: nn.Module, pad_id: int, device: torch.device, *, sharing: bool) -> None:
+    def __init__(self, model: nn.Module, pad_id: int, device: torch.device, *, sharing: bool, direct: bool = False) -> None:
         self.model, self.pad_id, self.device = model, pad_id, device
-        self._config: Any = split_model(model).backbone.config
+        parts = split_model(model)
+        self._direct = DirectLayers(parts) if direct and runs_directly(model, parts) else None
+        self._config: Any = parts.backbone.config
         self._layer_types = list(getattr(self._config, "layer_types", None) or [])
         if not set(self._layer_types) <= _ATTENDING:
             raise Unsupported(f"layers of type {', '.join(sorted(set(self._layer_types) - _ATTENDING))}")
@@ -104,11 +110,15 @@ class SharedRows:
             longest=max(a + b for a, b in zip(self._lengths, self._own, strict=True)) + 1,
         )
         position = (self._before + self._own_lengths).clamp(max=self._last_position)
+        logits = self._logits(step, tokens, position) if self._direct is None else self._direct.logits(step, tokens, position)
+        self._own_lengths = self._own_lengths + 1
+        self._own = [count + 1 for count in self._own]
+        return logits
+
+    def _logits(self, step: Step, tokens: Tensor, position: Tensor) -> Tensor:
         with decode_with(self._config, step):
             out = self.model(input_ids=tokens[:, None], position_ids=position[:, None], use_cache=False)
         self._check(step)
-        self._own_lengths = self._own_lengths + 1
-        self._own = [count + 1 for count in self._own]
         logits: Tensor = out.logits[:, -1]
         return logits
 

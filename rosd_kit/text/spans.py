@@ -8,7 +8,8 @@ j + 1 tokens determine beyond the first j, plus the character that it leaves inc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rosd_kit.text.specials import control_tokens
@@ -29,8 +30,9 @@ def decode_with_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) ->
     # Marks of thinking stay, though many tokenizers call them control tokens: without them thinking would look like the answer.
     special = {token for token, mark in control_tokens(tokenizer).items() if not is_thinking_mark(mark)}
     kept = [index for index, token in enumerate(ids) if token not in special]
-    text = _decode(tokenizer, [ids[index] for index in kept])
-    covered = iter(_spans(tokenizer, [ids[index] for index in kept], text))
+    decode, ordinary = _decoder(tokenizer), [ids[index] for index in kept]
+    text = decode(ordinary)
+    covered = iter(_spans(decode, ordinary, text))
     spans, end, plain = [], 0, set(kept)
     for index in range(len(ids)):
         span = next(covered) if index in plain else (end, end)
@@ -44,25 +46,24 @@ def first_token_overlapping(spans: Sequence[tuple[int, int]], start: int, end: i
     return next((i for i, (a, b) in enumerate(spans) if max(a, start) < min(b, end)), None)
 
 
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    if _is_plain(tokenizer):
-        # What the method below comes to; converting arguments takes it longer than decoding.
-        return str(tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=False))
-    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _is_plain(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the tokenizer decodes with its `backend_tokenizer` and adds nothing to it."""
+def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """Return a function from ids to text; without `decode` of the class where that adds nothing but the time to convert arguments."""
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
     kind = type(tokenizer)
     inherited = (("decode", PreTrainedTokenizerBase), ("_decode", PreTrainedTokenizerFast))
-    return issubclass(kind, PreTrainedTokenizerFast) and all(
-        getattr(kind, name) is getattr(base, name, None) for name, base in inherited
-    )
+    if issubclass(kind, PreTrainedTokenizerFast) and all(
+        getattr(kind, name) is getattr(base, name) for name, base in inherited
+    ):
+        return partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=False)
+
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    return decode
 
 
-def _spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[tuple[int, int]]:
+def _spans(decode: Callable[[list[int]], str], ids: list[int], text: str) -> list[tuple[int, int]]:
     """Return the spans of ordinary tokens, decoding in windows that start where a character is complete.
 
     No window starts after a replacement character: whether bytes are invalid may depend on the bytes before them.
@@ -71,7 +72,7 @@ def _spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) ->
     window, offset = 0, 0  # first token of the window, and the offset from its characters to the text's
     known, clean = 0, 0  # characters determined so far; last token boundary between whole characters
     for j in range(1, len(ids) + 1):
-        decoded = _decode(tokenizer, ids[window:j])
+        decoded = decode(ids[window:j])
         agreed = _agreement(decoded, text, offset)
         determined = max(known, offset + agreed)
         open_character = agreed < len(decoded) and determined < len(text)
@@ -79,7 +80,7 @@ def _spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) ->
         known = determined
         if not open_character and not decoded.endswith("\ufffd"):
             if j - window >= _WINDOW and clean > window:
-                window, offset = clean, known - len(_decode(tokenizer, ids[clean:j]))
+                window, offset = clean, known - len(decode(ids[clean:j]))
             clean = j
     return spans
 
