@@ -8,7 +8,8 @@ where they are; projections run as modules, so adapters work.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,18 +20,20 @@ from rosd_kit.decoding.attention import Step, attend
 from rosd_kit.model.split import SplitModel
 from rosd_kit.parallel.fsdp import is_sharded
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-#: Backbones of transformers whose layers are as described above, each with where its layers have their window.
-_BACKBONES = {"LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"}
+#: Backbones of transformers whose layers are as described above, each with the window of one of its attention modules.
+_WINDOWS: dict[str, Callable[[Any], int | None]] = {
+    "LlamaModel": lambda attention: None,
+    "MistralModel": lambda attention: attention.config.sliding_window,
+    "Qwen2Model": lambda attention: attention.sliding_window,
+    "Qwen3Model": lambda attention: attention.sliding_window,
+}
 
 
 def runs_directly(model: nn.Module, parts: SplitModel) -> bool:
-    """Return whether `DirectLayers` can stand for the model: its class, its place in memory, nothing that watches its modules."""
+    """Return whether `DirectLayers` can stand for the model: a known class, not sharded, and no hook on any module."""
     kind = type(parts.backbone)
     return (
-        kind.__name__ in _BACKBONES
+        kind.__name__ in _WINDOWS
         and kind.__module__.startswith("transformers.models.")
         and not is_sharded(model)
         and not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -43,6 +46,8 @@ class DirectLayers:
     def __init__(self, parts: SplitModel) -> None:
         self._parts = parts
         self._backbone: Any = parts.backbone
+        window_of = _WINDOWS[type(parts.backbone).__name__]
+        self._windows = [window_of(layer.self_attn) for layer in self._backbone.layers]
 
     def logits(self, step: Step, tokens: Tensor, positions: Tensor) -> Float[Tensor, "rows vocab"]:
         """Return the logits of the tokens after `tokens`; both arguments are `[rows]`."""
@@ -66,15 +71,8 @@ class DirectLayers:
         query, key = _rotated(query, cos * layer.scaling, signed * layer.scaling), _rotated(key, cos, signed)
         groups = key.shape[1]
         queries = query.view(len(x), groups, -1, layer.head_dim)
-        output: Tensor = layer.o_proj(attend(step, index, queries, key, value, window=_window(layer)).view(len(x), -1))
+        output: Tensor = layer.o_proj(attend(step, index, queries, key, value, window=self._windows[index]).view(len(x), -1))
         return output
-
-
-def _window(layer: Any) -> int | None:
-    if hasattr(layer, "sliding_window"):
-        window: int | None = layer.sliding_window
-        return window
-    return getattr(layer.config, "sliding_window", None) if "Mistral" in type(layer).__name__ else None
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:

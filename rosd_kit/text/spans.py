@@ -47,7 +47,10 @@ def first_token_overlapping(spans: Sequence[tuple[int, int]], start: int, end: i
 
 
 def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
-    """Return a function from ids to text; without `decode` of the class where that adds nothing but the time to convert arguments."""
+    """Return a function from ids to text.
+
+    Where `decode` adds nothing to the backend's own but the time to convert arguments, it is left out.
+    """
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
     kind = type(tokenizer)

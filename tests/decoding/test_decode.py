@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import peft
 import pytest
 import torch
 from torch import nn
@@ -20,9 +21,11 @@ from tests.model.tiny_models import SHAPE, tokenizer
 
 #: Architecture, configuration and cache. Windows are shorter than the texts.
 MODELS: list[tuple[str, dict, RowsKind]] = [
-    ("llama", {}, "shared"),
-    ("qwen3", {"head_dim": 8, "tie_word_embeddings": True}, "shared"),
-    ("mistral", {"head_dim": 8, "sliding_window": 5}, "shared"),
+    ("llama", {}, "direct"),
+    ("qwen3", {"head_dim": 8, "tie_word_embeddings": True}, "direct"),
+    ("mistral", {"head_dim": 8, "sliding_window": 5}, "direct"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}, "direct"),
+    ("granite", {"logits_scaling": 2.0, "residual_multiplier": 0.5}, "shared"),
     ("gemma2", {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 3.0}, "shared"),
     ("gpt_oss", {**MOE, "head_dim": 8, "sliding_window": 5}, "shared"),
     ("deepseek_v3", {**MOE, **LATENT}, "cached"),
@@ -111,20 +114,29 @@ def assert_same(some: Sequence[Completion], others: Sequence[Completion]) -> Non
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
-def watched(model: nn.Module) -> list[tuple[int, int]]:
-    """Return a list to which each later call of the model adds its `(rows, tokens)`."""
-    calls: list[tuple[int, int]] = []
+@pytest.fixture
+def watched(monkeypatch):
+    """Return a function that notes `(rows, tokens)` of each later call of a model."""
 
-    def note(_model: nn.Module, _args: tuple, given: dict) -> None:
-        rows, tokens = given["input_ids"].shape
-        calls.append((rows, tokens))
+    def watch(model: nn.Module) -> list[tuple[int, int]]:
+        calls: list[tuple[int, int]] = []
+        embedding = model.get_input_embeddings()
+        usual = embedding.forward
 
-    model.register_forward_pre_hook(note, with_kwargs=True)
-    return calls
+        def note(ids: torch.Tensor) -> torch.Tensor:
+            rows, tokens = ids.shape if ids.dim() == 2 else (len(ids), 1)
+            calls.append((rows, tokens))
+            return usual(ids)
+
+        monkeypatch.setattr(embedding, "forward", note)
+        return calls
+
+    return watch
 
 
-def test_a_prompt_runs_once_for_its_group_and_ended_rows_do_not_run():
-    student = student_of("llama", {})
+@pytest.mark.parametrize("kind", ["llama", "granite"])
+def test_a_prompt_runs_once_for_its_group_and_ended_rows_do_not_run(kind, watched):
+    student = student_of(kind, {})
     engine = engine_of(student)
     engine.generate(requests_of(1.0)[:1])  # tries out how to cache
     calls = watched(student.model)
@@ -145,8 +157,9 @@ def test_a_prompt_runs_once_for_its_group_and_ended_rows_do_not_run():
         assert least <= rows <= least + max(1, rows // 16)
 
 
-def test_waiting_requests_take_the_place_of_ended_rows():
-    student = student_of("llama", {})
+@pytest.mark.parametrize("kind", ["llama", "granite"])
+def test_waiting_requests_take_the_place_of_ended_rows(kind, watched):
+    student = student_of(kind, {})
     engine = engine_of(student, max_batch=8)
     requests = requests_of(1.3, tokens=48, groups=[((seed + 5, 9, seed + 9), 1) for seed in range(40)])
     engine.generate(requests[:1])
@@ -159,3 +172,32 @@ def test_waiting_requests_take_the_place_of_ended_rows():
     ordered = [done[start : start + 8] for start in range(0, 40, 8)]
     together = sum(len(batch) * max(len(one.token_ids) - 1 for one in batch) for batch in ordered)
     assert needed <= sum(steps) < (needed + together) / 2
+
+
+@torch.no_grad()
+def test_adapters_decode_directly_with_their_own_log_probs():
+    student = student_of("llama", {})
+    adapted = peft.get_peft_model(student.model, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.3)
+    student = Student(adapted.eval(), tokenizer(), ModelSettings(path="tiny", device="cpu"), keep_initial=False)
+    engine = engine_of(student)
+    for done in engine.generate(requests_of(1.0)):
+        expected = exact_logprobs(student, done, 1.0)
+        torch.testing.assert_close(torch.tensor(done.logprobs).double(), expected, atol=1e-5, rtol=0)
+    assert engine._choice is not None
+    assert engine._choice.kind == "direct"
+
+
+def test_a_hook_on_a_layer_is_called_for_every_token():
+    student = student_of("llama", {})
+    engine = engine_of(student)
+    requests = requests_of(1.0)
+    before = engine.generate(requests)
+    calls: list[int] = []
+    handle = student.model.model.layers[1].register_forward_hook(lambda *_: calls.append(1))
+    after = engine.generate(requests)
+    handle.remove()
+    assert_same(after, before)
+    assert len(calls) == max(len(done.token_ids) for done in after)

@@ -62,11 +62,12 @@ def _recurrent(kind: str, *, rows: RowsKind = "cached", **config: Any) -> Archit
 
 
 PLAIN = (
-    *("llama", "qwen3", "gemma", "cohere", "glm", "glm4", "granite", "hyperclovax", "olmo", "olmo2", "apertus", "arcee"),
+    *("gemma", "cohere", "glm", "glm4", "granite", "hyperclovax", "olmo", "olmo2", "apertus", "arcee"),
     *("bitnet", "ernie4_5", "helium", "hunyuan_v1_dense", "ministral3", "seed_oss", "gpt_neox", "nemotron", "persimmon"),
     *("phi", "stablelm", "nanochat", "jais2", "doge"),
 )
 FULL_ATTENTION = [
+    *(_shared(kind, rows="direct") for kind in ("llama", "qwen3")),
     *(_shared(kind) for kind in PLAIN),
     *(_shared(kind, **MOE) for kind in ("qwen3_moe", "olmoe", "flex_olmo", "granitemoe", "granitemoeshared", "phimoe")),
     *(_shared(kind, **MOE) for kind in ("hunyuan_v1_moe", "ernie4_5_moe", "glm4_moe", "minimax_m2")),
@@ -91,9 +92,10 @@ LEARNED_POSITIONS_AND_ALIBI = [
 WINDOWS = [
     *(_padded(kind, **WINDOW) for kind in ("cohere2", "exaone4", "gemma3_text", "olmo3")),
     *(_padded(kind, head_dim=8, sliding_window=4, query_pre_attn_scalar=8) for kind in ("gemma2", "vaultgemma")),
-    *(_padded(kind, head_dim=8, sliding_window=4) for kind in ("mistral", "ministral", "starcoder2")),
+    *(_padded(kind, head_dim=8, sliding_window=4) for kind in ("ministral", "starcoder2")),
+    _padded("mistral", rows="direct", head_dim=8, sliding_window=4),
     _padded("mixtral", **MOE, sliding_window=4),
-    _padded("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    _padded("qwen2", rows="direct", use_sliding_window=True, sliding_window=4, max_window_layers=1),
     _padded("gpt_oss", packs=False, **MOE, head_dim=8, sliding_window=4),
     _padded("afmoe", packs=False, **MOE, **WINDOW),
 ]
