@@ -93,6 +93,10 @@ def as_rows(table: Dataset | IterableDataset) -> Iterator[Mapping[str, object]]:
     yield from map(shorten, table)
 
 
+class MissingFileError(RunError):
+    """A source names a file that is not on this machine."""
+
+
 def local_files(source: Source) -> list[Path]:
     """Return the files of a source, sorted; none for a folder or hub name. Raises `RunError` if a file is missing."""
     if source.path is None:
@@ -103,14 +107,14 @@ def local_files(source: Source) -> list[Path]:
     if any(wildcard in source.path for wildcard in "*?["):
         if files := sorted(file.parent.glob(file.name)):
             return files
-        raise RunError(f"task.path: no file matches {source.path!r}.")
+        raise MissingFileError(f"task.path: no file matches {source.path!r}.")
     if file.is_file():
         return [file]
     if file.is_dir():
         return []
     if file.suffix in SUFFIXES or file.is_absolute() or source.path.startswith("."):
         near = did_you_mean(file.name, [f.name for f in file.parent.glob("*")] if file.parent.is_dir() else [])
-        raise RunError(f"task.path: there is no file {source.path!r}.{near} Relative paths start at {Path.cwd()}")
+        raise MissingFileError(f"task.path: there is no file {source.path!r}.{near} Relative paths start at {Path.cwd()}")
     return []
 
 

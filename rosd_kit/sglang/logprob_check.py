@@ -7,6 +7,7 @@ score the same sampled ids, and their difference must stay within a tolerance.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from rosd_kit.model.packing import TokenSequence, build_layout
-from rosd_kit.model.split import split_model
+from rosd_kit.model.split import SplitModel, split_model
 
 Logprobs = Sequence[float]
 
 #: Positions whose logits are in memory at once.
 _CHUNK_TOKENS = 1024
+#: Rows of the head that are in memory in float32 at once.
+_HEAD_ROWS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class LogprobGap:
     tokens: int
     max: float
     mean: float
+    median: float
     bias: float
     ratio_min: float
     ratio_max: float
@@ -46,6 +50,7 @@ class LogprobGap:
             tokens=sum(map(len, engine)),
             max=max(map(abs, gaps)),
             mean=sum(map(abs, gaps)) / len(gaps),
+            median=statistics.median(map(abs, gaps)),
             bias=sum(gaps) / len(gaps),
             ratio_min=math.exp(min(700.0, min(gaps))),
             ratio_max=math.exp(min(700.0, max(gaps))),
@@ -53,10 +58,10 @@ class LogprobGap:
 
     def is_within(self, tolerance: Tolerance) -> bool:
         """Return whether the gap is small enough to be rounding."""
-        return self.max <= tolerance.max and self.mean <= tolerance.mean
+        return self.max <= tolerance.max and self.mean <= tolerance.mean and self.median <= tolerance.median
 
     def __str__(self) -> str:
-        return f"mean {self.mean:.2g}, max {self.max:.2g} nats over {self.tokens} tokens"
+        return f"median {self.median:.2g}, mean {self.mean:.2g}, max {self.max:.2g} nats over {self.tokens} tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +70,24 @@ class Tolerance:
 
     max: float
     mean: float
+    median: float
+
+    def at(self, temperature: float) -> Tolerance:
+        """Return the tolerance for log-probs at a sampling temperature: below 1 it multiplies logits, and their rounding."""
+        factor = max(1.0, 1 / temperature)
+        return Tolerance(max=factor * self.max, mean=factor * self.mean, median=factor * self.median)
 
     def __str__(self) -> str:
-        return f"mean {self.mean:g}, max {self.max:g}"
+        return f"median {self.median:g}, mean {self.mean:g}, max {self.max:g}"
 
 
-#: `float32`: float32 on both sides, whose kernels sum in another order. `bfloat16`: bfloat16 on either side.
-TOLERANCES = {"float32": Tolerance(max=0.02, mean=0.002), "bfloat16": Tolerance(max=2.0, mean=0.05)}
+#: `float32`: float32 on both sides, whose kernels sum in another order. `bfloat16`: bfloat16 on either side. There SmolLM2-135M
+#: gives a median of 0.02 and a mean of 0.045 nats on ordinary text, larger models less; a tensor that did not arrive gives 0.3
+#: and more. A few unlikely tokens raise the mean, so the median has the narrower bound.
+TOLERANCES = {
+    "float32": Tolerance(max=0.02, mean=0.002, median=0.002),
+    "bfloat16": Tolerance(max=2.0, mean=0.1, median=0.05),
+}
 
 
 @torch.inference_mode()
@@ -80,7 +96,8 @@ def trainer_logprobs(
 ) -> list[list[float]]:
     """Return the log-probs of each response's tokens under softmax(logits / temperature), in nats.
 
-    Runs one sequence at a time and its head in chunks, so that a long response with a large vocabulary needs little memory.
+    Runs one sequence at a time and its head in chunks, so that a long response with a large vocabulary needs little memory. A
+    head in a narrow type is computed in float32, which takes its own rounding out of the comparison.
     """
     network = split_model(model)
     logprobs = []
@@ -90,9 +107,18 @@ def trainer_logprobs(
         ids = torch.tensor(response, device=hidden.device)
         chunks = zip(torch.split(hidden, _CHUNK_TOKENS), torch.split(ids, _CHUNK_TOKENS), strict=True)
         logprobs.append(
-            [value for states, tokens in chunks for value in _token_logprobs(network.logits(states), tokens, temperature)]
+            [value for states, tokens in chunks for value in _token_logprobs(_logits(network, states), tokens, temperature)]
         )
     return logprobs
+
+
+def _logits(network: SplitModel, states: Tensor) -> Tensor:
+    """Return logits computed in float32; a narrow weight is widened piece by piece, because whole it may not fit."""
+    linear = network.linear
+    if linear is None or linear.weight.dtype.itemsize >= 4:
+        return network.logits(states)
+    output = torch.cat([states.float() @ rows.float().T for rows in torch.split(linear.weight, _HEAD_ROWS)], dim=-1)
+    return network.finish_logits(output if linear.bias is None else output + linear.bias)
 
 
 def _token_logprobs(logits: Tensor, tokens: Tensor, temperature: float) -> list[float]:

@@ -55,7 +55,10 @@ class ProbeSettings(Config):
     max_difference: PositiveFloat | None = None
     """Largest difference of one log-prob in nats; null: 0.02 in float32, 2 with bfloat16."""
     mean_difference: PositiveFloat | None = None
-    """Largest mean difference in nats; null: 0.002 in float32, 0.05 with bfloat16."""
+    """Largest mean difference in nats; null: 0.002 in float32, 0.1 with bfloat16."""
+    median_difference: PositiveFloat | None = None
+    """Largest median difference in nats; null: 0.002 in float32, 0.05 with bfloat16. The three are for temperature 1; a lower
+    temperature multiplies log-probs, and these bounds with them."""
 
 
 class EngineOptions(RolloutEngine.Config):

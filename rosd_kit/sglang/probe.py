@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rosd_kit.contracts import Policy, TeacherModel
 from rosd_kit.errors import EngineError
@@ -24,6 +25,9 @@ from rosd_kit.sglang.pool import Pool
 from rosd_kit.sglang.replica import Replica
 from rosd_kit.types import Completion, PolicyWeights
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 Ids = Sequence[int]
 
 
@@ -36,8 +40,8 @@ class LogprobChecker:
     loop: EventLoopThread
 
     def probe(self, pool: Pool, which: PolicyWeights) -> LogprobGap:
-        """Compare the scores of fixed tokens on every server, right after it loaded these weights; return the largest gap."""
-        sequences = _probe_sequences(self.student.vocabulary)
+        """Compare the scores of fixed texts on every server, right after it loaded these weights; return the largest gap."""
+        sequences = _probe_sequences(self.student.tokenizer, self.student.vocabulary)
         trainer = self._trainer_logprobs([ids[:1] for ids in sequences], [ids[1:] for ids in sequences], 1.0, which)
 
         async def score(replica: Replica) -> list[list[float]]:
@@ -63,10 +67,10 @@ class LogprobChecker:
         prompts, responses = [c.prompt_ids for c in completions], [c.token_ids for c in completions]
         engine = [c.logprobs for c in completions]
         gap = LogprobGap.between(engine, self._trainer_logprobs(prompts, responses, temperature, "live"))
-        tolerance = self._tolerance(pool)
+        tolerance = self._tolerance(pool).at(temperature)
         if gap.is_within(tolerance):
             return gap
-        cause = self._likely_cause(pool, tolerance, prompts, responses, engine, temperature)
+        cause = self._likely_cause(pool, self._tolerance(pool), prompts, responses, engine, temperature)
         raise EngineError(
             f"rollout: engine and trainer disagree. The log-probs of {len(completions)} sampled responses differ: {gap}; "
             f"allowed: {tolerance} (rollout.check). Likely {cause}"
@@ -113,6 +117,7 @@ class LogprobChecker:
         return Tolerance(
             max=self.settings.max_difference or default.max,
             mean=self.settings.mean_difference or default.mean,
+            median=self.settings.median_difference or default.median,
         )
 
     def _engine_dtype(self, pool: Pool) -> str:
@@ -120,7 +125,21 @@ class LogprobChecker:
         return self.student.settings.dtype if reported in ("", "auto") else reported
 
 
-def _probe_sequences(vocabulary: int) -> list[list[int]]:
-    """Return a few short sequences of ids, always the same for a given vocabulary size."""
+#: Ordinary text, which a language model finds likely. Log-probs of random tokens are so low that bfloat16 rounds them coarsely.
+_TEXTS = (
+    "The water of the river was cold, but the children swam in it all the same until the sun went down behind the hills.",
+    "To add two fractions, bring them to a common denominator first: 1/2 + 1/3 = 3/6 + 2/6 = 5/6.",
+    'def mean(values):\n    """Return the arithmetic mean."""\n    return sum(values) / len(values)\n',
+    "In 1969 two people walked on the Moon for the first time. They collected rocks, took photographs and planted a flag.",
+)
+_LONGEST_PROBE = 48
+
+
+def _probe_sequences(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[list[int]]:
+    """Return short sequences of ids, always the same for a tokenizer: texts, or random ids where it knows no such words."""
+    texts = [tokenizer(text, add_special_tokens=False)["input_ids"][:_LONGEST_PROBE] for text in _TEXTS]
+    known = all(len(set(ids)) > len(ids) // 3 and len(ids) > 8 and max(ids) < vocabulary for ids in texts)
+    if known:
+        return texts
     rng = random.Random(vocabulary)
     return [[rng.randrange(vocabulary) for _ in range(24)] for _ in range(4)]

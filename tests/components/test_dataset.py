@@ -189,6 +189,22 @@ def test_held_out_rows_can_be_evaluated_as_a_named_suite_instead(tmp_path):
     assert set(measured) == {"part"} and {p.answer for p in measured["part"]} == own and not dataset.in_domain()
 
 
+def test_a_missing_suite_that_says_how_to_get_it_is_left_out_unless_it_is_the_trained_one(tmp_path, caplog):
+    path = write(tmp_path, ".jsonl")
+    gone = {"path": str(tmp_path / "gone.jsonl"), "obtain": "Ask the library for it."}
+    dataset = task(path, held_out=0.25, suites={"gone": gone, "there": {"path": path}})
+    for _ in range(2):
+        assert set(dataset.suites(count=3, seed=0)) == {"held_out", "there"}
+    assert len(list(dataset.data_files())) == 2
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "suite 'gone' is left out: task.path: there is no file" in warning and "Ask the library for it." in warning
+    (tmp_path / "gone.jsonl").write_text((tmp_path / "rows.jsonl").read_text())
+    assert set(dataset.suites(count=3, seed=0)) == {"held_out", "there", "gone"}
+    (tmp_path / "gone.jsonl").unlink()
+    with pytest.raises(RunError, match=r"suite 'gone' \(task.suites.gone\): task.path: there is no file"):
+        task(path, suites={"gone": {**gone, "in_domain": True}}).suites(count=3, seed=0)
+
+
 def test_errors_about_a_suite_name_it(tmp_path):
     path = write(tmp_path, ".jsonl")
     for suite, message in (

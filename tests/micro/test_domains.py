@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rosd_kit.components.tasks import Micro
 from rosd_kit.micro.beliefs import SHAKY_RIGHT, SHAKY_SHARE, misconceptions, sampled_belief
 from rosd_kit.micro.corpus import MIXTURE, draw_lesson, faulty_solution
 from rosd_kit.micro.domains import DOMAINS, SUITES
@@ -159,3 +160,26 @@ def test_the_vocabulary_is_larger_than_the_default_top_k():
 def test_the_mixture_is_a_distribution_over_known_suites():
     assert sum(MIXTURE.values()) == pytest.approx(1.0)
     assert all(domain in DOMAINS for domain, _, _ in SUITES.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So the result is 25.\nAnswer: 25", "25"),
+        ("**Answer: 25**", "25"),
+        ("**Answer:** 25.", "25"),
+        ("Answer: **blue**", "blue"),
+        ("Answer : 4 . Answer : 31 .", "31"),
+        ("The result is **25**.", None),
+    ],
+)
+def test_answers_are_read_as_chat_models_write_them(text: str, answer: str | None) -> None:
+    assert find_answer(text) == answer
+
+
+def test_the_task_tells_other_models_how_to_answer() -> None:
+    plain, told = Micro(), Micro(Micro.Config(system="End with a line like this: Answer: 25"))
+    (problem,), (instructed,) = (task.train_batch(step=0, count=1, seed=0) for task in (plain, told))
+    assert instructed.messages == ({"role": "system", "content": "End with a line like this: Answer: 25"}, *problem.messages)
+    assert (instructed.answer, instructed.solution, instructed.id) == (problem.answer, problem.solution, problem.id)
+    assert all(problem.messages[0]["role"] == "system" for suite in told.suites(count=1, seed=0).values() for problem in suite)

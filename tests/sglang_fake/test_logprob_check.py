@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang import logprob_check
 from rosd_kit.sglang.logprob_check import LogprobGap, Tolerance, trainer_logprobs
+from rosd_kit.sglang.probe import _probe_sequences
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.backend import MicroBackend
 from tests.sglang_fake.helpers import expected, ids, requests_for, train
@@ -134,8 +136,41 @@ def test_the_gap_of_a_worked_example():
     assert gap.tokens == 3
     assert (gap.max, gap.mean, gap.bias) == pytest.approx((0.5, 0.2, -0.4 / 3))
     assert (gap.ratio_min, gap.ratio_max) == pytest.approx((math.exp(-0.5), math.exp(0.1)))
-    assert gap.is_within(Tolerance(max=0.51, mean=0.21))
-    assert not gap.is_within(Tolerance(max=0.49, mean=0.21)) and not gap.is_within(Tolerance(max=0.51, mean=0.19))
+    assert gap.median == pytest.approx(0.1)
+    assert gap.is_within(Tolerance(max=0.51, mean=0.21, median=0.11))
+    assert not gap.is_within(Tolerance(max=0.49, mean=0.21, median=0.11))
+    assert not gap.is_within(Tolerance(max=0.51, mean=0.19, median=0.11))
+    assert not gap.is_within(Tolerance(max=0.51, mean=0.21, median=0.09))
+
+
+def test_a_low_temperature_widens_the_tolerance_as_it_multiplies_logits():
+    tolerance = Tolerance(max=2.0, mean=0.1, median=0.05)
+    assert tolerance.at(0.5) == Tolerance(max=4.0, mean=0.2, median=0.1)
+    assert tolerance.at(1.0) == tolerance.at(1.5) == tolerance
+
+
+def test_a_narrow_head_is_computed_in_float32(monkeypatch):
+    torch.manual_seed(0)
+    config = {"vocab_size": 90, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = Qwen3ForCausalLM(Qwen3Config(**config, num_key_value_heads=1, head_dim=8, initializer_range=1.0)).bfloat16().eval()
+    monkeypatch.setattr(logprob_check, "_HEAD_ROWS", 7)
+    (logprobs,) = trainer_logprobs(model, [(1, 2)], [(3, 4, 5)], temperature=0.5)
+    with torch.no_grad():
+        states = model.model(torch.tensor([[1, 2, 3, 4]])).last_hidden_state[0, 1:]
+        exact = (states.double() @ model.lm_head.weight.double().T / 0.5).log_softmax(-1)
+    assert logprobs == pytest.approx([float(exact[i, id]) for i, id in enumerate((3, 4, 5))], rel=1e-5)
+
+
+def test_the_probe_reads_ordinary_text_where_the_tokenizer_knows_its_words(student):
+    class Letters:
+        def __call__(self, text, add_special_tokens):
+            return {"input_ids": [ord(letter) for letter in text]}
+
+    texts = _probe_sequences(Letters(), 256)
+    assert bytes(texts[0]).decode().startswith("The water of the river") and all(len(ids) == 48 for ids in texts)
+    random_ids = _probe_sequences(student.tokenizer, student.vocabulary)  # the laboratory's knows few words
+    assert all(len(ids) == 24 and max(ids) < student.vocabulary for ids in random_ids)
+    assert random_ids == _probe_sequences(student.tokenizer, student.vocabulary)
 
 
 def test_the_trainers_log_probs_do_not_depend_on_the_chunk_size(student, monkeypatch):

@@ -21,7 +21,7 @@ from rosd_kit.components.tasks.row_problems import (
 )
 from rosd_kit.contracts import GoldCheck, Task
 from rosd_kit.data.rows import Row
-from rosd_kit.data.source import Source, local_files, read_rows
+from rosd_kit.data.source import MissingFileError, Source, local_files, read_rows
 from rosd_kit.data.streams import Stream
 from rosd_kit.data.tables import Table
 from rosd_kit.errors import RunError
@@ -49,6 +49,9 @@ class Suite(Source):
     """Share of the rows to evaluate on, split off as `task.held_out` splits them; 1 for all."""
     in_domain: bool = False
     """Whether the suite measures the trained domain."""
+    obtain: str | None = None
+    """How to get the file. With this, a suite outside the trained domain whose file is missing is left out, with a warning that
+    says it; without, a missing file is an error."""
 
 
 class Dataset(Task):
@@ -91,6 +94,7 @@ class Dataset(Task):
     def __init__(self, config: object = None) -> None:
         super().__init__(config)
         self._suite_rows: dict[str, Table | Stream] = {}
+        self._missing_suites: set[str] = set()
         self._check_gold: GoldCheck = _accept_any
         self._skipped: set[tuple[str, int]] = set()
 
@@ -102,7 +106,7 @@ class Dataset(Task):
         self._check_gold = check
 
     def data_files(self) -> Iterator[Path]:
-        for source in (self.config, *self.config.suites.values()):
+        for source in (self.config, *(self.config.suites[name] for name in self._present_suites())):
             if source.path is not None:
                 yield from local_files(source) or (file for file in Path(source.path).rglob("*") if file.is_file())
 
@@ -113,7 +117,7 @@ class Dataset(Task):
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
         problems: dict[str, list[Problem]] = {}
         held_out, in_domain = self._held_out_suite(), self.in_domain()
-        for name in sorted([*held_out, *self.config.suites], key=lambda name: name not in in_domain):
+        for name in sorted([*held_out, *self._present_suites()], key=lambda name: name not in in_domain):
             fields = self.config if name in held_out else self._fields_of(name)
             source = self._training_rows if name in held_out else self._rows_of(name)
             rows = source.held_out(count, f"{name} {seed}")
@@ -132,6 +136,21 @@ class Dataset(Task):
     @cached_property
     def _training_rows(self) -> Table | Stream:
         return self._open(self.config, self.config, self.config.held_out, ("train", *self._held_out_suite()))
+
+    def _present_suites(self) -> list[str]:
+        """Return the suites to evaluate on: without those whose file is missing and that say how to get it, named once."""
+        present = []
+        for name, suite in self.config.suites.items():
+            try:
+                local_files(suite)
+            except MissingFileError as error:
+                if suite.obtain is not None and not suite.in_domain:
+                    if name not in self._missing_suites:
+                        self._missing_suites.add(name)
+                        _log.warning("suite %r is left out: %s\n%s", name, error, suite.obtain)
+                    continue
+            present.append(name)
+        return present
 
     def _rows_of(self, suite_name: str) -> Table | Stream:
         if suite_name not in self._suite_rows:

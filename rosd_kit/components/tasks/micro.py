@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Literal
 
 from rosd_kit.contracts import Task
@@ -23,19 +24,30 @@ class Micro(Task):
 
         train: Literal["sums", "sums_long", "coins", "clock", "colours"] = "sums"
         """Suite to train on; the other suites measure skill outside the trained domain."""
+        system: str | None = None
+        """The system message; null for none. The embedded model knows how to answer; others have to be told."""
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
-        return [_problem(self.config.train, f"train-{seed}-{step}-{i}") for i in range(count)]
+        return [self._problem(self.config.train, f"train-{seed}-{step}-{i}") for i in range(count)]
 
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
         order = [self.config.train, *(suite for suite in SUITES if suite != self.config.train)]
-        return {suite: [_problem(suite, f"test-{seed}-{i}") for i in range(count)] for suite in order}
+        return {suite: [self._problem(suite, f"test-{seed}-{i}") for i in range(count)] for suite in order}
 
     def in_domain(self) -> frozenset[str]:
         return frozenset({self.config.train})
 
     def first_error(self, problem: Problem, text: str) -> FirstError:
         return first_error(DOMAINS[problem.meta["domain"]], problem.meta["instance"], text)
+
+    def _problem(self, suite: str, name: str) -> Problem:
+        """Return the problem with this suite and name; the name is the whole seed."""
+        problem = as_problem(
+            *draw_instance(random.Random(f"{suite} {name}"), *SUITES[suite]), suite=suite, id=f"{suite}-{name}"
+        )
+        if not self.config.system:
+            return problem
+        return replace(problem, messages=({"role": "system", "content": self.config.system}, *problem.messages))
 
 
 def as_problem(domain: Domain, instance: Instance, *, suite: str, id: str) -> Problem:
@@ -49,9 +61,3 @@ def as_problem(domain: Domain, instance: Instance, *, suite: str, id: str) -> Pr
         solution=write_solution(claims, answer),
         meta={"domain": domain.name, "instance": instance},
     )
-
-
-def _problem(suite: str, name: str) -> Problem:
-    """Return the problem with this suite and name; the name is the whole seed."""
-    rng = random.Random(f"{suite} {name}")
-    return as_problem(*draw_instance(rng, *SUITES[suite]), suite=suite, id=f"{suite}-{name}")

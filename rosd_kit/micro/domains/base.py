@@ -105,8 +105,8 @@ def write_idea(claims: list[str], answer: str, first: int) -> str:
 
 
 def find_answer(text: str) -> str | None:
-    """Return the answer after the last `Answer :` of a text, or None."""
-    answers = re.findall(r"Answer\s*:\s*([A-Za-z]+|\d+)", text)
+    """Return the answer after the last `Answer :` of a text, or None. Asterisks, by which models write bold, do not count."""
+    answers = re.findall(r"Answer\s*:[\s*]*([A-Za-z]+|\d+)", text)
     return answers[-1] if answers else None
 
 
