@@ -1,7 +1,7 @@
 """The profiles for GPUs from end to end on the CPU: their own YAML, a tiny Qwen3 in bfloat16, real servers, a resumed run.
 
-Overridden are device, sizes, paths, the number of processes, colocation and arguments of the server; and the verifier, because a
-model with random weights answers nothing right.
+Overridden are device, sizes, paths, the number of processes, colocation and arguments of the server; and the verifier, because
+a model with random weights answers nothing right.
 """
 
 from __future__ import annotations
