@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 
 import yaml
 
@@ -99,5 +100,14 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 def _scalar(value: object) -> str:
     """Return a value as one line of YAML."""
+    return _remembered(value) if isinstance(value, str | int | None) else _dumped(value)
+
+
+@lru_cache(maxsize=4096, typed=True)  # True and 1 are equal
+def _remembered(value: str | int | None) -> str:
+    return _dumped(value)
+
+
+def _dumped(value: object) -> str:
     text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, NotRequired, TypedDict
@@ -242,6 +243,7 @@ def _differences(began: JsonObject, now: Mapping[str, object]) -> list[str]:
     return found
 
 
+@cache  # what is imported stays as it is
 def _version(package: str) -> str | None:
     try:
         return version(package)

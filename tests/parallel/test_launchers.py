@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rosd_kit.cli import main
 from tests.parallel.conftest import ROOT, TINY
 
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
@@ -66,8 +67,17 @@ def test_an_interrupted_launcher_lets_every_process_finish_the_step_and_save(tmp
     assert (tmp_path / f"run/checkpoints/step-{steps[-1]:06d}/manifest.json").is_file()
 
 
-def test_accelerate_starting_one_process_on_cpus_is_an_error(tmp_path):
-    process = start([*ACCELERATE, "--cpu", "--num_processes", "2"], tmp_path, *ENDLESS)
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode != 0 and not (tmp_path / "run").exists()
-    assert "error: parallel: accelerate launch started one process" in output and "parallel.mode=single" in output
+def test_accelerate_starting_one_process_on_cpus_is_an_error(tmp_path, monkeypatch, capsys):
+    """accelerate starts a script that shows its environment; the run starts in that environment, in this process."""
+    script = tmp_path / "environment.py"
+    script.write_text("import json, os; print(json.dumps(dict(os.environ)))")
+    command = [sys.executable, *ACCELERATE, "--cpu", "--num_processes", "2", str(script)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=400).stdout.splitlines()
+    (environment,) = [json.loads(line) for line in shown if line.startswith("{")]
+    for name in environment.keys() - os.environ.keys():
+        monkeypatch.setenv(name, environment[name])
+    with pytest.raises(SystemExit) as end:
+        main([*ENDLESS, "--out", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and not (tmp_path / "run").exists()
+    assert "error: parallel: accelerate launch started one process" in error and "parallel.mode=single" in error

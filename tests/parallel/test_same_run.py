@@ -11,7 +11,7 @@ from tests.parallel.conftest import TINY, Finished
 
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
-EVALUATED = "evaluation.problems=3"
+EVALUATED = "evaluation.problems=2"
 CASES = {
     "rosd-ddp": ("rosd", ["parallel.mode=ddp", EVALUATED]),
     "rosd-fsdp": ("rosd", ["parallel.mode=fsdp", "parallel.processes=2", EVALUATED]),
@@ -32,10 +32,16 @@ CASES = {
 }
 
 
-def job(name, *, mode=None):
+def job(name):
     recipe, changes = CASES[name]
-    alone = ["parallel.mode=auto", "parallel.processes=null"] if mode == "alone" else []
-    return {"recipe": recipe, "changes": [*TINY, *changes, *alone], "name": name}
+    return {"recipe": recipe, "changes": [*TINY, *changes], "name": name}
+
+
+def alone_job(name):
+    """Return the same job for one process; cases that differ in `parallel` only have the same."""
+    recipe, changes = CASES[name]
+    changes = [change for change in changes if not change.startswith("parallel.")]
+    return {"recipe": recipe, "changes": [*TINY, *changes], "name": "-".join([recipe, *changes]).replace("=", "-")}
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +54,14 @@ def together(launch, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def apart(alone, tmp_path_factory):
-    """Return the run of a case in one process; each case runs once."""
+    """Return the run of a case in one process; each is made once."""
     out = tmp_path_factory.mktemp("apart")
 
     def run(name):
-        if not (out / name).exists():
-            alone(out, job(name, mode="alone"))
-        return out / name
+        job = alone_job(name)
+        if not (out / job["name"]).exists():
+            alone(out, job)
+        return out / job["name"]
 
     return run
 
