@@ -66,7 +66,7 @@ def test_every_part_measures_something_in_a_rehearsal(tmp_path: Path) -> None:
     assert by["laboratory"][-1]["finished"] and len(by["laboratory"][-1]["loss"]) == 2
 
 
-def test_the_wheels_are_what_the_kit_needs_beyond_torch_and_its_companions() -> None:
+def test_the_listed_wheels_are_the_dependencies_beyond_torch() -> None:
     there = closure(
         *("torch", "transformers", "accelerate", "pytest", "hypothesis", "pluggy", "typer", "rich", "scipy", "jaxtyping"),
         "safetensors",

@@ -53,7 +53,7 @@ def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def user_interrupts() -> Iterator[None]:
     """Raise `UserInterrupt` at an interrupt, so that a component's own `KeyboardInterrupt` is no interrupt by the user.
 
     Changes nothing outside the main thread, or where another handler than Python's is in force.

@@ -34,7 +34,7 @@ from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe
 from rosd_kit.run.given import GivenComponents
-from rosd_kit.run.interrupts import heard, interruptible
+from rosd_kit.run.interrupts import user_interrupts, interruptible
 from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.records import METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save
@@ -67,7 +67,7 @@ def run_recipe(
     began = time.monotonic()
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
     with ranks.reporting_failure(), ExitStack() as cleanup:  # in reverse order; every callback runs, even if others fail
-        cleanup.enter_context(heard())
+        cleanup.enter_context(user_interrupts())
         folder = open_folder(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
         cleanup.callback(folder.close)
         display = display if ranks.is_main else Display()

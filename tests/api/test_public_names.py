@@ -29,14 +29,14 @@ def describe(name: str, home: Any = rosd_kit) -> str:
     return f"{name}{inspect.signature(value)}" if inspect.isroutine(value) else f"{name}: {type(value).__name__}"
 
 
-def test_public_names_and_signatures_are_as_written_down(golden):
+def test_public_names_and_signatures_match_their_golden_file(golden):
     golden("public.txt", "\n".join(describe(name) for name in sorted(rosd_kit.__all__)) + "\n")
 
 
-def test_the_hooks_are_as_written_down(golden):
+def test_the_hooks_match_their_golden_file(golden):
     golden("hooks.txt", "\n".join(f"{hook}{inspect.signature(getattr(hookspecs, hook))}" for hook in HOOKS) + "\n")
 
 
-def test_the_kit_for_plugins_is_as_written_down(golden):
+def test_the_kit_for_plugins_matches_its_golden_file(golden):
     home = rosd_kit.testing
     golden("testing.txt", "\n".join(describe(name, home) for name in sorted(home.__all__)) + "\n")

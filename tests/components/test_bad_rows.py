@@ -87,7 +87,7 @@ def test_a_verifier_without_an_opinion_lets_every_answer_through(registry, tmp_p
     assert answers(task(registry, written(tmp_path, {"prompt": "?", "answer": ""}), "verifier=majority"), 1) == [""]
 
 
-def test_a_verifier_that_fails_at_a_right_answer_is_told_with_the_row(registry, tmp_path):
+def test_a_verifier_that_raises_on_a_right_answer_is_an_error_with_the_row(registry, tmp_path):
     dataset = Dataset(Dataset.Config(path=written(tmp_path, *GOOD), held_out=0))
     dataset.use_gold_check(lambda problem: None if 1 // (problem.answer == "A") else "")
     with pytest.raises(RunError, match=r"'B' makes the verifier's check_gold fail \(ZeroDivisionError(.|\n)*row 2 of"):
@@ -113,8 +113,8 @@ def test_a_run_with_a_bad_row_ends_with_a_message(tmp_path, capsys, monkeypatch)
     path = written(tmp_path, *GOOD, {"prompt": "x \ud83d", "answer": "A"})
     with pytest.raises(SystemExit) as ended:
         main(["run", "grpo", "task=dataset", f"task.path={path}", "task.held_out=0", "verifier=mcq", "steps=1"])
-    told = capsys.readouterr().err
-    assert ended.value.code == 2 and "a lone surrogate" in told and "row 13 of" in told and "Traceback" not in told
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and "a lone surrogate" in error and "row 13 of" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tiny runs of the embedded model, and a display that keeps what it is told."""
+"""Tiny runs of the embedded model, and a display that records its warnings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.run.conftest import Folder, one_thread, open_run, run, same, tiny
 __all__ = ["one_thread", "open_run", "run", "same", "tiny"]
 
 
-class Listening(Display):
+class RecordingDisplay(Display):
     """Keeps warnings."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ def warned(run) -> Callable[..., list[str]]:
     """Run like `run` and return the warnings."""
 
     def warned(path: Path, *changes: str, **options: object) -> list[str]:
-        display = Listening()
+        display = RecordingDisplay()
         folder = run(path, *changes, display=display, **options)
         assert isinstance(folder, Folder)
         return display.warnings

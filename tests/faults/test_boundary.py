@@ -14,7 +14,7 @@ from rosd_kit.cli import main
 from rosd_kit.errors import ComponentError, RunError, UserInterrupt, is_users_interrupt, own_fault, say
 from rosd_kit.faults.surroundings import ITEMS, Surroundings
 from rosd_kit.files import read_json_lines
-from rosd_kit.run.interrupts import heard
+from rosd_kit.run.interrupts import user_interrupts
 from tests.faults.test_hostile_plugins import HEALTHY, MORE, PLUGIN
 from tests.run.conftest import TINY
 
@@ -59,7 +59,7 @@ def train(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_what_ends_processes_costs_only_its_sample(train, end):
+def test_a_component_that_exits_costs_only_its_sample(train, end):
     code, errors, folder = train("localizer", ENDS[end], every=3)
     assert code == 0, errors
     assert [line["step"] for line in read_json_lines(folder / "metrics.jsonl")] == [1, 2]
@@ -68,14 +68,14 @@ def test_what_ends_processes_costs_only_its_sample(train, end):
 
 @pytest.mark.parametrize("end", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"])
 @pytest.mark.parametrize("slot", ["verifier", "context"])
-def test_a_component_that_always_ends_the_process_is_an_error_of_its_own(train, slot, end):
+def test_a_component_that_always_exits_ends_the_run_with_an_error_that_names_it(train, slot, end):
     code, errors, folder = train(slot, ENDS[end], every=1)
     assert code == 2, code
     assert f"error: {slot} 'bad' of plugin bad" in errors and "bad.py)" in errors and f"raised {end}" in errors
     assert not (folder / "model").exists()
 
 
-def test_an_end_outside_of_samples_is_named_too(tmp_path, capsys):
+def test_a_component_that_exits_outside_samples_is_named(tmp_path, capsys):
     code, errors = run_class(tmp_path, capsys, "Teacher", "teacher", "def after_step(self, student): raise SystemExit(0)")
     assert code == 2 and "error: teacher 'bad' of plugin bad" in errors
     assert "in after_step, raised SystemExit: 0" in errors and not (tmp_path / "run/model").exists()
@@ -205,19 +205,19 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_tensor_of_the_loss_is_an_error_with_component_and_file(tmp_path, capsys, wrong):
-    base, code, told = WRONG[wrong]
+    base, code, message = WRONG[wrong]
     exit_code, errors = run_class(tmp_path, capsys, base, base.lower(), code)
     assert exit_code == 2, errors
-    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and told in errors
+    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and message in errors
     assert not (tmp_path / "run/checkpoints").exists()
 
 
 @pytest.mark.parametrize("wrong", ["a scalar", "a forgotten sum", "one weight", "a pair", "detached losses"])
 def test_a_dry_run_finds_it_before_a_run(tmp_path, capsys, wrong):
-    base, code, told = WRONG[wrong]
+    base, code, message = WRONG[wrong]
     exit_code, errors = run_class(tmp_path, capsys, base, base.lower(), code, "--dry-run")
     assert exit_code == 2, errors
-    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and told in errors
+    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and message in errors
 
 
 def test_a_dry_run_asks_the_teacher_and_names_the_plugin_whose_code_raises(tmp_path, capsys):
@@ -239,11 +239,11 @@ BATCHES = {
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_a_batch_without_problems_or_with_equal_ids_is_an_error(tmp_path, capsys, batch):
-    code, told = BATCHES[batch]
+    code, message = BATCHES[batch]
     exit_code, errors = run_class(
         tmp_path, capsys, "Task", "task", f"def train_batch(self, *, step, count, seed): return {code}"
     )
-    assert exit_code == 2 and "error: task 'bad' of plugin bad" in errors and told in errors
+    assert exit_code == 2 and "error: task 'bad' of plugin bad" in errors and message in errors
 
 
 def test_a_teacher_without_networks_is_an_error(tmp_path, capsys):
@@ -277,7 +277,7 @@ def undisturbed(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("runs") / "undisturbed", "steps=2")
 
 
-def test_what_a_plugin_changes_is_named_and_put_back(run, same, tmp_path, undisturbed, warned):
+def test_what_a_plugin_changes_is_named_and_undone(run, same, tmp_path, undisturbed, warned):
     """All changes in one run: each of them alone would cost a run."""
     file = tmp_path / "bad.py"
     file.write_text(
@@ -285,8 +285,9 @@ def test_what_a_plugin_changes_is_named_and_put_back(run, same, tmp_path, undist
     )
     warnings = warned(tmp_path / "run", "steps=2", "localizer=bad", plugins=[file])
     for what in CHANGES:
-        [told] = [text for text in warnings if f"changed {what}" in text]
-        assert told.startswith("localizer 'bad' of plugin bad") and str(file) in told and "in locate; it was put back" in told
+        [message] = [text for text in warnings if f"changed {what}" in text]
+        assert message.startswith("localizer 'bad' of plugin bad") and str(file) in message
+        assert "in locate; it was put back" in message
     assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
     folder = run(tmp_path / "run", "steps=2", "localizer=bad", plugins=[file], resume=True)
     assert same(folder.weights(), undisturbed.weights())
@@ -300,7 +301,7 @@ LOCATE = """
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_alone_is_seen_and_put_back(what):
+def test_each_change_is_noticed_and_undone(what):
     import os
     import sys
     import warnings
@@ -313,7 +314,7 @@ def test_a_change_alone_is_seen_and_put_back(what):
     assert [item.read() for item in ITEMS] == now and Surroundings.now().put_back() == []
 
 
-def test_nothing_that_is_as_before_is_told():
+def test_unchanged_surroundings_give_no_warning():
     before = Surroundings.now()
     state = random.getstate()
     random.random()
@@ -327,20 +328,20 @@ def test_a_hook_that_changes_something_is_named(tmp_path, warned):
     file = tmp_path / "hook.py"
     file.write_text("import os\nimport rosd_kit as rk\n\n@rk.hookimpl\ndef rosd_kit_step_end(run): os.chdir('/')\n")
     warnings = warned(tmp_path / "run", "steps=2", plugins=[file])
-    [told] = [text for text in warnings if "working directory" in text]
-    assert "rosd_kit_step_end changed the working directory" in told and "hook.py" in told
+    [message] = [text for text in warnings if "working directory" in text]
+    assert "rosd_kit_step_end changed the working directory" in message and "hook.py" in message
 
 
 @pytest.mark.parametrize("raised", ["SystemExit(0)", "KeyboardInterrupt", "GeneratorExit"])
-def test_a_hook_that_ends_the_process_is_named_and_the_run_goes_on(tmp_path, warned, raised):
+def test_a_hook_that_exits_is_named_and_the_run_continues(tmp_path, warned, raised):
     file = tmp_path / "hook.py"
     file.write_text(f"import rosd_kit as rk\n\n@rk.hookimpl\ndef rosd_kit_step_end(run): raise {raised}\n")
     warnings = warned(tmp_path / "run", "steps=1", plugins=[file])
     assert any("rosd_kit_step_end raised" in text and "hook.py" in text for text in warnings)
 
 
-def test_the_users_interrupt_is_told_from_a_components_own():
-    with heard():
+def test_the_users_interrupt_differs_from_one_that_a_component_raises():
+    with user_interrupts():
         assert not is_users_interrupt(KeyboardInterrupt())
         with pytest.raises(UserInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -360,7 +361,7 @@ def test_the_users_interrupt_is_told_from_a_components_own():
     assert found == [False]
 
 
-def test_an_error_without_a_text_is_said():
+def test_an_error_without_a_text_is_reported():
     class Mute(Exception):
         def __str__(self):
             raise SystemExit(0)

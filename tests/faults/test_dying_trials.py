@@ -59,13 +59,13 @@ def release(folder):
         assert store.release("00", store.rows()["00"].holder.token)
 
 
-def test_a_trial_that_always_stops_unasked_where_it_stood_fails(folder):
+def test_a_trial_that_always_stops_without_progress_fails(folder):
     row, _ = work_through(folder, launcher := Exits(worker.STOPPED, lambda: release(folder)))
     assert launcher.launched == 4 and row.state == "failed"
     assert "a stop that nobody asked for" in row.error
 
 
-def test_a_trial_that_is_stopped_often_but_gets_on_is_finished(folder):
+def test_a_trial_that_stops_often_but_progresses_finishes(folder):
     def save_a_step_or_finish():
         (folder / f"trials/00/checkpoints/step-{launcher.launched:06d}").mkdir(parents=True)
         if launcher.launched < 8:

@@ -95,5 +95,5 @@ def test_a_run_on_a_disk_that_fills_up_fails_and_resumes(harness, undisturbed, n
     named_files.add(check(harness, f"left-{left}", undisturbed, failed))
 
 
-def test_metrics_checkpoints_and_model_were_all_hit(named_files):
+def test_the_full_disk_hit_metrics_checkpoints_and_model(named_files):
     assert named_files >= {"metrics.jsonl", "checkpoints", "model"}, named_files

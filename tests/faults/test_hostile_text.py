@@ -119,7 +119,7 @@ def test_control_tokens_in_prompts_are_those_of_the_template(step_and_pipeline, 
     batch, pipeline = step_and_pipeline
     special = set(control_tokens(student.tokenizer))
     plain = [i for i in student.prompt_ids([{"role": "user", "content": "x"}]) if i in special]
-    generated = [request.prompt_ids for requests, _ in pipeline.engine.heard for request in requests]
+    generated = [request.prompt_ids for requests, _ in pipeline.engine.received for request in requests]
     teacher = [view.prompt_ids for sample in batch.samples for view in sample.teacher_views]
     assert len(generated) == 4 * len(HOSTILE) and len(teacher) == len(batch.samples)
     for ids in [*generated, *teacher]:

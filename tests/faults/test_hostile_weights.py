@@ -103,7 +103,7 @@ def test_an_index_of_plain_safetensors_is_read(folder):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', "[" * 60_000, "\x00"])
-def test_an_index_that_is_none_is_named(folder, content):
+def test_an_invalid_index_is_named(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
     with pytest.raises(RunError, match=r"model\.path: .*model\.safetensors\.index\.json"):

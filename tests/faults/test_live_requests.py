@@ -14,7 +14,7 @@ from tests.report.test_live import request
 @pytest.mark.parametrize(
     "path", ["http://[/x", "//[", "//[::1/x", "?" + "&a=1" * 10_000, "/²", "/details/" + "1" * 5000, "/%ff%00"]
 )
-def test_an_odd_request_line_is_refused_and_the_server_goes_on(tmp_path, path, capfd):
+def test_an_invalid_request_line_is_refused_and_the_server_continues(tmp_path, path, capfd):
     (tmp_path / "recipe.yaml").write_text("name: x")
     with LiveServer(tmp_path) as server:
         url = urlsplit(server.address)

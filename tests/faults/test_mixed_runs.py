@@ -22,25 +22,25 @@ def rewritten(checkpoint, change):
 
 
 @pytest.fixture(scope="module")
-def begun(run, tmp_path_factory):
-    return run(tmp_path_factory.mktemp("runs") / "begun", "steps=3").path
+def three_steps(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("runs") / "three_steps", "steps=3").path
 
 
 @pytest.fixture
-def copy(begun, tmp_path):
-    return shutil.copytree(begun, tmp_path / "copy")
+def copy(three_steps, tmp_path):
+    return shutil.copytree(three_steps, tmp_path / "copy")
 
 
-def test_a_checkpoint_of_another_run_with_the_same_recipe_is_refused(run, begun, tmp_path):
+def test_a_checkpoint_of_another_run_with_the_same_recipe_is_refused(run, three_steps, tmp_path):
     other = run(tmp_path / "other", "steps=1").path
-    shutil.copytree(begun / "checkpoints/step-000003", other / "checkpoints/step-000003")
+    shutil.copytree(three_steps / "checkpoints/step-000003", other / "checkpoints/step-000003")
     with pytest.raises(RunError, match=r"step-000003: belongs to run \w{16}, and this folder holds run \w{16}\. Move it back"):
         run(other, "steps=4", resume=True)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused_with_the_field(run, begun, tmp_path):
+def test_a_checkpoint_of_another_recipe_is_refused_with_the_field(run, three_steps, tmp_path):
     other = run(tmp_path / "other", "steps=1", "seed=5").path
-    shutil.copytree(begun / "checkpoints/step-000003", other / "checkpoints/step-000003")
+    shutil.copytree(three_steps / "checkpoints/step-000003", other / "checkpoints/step-000003")
     with pytest.raises(RunError, match=r"other/recipe\.yaml was edited after step-000003 was saved: seed \(\d+ -> 5\)"):
         run(other, "steps=4", "seed=5", resume=True)
 
@@ -58,8 +58,8 @@ def test_what_may_change_may_be_edited_in_the_folder(run, copy):
     assert [line["step"] for line in run(copy, "steps=4", resume=True).lines("metrics.jsonl")] == [1, 2, 3, 4]
 
 
-def test_other_weights_at_the_same_path_are_refused(run, begun, tmp_path):
-    model = shutil.copytree(begun / "model", tmp_path / "model")
+def test_other_weights_at_the_same_path_are_refused(run, three_steps, tmp_path):
+    model = shutil.copytree(three_steps / "model", tmp_path / "model")
     path = run(tmp_path / "run", "steps=1", f"model.path={model}").path
     changed = run(tmp_path / "other", "steps=1", "optimizer.lr=0.01").path / "model/model.safetensors"
     shutil.copy(changed, model)
@@ -152,33 +152,33 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_line_is_named_and_set_aside(warned, same, open_run, begun, copy, damage):
+def test_a_damaged_line_is_named_and_set_aside(warned, same, open_run, three_steps, copy, damage):
     file = copy / "metrics.jsonl"
-    change, told = DAMAGE[damage]
+    change, message = DAMAGE[damage]
     lines = change(file.read_bytes().splitlines())
     file.write_bytes(b"".join(line + b"\n" for line in lines))
     warnings = warned(copy, "steps=3", resume=True)
-    assert any(f"{file}: damaged, {told}" in text and "Set aside in metrics.jsonl.damaged" in text for text in warnings)
+    assert any(f"{file}: damaged, {message}" in text and "Set aside in metrics.jsonl.damaged" in text for text in warnings)
     assert any("the records of 1 of 3 steps are missing" in text for text in warnings)
     assert (copy / "metrics.jsonl.damaged").read_bytes().rstrip(b"\n") in lines
     assert [line["step"] for line in open_run(copy).lines("metrics.jsonl")] in ([1, 3], [2, 3])
-    assert same(open_run(copy).weights(), open_run(begun).weights())
+    assert same(open_run(copy).weights(), open_run(three_steps).weights())
     assert not any("damaged, line" in text for text in warned(copy, "steps=4", resume=True))
 
 
-@pytest.mark.parametrize(("kept", "told"), [(0, "3 of 3 steps are missing (1-3)"), (1, "2 of 3 steps are missing (2-3)")])
-def test_a_halved_or_missing_record_is_told(warned, copy, kept, told):
+@pytest.mark.parametrize(("kept", "message"), [(0, "3 of 3 steps are missing (1-3)"), (1, "2 of 3 steps are missing (2-3)")])
+def test_an_incomplete_or_missing_record_is_reported(warned, copy, kept, message):
     file = copy / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.unlink()
     if kept:
         file.write_text("".join(lines[:kept]) + lines[kept][:30])
     warnings = warned(copy, "steps=4", resume=True)
-    assert any(f"{file}: the records of {told}" in text for text in warnings)
+    assert any(f"{file}: the records of {message}" in text for text in warnings)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [*range(1, kept + 1), 4]
 
 
-def test_a_missing_first_evaluation_is_told(warned, copy):
+def test_a_missing_first_evaluation_is_reported(warned, copy):
     (copy / "evaluations.jsonl").write_bytes(b'{"step": 0, "results": [{"suite": 1}]}\n')
     warnings = warned(copy, "steps=3", resume=True)
     assert any("evaluations.jsonl: damaged, line 1" in text for text in warnings)

@@ -618,7 +618,7 @@ def every_option(registry) -> dict[str, pydantic.fields.FieldInfo]:
     return found
 
 
-def test_every_option_that_could_start_import_send_or_unpickle_is_decided(registry):
+def test_every_option_that_could_start_import_send_or_unpickle_is_listed(registry):
     found = every_option(registry)
     assert {name for name, field in found.items() if trusted_mark(field)} == NEEDS_TRUST
     doubtful = {name for name in found if SUSPICIOUS.search(name.rpartition(": ")[2].rpartition(".")[2])}

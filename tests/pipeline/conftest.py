@@ -29,25 +29,25 @@ class Scripted(RolloutEngine):
         super().__init__()
         self.tokenizer = tokenizer
         self.calls = calls
-        self.heard: list[tuple[list[GenerateRequest], PolicyWeights]] = []
+        self.received: list[tuple[list[GenerateRequest], PolicyWeights]] = []
 
     def start(self, student, site=None) -> None: ...
 
     def sync(self, student, version) -> None: ...
 
     def generate(self, requests, *, weights="live"):
-        texts = self.calls[len(self.heard)]
-        self.heard.append((list(requests), weights))
+        texts = self.calls[len(self.received)]
+        self.received.append((list(requests), weights))
         return [self._say(request, text) for request, text in zip(requests, texts, strict=True)]
 
     def _say(self, request, text) -> Completion:
         ids = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id] if text else []
-        told, spans = decode_with_spans(self.tokenizer, ids)
+        text, spans = decode_with_spans(self.tokenizer, ids)
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tuple(ids),
             logprobs=tuple(-0.25 for _ in ids),
-            text=told,
+            text=text,
             token_spans=tuple(spans),
             finish_reason="stop",
         )

@@ -18,7 +18,7 @@ class Spoiling(Scripted):
         self.spoil = spoil
 
     def generate(self, requests, *, weights="live"):
-        first = not self.heard
+        first = not self.received
         found = super().generate(requests, weights=weights)
         return [replace(found[0], logprobs=self.spoil(found[0].logprobs)), *found[1:]] if first else found
 

@@ -17,7 +17,7 @@ class Failing(Scripted):
     error: Exception
 
     def generate(self, requests, *, weights="live"):
-        if self.heard:
+        if self.received:
             raise self.error
         return super().generate(requests, weights=weights)
 

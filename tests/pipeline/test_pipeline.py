@@ -93,7 +93,7 @@ def test_rollouts_are_asked_for_as_the_recipe_says_at_the_step(make_pipeline):
     for step in (0, 1, 2):
         pipeline.step([PROBLEM], step)
     expected = Sampling(temperature=1.0, top_p=0.9, min_p=0.05, stop=("#",), max_new_tokens=60)
-    sampled = [{request.sampling for request in requests} for requests, _ in pipeline.engine.heard]
+    sampled = [{request.sampling for request in requests} for requests, _ in pipeline.engine.received]
     assert sampled == [{replace(expected, top_k=top_k)} for top_k in (40, 30, 20)]
 
 
@@ -138,7 +138,7 @@ def test_a_worked_step_of_rosd(make_pipeline, student):
     assert [view.source for view in wrong.teacher_views] == ["idea"]
     prompt = student.tokenizer.decode(wrong.teacher_views[0].prompt_ids)
     assert "25 - 5 = 20 . 20 + 9 = 29" in prompt and RIGHT not in prompt and "25 - 5 = 21" not in prompt
-    asked, weights = pipeline.engine.heard[1]
+    asked, weights = pipeline.engine.received[1]
     first, second = (student.tokenizer.decode(request.prompt_ids) for request in asked)
     assert WRONG in first and RIGHT in first and RIGHT in second and WRONG not in second
     assert weights == "initial" and {request.sampling.temperature for request in asked} == {0.0}
@@ -203,7 +203,7 @@ def test_without_idea_or_fallback_the_rollout_is_left_out(make_pipeline):
 @pytest.mark.parametrize(("rollouts", "outcome"), [((WRONG, WRONG), "all_wrong"), ((RIGHT, RIGHT), "all_right")])
 def test_gated_groups_are_not_paid_for(make_pipeline, rollouts, outcome):
     pipeline, batch = scripted(make_pipeline, rollouts=rollouts)
-    assert len(pipeline.engine.heard) == 1
+    assert len(pipeline.engine.received) == 1
     assert (batch.samples, batch.traces) == ((), ()) and batch.metrics[f"gate/{outcome}"] == 1
 
 
@@ -235,7 +235,7 @@ def test_a_response_without_tokens_is_skipped_and_counted(make_pipeline):
 
 def test_policy_gradients_need_neither_reflection_nor_teacher(make_pipeline):
     pipeline, batch = scripted(make_pipeline, recipe="grpo")
-    assert len(pipeline.engine.heard) == 1
+    assert len(pipeline.engine.received) == 1
     assert [(s.teacher_views, set(s.token_weights)) for s in batch.samples] == [((), {1.0})] * 2
     assert not any(name.startswith(("reflect/", "localize/", "oracle/")) for name in batch.metrics)
 
@@ -248,7 +248,7 @@ def test_only_successes_are_imitated(make_pipeline):
 def test_overlong_student_prompts_are_an_outcome(make_pipeline):
     pipeline = make_pipeline("opsd", "sampling.max_prompt_tokens=5", says=[])
     batch = pipeline.step([PROBLEM], 0)
-    assert pipeline.engine.heard == [] and batch.samples == ()
+    assert pipeline.engine.received == [] and batch.samples == ()
     assert batch.metrics["finish/overlong"] == batch.metrics["verify/unparsable"] == batch.metrics["skip/empty_response"] == 1
 
 
@@ -265,7 +265,7 @@ def test_one_overlong_prompt_leaves_the_others_in_their_places(make_pipeline, st
 
 def test_a_reflection_prompt_over_its_budget_is_a_status(make_pipeline):
     pipeline, batch = scripted(make_pipeline, "reflector.max_prompt_tokens=5")
-    assert len(pipeline.engine.heard) == 1
+    assert len(pipeline.engine.received) == 1
     assert batch.metrics["reflect/overlong"] == batch.metrics["budget/reflect_overlong"] == 2
     assert batch.metrics["localize/missing"] == 1
 
@@ -285,11 +285,11 @@ def test_a_tight_teacher_budget_shortens_the_privileged_text_and_is_counted(make
     assert PROBLEM.messages[0]["content"] in prompt and prompt.endswith("Solve it correctly . <|end|> <|start|> assistant :")
 
 
-def test_phases_are_told_in_order(make_pipeline):
-    heard: list[str] = []
-    pipeline = replace(make_pipeline("rosd", "group_size=2", says=[[WRONG, RIGHT], [TOLD, VALID]]), on_phase=heard.append)
+def test_phases_are_shown_in_order(make_pipeline):
+    phases: list[str] = []
+    pipeline = replace(make_pipeline("rosd", "group_size=2", says=[[WRONG, RIGHT], [TOLD, VALID]]), on_phase=phases.append)
     pipeline.step([PROBLEM], 0)
-    assert heard == ["generate", "verify", "reflect"]
+    assert phases == ["generate", "verify", "reflect"]
 
 
 def test_each_view_is_a_teacher_prompt_with_its_own_source(make_pipeline):

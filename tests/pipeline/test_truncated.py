@@ -24,8 +24,8 @@ def stepped(make_pipeline, *changes: str, truncated: set[int]):
     generate = pipeline.engine.generate
 
     def cut(requests, **more):
-        told = generate(requests, **more)
-        return [replace(c, finish_reason="length") if index in truncated else c for index, c in enumerate(told)]
+        completions = generate(requests, **more)
+        return [replace(c, finish_reason="length") if index in truncated else c for index, c in enumerate(completions)]
 
     pipeline.engine.generate = cut
     return pipeline.step([PROBLEM], 0)

@@ -51,7 +51,7 @@ def version_2(monkeypatch):
         monkeypatch.setitem(table, old, Renamed(old=old, new=new, since=2, until=4))
 
 
-def test_a_plugin_for_an_older_version_works_and_its_author_is_told(version_2, install):
+def test_a_plugin_for_an_older_version_works_with_a_warning(version_2, install):
     install("old_kit", OLD)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -62,8 +62,8 @@ def test_a_plugin_for_an_older_version_works_and_its_author_is_told(version_2, i
     assert localizer.locate(fake_case()).outcome == "full"
     assert manager.notify("rosd_kit_step_end", run=None, step=7, metrics={}, samples=None) == ()
     assert sys.modules["old_kit_module"].heard == [7]
-    told = {str(w.message) for w in caught if issubclass(w.category, DeprecationWarning)}
-    assert any("write rosd_kit.Localizer" in text and "until API 4" in text for text in told)
+    messages = {str(w.message) for w in caught if issubclass(w.category, DeprecationWarning)}
+    assert any("write rosd_kit.Localizer" in text and "until API 4" in text for text in messages)
     (report,) = [report for report in manager.reports if report.name == "old_kit"]
     notes = "\n".join(report.notes)
     for part in (

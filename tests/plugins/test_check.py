@@ -73,16 +73,16 @@ def test_an_option_that_must_be_given_takes_an_example_or_the_command_line(check
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("after_word.wrod=Answer",), "wrod"),
         (("after_wrod.word=Answer",), "Did you mean 'after_word'?"),
         (("after_word=Answer",), "NAME.OPTION=VALUE"),
     ],
 )
-def test_a_mistake_in_an_option_is_told(check, words, told):
+def test_a_mistake_in_an_option_is_an_error(check, words, message):
     code, said = check(NEEDS_AN_OPTION, *words)
-    assert code and told in said and "Traceback" not in said
+    assert code and message in said and "Traceback" not in said
 
 
 def test_a_plugin_that_cannot_be_used_fails(check, good, install):
@@ -93,14 +93,14 @@ def test_a_plugin_that_cannot_be_used_fails(check, good, install):
     assert code == 1 and "No module named 'no_such_module_anywhere'" in said
 
 
-def test_what_is_no_plugin_is_told(check, tmp_path):
-    for word, told in [
+def test_a_file_that_is_no_plugin_is_reported(check, tmp_path):
+    for word, message in [
         ("no_such_kit", "neither a file, nor a folder, nor an installed plugin"),
         (str(tmp_path), "holds no pyproject.toml"),
         (str(tmp_path / "gone.py"), "no file"),
     ]:
         code, said = check(None, word)
-        assert code == 2 and told in said
+        assert code == 2 and message in said
 
 
 def test_a_source_folder_is_checked_without_being_installed(check, good, tmp_path):

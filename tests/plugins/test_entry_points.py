@@ -36,7 +36,7 @@ def report_of(manager, name):
 @pytest.mark.parametrize(
     ("source", "status"), [("{good}", "ok"), ("{good}\nraise ValueError('boom')", "broken"), ("(", "broken")]
 )
-def test_the_file_of_an_installed_plugin_is_told_whether_it_can_be_imported_or_not(install, good, tmp_path, source, status):
+def test_the_file_of_an_installed_plugin_is_listed_even_if_it_cannot_be_imported(install, good, tmp_path, source, status):
     install("some_kit", source.replace("{good}", good))
     report = report_of(PluginManager(), "some_kit")
     assert report.status == status
@@ -44,7 +44,7 @@ def test_the_file_of_an_installed_plugin_is_told_whether_it_can_be_imported_or_n
 
 
 @pytest.mark.parametrize(
-    ("points", "told"),
+    ("points", "message"),
     [
         ("{name} = no_such_package.part", "No module named 'no_such_package'"),
         ("{name} = {name}_module:gone", "gone"),
@@ -52,12 +52,12 @@ def test_the_file_of_an_installed_plugin_is_told_whether_it_can_be_imported_or_n
         ("builtin = {name}_module", "'builtin' is already taken"),
     ],
 )
-def test_an_entry_point_that_leads_nowhere_is_named_and_skipped(install, good, points, told):
+def test_an_entry_point_that_leads_nowhere_is_named_and_skipped(install, good, points, message):
     install("bad_kit", good, points=points)
     manager = PluginManager()
     (report,) = manager.broken
     assert (report.distribution, report.version) == ("bad_kit", "1.2.3")
-    assert told in f"{report.reason} {report.file}"
+    assert message in f"{report.reason} {report.file}"
     assert load_recipe("rosd", registry=manager.registry).localizer.name == "error_quote"
 
 
@@ -114,7 +114,7 @@ def test_every_hook_is_described():
         assert inspect.getdoc(getattr(hookspecs, hook)), hook
 
 
-def test_the_command_line_warns_of_a_broken_plugin_and_goes_on(install, good, call):
+def test_the_command_line_warns_of_a_broken_plugin_and_continues(install, good, call):
     install("bad_kit", good.replace("rosd_kit_components", "rosd_kit_component"))
     code, out, errors = call("show", "rosd")
     assert code == 0 and "error_quote" in out

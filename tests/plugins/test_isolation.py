@@ -43,7 +43,7 @@ def test_components_that_never_come_are_given_up_too(install, good, monkeypatch)
 
 
 @pytest.mark.parametrize("wrong", ["soon", "1 minute"])
-def test_a_deadline_that_is_no_number_is_told(install, good, monkeypatch, wrong):
+def test_a_deadline_that_is_no_number_is_an_error(install, good, monkeypatch, wrong):
     monkeypatch.setenv(DEADLINE_VARIABLE, wrong)
     install("good_kit", good)
     assert f"{DEADLINE_VARIABLE}={wrong!r} is not a number of seconds" in PluginManager().broken[0].reason
@@ -61,7 +61,7 @@ def test_a_slow_import_is_named_with_its_time(install, good, monkeypatch, capsys
     assert "a_kit" in capsys.readouterr().err.split("is slow: its import took")[0]
 
 
-def test_an_alarm_of_somebody_else_goes_on(monkeypatch):
+def test_an_earlier_alarm_continues(monkeypatch):
     heard = []
     handler = signal.signal(signal.SIGALRM, lambda *_: heard.append("alarm"))
     left, every = signal.setitimer(signal.ITIMER_REAL, 0.05)

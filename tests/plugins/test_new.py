@@ -71,15 +71,15 @@ def test_a_new_file_can_be_checked_and_used(tmp_path, monkeypatch, capsys):
     assert call("show", "rosd", "localizer=after_keyword", "--plugin", "after_keyword.py") == 0
 
 
-def test_nothing_is_overwritten_and_mistakes_are_told(tmp_path, monkeypatch, capsys):
+def test_nothing_is_overwritten_and_mistakes_are_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("precious")
-    for words, told in [
+    for words, message in [
         (("mine", "--kind", "gate", "--file"), "'mine.py' exists already"),
         (("Mine!", "--kind", "gate"), "'Mine!' is not a name"),
         (("other", "--kind", "localiser"), "Did you mean 'localizer'?"),
     ]:
         assert call("plugins", "new", *words) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert Path("mine.py").read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]

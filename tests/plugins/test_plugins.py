@@ -47,14 +47,14 @@ def test_an_installed_plugin_fills_a_slot_and_is_named_with_its_origin(install):
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_plugin_is_named_and_skipped_and_others_go_on(install, kind):
-    source, told = BROKEN[kind]
+    source, message = BROKEN[kind]
     install("bad_kit", source)
     install("good_kit", GOOD)
     manager = PluginManager()
     assert rosd(manager.registry, "localizer=everywhere").localizer.name == "everywhere"
     (report,) = manager.broken
     assert (report.distribution, report.version) == ("bad_kit", "1.2.3")
-    assert told in report.reason
+    assert message in report.reason
     assert "bad_kit_module" in report.file
 
 
@@ -68,7 +68,7 @@ def test_a_broken_plugin_is_fatal_only_for_a_recipe_that_needs_it(install):
         assert part in str(caught.value)
 
 
-def test_two_plugins_of_one_component_name_are_told_apart(install):
+def test_two_plugins_with_the_same_component_name_are_both_named(install):
     install("a_kit", GOOD)
     install("b_kit", GOOD)
     manager = PluginManager()

@@ -47,7 +47,7 @@ def test_any_text_of_a_resolved_recipe_survives_being_written_and_read(registry,
     assert load_recipe(tmp_path / "again.yaml", registry=registry).task.options.solution == f"x{text}"
 
 
-def test_an_unescaped_one_is_refused_with_the_way_to_write_it(refuse):
+def test_an_unescaped_reference_is_refused_with_the_way_to_escape_it(refuse):
     for text in ("${CC}", "${", "${oc.env:HOME}"):
         assert r"write \${" in refuse(f"extends: grpo\nname: '{text}'")
 

@@ -99,45 +99,46 @@ PROFILES = {
 
 
 @pytest.mark.parametrize("mistake", CHANGES)
-def test_a_mistake_on_the_command_line_is_told(refuse, mistake):
-    change, told = CHANGES[mistake]
-    assert_told(refuse("extends: rosd", change), told)
+def test_a_mistake_on_the_command_line_is_an_error(refuse, mistake):
+    change, parts = CHANGES[mistake]
+    assert_mentions(refuse("extends: rosd", change), parts)
 
 
 @pytest.mark.parametrize("mistake", TEXTS)
-def test_a_mistake_in_a_recipe_is_told(refuse, mistake):
-    text, told = TEXTS[mistake]
-    assert_told(refuse(text), told)
+def test_a_mistake_in_a_recipe_is_an_error(refuse, mistake):
+    text, parts = TEXTS[mistake]
+    assert_mentions(refuse(text), parts)
 
 
 @pytest.mark.parametrize("mistake", PROFILES)
-def test_a_mistake_in_a_profile_is_told(refuse, tmp_path, mistake):
-    text, told = PROFILES[mistake]
+def test_a_mistake_in_a_profile_is_an_error(refuse, tmp_path, mistake):
+    text, parts = PROFILES[mistake]
     (tmp_path / "where.yaml").write_text(f"extends: micro\n{text}")
-    assert_told(refuse("extends: rosd", "profile=where.yaml"), told)
+    assert_mentions(refuse("extends: rosd", "profile=where.yaml"), parts)
 
 
-def assert_told(message: str, told: list[str]) -> None:
-    missing = [part for part in told if part not in message]
+def assert_mentions(message: str, parts: list[str]) -> None:
+    missing = [part for part in parts if part not in message]
     assert not missing, message
 
 
-def test_several_mistakes_are_told_at_once_up_to_six(refuse):
+def test_up_to_six_mistakes_are_reported_at_once(refuse):
     lines = refuse("extends: rosd", "steps=0", "seed=x", "optimizer.lr=0").splitlines()
     assert [line.split(":")[0] for line in lines] == ["seed", "steps", "optimizer.lr", "See"]
     assert "... and 3 more" in refuse("\n".join(f"field_{i}: 1" for i in range(9)))
 
 
-def test_what_nobody_set_is_asked_for_with_the_field_to_write(refuse):
+def test_a_required_option_that_no_layer_sets_is_named(refuse):
     message = refuse("extends: rosd", *NO_PROFILE)
-    assert_told(message, ["steps: must be given", "steps=...", "problems_per_step: must be given", "group_size=..."])
+    assert_mentions(message, ["steps: must be given", "steps=...", "problems_per_step: must be given", "group_size=..."])
 
 
 def test_a_change_that_fits_several_terms_must_say_which(refuse):
-    assert_told(refuse("extends: rosd", "objective=[distill, sft]", "objective.weight=3"), ["2 terms", "objective.0.weight="])
+    message = refuse("extends: rosd", "objective=[distill, sft]", "objective.weight=3")
+    assert_mentions(message, ["2 terms", "objective.0.weight="])
 
 
-def test_a_circle_through_several_files_is_shown_whole(refuse, tmp_path):
+def test_a_cycle_of_files_is_shown_whole(refuse, tmp_path):
     (tmp_path / "a.yaml").write_text("extends: b.yaml")
     (tmp_path / "b.yaml").write_text("extends: mine.yaml")
     assert "mine.yaml -> a.yaml -> b.yaml -> mine.yaml is a cycle" in refuse("extends: a.yaml")
@@ -204,7 +205,7 @@ VALUES = st.one_of(
 @example(field="localizer", value="{1: 2}")
 @example(field="objective", value="{0: {1: 2}}")
 @example(field="model", value="{lora: {target_modules: [1]}}")
-def test_whatever_is_written_is_a_recipe_or_a_recipe_error(registry, field, value):
+def test_any_text_is_a_recipe_or_a_recipe_error(registry, field, value):
     try:
         recipe = load_recipe("rosd", [f"{field}={value}"], registry=registry)
     except RecipeError as error:
@@ -215,7 +216,7 @@ def test_whatever_is_written_is_a_recipe_or_a_recipe_error(registry, field, valu
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(alphabet=":-{}[]!&*?|>%@`#,'\"$ \n\tab1.~", max_size=30))
-def test_noise_in_a_file_is_refused_as_any_other_mistake(registry, tmp_path, text):
+def test_random_bytes_in_a_file_are_a_recipe_error(registry, tmp_path, text):
     file = tmp_path / "any.yaml"
     file.write_text(f"extends: rosd\nx{text}")
     with pytest.raises(RecipeError):
@@ -245,4 +246,4 @@ def test_a_users_missing_file_is_never_taken_for_a_shipped_recipe(registry, tmp_
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError) as caught:
         load_recipe(name, registry=registry)
-    assert_told(str(caught.value), [f"no file {str(Path(name))!r}", "Shipped recipes: "])
+    assert_mentions(str(caught.value), [f"no file {str(Path(name))!r}", "Shipped recipes: "])

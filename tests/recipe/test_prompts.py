@@ -83,7 +83,7 @@ def test_a_files_templates_reach_the_prompts(registry, tmp_path):
     )
 
 
-def test_a_resolved_recipe_holds_the_texts_and_needs_the_file_no_more(registry, tmp_path):
+def test_a_resolved_recipe_holds_the_texts_and_does_not_need_the_file(registry, tmp_path):
     recipe = load_recipe("rosd", [f"prompts={write(tmp_path, MINE)}"], registry=registry)
     (tmp_path / "mine.yaml").unlink()
     again = load_recipe(write(tmp_path, to_yaml(recipe), "again.yaml"), registry=registry)
@@ -112,7 +112,7 @@ def test_values_rank_below_the_layer_that_names_the_file_and_above_lower_ones(re
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("reflector: {tutor: {wrong_template: '{problem} {response} {idea}'}}", r"tutor.wrong_template: .*field \{idea\}"),
         ("reflector: {tutor: {wrong_template: '{problem} {demonstration}'}}", r"must contain \{response\}"),
@@ -133,8 +133,8 @@ def test_values_rank_below_the_layer_that_names_the_file_and_above_lower_ones(re
         ("context: {solution: {template: '{problem} {solution}'}}", "for context solution; chosen are reflector tutor"),
     ],
 )  # fmt: skip
-def test_a_bad_file_is_told(registry, tmp_path, text, told):
-    with pytest.raises(RecipeError, match=told):
+def test_a_mistake_in_a_prompts_file_is_an_error(registry, tmp_path, text, message):
+    with pytest.raises(RecipeError, match=message):
         load_recipe("rosd", [f"prompts={write(tmp_path, text)}"], registry=registry)
 
 
@@ -163,7 +163,7 @@ def test_a_prompts_file_sets_no_option_that_needs_trust(tmp_path):
         read_prompts(write(tmp_path, "reflector: {posts: {url_template: x}}"), registry)
 
 
-def test_a_file_that_is_not_there_is_told(registry):
+def test_a_missing_file_is_an_error_with_its_name(registry):
     with pytest.raises(RecipeError, match=r"unknown prompts file 'rosdd'. Did you mean 'rosd'"):
         load_recipe("rosd", ["prompts=rosdd"], registry=registry)
     with pytest.raises(RecipeError, match="prompts: 3 is not a name"):
@@ -193,7 +193,7 @@ def test_a_configuration_file_of_the_references_is_read_as_it_is(registry, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "message"),
     [
         ("{prompt}|{correct_solution}|{answer}", "{problem}", r"unknown field \{problem\}. Known: \{prompt\}"),
         ("{prompt}|{correct_solution}|{answer}", "{prompt", "is no template"),
@@ -204,12 +204,12 @@ def test_a_configuration_file_of_the_references_is_read_as_it_is(registry, tmp_p
         ),
     ],
 )
-def test_a_changed_configuration_file_is_told(registry, tmp_path, before, after, told):
-    with pytest.raises(RecipeError, match=told):
+def test_a_mistake_in_a_configuration_file_is_an_error(registry, tmp_path, before, after, message):
+    with pytest.raises(RecipeError, match=message):
         load_recipe("rosd", [f"prompts={write(tmp_path, SDPO.replace(before, after))}"], registry=registry)
 
 
-def test_shipped_files_are_valid_and_no_recipes(registry):
+def test_shipped_prompts_files_are_valid_and_not_listed_as_recipes(registry):
     assert shipped_names("prompts") == ["opsd", "rosd", "sdpo"] and "prompts/rosd" not in shipped_names()
     for name in shipped_names("prompts"):
         assert read_prompts(find(name, folder="prompts"), registry)

@@ -23,14 +23,14 @@ SHIPPED = sorted(
 NAMES = [path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path in SHIPPED]
 
 
-def test_the_promised_recipes_ship():
+def test_the_documented_recipes_ship():
     methods = {"rosd", "rosd_v2", "opsd", "sdpo", "sdft", "op2sd", "grpo", "rft", "micro/base"}
     assert methods <= set(NAMES)
     assert sum(name.startswith("ablations/") for name in NAMES) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shipped_recipe_resolves_as_written_down(name, registry, golden):
+def test_a_shipped_recipe_resolves_as_in_its_golden_file(name, registry, golden):
     recipe = load_recipe(name, registry=registry)
     build_components(recipe, registry)
     golden(f"recipes/{name.replace('/', '-')}.yaml", to_yaml(recipe))
@@ -135,5 +135,5 @@ def test_the_schema_itself_is_valid_and_describes_every_option(which, request):
             assert "description" in field, name
 
 
-def test_what_a_run_writes_down_is_valid_by_the_schema(registry, schema):
+def test_the_recipe_that_a_run_writes_is_valid_by_the_schema(registry, schema):
     schema.validate(yaml.safe_load(to_yaml(load_recipe("rosd_v2", registry=registry))))

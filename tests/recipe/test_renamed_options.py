@@ -50,7 +50,7 @@ def load(registry, tmp_path, monkeypatch):
     return load
 
 
-def test_an_old_option_in_a_recipe_loads_and_the_message_says_what_to_write(load, registry):
+def test_an_old_option_loads_and_the_warning_gives_the_new_name(load, registry):
     recipe, messages = load("sampling: {lookahead: 1}")
     assert recipe.sampling.prefetch == 1
     (message,) = messages
@@ -59,7 +59,7 @@ def test_an_old_option_in_a_recipe_loads_and_the_message_says_what_to_write(load
     assert "prefetch: 1" in to_yaml(recipe) and "lookahead" not in to_yaml(recipe)
 
 
-def test_an_old_option_works_in_a_profile_and_as_an_override_and_layers_win_as_ever(load):
+def test_an_old_option_works_in_every_layer_and_higher_layers_win(load):
     assert load("", profile="sampling: {lookahead: 1}")[0].sampling.prefetch == 1
     assert load("", "sampling.lookahead=1")[0].sampling.prefetch == 1
     assert load("sampling: {lookahead: 1}", "sampling.prefetch=0")[0].sampling.prefetch == 0
@@ -67,7 +67,7 @@ def test_an_old_option_works_in_a_profile_and_as_an_override_and_layers_win_as_e
     assert load("sampling: {lookahead: 0}", profile="sampling: {prefetch: 1}")[0].sampling.prefetch == 0
 
 
-def test_a_current_recipe_is_loaded_without_a_message(load):
+def test_a_current_recipe_loads_without_a_warning(load):
     assert load("sampling: {prefetch: 1}\ngate: {name: windowed, window: 3}")[1] == []
 
 

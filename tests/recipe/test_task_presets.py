@@ -84,7 +84,7 @@ def said(verifier, problem, text: str) -> bool:
     return verdict.success
 
 
-def test_the_promised_presets_ship():
+def test_the_documented_presets_ship():
     assert set(PRESETS) >= {*(f"sciknoweval-{name}" for name in SCIENCES), "tool-use", "aime24", "aime25", "math500", "gsm8k"}
     assert set(PRESETS) >= {"gpqa", "mmlu-pro"} and not set(PRESETS) & set(shipped_names())
 
@@ -210,7 +210,7 @@ def test_a_preset_lies_above_the_profile_and_beneath_the_layer_that_names_it(reg
     assert other.verifier.name == "exact"
 
 
-def test_a_preset_of_ones_own_is_found_beside_the_recipe_and_may_build_on_a_shipped_one(registry, tmp_path):
+def test_a_users_preset_is_found_beside_the_recipe_and_may_extend_a_shipped_one(registry, tmp_path):
     (tmp_path / "sums.yaml").write_text('extends: boxed\ntask: {path: sums.jsonl, prompt: "{q}"}')
     (tmp_path / "mine.yaml").write_text("extends: rosd\ntask: sums.yaml")
     recipe = load_recipe(tmp_path / "mine.yaml", registry=registry)
@@ -218,7 +218,7 @@ def test_a_preset_of_ones_own_is_found_beside_the_recipe_and_may_build_on_a_ship
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("task: {name: dataset}\nteacher: ema", "teacher: not allowed in .*sums.yaml: a task preset holds task, verifier"),
         ("tsak: dataset", "Did you mean 'task'?"),
@@ -226,13 +226,13 @@ def test_a_preset_of_ones_own_is_found_beside_the_recipe_and_may_build_on_a_ship
         ("extends: gsm9k", "unknown task preset 'gsm9k'. Did you mean 'gsm8k'?"),
     ],
 )
-def test_a_bad_preset_is_told(registry, tmp_path, text, told):
+def test_a_mistake_in_a_preset_is_an_error(registry, tmp_path, text, message):
     (tmp_path / "sums.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=told.replace("?", r"\?")):
+    with pytest.raises(RecipeError, match=message.replace("?", r"\?")):
         load_recipe("rosd", [f"task={tmp_path / 'sums.yaml'}"], registry=registry)
 
 
-def test_a_misspelt_task_is_told_with_the_presets(registry):
+def test_a_misspelt_task_is_an_error_that_lists_the_presets(registry):
     with pytest.raises(RecipeError, match=r"task: unknown 'gsm8'(.|\n)*Task presets: aime24, (.|\n)*Did you mean 'gsm8k'\?"):
         load_recipe("rosd", ["task=gsm8"], registry=registry)
     with pytest.raises(RecipeError, match=r"task: unknown 'datase'. Did you mean 'dataset'\?"):

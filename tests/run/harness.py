@@ -183,8 +183,8 @@ def fork(runs: str, job: dict[str, Any], log: Path) -> dict[str, Any]:
     began = time.monotonic()
     _, status = os.waitpid(child, 0)
     seconds = time.monotonic() - began
-    told = log.read_text(errors="replace") if log.is_file() else ""
-    return {"code": os.waitstatus_to_exitcode(status), "output": told, "seconds": seconds}
+    output = log.read_text(errors="replace") if log.is_file() else ""
+    return {"code": os.waitstatus_to_exitcode(status), "output": output, "seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -85,20 +85,20 @@ def test_a_bad_step_is_skipped_and_its_samples_are_kept(run, same, tmp_path, plu
     assert all(tensor.isfinite().all() for tensor in folder.weights().values())
 
 
-def test_a_run_of_bad_steps_stops_with_the_reason(tmp_path, tiny, plugin, capsys):
+def test_several_bad_steps_in_a_row_stop_the_run_with_the_reason(tmp_path, tiny, plugin, capsys):
     changes = ["steps=9", "divergence=sick", "divergence.at=[2,3,4,5]", "optimizer.max_bad_steps=2", "samples.every=0"]
     with pytest.raises(SystemExit) as stopped:
         main(["run", "rosd", *tiny, *changes, "--plugin", str(plugin), "--out", str(tmp_path), "--name", "run", "--quiet"])
-    told = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert "error: 2 updates in a row were skipped because the loss or its gradient was NaN or infinite" in told
-    assert "Traceback" not in told
+    assert "error: 2 updates in a row were skipped because the loss or its gradient was NaN or infinite" in error
+    assert "Traceback" not in error
     assert {path.name for path in (tmp_path / "run/samples").iterdir()} == {"step-000002.jsonl", "step-000003.jsonl"}
     assert {path.name for path in (tmp_path / "run/checkpoints").iterdir()} == {"step-000001", "step-000002"}
     assert not (tmp_path / "run/model").exists()
 
 
-def test_bad_steps_apart_from_each_other_do_not_stop_a_run(run, tmp_path, plugin):
+def test_bad_steps_between_good_ones_do_not_stop_a_run(run, tmp_path, plugin):
     changes = ("steps=5", "divergence=sick", "divergence.at=[2,4]", "optimizer.max_bad_steps=2")
     folder = run(tmp_path / "run", *changes, plugins=[plugin])
     assert [line["train/applied"] for line in folder.lines("metrics.jsonl")] == [1.0, 0.0, 1.0, 0.0, 1.0]

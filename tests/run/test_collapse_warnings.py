@@ -28,7 +28,7 @@ NO_WEIGHT = {**GOOD, "sample/ok": 0.0, "sample/no_weight": 3.0, "sample/no_privi
 STILL = {**GOOD, "train/weight_change": 0.0}
 
 
-class Listening(Display):
+class WarningList(Display):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -41,12 +41,12 @@ def said(*steps, patience=3):
     return [warning for metrics in steps for warning in watch.step(metrics)]
 
 
-def test_a_good_run_is_silent():
+def test_a_good_run_gives_no_warning():
     assert said(*[GOOD] * 20) == []
 
 
 @pytest.mark.parametrize(
-    ("bad", "told", "remedy"),
+    ("bad", "message", "remedy"),
     [
         (DROPPED, "no group held both a success and a failure for 3 steps", "raise group_size"),
         (CUT_OFF, "most responses were cut off", "verifier.truncated=score"),
@@ -58,20 +58,20 @@ def test_a_good_run_is_silent():
     ],
     ids=["groups", "truncated", "graded", "quotes", "weights", "still", "collapse"],
 )
-def test_each_lack_of_signal_is_said_once_when_it_lasted(bad, told, remedy):
+def test_each_lack_of_signal_is_warned_of_once_after_the_patience(bad, message, remedy):
     assert said(GOOD, bad, bad) == []
     [warning] = said(GOOD, *[bad] * 9)
-    assert told in warning
+    assert message in warning
     assert remedy in warning
 
 
-def test_ids_without_a_token_are_said_at_once():
+def test_ids_without_a_token_are_warned_of_at_once():
     [warning] = said(GOOD, {**GOOD, "rollout/without_token": 2.0}, {**GOOD, "rollout/without_token": 3.0})
     assert warning.startswith("2 responses hold ids for which the tokenizer has no token")
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0.25, 1), (0.5, 0), (None, 0)])
-def test_rollouts_that_are_cut_off_are_said_where_the_run_learns_all_the_same(limit, expected):
+def test_truncated_rollouts_are_warned_of_even_if_the_run_learns(limit, expected):
     cut = [{**GOOD, "rollout/count": 10.0, "rollout/truncated": n} for n in (5.0, 3.0, 4.0)]
     watch = CollapseWatch(WatchSettings(patience=3, truncated=limit))
     warnings = [text for metrics in cut for text in watch.step(metrics)]
@@ -96,7 +96,7 @@ VITALS = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"rollout/entropy": 0.05}, "the rollouts' entropy fell to 0.05 (at the start 0.5) nats"),
         ({"diversity/wrong_answers": 0.2}, "different wrong answers fell to 0.20 (at the start 0.60)"),
@@ -109,12 +109,12 @@ VITALS = {
     ],
     ids=["entropy", "variety", "longer", "shorter", "leaks"],
 )
-def test_each_sign_of_collapse_is_said_once_when_it_lasted(changes, told):
+def test_each_sign_of_collapse_is_warned_of_once_after_the_patience(changes, message):
     [warning] = said(VITALS, *[VITALS | changes] * 9)
-    assert told in warning
+    assert message in warning
 
 
-def test_less_variety_is_a_good_sign_where_success_has_risen():
+def test_less_variety_is_no_collapse_when_success_has_risen():
     better = VITALS | {"rollout/entropy": 0.01, "diversity/wrong_answers": 0.2, "rollout/success": 0.95}
     assert said(VITALS, *[better] * 9) == []
     assert said(VITALS, *[better | {"rollout/success": 0.62}] * 9) == []
@@ -151,40 +151,40 @@ def measured(before: float, after: float, *, in_domain: bool, **settings) -> lis
     return watch.evaluation([evaluation("s", after, in_domain=in_domain), rest])
 
 
-def test_a_fall_of_coverage_or_outside_the_domain_is_said():
+def test_a_fall_of_coverage_or_of_other_suites_is_warned_of():
     [coverage] = measured(0.9, 0.4, in_domain=True)
     assert coverage.startswith("pass@4 of the trained suites fell to 40% from 90%")
     [outside] = measured(0.9, 0.4, in_domain=False)
     assert outside.startswith("outside the trained domain mean@k fell by 50.0 points")
 
 
-def test_falls_that_are_small_or_may_be_chance_are_not_said():
+def test_falls_that_are_small_or_may_be_chance_give_no_warning():
     assert measured(0.9, 0.85, in_domain=True) == measured(0.525, 0.5, in_domain=False) == []
     assert measured(0.5, 0.9, in_domain=True) == measured(0.5, 0.9, in_domain=False) == []
     assert measured(0.9, 0.4, in_domain=True, pass_at_k=None) == measured(0.9, 0.4, in_domain=False, out_of_domain=None) == []
 
 
 @pytest.mark.parametrize("bad", [DROPPED, NO_QUOTES, NO_WEIGHT, STILL])
-def test_one_good_step_in_between_begins_the_count_anew(bad):
+def test_one_good_step_resets_the_count(bad):
     assert said(*[bad, bad, GOOD] * 5) == []
 
 
 @pytest.mark.parametrize("outcome", ["exact", "normalised", "fuzzy", "exact_ambiguous", "fuzzy_ambiguous"])
-def test_a_quote_found_in_any_way_is_found(outcome):
+def test_every_way_of_finding_a_quote_counts_as_found(outcome):
     assert said(*[{**NO_QUOTES, f"localize/{outcome}": 1.0}] * 5) == []
 
 
-def test_groups_do_not_matter_where_every_rollout_passes():
+def test_uniform_groups_give_no_warning_when_every_rollout_passes():
     assert said(*[{**GOOD, "gate/mixed": 0.0, "gate/all_wrong": 2.0}] * 5) == []
 
 
-def test_a_step_that_dropped_everything_is_no_step_of_still_weights():
+def test_a_step_that_trained_nothing_does_not_count_as_unchanged_weights():
     [warning] = said(*[DROPPED] * 5)
     assert warning.startswith("no group")
 
 
-def test_a_run_that_really_collapses_says_so(run, tmp_path):
-    listening = Listening()
+def test_a_run_that_collapses_gives_the_warning(run, tmp_path):
+    warned = WarningList()
     changes = ("steps=3", "optimizer.lr=0.02", "watch.patience=2", "problems_per_step=4", "group_size=4", "context=key_idea")
     changes += (
         "verifier.truncated=score",
@@ -194,31 +194,29 @@ def test_a_run_that_really_collapses_says_so(run, tmp_path):
         "evaluation.samples=2",
         "evaluation.every=0",
     )
-    run(tmp_path / "run", *changes, display=listening)
-    told = [warning.split(" fell")[0] for warning in listening.warnings]
-    assert told == ["success", "pass@2 of the trained suites", "outside the trained domain mean@k"]
+    run(tmp_path / "run", *changes, display=warned)
+    falls = [warning.split(" fell")[0] for warning in warned.warnings]
+    assert falls == ["success", "pass@2 of the trained suites", "outside the trained domain mean@k"]
 
 
-def test_a_run_shorter_than_the_patience_is_judged_by_all_its_steps(run, tmp_path):
-    listening = Listening()
+def test_a_run_shorter_than_the_patience_uses_all_its_steps(run, tmp_path):
+    warned = WarningList()
     changes = ("steps=2", "optimizer.lr=1e-30", "optimizer.weight_decay=0")
-    run(tmp_path / "run", *changes, display=listening)
-    assert listening.warnings == [
-        "the weights have not changed for 2 steps. Check optimizer.lr and whether updates are skipped."
-    ]
+    run(tmp_path / "run", *changes, display=warned)
+    assert warned.warnings == ["the weights have not changed for 2 steps. Check optimizer.lr and whether updates are skipped."]
 
 
 @pytest.mark.parametrize("gate", ["all", "mixed_groups"])
-def test_single_rollouts_are_dropped_aloud_by_the_gate_that_compares_and_not_by_the_one_that_takes_all(run, tmp_path, gate):
-    listening = Listening()
-    run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", "watch.truncated=null", display=listening)
-    assert [warning.split(",")[0] for warning in listening.warnings] == (
+def test_groups_of_one_are_warned_of_with_a_gate_that_compares(run, tmp_path, gate):
+    warned = WarningList()
+    run(tmp_path / "run", "steps=2", "group_size=1", f"gate={gate}", "watch.truncated=null", display=warned)
+    assert [warning.split(",")[0] for warning in warned.warnings] == (
         [] if gate == "all" else ["no group held both a success and a failure for 2 steps"]
     )
 
 
-def test_responses_that_nothing_is_located_in_are_said_in_a_real_run(run, tmp_path):
-    listening = Listening()
+def test_responses_without_a_located_error_are_warned_of_in_a_real_run(run, tmp_path):
+    warned = WarningList()
     changes = ("steps=2", "model.path=micro-blank", "reflector=tutor", "localizer=error_quote", "localizer.missing=skip")
-    run(tmp_path / "run", *changes, display=listening)
-    assert any(warning.startswith("no token had a weight for 2 steps (no weight ") for warning in listening.warnings)
+    run(tmp_path / "run", *changes, display=warned)
+    assert any(warning.startswith("no token had a weight for 2 steps (no weight ") for warning in warned.warnings)

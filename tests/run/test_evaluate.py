@@ -44,7 +44,7 @@ def event(out: str) -> dict:
     return json.loads(line)
 
 
-def test_a_runs_newest_checkpoint_is_measured_with_the_runs_own_recipe(measure, trained):
+def test_eval_measures_the_newest_checkpoint_with_the_runs_own_recipe(measure, trained):
     code, out, _ = measure(str(trained), "--json")
     told = event(out)
     last = list(read_json_lines(trained / "evaluations.jsonl"))[-1]
@@ -53,7 +53,7 @@ def test_a_runs_newest_checkpoint_is_measured_with_the_runs_own_recipe(measure, 
     assert told["results"] == last["results"]
 
 
-def test_a_run_that_was_stopped_is_measured_too_and_one_without_checkpoint_by_its_model(measure, trained, tmp_path):
+def test_eval_measures_stopped_runs_and_the_model_of_runs_without_checkpoint(measure, trained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     whole = event(measure(str(folder), "--json")[1])
@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_is_measured_too_and_one_without_checkpoint_by_it
     assert code == 2 and "neither a checkpoint nor a model yet" in errors and "--resume" in errors
 
 
-def test_it_is_the_checkpoints_weights_that_answer(measure, trained, tmp_path):
+def test_eval_uses_the_weights_of_the_checkpoint(measure, trained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     shutil.rmtree(folder / "checkpoints")
@@ -78,7 +78,7 @@ def test_it_is_the_checkpoints_weights_that_answer(measure, trained, tmp_path):
     assert [result["mean"] for result in silenced] == [0.0] * len(silenced)
 
 
-def test_a_model_is_measured_by_a_recipe_also_at_an_odd_path(measure, trained, tmp_path):
+def test_eval_measures_a_model_with_a_recipe_also_at_an_odd_path(measure, trained, tmp_path):
     odd = tmp_path / "a: model #2 ${here}"
     shutil.copytree(trained / "model", odd)
     code, out, _ = measure(str(odd), *SMALL)
@@ -95,7 +95,7 @@ def test_quiet_prints_only_the_table(measure):
 
 
 @pytest.mark.parametrize("where", ["{tmp}", "{tmp}/missing", "./missing", "a/b/c"])
-def test_what_is_neither_run_nor_model_is_refused_without_asking_the_hub(measure, tmp_path, monkeypatch, where):
+def test_a_path_that_is_neither_run_nor_model_is_refused_without_asking_the_hub(measure, tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     subject = where.format(tmp=tmp_path)
     code, _, errors = measure(subject)
@@ -103,12 +103,12 @@ def test_what_is_neither_run_nor_model_is_refused_without_asking_the_hub(measure
     assert errors.startswith("error: eval: ") and subject in errors and len(errors.splitlines()) == 1
 
 
-def test_no_problems_to_measure_on_is_said(measure):
+def test_eval_without_problems_is_an_error(measure):
     code, out, _ = measure("micro", "evaluation.problems=0")
     assert code == 0 and "nothing was evaluated: evaluation.problems is 0" in out
 
 
-def test_two_models_are_compared_on_the_same_problems_and_written_down(measure, trained, tmp_path):
+def test_two_models_are_compared_on_the_same_problems_and_the_result_is_written(measure, trained, tmp_path):
     code, out, _ = measure(str(trained), "--against", "micro", "--json", "--out", str(tmp_path / "found.json"))
     first, second, comparison = map(json.loads, out.splitlines())
     assert code == 0
@@ -122,19 +122,19 @@ def test_two_models_are_compared_on_the_same_problems_and_written_down(measure, 
     assert written["comparisons"] == comparison["comparisons"]
 
 
-def test_a_comparison_is_told_as_a_table(measure):
+def test_a_comparison_is_printed_as_a_table(measure):
     _, out, _ = measure("micro", "--against", "micro", *SMALL)
     assert "micro against micro" in out
     assert "all suites" in out and "+0.0 (" in out and " *\n" not in out
     assert "worst-case bound" in out.splitlines()[-1]
 
 
-def test_a_name_that_is_nothing_is_told_in_our_words(measure, monkeypatch):
+def test_an_unknown_name_is_our_own_error(measure, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, _, errors = measure("runs-rosd-1", *SMALL)
     assert code == 2 and errors.startswith("error: eval: 'runs-rosd-1' is not a folder here, and the hub has no such model: ")
 
 
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(measure, tmp_path):
+def test_an_output_file_that_cannot_be_written_is_an_error_before_measuring(measure, tmp_path):
     code, out, errors = measure("micro", *SMALL, "--out", str(tmp_path / "no/such/file.json"))
     assert code == 2 and not out and "eval --out" in errors and "Choose another file" in errors

@@ -35,7 +35,7 @@ def folder(tmp_path):
     folder.close()
 
 
-def test_a_second_process_is_refused_until_the_first_is_gone_even_when_killed(tmp_path):
+def test_a_second_process_is_refused_until_the_first_ends_or_is_killed(tmp_path):
     path = tmp_path / "run"
     path.mkdir()
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -53,7 +53,7 @@ def test_the_same_process_is_refused_too(folder):
     RunFolder(folder.path).close()
 
 
-def test_a_lock_file_left_by_a_dead_process_means_nothing(tmp_path):
+def test_a_lock_file_of_a_dead_process_locks_nothing(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.lock").write_text("1")
     RunFolder.create(tmp_path, "run", "rosd").close()
@@ -64,13 +64,13 @@ def test_folders_without_a_name_are_numbered(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "-x", "a b", "x" * 101, "a\n"])
-def test_names_that_are_no_names_are_refused(tmp_path, name):
+def test_invalid_run_names_are_refused(tmp_path, name):
     with pytest.raises(RunError, match="--name"):
         RunFolder.create(tmp_path, name, "rosd")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot be created.*--out"):
         RunFolder.create(tmp_path / "file", "run", "rosd")
@@ -89,7 +89,7 @@ def test_not_a_number_becomes_null(folder):
 
 @given(cut=st.integers(0, 200), last=st.integers(0, 5))
 @settings(deadline=None, max_examples=40)
-def test_what_a_crash_cut_off_is_dropped_and_made_again(tmp_path_factory, cut, last):
+def test_a_line_cut_off_by_a_crash_is_dropped_and_written_again(tmp_path_factory, cut, last):
     folder = RunFolder.create(tmp_path_factory.mktemp("runs"), "run", "rosd")
     for step in range(1, 5):
         folder.append("metrics.jsonl", {"step": step, "text": "über\u2028\n"})
@@ -103,13 +103,13 @@ def test_what_a_crash_cut_off_is_dropped_and_made_again(tmp_path_factory, cut, l
     folder.close()
 
 
-def test_samples_are_readable_and_keep_any_text(folder):
+def test_sample_records_keep_any_text(folder):
     folder.write_samples("step-000001", [{"response": "ü\u2028\ud800 <|end|>", "weights": [1.0, float("nan")]}])
     line = (folder.path / "samples/step-000001.jsonl").read_text(encoding="utf-8", errors="surrogatepass")
     assert json.loads(line) == {"response": "ü\u2028\ud800 <|end|>", "weights": [1.0, None]}
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all(folder):
+def test_a_folder_is_replaced_atomically(folder):
     folder.write_folder("model", lambda path: (path.mkdir(), (path / "old").write_text("1")))
 
     def fail(path):
@@ -124,7 +124,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(folder):
     assert [path.name for path in (folder.path / "model").iterdir()] == ["new"]
 
 
-def test_the_environment_keeps_what_the_run_began_with(folder):
+def test_the_environment_keeps_the_record_of_the_first_start(folder):
     assert note(folder) == []
     assert note(folder) == []
     assert note(folder, plugins=["a", "b"], model="beef", threads=2) == [
@@ -138,11 +138,11 @@ def test_the_environment_keeps_what_the_run_began_with(folder):
     assert written["versions"]["torch"]
 
 
-def test_another_torch_is_told(folder):
+def test_another_version_of_torch_is_reported(folder):
     note(folder)
     file = folder.path / "environment.json"
     facts = json.loads(file.read_text())
     facts["versions"]["torch"] = "1.0"
     file.write_text(json.dumps(facts))
-    [told] = note(folder)
-    assert told.startswith("versions.torch: 1.0 -> ")
+    [change] = note(folder)
+    assert change.startswith("versions.torch: 1.0 -> ")

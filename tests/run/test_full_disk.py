@@ -42,7 +42,7 @@ def fail_after(monkeypatch, owner, name, calls, error=FULL):
     ],
     ids=["tensors", "sync", "metrics", "samples", "model"],
 )
-def test_a_full_disk_stops_the_run_and_the_old_checkpoint_stays(
+def test_a_full_disk_stops_the_run_and_keeps_the_old_checkpoint(
     run, same, tmp_path, tiny, monkeypatch, capsys, owner, name, calls, named
 ):
     path = tmp_path / "run"
@@ -50,11 +50,11 @@ def test_a_full_disk_stops_the_run_and_the_old_checkpoint_stays(
     fail_after(monkeypatch, owner, name, calls)
     with pytest.raises(SystemExit) as stopped:
         main(["run", "rosd", *tiny, "steps=2", "--out", str(tmp_path), "--name", "run", "--quiet"])
-    told = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert f"error: {path / named}: cannot be written: the disk is full" in told
-    assert "--resume" in told
-    assert "Traceback" not in told
+    assert f"error: {path / named}: cannot be written: the disk is full" in error
+    assert "--resume" in error
+    assert "Traceback" not in error
     monkeypatch.undo()
     assert load_checkpoint(list_checkpoints(path / "checkpoints")[-1]).step == (2 if named == "model" else 1)
     assert same(run(path, "steps=2", resume=True).weights(), whole.weights())
@@ -75,7 +75,7 @@ def test_a_line_that_does_not_fit_is_an_error_that_names_the_file(tmp_path):
         OSError(errno.EDQUOT, "Disk quota exceeded"),
     ],
 )
-def test_a_full_disk_is_known_by_whatever_library_tells_it(tmp_path, error):
+def test_a_full_disk_is_recognised_from_every_library(tmp_path, error):
     def write(folder):
         raise error
 
@@ -84,7 +84,7 @@ def test_a_full_disk_is_known_by_whatever_library_tells_it(tmp_path, error):
         folder.write_folder("model", write)
 
 
-def test_an_error_that_is_not_about_writing_passes(tmp_path):
+def test_an_error_that_is_not_about_writing_passes_unchanged(tmp_path):
     def write(folder):
         raise KeyError("x")
 

@@ -42,7 +42,7 @@ def observer(tmp_path):
     return file, heard
 
 
-def test_an_observer_hears_every_hook_of_a_run_in_order(run, tmp_path, observer):
+def test_an_observer_gets_every_hook_of_a_run_in_order(run, tmp_path, observer):
     file, heard = observer
     run(tmp_path / "run", "steps=1", "evaluation.problems=2", "evaluation.samples=1", plugins=[file])
     assert heard() == [
@@ -55,7 +55,7 @@ def test_an_observer_hears_every_hook_of_a_run_in_order(run, tmp_path, observer)
     assert {name for name, *_ in heard()} == {*HOOKS} - {"rosd_kit_components", "rosd_kit_commands"}
 
 
-def test_the_end_of_a_run_that_fails_is_heard_too(run, tmp_path, observer):
+def test_observers_are_told_when_a_run_fails(run, tmp_path, observer):
     file, heard = observer
     file.write_text(OBSERVER + "    raise SystemError('told, and no reason to hide the other error')\n")
     breaking = tmp_path / "breaking.py"

@@ -76,7 +76,7 @@ def killed(runs, work, begin):
 
 
 @pytest.mark.parametrize("name", [*(f"at-{place}" for place in range(PLACES)), "boundary", "twice"])
-def test_a_killed_run_goes_on_bit_for_bit(runs, killed, open_run, same, name):
+def test_a_killed_run_resumes_bit_for_bit(runs, killed, open_run, same, name):
     assert killed[name, "killed"]["code"] == -9
     if name == "twice":
         assert killed[name, "killed again"]["code"] == -9
@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_bit_for_bit(runs, killed, open_run, same, name):
     assert [load_checkpoint(path).step for path in list_checkpoints(found.path / "checkpoints")] == [3]
 
 
-def test_a_run_in_a_process_of_its_own_is_the_same_run(runs, killed, run, same, tmp_path):
+def test_a_run_in_a_new_process_gives_the_same_numbers(runs, killed, run, same, tmp_path):
     here = run(tmp_path / "here", *CHANGES)
     there = type(here)(runs / "whole")
     assert same(here.weights(), there.weights())

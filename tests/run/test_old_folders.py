@@ -30,7 +30,7 @@ def old(tmp_path) -> Path:
     return shutil.copytree(OLD, tmp_path / "old")
 
 
-def test_an_old_run_resumes_with_the_batch_that_its_checkpoint_holds(old, open_run):
+def test_an_old_run_resumes_with_the_prefetched_batch_of_its_checkpoint(old, open_run):
     plugins = PluginManager()
     with pytest.warns(RenamedWarning, match=r"recipe.yaml: sampling.lookahead is called sampling.prefetch"):
         recipe = load_recipe(old / "recipe.yaml", registry=plugins.registry)
@@ -51,7 +51,7 @@ def test_an_old_run_resumes_with_the_batch_that_its_checkpoint_holds(old, open_r
     assert "  prefetch: 1\n" in text and "lookahead" not in text
 
 
-def test_an_old_run_reports_with_current_metrics(old):
+def test_an_old_run_is_reported_with_current_metric_names(old):
     records = RunRecords.read(old)
     before = [json.loads(line) for line in (OLD / "metrics.jsonl").read_text().splitlines()]
     assert [record["time/prefetch"] for record in records.metrics] == [line["time/ahead"] for line in before]

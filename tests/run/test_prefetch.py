@@ -35,7 +35,7 @@ def problems(step: int):
     return Micro().train_batch(step=step, count=1, seed=0)
 
 
-def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
+def test_a_prefetched_batch_is_restored_from_a_checkpoint():
     ahead, resumed = Prefetcher(batch_of, enabled=True), Prefetcher(batch_of, enabled=True)
     ahead.begin(3)
     assert ahead.wait() >= 0
@@ -46,21 +46,21 @@ def test_a_batch_comes_back_from_a_checkpoint_as_it_was():
     assert ahead.state() is None and ahead.take(3) is None
 
 
-def test_what_was_sampled_for_another_step_is_not_used():
+def test_a_batch_of_another_step_is_not_used():
     ahead = Prefetcher(batch_of, enabled=True)
     ahead.begin(3)
     ahead.wait()
     assert ahead.take(4) is None
 
 
-def test_switched_off_nothing_is_begun():
+def test_without_prefetching_nothing_is_sampled_ahead():
     ahead = Prefetcher(batch_of, enabled=False)
     ahead.begin(1)
     ahead.wait()
     assert ahead.take(1) is None
 
 
-def test_what_goes_wrong_in_the_thread_is_raised_by_who_waits():
+def test_an_error_in_the_sampling_thread_is_raised_by_wait():
     def fail(step):
         raise ValueError(f"step {step}")
 
@@ -70,7 +70,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_by_who_waits():
         ahead.wait()
 
 
-def test_sampling_goes_on_during_the_update_and_with_the_weights_before_it(run, tmp_path, monkeypatch):
+def test_the_next_batch_is_sampled_during_the_update_with_the_weights_before_it(run, tmp_path, monkeypatch):
     """The update waits until the sampling of the next batch has begun, which then waits for the update to be over."""
     from rosd_kit.training.optimizer import Optimizer
 
@@ -100,7 +100,7 @@ def test_sampling_goes_on_during_the_update_and_with_the_weights_before_it(run, 
     assert all(line["time/prefetch"] >= 0 for line in lines)
 
 
-def test_the_second_step_samples_what_the_first_weights_say(run, tmp_path):
+def test_the_second_batch_is_sampled_with_the_first_weights(run, tmp_path):
     """With a learning rate that changes nothing a run that looks ahead is the run that does not."""
     still = ("optimizer.lr=1e-30", "optimizer.weight_decay=0", "steps=3")
     ahead, plain = run(tmp_path / "ahead", *still, "sampling.prefetch=1"), run(tmp_path / "plain", *still)
@@ -109,7 +109,7 @@ def test_the_second_step_samples_what_the_first_weights_say(run, tmp_path):
     assert moved[0].sampled() == moved[1].sampled()  # the second batch too is that of the untrained weights
 
 
-def test_a_run_that_looks_ahead_goes_on_bit_for_bit(run, same, tmp_path):
+def test_a_run_that_prefetches_resumes_bit_for_bit(run, same, tmp_path):
     whole = run(tmp_path / "whole", *AHEAD)
     run(tmp_path / "parts", *AHEAD, "steps=4", "checkpoint.keep=9")
     folder = tmp_path / "parts"
@@ -121,9 +121,9 @@ def test_a_run_that_looks_ahead_goes_on_bit_for_bit(run, same, tmp_path):
     parts = run(folder, *AHEAD, resume=True)
     assert same(parts.weights(), whole.weights())
     assert parts.sampled() == whole.sampled() and len(whole.sampled()) == 4
-    told = ("train/loss", "rollout/staleness", "train/ratio_max", "rollout/length")
-    assert [[line[name] for name in told] for line in parts.lines("metrics.jsonl")] == [
-        [line[name] for name in told] for line in whole.lines("metrics.jsonl")
+    names = ("train/loss", "rollout/staleness", "train/ratio_max", "rollout/length")
+    assert [[line[name] for name in names] for line in parts.lines("metrics.jsonl")] == [
+        [line[name] for name in names] for line in whole.lines("metrics.jsonl")
     ]
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_looks_ahead_goes_on_bit_for_bit(run, same, tmp_path):
         ("rollout=reference", "sampling.prefetch: 1 needs an engine that samples while the student trains. Provided by: "),
     ],
 )
-def test_what_cannot_be_corrected_or_overlapped_is_refused(run, tmp_path, change, message):
+def test_prefetching_is_refused_without_a_correction_or_overlap(run, tmp_path, change, message):
     with pytest.raises(RecipeError, match=message):
         run(tmp_path / "run", "sampling.prefetch=1", change)
 
@@ -146,12 +146,12 @@ def test_a_server_that_shares_the_trainers_memory_does_not_overlap():
     assert "overlap" not in SGLangEngine.offers(SGLangEngine.Config(colocated=True))
 
 
-def test_whom_the_sampler_samples_from_is_itself():
+def test_the_samplers_policy_is_the_sampler_itself():
     student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False, keep_sampler=True)
     assert student.sampler is not student and student.sampler.sampler is student.sampler
 
 
-def test_the_sampler_keeps_its_weights_until_it_is_told(run, tmp_path):
+def test_the_sampler_keeps_its_weights_until_the_next_sync(run, tmp_path):
     from rosd_kit.model.student import Student
     from rosd_kit.settings import ModelSettings
 

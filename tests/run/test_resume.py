@@ -12,7 +12,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.run import loop
 
 
-class Listening(Display):
+class WarningList(Display):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -25,17 +25,17 @@ def two_steps(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("runs") / "two", "steps=2", "evaluation.problems=2", "evaluation.samples=1")
 
 
-def test_ten_steps_are_five_and_a_resume_and_five(run, same, tmp_path):
+def test_five_steps_and_five_more_after_a_resume_equal_ten_steps(run, same, tmp_path):
     measured = ("evaluation.problems=1", "evaluation.samples=1", "evaluation.every=5")
     whole = run(tmp_path / "whole", "steps=10", *measured)
-    run(tmp_path / "parted", "steps=5", *measured)
+    run(tmp_path / "resumed", "steps=5", *measured)
     random.seed(99)
-    parted = run(tmp_path / "parted", "steps=10", *measured, resume=True)
-    assert same(whole.weights(), parted.weights())
-    assert whole.sampled() == parted.sampled()
-    assert whole.lines("evaluations.jsonl") == parted.lines("evaluations.jsonl")
+    resumed = run(tmp_path / "resumed", "steps=10", *measured, resume=True)
+    assert same(whole.weights(), resumed.weights())
+    assert whole.sampled() == resumed.sampled()
+    assert whole.lines("evaluations.jsonl") == resumed.lines("evaluations.jsonl")
     assert [line["step"] for line in whole.lines("evaluations.jsonl")] == [0, 5, 10]
-    assert [line["step"] for line in parted.lines("metrics.jsonl")] == list(range(1, 11))
+    assert [line["step"] for line in resumed.lines("metrics.jsonl")] == list(range(1, 11))
     assert not same(whole.student(9), whole.student(10))
 
 
@@ -52,13 +52,13 @@ def test_ten_steps_are_five_and_a_resume_and_five(run, same, tmp_path):
 )
 def test_every_kind_of_state_is_saved(run, same, tmp_path, changes):
     whole = run(tmp_path / "whole", "steps=4", *changes)
-    run(tmp_path / "parted", "steps=2", *changes)
-    parted = run(tmp_path / "parted", "steps=4", *changes, resume=True)
-    assert same(whole.weights(), parted.weights())
-    assert whole.sampled() == parted.sampled()
+    run(tmp_path / "resumed", "steps=2", *changes)
+    resumed = run(tmp_path / "resumed", "steps=4", *changes, resume=True)
+    assert same(whole.weights(), resumed.weights())
+    assert whole.sampled() == resumed.sampled()
 
 
-def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(run, same, tmp_path, monkeypatch):
+def test_a_failed_evaluation_loses_no_step_and_is_repeated_on_resume(run, same, tmp_path, monkeypatch):
     measured = ("steps=2", "checkpoint.every=0", "evaluation.problems=1", "evaluation.samples=1", "evaluation.every=1")
     whole = run(tmp_path / "whole", *measured)
     evaluate, calls = loop.evaluate_suites, []
@@ -72,14 +72,14 @@ def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(run, same, tm
     monkeypatch.setattr(loop, "evaluate_suites", failing)
     for resume in (False, True):
         with pytest.raises(RunError, match="disk of the data"):
-            run(tmp_path / "parted", *measured[:1], "checkpoint.every=1", *measured[2:], resume=resume)
-    parted = run(tmp_path / "parted", *measured[:1], "checkpoint.every=1", *measured[2:], resume=True)
+            run(tmp_path / "resumed", *measured[:1], "checkpoint.every=1", *measured[2:], resume=resume)
+    resumed = run(tmp_path / "resumed", *measured[:1], "checkpoint.every=1", *measured[2:], resume=True)
     assert len(calls) == 5
-    assert whole.lines("evaluations.jsonl") == parted.lines("evaluations.jsonl")
-    assert same(whole.weights(), parted.weights())
+    assert whole.lines("evaluations.jsonl") == resumed.lines("evaluations.jsonl")
+    assert same(whole.weights(), resumed.weights())
 
 
-def test_a_run_leaves_what_it_promises(two_steps):
+def test_a_run_folder_has_the_documented_files(two_steps):
     left = {path.name for path in two_steps.path.iterdir()}
     assert left == {
         ".lock", "recipe.yaml", "environment.json", "metrics.jsonl", "evaluations.jsonl", "samples", "checkpoints", "model",
@@ -88,7 +88,7 @@ def test_a_run_leaves_what_it_promises(two_steps):
     assert [line["step"] for line in two_steps.lines("evaluations.jsonl")] == [0, 2]
 
 
-def test_a_finished_run_resumed_changes_nothing_but_the_environment(run, same, two_steps):
+def test_resuming_a_finished_run_changes_only_the_environment(run, same, two_steps):
     weights, metrics = two_steps.weights(), (two_steps.path / "metrics.jsonl").read_text()
     began = json.loads((two_steps.path / "environment.json").read_text())
     run(two_steps.path, "steps=2", "evaluation.problems=2", "evaluation.samples=1", resume=True)
@@ -98,14 +98,14 @@ def test_a_finished_run_resumed_changes_nothing_but_the_environment(run, same, t
     assert now.pop("resumed")[0] == began == now
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(run, two_steps):
+def test_a_folder_with_a_run_is_not_overwritten(run, two_steps):
     before = (two_steps.path / "metrics.jsonl").read_text()
     with pytest.raises(RunError, match=r"already holds a run.*--resume"):
         run(two_steps.path, "steps=2")
     assert (two_steps.path / "metrics.jsonl").read_text() == before
 
 
-def test_another_recipe_is_refused_with_the_fields_that_differ(run, two_steps):
+def test_resuming_with_another_recipe_is_refused_with_the_different_fields(run, two_steps):
     with pytest.raises(RunError, match=r"optimizer\.lr \(0\.0003 -> 0\.1\), divergence\.name \('jsd' -> 'reverse_kl'\)"):
         run(two_steps.path, "steps=4", "optimizer.lr=0.1", "divergence=reverse_kl", "samples.every=3", resume=True)
 
@@ -115,27 +115,27 @@ def test_fewer_steps_than_were_taken_are_refused(run, two_steps):
         run(two_steps.path, "steps=1", resume=True)
 
 
-def test_a_plugin_that_changed_meanwhile_is_told(run, tmp_path):
+def test_a_plugin_that_changed_since_the_last_start_is_warned_of(run, tmp_path):
     plugin = tmp_path / "mine.py"
     code = "import rosd_kit as rk\n\n@rk.hookimpl\ndef rosd_kit_run_start(run): ...\n"
     plugin.write_text(code)
     run(tmp_path / "run", "steps=1", plugins=[plugin])
-    listening = Listening()
-    run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=listening)
-    assert listening.warnings == []
+    warned = WarningList()
+    run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=warned)
+    assert warned.warnings == []
     plugin.write_text(code + "\n")
-    run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=listening)
-    assert len(listening.warnings) == 1
-    assert "may not continue bit for bit: plugins:" in listening.warnings[0]
+    run(tmp_path / "run", "steps=1", plugins=[plugin], resume=True, display=warned)
+    assert len(warned.warnings) == 1
+    assert "may not continue bit for bit: plugins:" in warned.warnings[0]
 
 
-def test_new_steps_of_a_resume_outlive_the_next_resume(run, tmp_path):
+def test_a_number_of_steps_given_on_resume_is_kept(run, tmp_path):
     run(tmp_path / "run", "steps=1")
     folder = run(tmp_path / "run", "steps=2", resume=True)
     assert "\nsteps: 2\n" in (folder.path / "recipe.yaml").read_text()
 
 
-def test_damage_to_the_newest_checkpoint_is_told_and_its_removal_falls_back(run, same, tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_without_it_the_previous_one_is_used(run, same, tmp_path):
     folder = run(tmp_path / "run", "steps=3")
     weights = folder.weights()
     newest = folder.path / "checkpoints/step-000003"
@@ -147,7 +147,7 @@ def test_damage_to_the_newest_checkpoint_is_told_and_its_removal_falls_back(run,
     assert same(weights, folder.weights())
 
 
-def test_without_a_checkpoint_a_resumed_run_begins_anew(run, same, tmp_path):
+def test_without_a_checkpoint_a_resumed_run_starts_over(run, same, tmp_path):
     folder = run(tmp_path / "run", "steps=2")
     weights, sampled = folder.weights(), folder.sampled()
     (folder.path / "checkpoints").rename(tmp_path / "away")
@@ -164,7 +164,7 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(run, same, tmp_path):
     assert one.sampled() != other.sampled()
 
 
-def test_members_of_a_group_differ_from_each_other(run, tmp_path):
+def test_rollouts_of_a_group_differ(run, tmp_path):
     folder = run(tmp_path / "run", "steps=2", "model.path=micro-blank", "group_size=4")
     for step in folder.sampled().values():
         assert len(step) == 8
@@ -173,19 +173,19 @@ def test_members_of_a_group_differ_from_each_other(run, tmp_path):
     assert not set(map(tuple, first)) & set(map(tuple, second))
 
 
-def test_what_a_stricter_watch_would_have_told_is_told_once_on_going_on(run, tmp_path):
+def test_a_stricter_watch_warns_once_of_earlier_steps_on_resume(run, tmp_path):
     loose, strict = ("watch.patience=2", "watch.entropy=null"), ("watch.patience=2", "watch.entropy=0.9")
-    told = [Listening() for _ in range(3)]
-    run(tmp_path / "run", "steps=2", *loose, display=told[0])
-    for display in told[1:]:
+    lists = [WarningList() for _ in range(3)]
+    run(tmp_path / "run", "steps=2", *loose, display=lists[0])
+    for display in lists[1:]:
         run(tmp_path / "run", "steps=3", "checkpoint.every=1", *strict, display=display, resume=True)
-    assert [sum("entropy fell" in warning for warning in display.warnings) for display in told] == [0, 1, 0]
+    assert [sum("entropy fell" in warning for warning in display.warnings) for display in lists] == [0, 1, 0]
 
 
 COSINE = ("optimizer.decay=cosine", "optimizer.lr=1e-3")
 
 
-def test_a_longer_run_does_not_change_the_curve_of_the_rate_unasked(run, same, tmp_path):
+def test_more_steps_on_resume_do_not_change_the_learning_rate_schedule_unasked(run, same, tmp_path):
     whole = run(tmp_path / "whole", "steps=4", *COSINE, "optimizer.schedule_steps=2")
     run(tmp_path / "one", "steps=2", *COSINE)
     with pytest.raises(RunError) as refused:
@@ -199,7 +199,7 @@ def test_a_longer_run_does_not_change_the_curve_of_the_rate_unasked(run, same, t
     assert same(whole.weights(), longer.weights())
 
 
-def test_a_curve_that_was_laid_out_for_more_steps_goes_on(run, same, tmp_path):
+def test_a_learning_rate_schedule_for_more_steps_continues_on_resume(run, same, tmp_path):
     whole = run(tmp_path / "whole", "steps=3", *COSINE)
     run(tmp_path / "one", "steps=2", *COSINE, "optimizer.schedule_steps=3")
     longer = run(tmp_path / "one", "steps=3", *COSINE, "optimizer.schedule_steps=3", resume=True)

@@ -62,7 +62,7 @@ class Stopping(Display):
 
 
 @dataclass
-class Heard:
+class Observed:
     """What engine and loss were given, step by step."""
 
     sampled: list[float] = field(default_factory=list)
@@ -72,44 +72,44 @@ class Heard:
 
 
 @pytest.fixture
-def heard(monkeypatch) -> Heard:
+def observed(monkeypatch) -> Observed:
     """Listen to the engine's requests and to the loss."""
-    heard, generate, backward = Heard(), TransformersEngine.generate, update.backward_step
+    observed, generate, backward = Observed(), TransformersEngine.generate, update.backward_step
 
     def listening(self: Any, requests: Any, **options: Any) -> Any:
-        heard.sampled += sorted({request.sampling.temperature for request in requests})
+        observed.sampled += sorted({request.sampling.temperature for request in requests})
         return generate(self, requests, **options)
 
     def scoring(**arguments: Any) -> Any:
-        heard.scored.append(arguments["temperature"])
-        heard.shares.append([model.share for model in arguments["teacher_models"]])
-        heard.weights.append([term.weight for term in arguments["objectives"]])
+        observed.scored.append(arguments["temperature"])
+        observed.shares.append([model.share for model in arguments["teacher_models"]])
+        observed.weights.append([term.weight for term in arguments["objectives"]])
         return backward(**arguments)
 
     monkeypatch.setattr(TransformersEngine, "generate", listening)
     monkeypatch.setattr(update, "backward_step", scoring)
-    return heard
+    return observed
 
 
 COOLING = "sampling.temperature={from: 1.0, to: 0.5, steps: 2}"
 
 
 @pytest.mark.parametrize("prefetch", [0, 1])
-def test_each_batch_is_sampled_and_scored_at_the_temperature_of_its_step(run, tmp_path, heard, prefetch):
+def test_each_batch_is_sampled_and_scored_at_the_temperature_of_its_step(run, tmp_path, observed, prefetch):
     folder = run(tmp_path / "one", "steps=4", COOLING, f"sampling.prefetch={prefetch}")
-    assert heard.sampled == heard.scored == [1.0, 0.75, 0.5, 0.5]
-    assert [line["schedule/sampling.temperature"] for line in folder.lines("metrics.jsonl")] == heard.scored
+    assert observed.sampled == observed.scored == [1.0, 0.75, 0.5, 0.5]
+    assert [line["schedule/sampling.temperature"] for line in folder.lines("metrics.jsonl")] == observed.scored
 
 
-def test_a_teacher_a_weight_and_the_rate_follow_their_schedules(run, tmp_path, heard):
+def test_a_teacher_a_weight_and_the_rate_follow_their_schedules(run, tmp_path, observed):
     folder = run(
         tmp_path / "one", "steps=4",
         "teacher={name: trust_region, alpha: {from: 0.5, to: 0.8, steps: 3}}",
         "objective.weight={from: 1, to: 0.25, steps: 2, shape: step}",
         "optimizer.lr={from: 1e-4, to: 1e-5, steps: 2, warmup: 2}",
     )  # fmt: skip
-    assert heard.shares == [pytest.approx([1 - alpha, alpha]) for alpha in (0.5, 0.6, 0.7, 0.8)]
-    assert heard.weights == [[1.0], [1.0], [0.25], [0.25]]
+    assert observed.shares == [pytest.approx([1 - alpha, alpha]) for alpha in (0.5, 0.6, 0.7, 0.8)]
+    assert observed.weights == [[1.0], [1.0], [0.25], [0.25]]
     metrics = folder.lines("metrics.jsonl")
     assert [line["train/lr"] for line in metrics] == pytest.approx([5e-5, 1e-4, 1e-4, 5.5e-5])
     assert [line["schedule/teacher.alpha"] for line in metrics] == pytest.approx([0.5, 0.6, 0.7, 0.8])
@@ -118,11 +118,11 @@ def test_a_teacher_a_weight_and_the_rate_follow_their_schedules(run, tmp_path, h
     }  # fmt: skip
 
 
-def test_terms_of_the_loss_are_counted_in_the_names(run, tmp_path, heard):
+def test_terms_of_the_loss_are_counted_in_the_names(run, tmp_path, observed):
     distill = "{name: distill, weight: {from: 1, to: 0, steps: 2}}"
     reinforce = "{name: policy_gradient, clip_low: {from: 0.2, to: 0.1, steps: 1}}"
     folder = run(tmp_path / "one", "steps=3", f"objective=[{distill}, {reinforce}]")
-    assert heard.weights == [[1.0, 1.0], [0.5, 1.0], [0.0, 1.0]]
+    assert observed.weights == [[1.0, 1.0], [0.5, 1.0], [0.0, 1.0]]
     assert [line["schedule/objective.0.weight"] for line in folder.lines("metrics.jsonl")] == [1.0, 0.5, 0.0]
     assert [line["schedule/objective.1.clip_low"] for line in folder.lines("metrics.jsonl")] == [0.2, 0.1, 0.1]
     again = load_recipe(folder.path / "recipe.yaml", registry=PluginManager().registry)
@@ -139,27 +139,27 @@ def test_a_constant_schedule_is_the_constant(run, same, tmp_path):
 
 
 @pytest.mark.parametrize("prefetch", [0, 1])
-def test_a_resumed_run_goes_on_along_its_schedules(run, same, tmp_path, prefetch):
+def test_a_resumed_run_continues_its_schedules(run, same, tmp_path, prefetch):
     changes = (
         COOLING, f"sampling.prefetch={prefetch}", "teacher={name: ema, rate: {from: 0.5, to: 0.1, steps: 3, shape: cosine}}",
         "optimizer.lr={from: 1e-3, to: 1e-4, steps: 3}", "optimizer.weight_decay={from: 0.1, to: 0, steps: 4}",
     )  # fmt: skip
     whole = run(tmp_path / "whole", "steps=4", *changes)
-    run(tmp_path / "parted", "steps=4", *changes, display=Stopping(2))
-    parted = run(tmp_path / "parted", "steps=4", *changes, resume=True)
-    assert same(whole.weights(), parted.weights()) and whole.sampled() == parted.sampled()
-    one, other = ([_scheduled(line) for line in folder.lines("metrics.jsonl")] for folder in (whole, parted))
+    run(tmp_path / "resumed", "steps=4", *changes, display=Stopping(2))
+    resumed = run(tmp_path / "resumed", "steps=4", *changes, resume=True)
+    assert same(whole.weights(), resumed.weights()) and whole.sampled() == resumed.sampled()
+    one, other = ([_scheduled(line) for line in folder.lines("metrics.jsonl")] for folder in (whole, resumed))
     assert one == other and len(one) == 4
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_resumed_run_samples_and_scores_at_the_temperature_of_each_step(run, tmp_path, heard, stop):
+def test_a_resumed_run_samples_and_scores_at_the_temperature_of_each_step(run, tmp_path, observed, stop):
     warming = "sampling.temperature={from: 0.6, to: 1.0, steps: 2, after: 1}"
     run(tmp_path / "one", f"steps={stop}", warming)
     folder = run(tmp_path / "one", "steps=4", warming, resume=True)
-    assert heard.scored == pytest.approx([0.6, 0.6, 0.8, 1.0])
-    assert sorted(set(heard.sampled)) == pytest.approx([0.6, 0.8, 1.0])
-    assert [line["schedule/sampling.temperature"] for line in folder.lines("metrics.jsonl")] == heard.scored
+    assert observed.scored == pytest.approx([0.6, 0.6, 0.8, 1.0])
+    assert sorted(set(observed.sampled)) == pytest.approx([0.6, 0.8, 1.0])
+    assert [line["schedule/sampling.temperature"] for line in folder.lines("metrics.jsonl")] == observed.scored
 
 
 def test_a_resumed_run_refuses_another_schedule(run, tmp_path):

@@ -17,7 +17,7 @@ from rosd_kit.run.summary import next_steps, oracle_totals, summarise
 from rosd_kit.seeds import stable_seed
 
 
-class Listening(Display):
+class RecordingDisplay(Display):
     def __init__(self) -> None:
         self.summary = None
         self.phases: list[str] = []
@@ -63,49 +63,49 @@ def summary(before=(), after=(), records=(), warnings=()):
 
 
 @pytest.fixture(scope="module")
-def heard(run, tmp_path_factory):
-    listening = Listening()
+def observed_run(run, tmp_path_factory):
+    display = RecordingDisplay()
     path = tmp_path_factory.mktemp("runs") / "run"
     changes = ("steps=2", "evaluation.problems=2", "evaluation.samples=2", "evaluation.every=1", "localizer=error_quote")
     changes += ("sampling.max_new_tokens=40", "reflector=tutor", "checkpoint.every=0")
-    return listening, run(path, *changes, display=listening)
+    return display, run(path, *changes, display=display)
 
 
-def test_a_display_hears_of_every_phase_and_its_speed(heard):
-    listening, _ = heard
-    assert {"loading", "generate", "reflect", "train", "sync", "evaluate", "save"} <= set(listening.phases)
-    for metrics in listening.metrics:
+def test_a_display_gets_every_phase_and_its_speed(observed_run):
+    display, _ = observed_run
+    assert {"loading", "generate", "reflect", "train", "sync", "evaluate", "save"} <= set(display.phases)
+    for metrics in display.metrics:
         for phase in ("generate", "train"):
             assert metrics[f"speed/{phase}"] == pytest.approx(metrics[f"tokens/{phase}"] / metrics[f"time/{phase}"])
 
 
-def test_the_summary_compares_the_first_evaluation_with_the_last(heard):
-    listening, folder = heard
+def test_the_summary_compares_the_first_evaluation_with_the_last(observed_run):
+    display, folder = observed_run
     evaluations = folder.lines("evaluations.jsonl")
     assert [line["step"] for line in evaluations] == [0, 1, 2]
-    comparisons = listening.summary.comparisons
+    comparisons = display.summary.comparisons
     assert [c.before.to_json() for c in comparisons] == evaluations[0]["results"]
     assert [c.after.to_json() for c in comparisons] == evaluations[2]["results"]
     assert all(set(c.before.scores) == set(c.after.scores) and len(c.after.scores) == 2 for c in comparisons)
-    assert listening.summary.folder == str(folder.path)
+    assert display.summary.folder == str(folder.path)
 
 
-def test_the_summary_counts_the_oracle_over_all_steps(heard):
-    listening, folder = heard
+def test_the_summary_counts_the_oracle_over_all_steps(observed_run):
+    display, folder = observed_run
     lines = folder.lines("metrics.jsonl")
     names = {name for line in lines for name in line if name.startswith("oracle/")}
-    assert listening.summary.localisation == {name: sum(line.get(name, 0.0) for line in lines) for name in names}
+    assert display.summary.localisation == {name: sum(line.get(name, 0.0) for line in lines) for name in names}
 
 
-def test_what_is_to_be_tried_next_can_be_pasted(heard):
-    listening, folder = heard
-    assert len(listening.summary.next_steps) > 1
-    assert all(line.startswith("rosd-kit ") for line in listening.summary.next_steps)
-    assert any(str(folder.path) in line for line in listening.summary.next_steps)
+def test_suggested_commands_can_be_pasted(observed_run):
+    display, folder = observed_run
+    assert len(display.summary.next_steps) > 1
+    assert all(line.startswith("rosd-kit ") for line in display.summary.next_steps)
+    assert any(str(folder.path) in line for line in display.summary.next_steps)
 
 
-def test_samples_tell_a_rollout_from_prompt_to_weights(heard):
-    _, folder = heard
+def test_a_sample_record_has_the_rollout_from_prompt_to_weights(observed_run):
+    _, folder = observed_run
     records = [record for n in (1, 2) for record in folder.lines(f"samples/step-{n:06d}.jsonl")]
     assert len(records) == 8
     for record in records:
@@ -120,8 +120,8 @@ def test_samples_tell_a_rollout_from_prompt_to_weights(heard):
             assert not record["success"]
 
 
-def test_what_the_loss_saw_of_each_token_adds_up_to_the_loss(heard):
-    _, folder = heard
+def test_recorded_losses_per_token_add_up_to_the_loss(observed_run):
+    _, folder = observed_run
     for line in folder.lines("metrics.jsonl"):
         records = folder.lines(f"samples/step-{line['step']:06d}.jsonl")
         tokens = [pair for r in records if r["divergence"] for pair in zip(r["weights"], r["divergence"], strict=True)]
@@ -136,7 +136,7 @@ def test_what_the_loss_saw_of_each_token_adds_up_to_the_loss(heard):
         assert all(r["student_prompt"] and r["suite"] == "sums" for r in records)
 
 
-def test_counts_are_summed_and_what_is_no_number_is_left_out():
+def test_counts_are_summed_and_values_that_are_no_numbers_left_out():
     records = [{"step": 1, "oracle/missed": 2.0}, {"step": 2, "oracle/missed": 1.0, "oracle/quote_asked": None, "loss": 3.0}]
     assert oracle_totals(records) == {"oracle/missed": 3.0}
 
@@ -146,11 +146,11 @@ def test_the_difference_is_paired():
     assert comparison.difference.mean == 0.5
 
 
-def test_evaluations_that_differ_are_a_warning_and_no_error_at_the_end_of_a_run():
-    told = summary(before=[result({"a": 0.0})], after=[result({"a": 0.0, "b": 1.0})], warnings=["earlier"])
-    assert told.comparisons == ()
-    assert told.warnings[0] == "earlier"
-    assert "evaluated on different problems" in told.warnings[1]
+def test_evaluations_of_different_problems_are_a_warning_at_the_end_of_a_run():
+    shown = summary(before=[result({"a": 0.0})], after=[result({"a": 0.0, "b": 1.0})], warnings=["earlier"])
+    assert shown.comparisons == ()
+    assert shown.warnings[0] == "earlier"
+    assert "evaluated on different problems" in shown.warnings[1]
 
 
 def test_without_evaluations_there_is_no_comparison():
@@ -167,18 +167,18 @@ def test_seeds_are_the_same_in_every_process_and_differ_by_every_part():
     assert stable_seed("a", "bc") != stable_seed("ab", "c")
 
 
-def test_the_command_line_prints_json_and_nothing_else(tmp_path, tiny, capfd):
+def test_the_command_line_prints_only_json(tmp_path, tiny, capfd):
     from rosd_kit.cli import main
 
     changes = ["steps=2", "evaluation.problems=1", "evaluation.samples=1", "--out", str(tmp_path), "--name", "run", "--json"]
     with pytest.raises(SystemExit) as ended:
         main(["run", "rosd", *tiny, *changes])
     assert not ended.value.code
-    told = capfd.readouterr()
-    events = [json.loads(line)["event"] for line in told.out.splitlines()]
+    shown = capfd.readouterr()
+    events = [json.loads(line)["event"] for line in shown.out.splitlines()]
     assert events == ["start", "evaluation", "step", "step", "evaluation", "finish"]
-    assert "Loading weights" not in told.err
-    assert "Writing model shards" not in told.err
+    assert "Loading weights" not in shown.err
+    assert "Writing model shards" not in shown.err
 
 
 def test_a_quiet_command_prints_only_the_result(tmp_path, tiny, capfd):
@@ -186,21 +186,21 @@ def test_a_quiet_command_prints_only_the_result(tmp_path, tiny, capfd):
 
     with pytest.raises(SystemExit):
         main(["run", "rosd", *tiny, "steps=1", "--out", str(tmp_path), "--name", "run", "--quiet"])
-    told = capfd.readouterr()
-    assert told.out.startswith("\nrosd: 1 step in 0:0")
-    assert f"run folder: {tmp_path / 'run'}" in told.out
-    assert told.err == ""
+    shown = capfd.readouterr()
+    assert shown.out.startswith("\nrosd: 1 step in 0:0")
+    assert f"run folder: {tmp_path / 'run'}" in shown.out
+    assert shown.err == ""
 
 
 @pytest.mark.parametrize(
-    ("name", "told", "untold"),
+    ("name", "shown", "absent"),
     [
         ("rosd", ["reflector=oracle", "localizer=full"], []),
         ("grpo", ["rosd-kit components"], ["reflector=oracle", "localizer=full"]),
     ],
 )
-def test_what_to_try_next_fits_the_recipe(name, told, untold):
+def test_suggested_commands_fit_the_recipe(name, shown, absent):
     recipe = load_recipe(name, registry=PluginManager(selection="builtin").registry)
     lines = "\n".join(next_steps(Path("runs/x"), recipe, knows_truth=True))
     assert "rosd-kit report runs/x\nrosd-kit eval runs/x" in lines
-    assert all(word in lines for word in told) and not any(word in lines for word in untold)
+    assert all(word in lines for word in shown) and not any(word in lines for word in absent)

@@ -18,7 +18,7 @@ KEPT = ("train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/succe
 
 
 @pytest.mark.parametrize("name", ["rosd", "opsd"])
-def test_the_first_steps_are_as_written_down(name, tmp_path, request):
+def test_the_first_steps_match_the_golden_trace(name, tmp_path, request):
     manager = PluginManager(selection="builtin")
     recipe = load_recipe(name, CHANGES, registry=manager.registry)
     run_recipe(recipe, plugins=manager, out=tmp_path, name="run", resume=None, display=make_display(quiet=True))

@@ -57,7 +57,7 @@ def test_tensorboard_holds_the_metrics_the_evaluations_and_the_recipe(tmp_path):
     assert "divergence.name: jsd" in text and "divergence.beta: 0.5" in text and "model.path: micro-blank" in text
 
 
-def test_a_resumed_run_goes_on_in_tensorboard_without_the_steps_that_were_lost(tmp_path):
+def test_a_resumed_run_continues_in_tensorboard_without_the_lost_steps(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -123,7 +123,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("at", ["store_init_configuration", "log", "finish"])
-def test_a_tracker_that_fails_is_told_of_once_and_the_run_and_the_others_go_on(tmp_path, monkeypatch, at):
+def test_a_failing_tracker_is_warned_of_once_and_run_and_other_trackers_continue(tmp_path, monkeypatch, at):
     opened = {"wandb": Failing(at), "trackio": Failing("never")}
     monkeypatch.setattr(trackers, "_opened", lambda name, run: opened[name])
     warned = []
@@ -138,7 +138,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_run_and_the_others_go_on(t
     assert opened["wandb"].calls.count(at) == 1
 
 
-def test_a_tracker_that_is_not_installed_is_told_with_the_remedy(tmp_path, monkeypatch):
+def test_a_tracker_that_is_not_installed_is_an_error_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     manager = PluginManager(selection="builtin")
 
