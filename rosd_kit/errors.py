@@ -1,4 +1,7 @@
-"""Exceptions for users' mistakes, each with field, value, what is allowed and the remedy; and words for those of others."""
+"""Exceptions for users' mistakes and components' faults, and helpers that put errors into words.
+
+Each message names the field, the value, what is allowed and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,11 @@ class RunError(RosdError):
 
 
 class ComponentError(RunError):
-    """A component raised what is no ordinary error, for example `SystemExit`, or returned what its slot does not allow."""
+    """A component raised something else than an `Exception`, for example `SystemExit`, or broke its slot's contract."""
 
 
 class UserInterrupt(KeyboardInterrupt):
-    """An interrupt by the user, told apart from a `KeyboardInterrupt` that a component raises."""
+    """An interrupt by the user, as distinct from a `KeyboardInterrupt` that a component raises."""
 
 
 class EngineError(RosdError):

@@ -150,7 +150,7 @@ def unchanged_note(comparisons: Sequence[Comparison], totals: Mapping[str, float
     size = f"{_counted(measured.after.problems, 'problem')} x {_counted(measured.after.samples, 'sample')}"
     note = (
         "nothing moved measurably: every difference's interval includes zero. "
-        f"With {size}, less than about {points:.0f} points cannot be told from chance"
+        f"With {size}, less than about {points:.0f} points cannot be distinguished from chance"
     )
     if count := totals.get("rollout/count", 0.0):
         trained = totals.get("train/samples", 0.0)

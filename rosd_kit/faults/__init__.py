@@ -53,8 +53,8 @@ class Faults:
             if isinstance(raised, RosdError) and not isinstance(raised, ComponentError):
                 raise
             error = own_fault(raised, f"{component.kind} {component.name!r}")
-            told = raised.__cause__ if isinstance(raised, ComponentError) and raised.__cause__ else raised
-            self.failed.append(Fault(component.kind, component.name, subject, say(told)))
+            cause = raised.__cause__ if isinstance(raised, ComponentError) and raised.__cause__ else raised
+            self.failed.append(Fault(component.kind, component.name, subject, say(cause)))
             self.first.setdefault(component.kind, error)
             return None
 

@@ -1,7 +1,7 @@
 """Stands around every call of a component: checks what it returns, and what it leaves behind.
 
 An exception that would end the process becomes an error that names the component. A plugin's calls must leave the process's
-surroundings as they were; what they change is put back and told once.
+surroundings as they were; what they change is put back and reported once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _busy: set[int] = set()
 
 @dataclass
 class Boundary:
-    """Guards the components of a run. `first_step` asks for checks that cost time; `changes` are not told yet."""
+    """Guards the components of a run. `first_step` asks for checks that cost time; `changes` are still to be reported."""
 
     first_step: bool = True
     changes: list[str] = field(default_factory=list)

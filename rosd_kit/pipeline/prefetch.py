@@ -35,7 +35,7 @@ class Prefetcher:
             self._coming = (step, self._thread.submit(self._sample, step))
 
     def wait(self) -> float:
-        """Wait for the batch that was begun; return the seconds. Raises what its sampling raised."""
+        """Wait for the batch that `begin` started; return the seconds. Raises what its sampling raised."""
         began = time.perf_counter()
         if self._coming is not None:
             (step, coming), self._coming = self._coming, None

@@ -194,9 +194,9 @@ class PluginManager:
             return message
         plugin, hook = self._reports[impl.plugin_name], impl.function.__name__
         new = {one: (impl.plugin_name, f"{hook} {one.partition(' (')[0]}") for one in changed}
-        told = [one for one, key in new.items() if key not in self._complained]
+        reported = [one for one, key in new.items() if key not in self._complained]
         self._complained.update(new.values())
-        return f"plugin {plugin}: {hook} changed {', '.join(told)}; it was put back" if told else ""
+        return f"plugin {plugin}: {hook} changed {', '.join(reported)}; it was put back" if reported else ""
 
     def _watched(self, impl: pluggy.HookImpl, facts: Mapping[str, object]) -> list[str]:
         """Call one plugin's hook; put back and return what it changed of the process."""

@@ -37,14 +37,14 @@ def read_sdpo_templates(section: Mapping[str, object], where: str) -> dict[str, 
     feedback = filled("feedback_template", feedback_raw="{feedback}") if "feedback_template" in texts else ""
     context: dict[str, dict[str, str]] = {}
     if solution:
-        shown = filled(_FRAME, prompt="{problem}", solution=solution, feedback="")
-        context["solution"] = {"template": shown}
-        context["key_idea"] = {"fallback_template": shown}
-        context["solution_or_feedback"] = {"template": shown}
+        with_solution = filled(_FRAME, prompt="{problem}", solution=solution, feedback="")
+        context["solution"] = {"template": with_solution}
+        context["key_idea"] = {"fallback_template": with_solution}
+        context["solution_or_feedback"] = {"template": with_solution}
     if feedback:
-        heard = filled(_FRAME, prompt="{problem}", solution="", feedback=feedback)
-        context["feedback"] = {"template": heard}
-        context.setdefault("solution_or_feedback", {})["feedback_template"] = heard
+        with_feedback = filled(_FRAME, prompt="{problem}", solution="", feedback=feedback)
+        context["feedback"] = {"template": with_feedback}
+        context.setdefault("solution_or_feedback", {})["feedback_template"] = with_feedback
     frame = "teacher_reprompt_template_with_reflection"
     if frame in texts and "teacher_reflection_template" in texts:
         idea = filled("teacher_reflection_template", reflection="{idea}")

@@ -20,7 +20,7 @@ class SourceFile:
 def source_file(path: Path, content: bytes) -> SourceFile | None:
     """Return the file that `content` was read from, or None if it is a shipped one, or a copy of one.
 
-    A copy is told by its whole content: a checkout that the installed package does not come from has the same recipes.
+    A copy is recognised by its whole content: a checkout that the installed package does not come from has the same recipes.
     """
     real = path.resolve()
     if real.is_relative_to(SHIPPED.resolve()) or any(

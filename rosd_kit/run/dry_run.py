@@ -28,7 +28,7 @@ from rosd_kit.types import Completion, DistillSample, GenerateRequest, PolicyWei
 _TRIES = 5
 
 
-class _Listening:
+class _RecordingEngine:
     """Passes requests on to an engine and records requests and completions per call."""
 
     streams: bool = False
@@ -66,10 +66,10 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     student.check_layout(recipe.batch.layout)
     components.teacher.attach(student)
     components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
-    heard = _Listening(components.rollout)
+    engine = _RecordingEngine(components.rollout)
     pipeline = Pipeline(
         components=components,
-        engine=heard,
+        engine=engine,
         encode=student.encoder("student"),
         encode_reflection=student.encoder("reflector"),
         encode_for_teacher=student.encoder("teacher"),
@@ -81,7 +81,7 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     totals: Counter[str] = Counter()
     try:
         for step in range(_TRIES):
-            heard.calls.clear()
+            engine.calls.clear()
             problems = train_problems(recipe, components, step)
             batch = pipeline.step(problems, step)
             student.check_prompts()
@@ -93,10 +93,10 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     finally:
         components.rollout.close()
     sample, trace = _most_telling(batch)
-    check_student(student.chat.for_role("student"), trace.case.problem.messages, sample, heard.calls[0], student.pad_id)
+    check_student(student.chat.for_role("student"), trace.case.problem.messages, sample, engine.calls[0], student.pad_id)
     for view in sample.teacher_views:
         check_headers(student.chat, sample.prompt_ids, view.prompt_ids)
-    _show(console, student, sample, trace, heard.calls[1:])
+    _show(console, student, sample, trace, engine.calls[1:])
     console.print(Rule("loss", align="left"))
     for line in rehearse_loss(batch.samples, step, recipe=recipe, student=student, components=components):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -243,7 +243,7 @@ def _differences(began: JsonObject, now: Mapping[str, object]) -> list[str]:
     return found
 
 
-@cache  # what is imported stays as it is
+@cache  # imported packages do not change
 def _version(package: str) -> str | None:
     try:
         return version(package)

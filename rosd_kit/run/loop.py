@@ -34,7 +34,7 @@ from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe
 from rosd_kit.run.given import GivenComponents
-from rosd_kit.run.interrupts import user_interrupts, interruptible
+from rosd_kit.run.interrupts import interruptible, user_interrupts
 from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.records import METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save

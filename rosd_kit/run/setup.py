@@ -108,7 +108,7 @@ def _start_engine(
     display: Display,
     registry: Registry,
 ) -> None:
-    """Start the engine. The recipe is written before, so that a run that is killed meanwhile can be resumed.
+    """Start the engine. The recipe is written before, so that a run that is killed during the start can be resumed.
 
     If the engine cannot start and has left nothing in the folder, the recipe goes again, and with it the claim to the name.
     """

@@ -20,7 +20,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.sandbox import frames
 from rosd_kit.sandbox.answers import read_answer
 
-#: What a user is told whose machine lacks Landlock or seccomp.
+#: The error on machines without Landlock or seccomp.
 CANNOT_CONFINE = (
     "this machine cannot confine a program, so no program is run: {reason}. The sandbox needs Linux 5.13 or newer "
     "with Landlock and seccomp, on x86_64 or aarch64; a container's profile must allow both."

@@ -145,7 +145,10 @@ def test_a_run_that_moved_nothing_says_so_and_how_much_would_show():
     text = " ".join(output(console).split())
     points = 50 * (UNCHANGED[0].difference.high - UNCHANGED[0].difference.low)
     assert "nothing moved measurably: every difference's interval includes zero. With 4 problems x 4 samples" in text
-    assert f"less than about {points:.0f} points cannot be told from chance; the run trained on 37 of its 240 rollouts." in text
+    assert (
+        f"less than about {points:.0f} points cannot be distinguished from chance; the run trained on 37 of its 240 rollouts."
+        in text
+    )
     assert "truncated: 12 of 240 (5%) rollouts were cut off" in text
 
 
