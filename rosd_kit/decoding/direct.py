@@ -46,8 +46,7 @@ class DirectLayers:
     def __init__(self, parts: SplitModel) -> None:
         self._parts = parts
         self._backbone: Any = parts.backbone
-        window_of = _WINDOWS[type(parts.backbone).__name__]
-        self._windows = [window_of(layer.self_attn) for layer in self._backbone.layers]
+        self._windows = _windows(self._backbone)
 
     def logits(self, step: Step, tokens: Tensor, positions: Tensor) -> Float[Tensor, "rows vocab"]:
         """Return the logits of the tokens after `tokens`; both arguments are `[rows]`."""
@@ -73,6 +72,11 @@ class DirectLayers:
         queries = query.view(len(x), groups, -1, layer.head_dim)
         output: Tensor = layer.o_proj(attend(step, index, queries, key, value, window=self._windows[index]).view(len(x), -1))
         return output
+
+
+def _windows(backbone: Any) -> list[int | None]:
+    window_of = _WINDOWS[type(backbone).__name__]
+    return [window_of(layer.self_attn) for layer in backbone.layers]
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:
