@@ -56,12 +56,13 @@ def build_app(manager: PluginManager) -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 on success, 2 for a user's mistake, 1 for any other error; both are said on stderr."""
+    manager: PluginManager | None = None
     with _renames_shown():
         try:
             manager = PluginManager()
             build_app(manager)(args=None if argv is None else list(argv), obj=manager, prog_name="rosd-kit")
         except RosdError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {manager.hint(str(error)) if manager else error}", file=sys.stderr)
             raise SystemExit(2) from None
         except Exception as error:
             print(explain_crash(error), file=sys.stderr)

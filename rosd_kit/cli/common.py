@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,16 +36,24 @@ TrustRecipe = Annotated[
 
 
 def load_plugins(
-    context: typer.Context, files: Sequence[Path] | None, *, warn: bool = True, lists: bool = False
+    context: typer.Context,
+    files: Sequence[Path] | None,
+    *,
+    warn: bool = True,
+    lists: bool = False,
+    recipe: str | None = None,
 ) -> PluginManager:
     """Return the plugins with these files added and all components loaded; report broken ones on stderr.
 
-    Commands that only list or show set `lists`: they need no torch unless a plugin does.
+    The plugin files that `recipe` was written with are added too, if it is trusted and they have not changed. Commands that
+    only list or show set `lists`: they need no torch unless a plugin does.
     """
     manager: PluginManager = context.obj
     if lists:
         defer("torch", "transformers", "jaxtyping", "numpy", "scipy")
     for file in files or ():
+        manager.load_file(file)
+    for file in _recorded(recipe, files or ()) if recipe is not None else ():
         manager.load_file(file)
     manager.load_components()
     if warn:
@@ -57,6 +65,19 @@ def load_plugins(
         for report in manager.slow:
             print(f"warning: plugin {report} is slow: its import took {report.seconds:.1f} s", file=sys.stderr)
     return manager
+
+
+def _recorded(recipe: str, files: Sequence[Path]) -> Iterator[Path]:
+    """Yield the plugin files that a recipe was written with, but for those that the user gives; warn of changed ones."""
+    from rosd_kit.recipe.plugin_files import recorded_plugins, to_load
+
+    given = {file.name: file.expanduser().resolve() for file in files}
+    for recorded in recorded_plugins(recipe):
+        file, warning = to_load(recorded, given)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
+        if file is not None:
+            yield file
 
 
 def load(

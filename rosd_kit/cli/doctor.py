@@ -51,7 +51,7 @@ def doctor(
     Reports versions, devices, what each profile lacks, and whether the recipes load; exits with 1 if one does not. For a
     recipe: what it lacks and how much memory a device needs; exits with 1 if that is more than there is.
     """
-    manager = load_plugins(context, plugin, warn=False)
+    manager = load_plugins(context, plugin, warn=False, recipe=recipe)
     if recipe is not None:
         if not _examined(load(manager, recipe, overrides, profile, trust=trust_recipe).recipe, manager):
             raise typer.Exit(1)

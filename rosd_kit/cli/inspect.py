@@ -26,15 +26,17 @@ def show(
     The output is itself a recipe. If files that are not trusted set options that need trust, these are marked, and the exit
     code is 2.
     """
-    manager = load_plugins(context, plugin, lists=True)
+    manager = load_plugins(context, plugin, lists=True, recipe=recipe)
     resolution = inspect(manager, recipe, overrides, profile)
     from rosd_kit.recipe import explained, to_values
+    from rosd_kit.recipe.plugin_files import plugin_files_of
     from rosd_kit.recipe.trust import check_trust, needing_trust, refused
 
     asks = () if trust_recipe else resolution.asks
     needing = needing_trust(to_values(resolution.recipe), manager.registry)
     not_honoured = {ask.path for ask, _ in refused(asks, manager.registry)}
-    print(explained(resolution.recipe, resolution.provenance, needing, not_honoured), end="")
+    plugins = plugin_files_of(resolution.recipe, manager.registry)
+    print(explained(resolution.recipe, resolution.provenance, needing, not_honoured, plugins), end="")
     check_trust(asks, manager.registry)
 
 

@@ -37,8 +37,8 @@ def run(
     json: Json = False,
 ) -> None:
     """Train with a recipe."""
-    manager = load_plugins(context, plugin)
     recipe, changes = _resumed(resume, recipe, overrides, profile) if resume else (recipe, overrides)
+    manager = load_plugins(context, plugin, recipe=recipe)
     if recipe is None:
         raise RunError("run: no recipe given. Write rosd-kit run RECIPE, for example rosd-kit run rosd, or --resume DIR")
     resolved = load(manager, recipe, changes, profile, trust=trust_recipe).recipe
@@ -79,8 +79,8 @@ def evaluate(
     from rosd_kit.display import make_display
     from rosd_kit.run.evaluate import evaluate_model, is_run
 
-    manager = load_plugins(context, plugin)
     what = recipe or (str(Path(subject) / "recipe.yaml") if is_run(Path(subject)) else "rosd")
+    manager = load_plugins(context, plugin, recipe=what)
     resolved = load(manager, what, overrides, profile, trust=trust_recipe).recipe
     for run in (Path(one) for one in (subject, against) if one is not None):
         if is_run(run):  # its model is loaded as its own recipe says

@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,10 @@ _BUILT_IN = "builtin"
 #: The plugins that ship with the kit, named as entry points are: a module, or a class to make one of.
 _DEFAULT_PLUGINS = {_BUILT_IN: "rosd_kit.components", "trackers": "rosd_kit.run.trackers:Trackers"}
 Status = Literal["ok", "denied", "broken"]
+#: The commands that take `--plugin` after their name.
+_COMMAND = re.compile(
+    r"\brosd-kit (?:run|eval|show|diff|components|schema|doctor|sweep(?! report)|plugins(?! (?:check|new)))\b"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -116,6 +121,17 @@ class PluginManager:
         if name not in self._reports:
             self._add(name, "file", "-", lambda: _import_file(name, path), file=str(file))
         return name
+
+    def hint(self, text: str) -> str:
+        """Return a text in which every rosd-kit command that takes `--plugin` names the plugin files of this process.
+
+        They follow the command's name: where a command ends in a sentence, only its reader knows.
+        """
+        files = [report.file for report in self.reports if report.distribution == "file"]
+        if not files or "--plugin" in text:
+            return text
+        flags = "".join(f" --plugin {shlex.quote(file)}" for file in files)
+        return _COMMAND.sub(lambda match: match[0] + flags, text)
 
     def load_module(self, name: str, module: str, distribution: str) -> None:
         """Add a plugin as its entry point would, for a package that is not installed."""

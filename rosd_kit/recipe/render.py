@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 import yaml
 
@@ -27,9 +28,17 @@ def to_values(recipe: Recipe) -> JsonObject:
     return {**core, **slots, "objective": terms}
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """Return the whole recipe as YAML. It names no profile, so it loads the same everywhere."""
-    return _document(recipe, None)
+def to_yaml(recipe: Recipe, plugins: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the whole recipe as YAML. It names no profile, so it loads the same everywhere.
+
+    `plugins` are the plugin files that bring components of it, with their fingerprints.
+    """
+    return _plugin_lines(plugins) + _document(recipe, None)
+
+
+def _plugin_lines(plugins: Mapping[str, str]) -> str:
+    lines = [f"  {_scalar(file)}: {_scalar(one)}\n" for file, one in plugins.items()]
+    return "".join(["plugins:\n", *lines]) if lines else ""
 
 
 def explained(
@@ -37,13 +46,15 @@ def explained(
     provenance: Mapping[str, str],
     needing_trust: Collection[str] = (),
     refused: Collection[str] = (),
+    plugins: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the same YAML with a comment on each value that names the layer that set it.
 
     Values of options that need trust are marked, those that are refused for want of it apart from the others.
     """
     marks = {**dict.fromkeys(needing_trust, "; needs trust"), **dict.fromkeys(refused, "; REFUSED: not trusted")}
-    return _document(recipe, {**provenance, **{path: provenance.get(path, "default") + mark for path, mark in marks.items()}})
+    provenance = {**provenance, **{path: provenance.get(path, "default") + mark for path, mark in marks.items()}}
+    return _plugin_lines(plugins) + _document(recipe, provenance)
 
 
 def _document(recipe: Recipe, provenance: Mapping[str, str] | None) -> str:

@@ -15,6 +15,7 @@ from rosd_kit.errors import RecipeError, did_you_mean
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.layers import DEFAULTS, Leaf, Node, Tree, as_tree, leaves_of, overlay, overlay_component, plain_values
 from rosd_kit.recipe.model import ComponentChoice, ObjectiveChoice, Recipe
+from rosd_kit.recipe.plugin_files import take_plugins
 from rosd_kit.recipe.prompts import PromptsChoice
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.renamed_options import current_options, refuse_both
@@ -79,6 +80,7 @@ def resolve_recipe(
         _refuse(content, "profile", label(path), "a profile cannot choose another; use extends")
         merged = overlay_layer(merged, content, f"profile {chosen}", path.parent, registry, file)
     for path, content, file in chain:
+        take_plugins(content, label(path))
         prompts.take(content, path.parent, merged)
         _refuse(content, "components", label(path), "presets belong in a profile; set the options of the slot instead")
         merged = overlay_layer(merged, content, label(path), path.parent, registry, file)
@@ -186,7 +188,7 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
         return next((sources[key] for key in sources if key == path or key.startswith(f"{path}.")), "default")
 
     slots = {kind: values.pop(kind) for kind in SLOTS}
-    known = [*SLOTS, "profile", "extends", "prompts"]
+    known = [*SLOTS, "profile", "extends", "prompts", "plugins"]
     core = validated(CoreSettings, values, path="", see="rosd-kit schema", source=source, also_known=known)
     choices: JsonObject = {
         kind: ComponentChoice(**_options(kind, kind, options, source, registry))

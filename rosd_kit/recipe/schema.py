@@ -41,6 +41,11 @@ def recipe_schema(registry: Registry, *, profile: bool = False) -> Schema:
     if profile:
         properties["components"] = _presets(registry, definitions)
     else:
+        properties["plugins"] = {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "Plugin files that a resolved recipe was written with, each with its fingerprint.",
+        }
         properties["profile"] = {"type": "string", "description": "Name or file of the profile; `none` for none."}
     return {
         "$schema": DIALECT,

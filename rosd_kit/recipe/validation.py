@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,9 +18,12 @@ from rosd_kit.options import Schedule
 from rosd_kit.options.config import is_numeric, looks_like_schedule
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe.model import Recipe
+from rosd_kit.recipe.nearest_option import MAIN_OPTIONS as _MAIN_OPTIONS
+from rosd_kit.recipe.nearest_option import nearest_option
 
 M = TypeVar("M", bound=BaseModel)
 _MOST_ERRORS = 6
+_WANTS_LIST = ("list_type",)
 
 
 def validated(
@@ -38,12 +41,41 @@ def validated(
     `also_known` lists further names to suggest. Raises `RecipeError` that lists every mistake.
     """
     try:
-        return model.model_validate_json(json.dumps(values, default=str), strict=True)
+        return _with_lists(model, values)
     except ValidationError as error:
         lines = [_explain(model, detail, path, source, also_known) for detail in error.errors(include_url=False)]
         if len(lines) > _MOST_ERRORS:
             lines[_MOST_ERRORS:] = [f"... and {len(lines) - _MOST_ERRORS} more"]
         raise RecipeError("\n".join([*lines, f"See: {see}"])) from None
+
+
+def _with_lists(model: type[M], values: Mapping[str, object]) -> M:
+    """Return the values as a model; a text or number where a list is wanted becomes a list of one."""
+    tree = json.loads(json.dumps(values, default=str))
+    while True:
+        try:
+            return model.model_validate_json(json.dumps(tree), strict=True)
+        except ValidationError as error:
+            wanting = [detail for detail in error.errors(include_url=False) if detail["type"] in _WANTS_LIST]
+            if not any([_put_into_list(tree, detail["loc"]) for detail in wanting]):
+                raise
+
+
+def _put_into_list(tree: object, place: Sequence[int | str]) -> bool:
+    """Put the scalar at a place of some values into a list; return whether there was one."""
+    *parents, last = map(str, place)
+    for key in parents:
+        if isinstance(tree, list) and key.isdigit() and int(key) < len(tree):
+            tree = tree[int(key)]
+        elif isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        else:
+            return False
+    value = tree.get(last) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or not isinstance(value, str | int | float) or isinstance(value, bool):
+        return False
+    tree[last] = [value]
+    return True
 
 
 def check_capabilities(recipe: Recipe, registry: Registry) -> None:
@@ -93,12 +125,15 @@ def _explain(
     if kind == "extra_forbidden":
         known = [*_fields_at(model, inner[:-1]), *(also_known if len(inner) == 1 else ())]
         options = f" Known: {', '.join(known)}" if known else " It takes no options"
-        return f"{field}: unknown field{origin}.{did_you_mean(inner[-1], known)}{options}"
+        near = nearest_option(inner[-1], known, top=not path and len(inner) == 1)
+        return f"{field}: unknown field{origin}.{near}{options}"
     if kind == "missing":
         return f"{field}: must be given. Set it in the recipe, its profile, or on the command line: {field}=..."
     if kind == "literal_error" and not looks_like_schedule(detail["input"]):
         near = did_you_mean(str(detail["input"]), re.findall(r"'([^']*)'", context["expected"]))
         return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{near} Allowed: {context['expected']}"
+    if kind == "model_type" and field in _MAIN_OPTIONS:
+        return f"{field}: {shortened(detail['input'])}{origin} is a section. Did you mean {_MAIN_OPTIONS[field]}=...?"
     why = " Only an option that is a single number can have a schedule." if looks_like_schedule(detail["input"]) else ""
     if why and kind not in ("fixed_option", "value_error"):
         return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{why}"

@@ -233,7 +233,10 @@ def finish(run: Run, *, seconds: float) -> RunSummary | None:
         before=evaluations.get(0, ()),
         after=evaluations.get(run.recipe.steps, ()),
         warnings=run.reporter.warnings,
-        next_steps=next_steps(run.folder.path, run.recipe, knows_truth="oracle" in run.components.task.provides),
+        next_steps=[
+            run.reporter.plugins.hint(line)
+            for line in next_steps(run.folder.path, run.recipe, knows_truth="oracle" in run.components.task.provides)
+        ],
     )
     run.reporter.display.finish(summary)
     return summary

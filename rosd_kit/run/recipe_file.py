@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import Recipe, to_values, to_yaml
+from rosd_kit.recipe.plugin_files import plugin_files_of
 from rosd_kit.recipe.trust import asks_of_values
 from rosd_kit.recipe.trust_store import remember_run
 from rosd_kit.run.folder import RECIPE, RunFolder
@@ -17,8 +18,9 @@ def write_recipe(folder: RunFolder, recipe: Recipe, registry: Registry, warn: Ca
 
     A run whose trust cannot be remembered goes on with a warning: `--resume` will ask again. Only the main rank calls this.
     """
-    text = to_yaml(recipe)
-    if asks_of_values(to_values(recipe), registry):
+    plugins = plugin_files_of(recipe, registry)
+    text = to_yaml(recipe, plugins)
+    if plugins or asks_of_values(to_values(recipe), registry):
         try:
             remember_run(folder.path, text)
         except RecipeError as error:

@@ -22,6 +22,7 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Show a warning and keep it for the summary."""
+        text = self.plugins.hint(text)
         self.warnings.append(text)
         self.display.warning(text)
 

@@ -1,0 +1,104 @@
+"""Suggests the option that an unknown name means: by what other trainers call it, by its last word, or by its letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel
+
+from rosd_kit.errors import did_you_mean
+from rosd_kit.settings import CoreSettings
+
+#: What TRL, verl and transformers call it, or a user would.
+_MEANINGS = {
+    "lr": "optimizer.lr",
+    "learning_rate": "optimizer.lr",
+    "optim": "optimizer.name",
+    "warmup": "optimizer.warmup_steps",
+    "warmup_ratio": "optimizer.warmup_steps",
+    "lr_scheduler_type": "optimizer.decay",
+    "scheduler": "optimizer.decay",
+    "max_grad_norm": "optimizer.clip",
+    "grad_clip": "optimizer.clip",
+    "max_tokens": "sampling.max_new_tokens",
+    "max_completion_length": "sampling.max_new_tokens",
+    "max_response_length": "sampling.max_new_tokens",
+    "max_prompt_length": "sampling.max_prompt_tokens",
+    "batch_size": "problems_per_step",
+    "train_batch_size": "problems_per_step",
+    "per_device_train_batch_size": "problems_per_step",
+    "micro_batch_size": "batch.tokens",
+    "num_generations": "group_size",
+    "rollouts": "group_size",
+    "n": "group_size",
+    "max_steps": "steps",
+    "num_steps": "steps",
+    "epochs": "steps",
+    "num_train_epochs": "steps",
+    "model_name": "model.path",
+    "model_name_or_path": "model.path",
+    "bf16": "model.dtype",
+    "torch_dtype": "model.dtype",
+    "lora_rank": "model.lora.rank",
+    "lora_r": "model.lora.rank",
+    "lora_alpha": "model.lora.alpha",
+    "peft": "model.lora",
+    "save_steps": "checkpoint.every",
+    "save_freq": "checkpoint.every",
+    "eval_steps": "evaluation.every",
+    "test_freq": "evaluation.every",
+    "report_to": "tracking.to",
+    "logger": "tracking.to",
+    "run_name": "name",
+    "dataset": "task.path",
+    "data": "task.path",
+    "train_files": "task.path",
+    "reward": "verifier",
+    "reward_funcs": "verifier",
+    "loss": "objective",
+    "loss_type": "divergence",
+    "top_k_logits": "support.k",
+}
+#: The option that a value for a whole section most likely means.
+MAIN_OPTIONS = {
+    "model": "model.path",
+    "model.lora": "model.lora.rank",
+    "sampling": "sampling.max_new_tokens",
+    "optimizer": "optimizer.name",
+    "batch": "batch.tokens",
+    "parallel": "parallel.mode",
+    "evaluation": "evaluation.problems",
+    "checkpoint": "checkpoint.every",
+    "samples": "samples.every",
+    "tracking": "tracking.to",
+    "watch": "watch.patience",
+}
+_MOST = 3
+
+
+def nearest_option(word: str, known: Iterable[str], *, top: bool) -> str:
+    """Return `" Did you mean 'x'?"` for an unknown field, or an empty text.
+
+    `known` are the fields beside it. At the `top` of a recipe options of all sections are looked through.
+    """
+    if not top:
+        return did_you_mean(word, known)
+    plain = word.lower().replace("-", "_")
+    if plain in _MEANINGS:
+        return f" Did you mean {_MEANINGS[plain]!r}?"
+    paths = list(_paths(CoreSettings))
+    same = [path for path in paths if path.rpartition(".")[2] == plain]
+    if same:
+        return f" Did you mean {' or '.join(map(repr, same[:_MOST]))}?"
+    return did_you_mean(word, known) or did_you_mean(word, paths)
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of every option of the core sections."""
+    for name, field in model.model_fields.items():
+        parts = getattr(field.annotation, "__args__", (field.annotation,))
+        section = next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
+        if section is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from _paths(section, f"{prefix}{name}.")
