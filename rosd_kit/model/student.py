@@ -74,12 +74,12 @@ class Student:
         if keep_initial and settings.lora is None:
             self._initial = _frozen_copy(self.model, share=ranks.mode != "fsdp")
         self._first_adapter: list[Tensor] = []
+        if settings.lora is not None and settings.lora.path is not None:  # whole: some ask for it while weights are gathered
+            self._first_adapter = [weight.clone() for weight in self.state().values()]
         self.sampler = self._separate_sampler() if keep_sampler else self
         if ranks.mode == "fsdp":
             for network in self._networks():
                 shard(unwrap_lora(network), split_model(network).backbone, ranks)
-        if settings.lora is not None and settings.lora.path is not None:
-            self._first_adapter = [weight.clone() for weight in self.state().values()]
 
     def _separate_sampler(self) -> Student:
         """Return a student with its own, unsharded copy of the weights, which samples while this one trains.
@@ -241,8 +241,9 @@ class Student:
     def initial(self) -> Iterator[nn.Module]:
         """Yield a module that computes with the weights from the start of the run."""
         if self._first_adapter:
-            trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
-            with swapped(zip(trained, self._first_adapter, strict=True)):
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            first = [shard_like(weight, like) for weight, like in zip(self._first_adapter, trained, strict=True)]
+            with swapped(zip(trained, first, strict=True)):
                 yield self.model
             return
         if self.settings.lora is not None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
+from rosd_kit.model.micro.model import base_path
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.leaves import numbers_in
 from tests.parallel.conftest import TINY, Finished
@@ -12,12 +15,17 @@ from tests.parallel.conftest import TINY, Finished
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
 EVALUATED = "evaluation.problems=2"
+#: Stands for the folder of an adapter.
+ADAPTER = "ADAPTER"
 CASES = {
     "rosd-ddp": ("rosd", ["parallel.mode=ddp", EVALUATED]),
     "rosd-fsdp": ("rosd", ["parallel.mode=fsdp", "parallel.processes=2", EVALUATED]),
     "another-problems-solution": ("op2sd", ["parallel.mode=ddp"]),
     "ema-teacher": ("sdpo", ["parallel.mode=fsdp", "model.gradient_checkpointing=selective"]),
     "adapters": ("rosd", ["parallel.mode=fsdp", "model.lora.rank=4", "teacher=adapter_off", "model.lora.dropout=0"]),
+    "snapshot": ("sdpo", ["parallel.mode=fsdp", "teacher=snapshot", "teacher.every=2", "steps=3"]),
+    "snapshot-of-adapters": ("sdpo", ["parallel.mode=fsdp", "model.lora.rank=4", "teacher=snapshot", "teacher.every=1"]),
+    "adapter-to-start-from": ("rosd", ["parallel.mode=fsdp", f"model.lora.path={ADAPTER}", "teacher=frozen"]),
     "two-teacher-models-and-refined-weights": (
         "sdpo",
         ["parallel.mode=fsdp", "teacher=trust_region", "localizer=top_divergence"],
@@ -45,22 +53,37 @@ def alone_job(name):
 
 
 @pytest.fixture(scope="module")
-def together(launch, tmp_path_factory):
+def with_adapter(tmp_path_factory):
+    """Return a function that lets a job start from an adapter that plain peft wrote, where its case does."""
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, target_modules=["q_proj", "up_proj"])
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base_path()), config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.05)
+    model.save_pretrained(folder)
+    return lambda job: {**job, "changes": [change.replace(ADAPTER, str(folder)) for change in job["changes"]]}
+
+
+@pytest.fixture(scope="module")
+def together(launch, with_adapter, tmp_path_factory):
     out = tmp_path_factory.mktemp("together")
-    launched = launch(out, *(job(name) for name in CASES))
+    launched = launch(out, *(with_adapter(job(name)) for name in CASES))
     assert launched.code == 0, launched.output[-3000:]
     return out
 
 
 @pytest.fixture(scope="module")
-def apart(alone, tmp_path_factory):
+def apart(alone, with_adapter, tmp_path_factory):
     """Return the run of a case in one process; each is made once."""
     out = tmp_path_factory.mktemp("apart")
 
     def run(name):
         job = alone_job(name)
         if not (out / job["name"]).exists():
-            alone(out, job)
+            alone(out, with_adapter(job))
         return out / job["name"]
 
     return run
