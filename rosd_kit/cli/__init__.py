@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -17,7 +17,7 @@ from rosd_kit.cli.crashes import explain_crash
 from rosd_kit.cli.diagnose import diagnose
 from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
-from rosd_kit.cli.inspect import components, schema, show
+from rosd_kit.cli.inspect import components, profiles, recipes, schema, show, tasks
 from rosd_kit.cli.plugins import app as plugins
 from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
@@ -26,6 +26,7 @@ from rosd_kit.cli.trust import trust
 from rosd_kit.errors import RosdError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.renames import RenamedOptionWarning, RenamedWarning
+from rosd_kit.version import __version__
 
 
 def build_app(manager: PluginManager) -> typer.Typer:
@@ -38,6 +39,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(_options)
     app.command()(run)
     app.command("eval")(evaluate)
     app.command(short_help="Show a run as one page.")(report)
@@ -47,11 +49,28 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command()(diff)
     app.command()(components)
     app.add_typer(plugins, name="plugins")
+    app.command(short_help="List the shipped recipes.")(recipes)
+    app.command(short_help="List the shipped profiles.")(profiles)
+    app.command(short_help="List the tasks and task presets.")(tasks)
     app.command()(schema)
     app.command()(doctor)
     app.command(short_help="Trust a folder's recipes, or list what is trusted.")(trust)
     manager.add_commands(app)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"rosd-kit {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """On-policy self-distillation of language models: methods are recipes of interchangeable components."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -56,6 +56,30 @@ def components(
         list_components(registry, [kind] if kind else list(registry.entries))
 
 
+def recipes(context: typer.Context) -> None:
+    """List the shipped recipes, with a line each."""
+    _list_files("")
+
+
+def profiles(context: typer.Context) -> None:
+    """List the shipped profiles, with a line each."""
+    _list_files("profiles")
+
+
+def tasks(context: typer.Context, plugin: PluginFiles = None) -> None:
+    """List the tasks and the task presets, with a line each and where they come from."""
+    registry = load_plugins(context, plugin, lists=True).registry
+    from rosd_kit.cli.listing import list_tasks
+
+    list_tasks(registry)
+
+
+def _list_files(folder: str) -> None:
+    from rosd_kit.cli.listing import list_files
+
+    list_files(folder)
+
+
 def schema(
     context: typer.Context,
     profile: Annotated[bool, typer.Option("--profile", help="The schema of profiles instead.")] = False,

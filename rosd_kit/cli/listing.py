@@ -33,8 +33,31 @@ def list_components(registry: Registry, kinds: Sequence[str]) -> None:
             table.add_row(f"  {name}", registry.entry(kind, name).summary)
         if kind == "task":
             for name in shipped_names("tasks"):
-                table.add_row(f"  {name}", f"Preset. {_about(name)}")
+                table.add_row(f"  {name}", f"Preset. {about(f'tasks/{name}')}")
         console.print(table)
+
+
+def list_files(folder: str) -> None:
+    """Print the shipped recipes, or those of a folder such as `profiles`, with the first sentence of each file's comment."""
+    _print_lines([(name, about(f"{folder}/{name}" if folder else name)) for name in shipped_names(folder)])
+    _console().print(f"From: {SHIPPED / folder}", soft_wrap=True)
+
+
+def list_tasks(registry: Registry) -> None:
+    """Print the tasks of all plugins, then the shipped presets."""
+    entries = [(name, registry.entry("task", name)) for name in registry.names("task")]
+    _print_lines([(name, f"{entry.summary} From {entry.origin.distribution}.") for name, entry in entries])
+    _print_lines([(name, f"Preset. {about(f'tasks/{name}')}") for name in shipped_names("tasks")])
+    _console().print(f"Presets from: {SHIPPED / 'tasks'}", soft_wrap=True)
+
+
+def _print_lines(rows: Sequence[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, min_width=18)
+    table.add_column()
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
 
 
 def describe(registry: Registry, kind: str, name: str) -> None:
@@ -60,9 +83,9 @@ def describe(registry: Registry, kind: str, name: str) -> None:
     console.print(f"From: {entry.origin}")
 
 
-def _about(preset: str) -> str:
-    """Return the first sentence of the comment at the top of a preset's file."""
-    lines = (SHIPPED / "tasks" / f"{preset}.yaml").read_text().splitlines()
+def about(name: str) -> str:
+    """Return the first sentence of the comment at the top of a shipped file."""
+    lines = (SHIPPED / f"{name}.yaml").read_text().splitlines()
     comment = " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
     return re.split(r"(?<=[.!?])\s", comment, maxsplit=1)[0]
 

@@ -12,6 +12,7 @@ from rosd_kit.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from rosd_kit.plugins.manager import PluginReport
+    from rosd_kit.plugins.registry import Registry
 
 app = typer.Typer(help="List plugins, start a new one, or check one.", rich_markup_mode=None)
 
@@ -28,6 +29,7 @@ def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
 
 @app.command(short_help="Write a new plugin that works.")
 def new(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What recipes will call it, for example after-keyword.")],
     kind: Annotated[str, typer.Option(metavar="SLOT", help="The slot that it fills, for example localizer.")],
     file: Annotated[bool, typer.Option("--file", help="Write one Python file instead of a package.")] = False,
@@ -39,6 +41,8 @@ def new(
 
     if kind not in SLOTS:
         raise PluginError(f"--kind: {kind!r} is not a slot.{did_you_mean(kind, SLOTS)} Slots: {', '.join(SLOTS)}")
+    if taken := _taken(context.obj.registry, kind, name):
+        raise PluginError(f"plugins new: {taken}. Choose another name.")
     if file:
         path = new_file(name, kind, out)
         print(f"wrote {path}\n")
@@ -48,6 +52,14 @@ def new(
     root = new_package(name, kind, out)
     print("\n".join([f"wrote {root}", *(f"  {each.relative_to(root)}" for each in sorted(root.rglob("*")) if each.is_file())]))
     print(f"\ncd {root}\npip install -e '.[test]'\nrosd-kit run recipe.yaml --dry-run\npytest")
+
+
+def _taken(registry: Registry, kind: str, name: str) -> str | None:
+    """Return who has the name of a new component already, or None."""
+    component = name.replace("-", "_")
+    if component not in registry.names(kind):
+        return None
+    return f"there is a {kind} {component!r} already, from {registry.entry(kind, component).origin.plugin}"
 
 
 @app.command(short_help="Check a plugin against the laws of its slots.")

@@ -27,6 +27,13 @@ class _Group(TyperGroup):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the options of `sweep RECIPE` too, which is what most people look for."""
+        super().format_help(ctx, formatter)
+        run = self.commands[_DEFAULT]
+        formatter.write("\nsweep RECIPE FIELD=VALUE,VALUE ... takes (it is sweep run):\n")
+        run.format_options(typer.Context(run, info_name=_DEFAULT, parent=ctx), formatter)
+
 
 class Format(StrEnum):
     """How a table is written."""

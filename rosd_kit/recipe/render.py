@@ -58,7 +58,14 @@ def explained(
 
 
 def _document(recipe: Recipe, provenance: Mapping[str, str] | None) -> str:
-    return "\n".join([f"profile: {NO_PROFILE}", *_lines(to_values(recipe), "", 0, provenance)]) + "\n"
+    return "\n".join([_profile_line(provenance), *_lines(to_values(recipe), "", 0, provenance)]) + "\n"
+
+
+def _profile_line(provenance: Mapping[str, str] | None) -> str:
+    """Return the line that keeps a profile from being added again; with origins, it says which one is in the values."""
+    line = f"profile: {NO_PROFILE}"
+    used = sorted({source for source in (provenance or {}).values() if source.startswith("profile ")})
+    return f"{line:<{_COMMENT_COLUMN}}  # the values of {', '.join(used)} are written out below" if used else line
 
 
 def _choice(choice: ComponentChoice) -> JsonObject:

@@ -158,16 +158,19 @@ def _show(
         table = side_by_side(student.chat, sample.prompt_ids, view.prompt_ids, sample.response_ids)
         section("where the response begins", table)
     outcome = trace.weights.outcome if trace.weights else "every token"
-    section(f"weighted tokens ({outcome})", _weighted(student, sample))
+    section(f"weighted tokens ({outcome})", _weighted(student, sample, case.rollout.completion))
 
 
-def _weighted(student: Student, sample: DistillSample) -> Text:
-    """Return the response with its weighted tokens reversed and between [ ]."""
-    text, inside = Text(), False
-    for token, weight in zip(sample.response_ids, sample.token_weights, strict=True):
+def _weighted(student: Student, sample: DistillSample, completion: Completion) -> Text:
+    """Return the response as it reads, with its weighted tokens reversed and between [ ]; control tokens are spelled out."""
+    text, inside, done = Text(), False, 0
+    for id, weight, (start, end) in zip(sample.response_ids, sample.token_weights, completion.token_spans, strict=True):
+        text.append(sanitize(completion.text[done : max(done, start)]))
         if bool(weight) != inside:
-            text.append("[ " if weight else "] ")
+            text.append("[" if weight else "]")
             inside = bool(weight)
-        text.append(sanitize(student.chat.decode([token])), style="reverse" if weight else "")
-        text.append(" ")
+        done = max(done, start)
+        piece = completion.text[done:end] or (student.chat.decode([id]) if start == end else "")
+        text.append(sanitize(piece), style="reverse" if weight else "")
+        done = max(done, end)
     return text.append("]" if inside else "")

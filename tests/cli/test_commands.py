@@ -9,10 +9,12 @@ import pytest
 
 from rosd_kit.cli import main
 from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe.shipped import SHIPPED, shipped_names
+from rosd_kit.version import __version__
 
 COMMANDS = (
     *("", "run", "eval", "report", "sweep", "sweep run", "sweep report"),
-    *("show", "diff", "components", "plugins", "schema", "doctor", "diagnose"),
+    *("show", "diff", "components", "recipes", "profiles", "tasks", "plugins", "schema", "doctor", "diagnose"),
 )
 
 
@@ -165,7 +167,9 @@ def test_a_dry_run_shows_a_sample_end_to_end_and_writes_nothing(call, tmp_path):
     (teacher,) = (body for title, body in printed.items() if title.startswith("teacher prompt"))
     (weighted,) = (body for title, body in printed.items() if title.startswith("weighted tokens"))
     assert teacher.strip() != printed["student prompt"].strip()
-    assert "[ " in weighted and "]" in weighted
+    response = printed["response and its verdict"].strip().splitlines()[0]
+    assert weighted.strip().endswith("]") and weighted.count("[") == weighted.count("]") >= 1
+    assert weighted.replace("[", "").replace("]", "").strip().startswith(response)
     assert re.match(
         r"loss -?[\d.e-]+ \(distill -?[\d.e-]+\) over [1-9]\d* weighted tokens of problem sums-\S+; gradient [\d.]*[1-9]",
         printed["loss"].strip(),
@@ -181,7 +185,7 @@ def test_a_dry_run_with_the_oracle_shows_the_idea_to_the_teacher_and_weights_the
     assert "reflection prompt" not in printed
     assert "Key idea" in printed["teacher prompt (idea)"] and "Key idea" not in printed["student prompt"]
     (weighted,) = (body for title, body in printed.items() if title.startswith("weighted tokens"))
-    assert "[ " in weighted
+    assert "[" in weighted
 
 
 def test_a_dry_run_of_a_policy_gradient_shows_no_teacher(call):
@@ -194,3 +198,42 @@ def test_a_dry_run_without_training_samples_is_an_error(call):
     code, _, errors = call("run", "rosd", "--dry-run", "problems_per_step=1", "group_size=2", "sampling.max_new_tokens=1")
     assert code == 2
     assert "no sample to train on in 5 steps: 5 groups all wrong" in errors and "sampling.max_new_tokens" in errors
+
+
+def test_the_version_is_printed(call):
+    assert call("--version")[:2] == (0, f"rosd-kit {__version__}\n")
+
+
+@pytest.mark.parametrize(("command", "folder"), [("recipes", ""), ("profiles", "profiles")])
+def test_every_shipped_file_is_listed_with_its_first_sentence(call, command, folder):
+    code, out, _ = call(command)
+    assert code == 0
+    for name in shipped_names(folder):
+        assert re.search(rf"^{re.escape(name)} +\S", out, re.M), name
+    assert str(SHIPPED / folder) in out.replace("\n", "")
+
+
+def test_tasks_and_presets_are_listed_with_their_origin(call):
+    code, out, _ = call("tasks")
+    assert code == 0
+    assert re.search(r"^dataset +\S", out, re.M) and "From rosd-kit." in " ".join(out.split())
+    for name in shipped_names("tasks"):
+        assert re.search(rf"^{re.escape(name)} +Preset\. ", out, re.M), name
+
+
+def test_a_new_plugin_may_not_take_a_known_name(call, tmp_path):
+    code, _, errors = call("plugins", "new", "error-quote", "--kind", "localizer", "--out", str(tmp_path))
+    assert code == 2 and "there is a localizer 'error_quote' already, from builtin. Choose another name." in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_help_shows_the_options_of_a_sweep(call):
+    _, out, _ = call("sweep", "--help")
+    for option in ("--pairwise", "--jobs", "--launcher", "--dry-run"):
+        assert option in out
+
+
+def test_show_says_whose_profile_is_in_the_values(call):
+    first = call("show", "rosd")[1].splitlines()[0]
+    assert first.startswith("profile: none ") and first.endswith("# the values of profile micro are written out below")
+    assert call("show", "rosd", "--profile", "smol")[1].splitlines()[0].endswith("profile smol are written out below")
