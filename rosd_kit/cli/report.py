@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +21,12 @@ def report(
 
     The file needs no network and no other file. With --live nothing is written, and only this machine can read the page.
     """
+    from rosd_kit.display.text import sanitize
     from rosd_kit.report.live import LiveServer
     from rosd_kit.report.page import write_report
 
     if not live:
-        file = write_report(run, out)
+        file = write_report(run, out, lambda text: print(f"warning: {sanitize(text)}", file=sys.stderr))
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, opens in any browser")
         return
     if out is not None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from math import nan
+from functools import cache
+from math import isfinite, nan
+
+from pydantic import TypeAdapter, ValidationError
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.intervals import Interval, mean_of, paired_difference
@@ -66,14 +69,25 @@ class SuiteResult:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> SuiteResult:
-        """Return the result that `to_json` wrote; ignores fields that a later version added."""
+        """Return the result that `to_json` wrote; ignores fields that a later version added. Raises `ValueError` for others."""
         names = {one.name for one in fields(cls)}
         known = {name: content for name, content in value.items() if name in names}
-        known["pass_at"] = {k: Interval(**interval) for k, interval in known.get("pass_at", {}).items()}
-        known["majority"] = Interval(**known["majority"]) if known.get("majority") else None
+        known["majority"] = known.get("majority") or None
         for name in ("mean", "low", "high", "format_rate"):
             known[name] = nan if known[name] is None else known[name]
-        return cls(**known)
+        try:
+            result = _shape().validate_python(known)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        if not all(map(isfinite, result.scores.values())):
+            raise ValueError("a score is not finite")
+        return result
+
+
+@cache
+def _shape() -> TypeAdapter[SuiteResult]:
+    return TypeAdapter(SuiteResult)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,20 +19,21 @@ from pathlib import Path
 
 from rosd_kit.files import explain_write_errors, finite, write_atomically
 from rosd_kit.report.packing import detail, overview, row
-from rosd_kit.report.reading import RunRecords, records, sample_files
+from rosd_kit.report.reading import RunRecords, Warn, records, sample_files, silent
 
 SCRIPTS = ("text.js", "data.js", "charts.js", "overview.js", "rollouts.js", "main.js")
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
+def write_report(folder: Path, out: Path | None = None, warn: Warn = silent) -> Path:
     """Write a run's report atomically and return its path; the default is `report.html` in the run's folder.
 
-    Raises `RunError` if `folder` is not a run folder or the file cannot be written.
+    `warn` is told which lines of which file are damaged and left out. Raises `RunError` if `folder` is not a run folder or the
+    file cannot be written.
     """
-    run = RunRecords.read(folder)
+    run = RunRecords.read(folder, warn)
     file = out or folder / "report.html"
     with explain_write_errors(f"report: {str(file)!r}", "Choose another --out."):
-        write_atomically(file, _fragments(run))
+        write_atomically(file, _fragments(run, warn))
     return file
 
 
@@ -47,14 +48,14 @@ def compact(value: object) -> bytes:
     return json.dumps(finite(value), separators=(",", ":")).encode()
 
 
-def _fragments(run: RunRecords) -> Iterator[str]:
+def _fragments(run: RunRecords, warn: Warn) -> Iterator[str]:
     """Yield the file in fragments, holding the rollouts of one step at a time in memory."""
     before, after = _markup(run.folder.resolve().name, live=False)
     yield before
     yield _data("overview", overview(run))
     rows = []
     for number, file in enumerate(sample_files(run.folder)):
-        samples = records(file)
+        samples = records(file, warn)
         rows.append({"step": samples[0]["step"] if samples else 0, "rows": [row(record) for record in samples]})
         yield _data(f"details-{number}", [detail(record) for record in samples])
     yield _data("rows", rows)

@@ -1,25 +1,32 @@
 """Reads a run's folder, also while the run writes to it. Knows the files; does not know the page.
 
-Skips what is missing or incomplete, so that unfinished runs and runs of earlier versions can be reported.
+Leaves out what is missing, incomplete or damaged, so that unfinished runs and runs of earlier versions can be reported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydantic
-import yaml
 
-from rosd_kit.errors import RunError
+from rosd_kit.errors import RecipeError, RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.files import read_json_object
+from rosd_kit.recipe.shipped import label
+from rosd_kit.recipe.sources import parse
 from rosd_kit.run.collapse_warnings import CollapseWatch
-from rosd_kit.run.records import read_records
+from rosd_kit.run.records import in_words, read_records
 from rosd_kit.settings import WatchSettings
 from rosd_kit.types import JsonObject
 
 Record = JsonObject
+Warn = Callable[[str], object]
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +41,24 @@ class RunRecords:
     evaluations: list[Record]
 
     @classmethod
-    def read(cls, folder: Path) -> RunRecords:
-        """Read a run's folder. Raises `RunError` if it is not one."""
+    def read(cls, folder: Path, warn: Warn = silent) -> RunRecords:
+        """Read a run's folder; `warn` is told what is left out. Raises `RunError` if it is not one."""
         recipe = folder / "recipe.yaml"
         if not recipe.is_file():
             raise RunError(
                 f"report: {str(folder)!r} is not a run folder (no recipe.yaml). Give a run's folder, for example runs/rosd-1."
             )
-        text = recipe.read_text(encoding="utf-8")
+        try:
+            text = recipe.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"report: {recipe} cannot be read as text: {error}.") from error
         return cls(
             folder=folder,
             recipe_text=text,
-            recipe=_mapping(yaml.safe_load(text)),
-            environment=read_json_object(folder / "environment.json"),
-            metrics=records(folder / "metrics.jsonl"),
-            evaluations=[record for record in records(folder / "evaluations.jsonl") if record.get("results")],
+            recipe=_values(recipe, text, warn),
+            environment=_object(folder / "environment.json", warn),
+            metrics=records(folder / "metrics.jsonl", warn),
+            evaluations=[record for record in records(folder / "evaluations.jsonl", warn) if record.get("results")],
         )
 
     @property
@@ -91,9 +101,29 @@ def sample_files(folder: Path) -> list[Path]:
     return sorted((folder / "samples").glob("step-*.jsonl"))
 
 
-def records(file: Path) -> list[Record]:
-    """Return the records in a file of JSON lines; skips lines that are damaged or have no step."""
-    return read_records(file).whole
+def records(file: Path, warn: Warn = silent) -> list[Record]:
+    """Return the records in a file of JSON lines; leaves out lines that are damaged, and tells `warn` of them."""
+    read = read_records(file)
+    if read.damaged:
+        lines = in_words(line.number for line in read.damaged)
+        warn(f"{file}: line {lines} left out: {read.damaged[0].why}")
+    return read.whole
+
+
+def _values(file: Path, text: str, warn: Warn) -> Record:
+    """Return what a recipe says, as plain values; nothing where it cannot be read."""
+    try:
+        return parse(text, label(file))
+    except RecipeError as error:
+        warn(f"{error}; shown as text only")
+        return {}
+
+
+def _object(file: Path, warn: Warn) -> Record:
+    found = read_json_object(file)
+    if not found and file.is_file():
+        warn(f"{file}: holds no JSON object, and is left out")
+    return found
 
 
 def _step_warnings(watch: CollapseWatch, record: Record) -> list[str]:

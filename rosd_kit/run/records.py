@@ -1,4 +1,4 @@
-"""Reads `metrics.jsonl` and `evaluations.jsonl`, whatever has happened to them: tells damaged lines from whole ones."""
+"""Reads metrics, evaluations and samples of a run, whatever has happened to the files: tells damaged lines from whole ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,28 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
 from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.renames import with_current_metrics
 from rosd_kit.types import JsonObject
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+_SAMPLES = "step-"
 _MOST_NUMBERS = 5
+
+
+class _Sample(BaseModel):
+    """What must hold of a rollout's record, besides what the page shows as it is."""
+
+    response: str = ""
+    token_ids: list[int] | None = None
+    token_spans: list[tuple[int, int]] | None = None
+    idea: str | None = None
+    quote: str | None = None
+    judged: dict[str, object] | None = None
+    true_error: tuple[int, int] | None = None
+    located_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +98,12 @@ def _check(record: object, name: str) -> None:
         raise ValueError(f"its step is {step!r}" if "step" in record else "it has no step")
     if name == METRICS:
         _check_numbers(record)
+    if name.startswith(_SAMPLES):
+        try:
+            _Sample.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if name == EVALUATIONS:
         if not isinstance(record.get("results"), list):
             raise ValueError("it has no results")

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.files import read_json_lines
-from rosd_kit.renames import with_current_metrics
+from rosd_kit.run.records import METRICS, read_records
 from rosd_kit.sweep.statistics import MeanWithInterval, holm, mean_with_interval
 from rosd_kit.sweep.store import Row, Store
 from rosd_kit.sweep.worker import TRIALS
@@ -82,9 +81,8 @@ class Results:
         """Return a metric of `metrics.jsonl` as `[trials, steps]`; empty when no finished trial has it."""
         curves = []
         for trial in combination.trials:
-            file = self.folder / TRIALS / trial / "metrics.jsonl"
-            records = read_json_lines(file, damaged="drop_end") if file.is_file() else ()
-            curves.append([with_current_metrics(record).get(metric) for record in records if isinstance(record, dict)])
+            records = read_records(self.folder / TRIALS / trial / METRICS).whole
+            curves.append([record.get(metric) for record in records])
         complete = [curve for curve in curves if curve and None not in curve]
         shortest = min(map(len, complete), default=0)
         return np.array([curve[:shortest] for curve in complete], dtype=np.float64)
