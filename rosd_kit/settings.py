@@ -24,6 +24,8 @@ from rosd_kit.text.thinking import check_pairs
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 #: A size by which memory is planned.
+#: More of these no run of this kit could work on: beyond, a number is a mistake.
+_MOST_PROBLEMS, _MOST_SAMPLES = 1 << 20, 1 << 16
 _Planned = Annotated[PositiveInt, Fixed("memory is planned for it")]
 _StopString = Annotated[str, StringConstraints(min_length=1)]
 #: Options of a chat template.
@@ -39,7 +41,7 @@ class LoraSettings(Config):
     """A folder with an adapter to start from, as peft saves it; `rank`, `alpha` and `target_modules` are then the adapter's."""
     export: Literal["merged", "adapter"] = "merged"
     """What a finished run writes: the model with the adapter merged into it, or the adapter for peft."""
-    rank: PositiveInt = 16
+    rank: int = Field(default=16, ge=1, le=1 << 16)
     """Rank of the update matrices."""
     alpha: PositiveInt = 32
     """Scale: the update is multiplied by alpha / rank."""
@@ -219,9 +221,9 @@ class EvaluationSettings(Config):
 
     every: NonNegativeInt = 0
     """Evaluate every N steps; 0 only before and after the run."""
-    problems: NonNegativeInt = 64
+    problems: int = Field(default=64, ge=0, le=_MOST_PROBLEMS)
     """Problems per suite; 0 turns evaluation off."""
-    samples: PositiveInt = 4
+    samples: int = Field(default=4, ge=1, le=_MOST_SAMPLES)
     """Samples per problem; the metric is their mean (mean@k)."""
     temperature: NonNegativeFloat = 0.6
     """Softmax temperature; 0 is greedy."""
@@ -307,9 +309,9 @@ class CoreSettings(Config):
     """Seeds the problems, the samples and every other random choice."""
     steps: Annotated[PositiveInt, Fixed("it is the length of the run")]
     """Optimizer steps of the whole run."""
-    problems_per_step: _Planned
+    problems_per_step: Annotated[_Planned, Field(le=_MOST_PROBLEMS)]
     """Problems per step."""
-    group_size: _Planned
+    group_size: Annotated[_Planned, Field(le=_MOST_SAMPLES)]
     """Rollouts per problem."""
     model: ModelSettings = ModelSettings()
     """The student."""
