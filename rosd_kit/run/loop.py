@@ -166,8 +166,9 @@ def record(run: Run, batch: StepBatch, updated: Update, facts: Mapping[str, floa
     metrics |= speeds(metrics)
     run.folder.append(METRICS, {"step": run.step, **metrics})
     if _due(run.step, run.recipe.samples.every) or not metrics["train/applied"]:
+        locates = run.components.localizer.locates
         share = run.recipe.samples.share if metrics["train/applied"] else 1.0
-        records = sample_records(run.step, batch, run.student.chat.decode, updated.trained, share)
+        records = sample_records(run.step, batch, run.student.chat.decode, updated.trained, share, locates=locates)
         run.folder.write_samples(f"step-{run.step:06d}", records)
     reporter.display.step(run.step, metrics)
     reporter.warn_of_faults(updated.faults)

@@ -17,9 +17,12 @@ _DIGITS = 4
 
 
 class Judged(TypedDict):
-    """How localizer and reflector did against the truth: `start` in a word, the others where the reflection has the part."""
+    """How localizer and reflector did against the truth: `start` in a word, of a localizer that looks for the error.
 
-    start: str
+    The others are there where the reflection has the part.
+    """
+
+    start: NotRequired[str]
     quote: NotRequired[bool]
     idea: NotRequired[bool]
 
@@ -83,12 +86,19 @@ class Trained:
 
 
 def sample_records(
-    step: int, batch: StepBatch, decode: Decode, trained: Trained | None = None, share: float = 1.0
+    step: int,
+    batch: StepBatch,
+    decode: Decode,
+    trained: Trained | None = None,
+    share: float = 1.0,
+    *,
+    locates: bool = True,
 ) -> Iterator[SampleRecord | LeftOutRecord]:
     """Yield one record per rollout of the step; with `trained`, including the loss per token.
 
     Rollouts that were left out come last, with the reason. With a `share` below 1, only so many groups are recorded, at least
     one; which ones depends on the step and the problems' ids.
+    `locates` says whether the localizer looks for the error, so that it can miss one.
     """
     trained = trained or Trained()
     scored = iter(zip(trained.samples, trained.scores, strict=True))
@@ -96,7 +106,7 @@ def sample_records(
     for trace in batch.traces:
         sample, scores = next(scored, (None, None)) if trace.sample is not None else (None, None)
         if trace.case.problem.id in chosen:
-            yield _record(step, trace, decode, sample, scores)
+            yield _record(step, trace, decode, sample, scores, locates=locates)
     groups = {group.problem.id: group for group in batch.groups}
     for one in batch.left_out:
         if one.problem_id in chosen:
@@ -133,7 +143,9 @@ def _rollout(step: int, problem: Problem, rollout: Rollout, status: str, decode:
     }
 
 
-def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None) -> SampleRecord:
+def _record(
+    step: int, trace: Trace, decode: Decode, sample: DistillSample | None, scores: SampleScores | None, *, locates: bool
+) -> SampleRecord:
     case = trace.case
     reflection = case.reflection
     weights = trace.weights.weights if trace.weights else None
@@ -151,7 +163,7 @@ def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | Non
         "localized": trace.weights.outcome if trace.weights else None,
         "located_at": trace.weights.start_char if trace.weights else None,
         "true_error": [case.truth.start, case.truth.end] if case.truth and case.truth.start >= 0 else None,
-        "judged": _judged(trace),
+        "judged": _judged(trace, locates=locates),
         "divergence": _rounded(scores.divergence if scores and trace.teacher_views else None),
         "student_logprobs": _rounded(scores.student if scores else None),
         "teacher_logprobs": _rounded(scores.teacher if scores and trace.teacher_views else None),
@@ -159,14 +171,14 @@ def _record(step: int, trace: Trace, decode: Decode, sample: DistillSample | Non
     }
 
 
-def _judged(trace: Trace) -> Judged | None:
+def _judged(trace: Trace, *, locates: bool) -> Judged | None:
     """Judge localizer and reflector against the truth; None if it is unknown."""
     case, truth = trace.case, judged_truth(trace.case)
     if truth is None or trace.weights is None:
         return None
     text = case.rollout.completion.text
     judged = judge_reflection(text, truth, case.reflection) if case.reflection else {}
-    record: Judged = {"start": judge_start(text, truth, trace.weights.start_char)}
+    record: Judged = {"start": judge_start(text, truth, trace.weights.start_char)} if locates else {}
     if judged.get("quote_asked"):
         record["quote"] = bool(judged["quote_right"])
     if judged.get("idea_asked"):

@@ -54,6 +54,15 @@ def test_the_record_of_a_rollout_that_was_left_out_has_its_text_verdict_and_reas
     assert "weights" not in records[0]
 
 
+@pytest.mark.parametrize(("localizer", "judged"), [("error_quote", True), ("full", False)])
+def test_only_a_localizer_that_looks_for_the_error_can_miss_it(make_pipeline, localizer, judged):
+    pipeline = make_pipeline("rosd", "group_size=2", f"localizer={localizer}", says=[[WRONG, RIGHT], [TOLD, VALID]])
+    locates = pipeline.components.localizer.locates
+    records = list(sample_records(1, pipeline.step([PROBLEM], 0), str, locates=locates))
+    known = [record["judged"] for record in records if record["judged"] is not None]
+    assert known and all(("start" in one) == judged for one in known)
+
+
 def batch_of(groups: int) -> StepBatch:
     rollout = Rollout(index=0, completion=fake_completion("x"), verdict=rk.Verdict(score=0.0, success=False))
     problems = [rk.Problem(id=f"p{n}", messages=(), answer="") for n in range(groups)]

@@ -111,10 +111,10 @@ def test_an_open_page_updates_itself(run, open_page):
         assert "step 1 of 9" in page.inner_text("#facts") and page.inner_text("#live") == "live"
         page.click("#tab-rollouts")
         page.wait_for_selector("#tokens")
-        assert page.inner_text("#matches") == "2 of 2"
+        assert page.inner_text("#match-count") == "2 of 2"
         run.step(2, [record(2, i) for i in range(3)])
         run.evaluation(2, 0.9, 0.5)
-        page.locator("#matches", has_text="5 of 5").wait_for()
+        page.locator("#match-count", has_text="5 of 5").wait_for()
         assert "step 2 of 9" in page.inner_text("#facts")
         assert page.inner_text("#tokens").startswith("Step 1 : 26")
         page.click("#tab-overview")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -90,23 +91,23 @@ def test_the_arrow_keys_read_single_steps_of_a_chart(page):
 def test_rollouts_are_filtered_by_outcome(page, outcome, count):
     page.click("#tab-rollouts")
     page.select_option("#by-outcome", label=f"{outcome} ({count})")
-    assert page.inner_text("#matches") == f"{count} of 16"
+    assert page.inner_text("#match-count") == f"{count} of 16"
     assert page.locator(".row").count() == count
 
 
 def test_rollouts_are_filtered_by_suite_step_and_text_together(page):
     page.click("#tab-rollouts")
     page.select_option("#by-suite", "clock")
-    assert page.inner_text("#matches") == "1 of 16"
+    assert page.inner_text("#match-count") == "1 of 16"
     page.select_option("#by-suite", "")
     page.fill("#from-step", "2")
-    assert page.inner_text("#matches") == "8 of 16"
+    assert page.inner_text("#match-count") == "8 of 16"
     page.fill("#from-step", "")
     page.fill("#to-step", "1")
     page.fill("#by-text", "REFERENCE solution")
-    page.locator("#matches", has_text="1 of 16").wait_for()
+    page.locator("#match-count", has_text="1 of 16").wait_for()
     page.fill("#by-text", "no such words")
-    page.locator("#matches", has_text="0 of 16").wait_for()
+    page.locator("#match-count", has_text="0 of 16").wait_for()
     assert "No rollout matches" in page.inner_text("#detail")
 
 
@@ -208,10 +209,41 @@ def test_of_ten_thousand_rollouts_only_the_visible_ones_are_drawn(new_run, open_
     page = open_page(write_report(run.folder))
     page.click("#tab-rollouts")
     page.wait_for_selector("#tokens")
-    assert page.inner_text("#matches") == "10,240 of 10,240"
+    assert page.inner_text("#match-count") == "10,240 of 10,240"
     assert page.locator(".row").count() < 60
     page.focus("#list")
     page.keyboard.press("End")
     page.wait_for_url(re.compile("#rollouts/80/127$"))
     assert page.locator(".row").count() < 60
     assert page.locator(".row[aria-selected='true']").get_attribute("aria-posinset") == "10240"
+
+
+def test_the_address_keeps_the_filters(page, report):
+    page.click("#tab-rollouts")
+    page.select_option("#by-outcome", label="wrong (15)")
+    page.fill("#from-step", "2")
+    page.wait_for_function("location.hash.includes('from-step=2')")
+    assert "by-outcome=wrong" in page.evaluate("location.hash")
+    shown = page.inner_text("#match-count")
+    page.reload()
+    page.wait_for_selector("#tokens")
+    assert page.inner_text("#match-count") == shown != "16 of 16"
+    assert page.input_value("#from-step") == "2"
+
+
+def test_a_chart_is_saved_as_csv_and_png(page):
+    figure = page.locator("figure", has=page.get_by_role("img", name=re.compile("^Loss")))
+    with page.expect_download() as saved:
+        figure.get_by_role("button", name="CSV").click()
+    assert saved.value.suggested_filename == "loss.csv"
+    assert Path(saved.value.path()).read_text() == "step,Loss\n1,0.1\n2,0.05\n"
+    with page.expect_download() as saved:
+        figure.get_by_role("button", name="PNG").click()
+    assert saved.value.suggested_filename == "loss.png"
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert page.errors == []
+
+
+def test_every_chart_has_a_legend_and_no_field_hides_a_method_of_the_form(page):
+    assert page.evaluate("[...document.querySelectorAll('figure')].every((figure) => figure.querySelector('.key'))")
+    assert page.evaluate("typeof document.getElementById('filters').matches") == "function"

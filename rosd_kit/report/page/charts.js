@@ -34,9 +34,12 @@ function chart({ title, note = "", lines, range = null, limit = null, format = s
   else for (const [i, line] of lines.entries()) drawLine(picture, line.points.filter((p) => Number.isFinite(p[1])), colourOf(line, i), at);
   if (limit !== null) picture.append(svg("line", { class: "limit", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(limit), y2: y(limit) }));
   const readout = el("output", { "aria-live": "off" });
-  const keys = lines.length > 1 ? lines.map((line, i) => key(line.name, colourOf(line, i))) : [];
+  const keys = lines.map((line, i) => key(line.name, colourOf(line, i)));
   makeReadable(picture, readout, steps, lines, x, format);
-  return el("figure", {}, el("figcaption", {}, title, el("span", {}, note)), keys.length ? el("div", {}, keys) : null, picture, readout);
+  const save = el("span", { class: "save" },
+    el("button", { class: "plain", title: `Save ${title} as CSV`, onclick: () => download(`${fileName(title)}.csv`, csv(steps, lines), "text/csv") }, "CSV"),
+    el("button", { class: "plain", title: `Save ${title} as PNG`, onclick: () => savePicture(picture, `${fileName(title)}.png`) }, "PNG"));
+  return el("figure", {}, el("figcaption", {}, title, el("span", {}, note), save), keys.length ? el("div", {}, keys) : null, picture, readout);
 }
 
 function drawLine(picture, points, colour, at) {
@@ -103,4 +106,47 @@ function makeReadable(picture, readout, steps, lines, x, format) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by) { select(selected + by); event.preventDefault(); }
   });
+}
+
+const fileName = (title) => title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "chart";
+
+/** Return a chart's values as CSV: a row per step, a column per line, and the ends of its interval where it has them. */
+function csv(steps, lines) {
+  const byStep = lines.map((line) => new Map(line.points.map((p) => [p[0], p])));
+  const banded = lines.map((line) => line.points.some((p) => Number.isFinite(p[2])));
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const head = ["step", ...lines.flatMap(({ name }, i) => (banded[i] ? [name, `${name} low`, `${name} high`] : [name]))];
+  const rows = steps.map((step) => [step, ...lines.flatMap((line, i) => {
+    const point = byStep[i].get(step) ?? [];
+    return (banded[i] ? [1, 2, 3] : [1]).map((at) => (Number.isFinite(point[at]) ? point[at] : ""));
+  })]);
+  return [head.map(quoted), ...rows].map((row) => row.join(",")).join("\n") + "\n";
+}
+
+function download(name, content, type) {
+  const link = el("a", { href: `data:${type};charset=utf-8,${encodeURIComponent(content)}`, download: name });
+  link.click();
+}
+
+/** Save a chart as it looks now, at twice its size. The colours are copied into it, because a picture has no style sheet. */
+function savePicture(picture, name) {
+  const copy = picture.cloneNode(true), parts = [...picture.querySelectorAll("*")];
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  copy.setAttribute("width", 2 * BOX.width);
+  copy.setAttribute("height", 2 * BOX.height);
+  for (const [i, part] of [...copy.querySelectorAll("*")].entries()) {
+    const style = getComputedStyle(parts[i]);
+    for (const key of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "font-size", "font-family", "opacity", "visibility"])
+      part.setAttribute(key, style.getPropertyValue(key));
+  }
+  const image = new Image();
+  image.onload = () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * BOX.width, height: 2 * BOX.height });
+    const context = canvas.getContext("2d");
+    context.fillStyle = getComputedStyle(document.body).backgroundColor;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0);
+    el("a", { href: canvas.toDataURL("image/png"), download: name }).click();
+  };
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
 }

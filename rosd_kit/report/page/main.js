@@ -3,7 +3,12 @@
 const TABS = ["overview", "rollouts", "recipe"];
 const POLL = 2000;
 
+const scrolled = new Map();
+let shownTab = null;
+
 function openTab(name, focus = false) {
+  if (shownTab !== null) scrolled.set(shownTab, scrollY);
+  shownTab = name;
   for (const tab of TABS) {
     const button = byId(`tab-${tab}`), open = tab === name;
     button.setAttribute("aria-selected", open);
@@ -11,11 +16,12 @@ function openTab(name, focus = false) {
     byId(`${tab}-panel`).hidden = !open;
     if (open && focus) button.focus();
   }
+  scrollTo(0, scrolled.get(name) ?? 0);
 }
 
-function startTabs() {
+function startTabs(rollouts) {
   for (const [i, tab] of TABS.entries()) {
-    byId(`tab-${tab}`).addEventListener("click", () => { openTab(tab); history.replaceState(null, "", `#${tab}`); });
+    byId(`tab-${tab}`).addEventListener("click", () => { openTab(tab); history.replaceState(null, "", `#${tab}${tab === "rollouts" ? rollouts.query() : ""}`); });
     byId(`tab-${tab}`).addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (by) openTab(TABS[(i + by + TABS.length) % TABS.length], true);
@@ -60,17 +66,26 @@ function describe({ overview }) {
 
 /** Open the tab, or the rollout by step and index, that the address names. */
 async function openAddress(run, rollouts) {
-  const [tab, step, index] = location.hash.slice(1).split("/");
+  const [place, query] = location.hash.slice(1).split("?");
+  const [tab, step, index] = place.split("/");
   if (TABS.includes(tab)) openTab(tab);
+  if (query) await rollouts.restore(new URLSearchParams(query));
   const position = rollouts.shown.findIndex((row) => row.step === Number(step) && row.index === Number(index));
   if (index !== undefined && position >= 0) await rollouts.select(position);
+}
+
+/** Whether the run has taken its last step. */
+function isOver({ overview }) {
+  const { metrics, steps } = overview;
+  return metrics.length > 0 && metrics[metrics.length - 1].step >= steps;
 }
 
 async function followRun(run, rollouts) {
   const status = byId("live");
   status.hidden = false;
   for (;;) {
-    status.textContent = "live";
+    status.textContent = isOver(run) ? "finished" : "live";
+    status.classList.toggle("over", isOver(run));
     await new Promise((done) => setTimeout(done, POLL));
     if (document.hidden) continue;
     try {
@@ -97,7 +112,7 @@ async function start() {
   run.add(await run.source.load());
   byId("loading").hidden = true;
   const rollouts = new Rollouts(run);
-  startTabs();
+  startTabs(rollouts);
   startKeys(rollouts);
   openTab("overview");
   describe(run);

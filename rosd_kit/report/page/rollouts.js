@@ -1,6 +1,7 @@
 /* The rollouts tab: a list that draws only its visible rows, and one rollout in full. */
 
 const ROW_HEIGHT = 52;
+const FILTERS = ["by-outcome", "by-suite", "from-step", "to-step", "by-text"];
 
 class Rollouts {
   constructor(run) {
@@ -14,8 +15,8 @@ class Rollouts {
     this.list.addEventListener("keydown", (event) => this.handleKey(event));
     new ResizeObserver(() => this.draw()).observe(this.list);
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
-    for (const id of ["by-outcome", "by-suite", "from-step", "to-step"]) byId(id).addEventListener("input", () => this.filter());
-    byId("by-text").addEventListener("input", () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.filter(), 200); });
+    for (const id of ["by-outcome", "by-suite", "from-step", "to-step"]) byId(id).addEventListener("input", () => this.filterAndLink());
+    byId("by-text").addEventListener("input", () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.filterAndLink(), 200); });
   }
 
   /** Show new rows and keep the selection. */
@@ -29,6 +30,12 @@ class Rollouts {
     return this.filter();
   }
 
+  /** Filter, and put the filters into the address. */
+  async filterAndLink() {
+    await this.filter();
+    history.replaceState(null, "", `#rollouts${this.query()}`);
+  }
+
   async filter() {
     const run = ++this.filterRuns;
     const outcome = byId("by-outcome").value, suite = byId("by-suite").value, words = byId("by-text").value.trim().toLowerCase();
@@ -37,14 +44,14 @@ class Rollouts {
     if (words) {
       const texts = new Map();
       for (const chunk of new Set(matching.map((row) => row.chunk))) {
-        byId("matches").textContent = `searching step ${grouped(texts.size + 1)}`;
+        byId("match-count").textContent = `searching step ${grouped(texts.size + 1)}`;
         texts.set(chunk, await this.run.texts(chunk));
         if (run !== this.filterRuns) return;
       }
       matching = matching.filter((row) => texts.get(row.chunk)[row.index].includes(words) || row.problem.toLowerCase().includes(words));
     }
     this.shown = matching;
-    byId("matches").textContent = `${grouped(matching.length)} of ${grouped(this.run.rows.length)}`;
+    byId("match-count").textContent = `${grouped(matching.length)} of ${grouped(this.run.rows.length)}`;
     byId("spacer").style.height = `${matching.length * ROW_HEIGHT}px`;
     this.list.classList.toggle("empty", !matching.length);
     if (!matching.includes(this.selected)) this.selected = null;
@@ -98,7 +105,28 @@ class Rollouts {
     } catch (error) {
       if (this.selected === row) byId("detail").replaceChildren(el("p", { class: "notice", role: "alert" }, `This rollout cannot be read: ${error.message}`));
     }
-    if (setAddress) history.replaceState(null, "", `#rollouts/${row.step}/${row.index}`);
+    if (setAddress) history.replaceState(null, "", `#rollouts/${row.step}/${row.index}${this.query()}`);
+  }
+
+  /** Return the filters as the query of a link, empty without any. */
+  query() {
+    const set = FILTERS.map((id) => [id, this.named(id)]).filter(([, value]) => value);
+    return set.length ? `?${new URLSearchParams(set)}` : "";
+  }
+
+  /** Return a filter's value; an outcome by its name, because its number may differ in a later version. */
+  named(id) {
+    const { value } = byId(id);
+    return id === "by-outcome" && value ? this.run.overview.outcomes[Number(value)] : value;
+  }
+
+  /** Set the filters that a link names. */
+  async restore(query) {
+    for (const id of FILTERS) {
+      const value = query.get(id) ?? "", at = this.run.overview.outcomes.indexOf(value);
+      byId(id).value = id === "by-outcome" ? (at < 0 ? "" : String(at)) : value;
+    }
+    await this.filter();
   }
 
   show(row, one) {
@@ -204,7 +232,7 @@ function whyNone({ samples_every: every, metrics }) {
 function badges(row, one) {
   const badges = [el("span", { class: `badge ${one.success ? "good" : "bad"}` }, one.success ? "correct" : "wrong")];
   if (one.localized) badges.push(el("span", { class: `badge ${one.localized === "missing" ? "bad" : ""}` }, one.success ? "whole response" : `quote ${one.localized.replace("_", " ")}`));
-  if (one.judged) badges.push(el("span", { class: `badge ${one.judged.start === "missed" ? "bad" : "good"}` }, `oracle: ${one.judged.start.replace("_", " ")}`));
+  if (one.judged?.start) badges.push(el("span", { class: `badge ${one.judged.start === "missed" ? "bad" : "good"}` }, `oracle: ${one.judged.start.replace("_", " ")}`));
   if (one.status !== "ok") badges.push(el("span", { class: "badge bad" }, `not trained on: ${(one.reason ?? one.status ?? "?").replaceAll("_", " ")}`));
   return [...badges, el("span", { class: "quiet" }, `step ${row.step}`)];
 }
