@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"error: {manager.hint(str(error)) if manager else error}", file=sys.stderr)
             raise SystemExit(2) from None
         except Exception as error:
-            print(explain_crash(error), file=sys.stderr)
+            print(explain_crash(error, manager.reports if manager else ()), file=sys.stderr)
             raise SystemExit(1) from None
 
 

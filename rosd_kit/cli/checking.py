@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +102,15 @@ def _check_component(registry: Registry, kind: str, name: str, options: Mapping[
     found = list(outcomes(component, bench))
     count = {status: sum(one.status == status for one in found) for status in ("kept", "broken", "not applicable")}
     print(f"  {kind} {name}: laws: " + ", ".join(f"{number} {status}" for status, number in count.items()))
+    reasons = Counter(one.found for one in found if one.status == "broken")
     for one in found:
-        if one.status == "broken":
+        if one.status == "broken" and reasons[one.found] == 1:
             print(f"    broken: {one.law}\n      {one.text}\n      found: {one.found}")
-        elif verbose:
+        elif one.status != "broken" and verbose:
             print(f"    {one.status}: {one.law}" + (f" ({one.found})" if one.found else ""))
+    for reason in (reason for reason, times in reasons.items() if times > 1):
+        laws = [one.law for one in found if one.status == "broken" and one.found == reason]
+        print(f"    broken, {len(laws)} laws for one reason: {', '.join(laws)}\n      found: {reason}")
     return count["broken"] == 0
 
 

@@ -11,29 +11,51 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rosd_kit.plugins.fingerprint import code_files
 from rosd_kit.version import __version__
+
+if TYPE_CHECKING:
+    from rosd_kit.plugins.manager import PluginReport
 
 #: Longest description of an error in the line, in characters.
 _LONGEST = 300
+_MOST_FRAMES = 3
 
 
-def explain_crash(error: BaseException) -> str:
-    """Return the line that tells a user about an unexpected error, after writing its traceback to a file.
+def explain_crash(error: BaseException, plugins: Sequence[PluginReport] = ()) -> str:
+    """Return what tells a user about an unexpected error, after writing its traceback to a file.
 
-    The file is in the folder of the run that failed, else among the user's state files, else among temporary ones.
+    It is one line; where code of `plugins` raised the error, their frames follow. The file is in the folder of the run that
+    failed, else among the user's state files, else among temporary ones.
     """
     text = " ".join(_text(error).encode("utf-8", "backslashreplace").decode().split())
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     what = f"{what[:_LONGEST]}{' ...' if len(what) > _LONGEST else ''}{notes}"
     file = _write_traceback(error)
+    if frames := _plugin_frames(error, plugins):
+        return "\n".join([f"error: {what}", *frames, f"The whole traceback is {f'in {file}' if file else 'above'}"])
     if file is None:
         return f"error: {what}. Please report this, with the traceback above."
     return f"error: {what}. Please report this, with the traceback in {file}"
+
+
+def _plugin_frames(error: BaseException, plugins: Sequence[PluginReport]) -> list[str]:
+    """Return the last frames of the traceback that are in files of plugins, two lines each; none without any."""
+    files = {
+        os.path.realpath(file) for report in plugins if report.distribution != "rosd-kit" for file in code_files(report.file)
+    }
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.realpath(frame.filename) in files]
+    return [
+        line
+        for frame in frames[-_MOST_FRAMES:]
+        for line in (f"  {frame.filename}:{frame.lineno}, in {frame.name}", f"    {(frame.line or '').strip()}")
+    ]
 
 
 def _text(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rosd_kit import cli
+from rosd_kit.plugins.manager import PluginReport
 from rosd_kit.run.folder import RunFolder
 
 
@@ -78,3 +79,34 @@ def test_without_a_folder_for_it_the_traceback_is_printed(monkeypatch, capsys):
     monkeypatch.setattr(crashes, "_folders", lambda error: [Path("/proc/none")])
     assert crashes.explain_crash(KeyError("x")) == "error: KeyError: 'x'. Please report this, with the traceback above."
     assert "KeyError: 'x'" in capsys.readouterr().err
+
+
+def test_an_error_of_a_plugin_shows_the_plugins_own_frames_and_names_no_fault_of_ours(tmp_path, monkeypatch):
+    from rosd_kit.cli import crashes
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file = tmp_path / "mine.py"
+    file.write_text("def outer(case):\n    return inner(case)\n\n\ndef inner(case):\n    return case.missing\n")
+    names: dict[str, object] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    report = PluginReport(name="mine", distribution="file", version="-", file=str(file))
+    with pytest.raises(AttributeError) as caught:
+        names["outer"](object())
+    first, *rest = crashes.explain_crash(caught.value, [report]).splitlines()
+    assert first == "error: AttributeError: 'object' object has no attribute 'missing'"
+    assert rest[:4] == [f"  {file}:2, in outer", "    return inner(case)", f"  {file}:6, in inner", "    return case.missing"]
+    assert rest[4].startswith(f"The whole traceback is in {tmp_path / 'state'}") and len(rest) == 5
+
+
+def test_at_most_ten_lines_are_said_of_a_plugins_error(tmp_path, monkeypatch):
+    from rosd_kit.cli import crashes
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file = tmp_path / "deep.py"
+    file.write_text("def down(n):\n    return down(n - 1) if n else 1 / 0\n")
+    names: dict[str, object] = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    report = PluginReport(name="deep", distribution="file", version="-", file=str(file))
+    with pytest.raises(ZeroDivisionError) as caught:
+        names["down"](50)
+    assert len(crashes.explain_crash(caught.value, [report]).splitlines()) <= 10

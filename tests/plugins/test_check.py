@@ -64,6 +64,16 @@ def test_a_broken_law_is_named_with_what_was_found_and_where(check, good):
     assert code == 1 and "it raised AttributeError" in said and "line 8 of" in said and "subject.py" in said
 
 
+def test_laws_that_fail_for_one_reason_are_told_once(check):
+    source = NEEDS_AN_OPTION.replace("word: str\n", 'word: str = "x"\n').replace("start = case", "start = case.missing")
+    code, said = check(source)
+    assert code == 1
+    assert said.count("'Case' object has no attribute 'missing'") == 1
+    [line] = [line for line in said.splitlines() if "laws for one reason" in line]
+    assert "one_weight_per_token" in line and "is_stateless" in line
+    assert int(line.split("broken, ")[1].split()[0]) == line.count(",")
+
+
 def test_an_option_that_must_be_given_takes_an_example_or_the_command_line(check):
     code, said = check(NEEDS_AN_OPTION)
     assert code == 1 and "not checked" in said and "after_word.word=..." in said
