@@ -7,6 +7,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
+from pydantic import Field
+
 from rosd_kit.contracts.component import Component, add_options
 from rosd_kit.options import Config as Options
 from rosd_kit.types import (
@@ -92,6 +94,19 @@ class Localizer(Component):
     kind = "localizer"
     locates: ClassVar[bool] = True
     refines: ClassVar[bool] = False
+
+    class Config(Options):
+        """Options of every localizer."""
+
+        right: Literal["whole", "skip", "uncertain"] = "whole"
+        """What of right rollouts is distilled. `whole`: what the localizer gives weight; `skip`: nothing; `uncertain`: of that,
+        the tokens at which the student was least certain. It costs one more forward pass of student and teacher."""
+        right_share: float = Field(default=0.2, gt=0.0, le=1.0)
+        """With `right: uncertain`, the share of a right rollout's tokens to keep, rounded up: those of the highest entropy."""
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        add_options(cls, Localizer.Config)
 
     @abstractmethod
     def locate(self, case: Case) -> TokenWeights:

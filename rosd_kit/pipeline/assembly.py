@@ -48,6 +48,8 @@ class SampleAssembler:
         )
         if weights is None:
             return None
+        if case.rollout.verdict.success and localizer.config.right == "skip":
+            weights = TokenWeights(weights=(0.0,) * len(completion.token_ids), outcome="right_skipped")
         counters.add(f"localize/{weights.outcome}")
         truth = judged_truth(case)
         if truth and localizer.locates:

@@ -64,7 +64,7 @@ def update(
             temperature=recipe.sampling.temperature,
             ranks=ranks,
         )
-        if components.localizer.refines:
+        if components.localizer.refines or components.localizer.config.right == "uncertain":
             first = score(samples=samples, backward=False)
             samples, faults = refine_weights(samples, components.localizer, first.scores, ranks)
         batches = cut_by_problems(samples, recipe.optimizer.updates_per_batch)

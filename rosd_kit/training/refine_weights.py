@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,9 +17,10 @@ def refine_weights(
 ) -> tuple[tuple[DistillSample, ...], Faults]:
     """Return the samples with the localizer's revised weights, and its failures.
 
-    Samples without a teacher view keep their weights. A sample for which the localizer fails gets weight 0. All `ranks` pass
-    the same samples; each calls the localizer for its share of them, and all return the same result, so that a component
-    which is slow or fails on one rank cannot make their steps differ.
+    Of right rollouts, the option `right: uncertain` keeps the tokens of the highest entropy. Samples without a teacher view
+    keep their weights. A sample for which the localizer fails gets weight 0. All `ranks` pass the same samples; each calls the
+    localizer for its share of them, and all return the same result, so that a component which is slow or fails on one rank
+    cannot make their steps differ.
     """
     faults = Faults()
     refined = {i: _refine(samples[i], localizer, scores[i], faults) for i in ranks.assigned_indices(len(samples))}
@@ -34,5 +36,17 @@ def _refine(sample: DistillSample, localizer: Localizer, scores: SampleScores, f
     if not sample.teacher_views:
         return sample
     subject, check = f"a rollout of problem {sample.problem_id!r}", check_weights(len(sample.response_ids))
+    if sample.success and localizer.config.right == "uncertain":
+        sample = replace(sample, token_weights=_most_uncertain(sample, scores, localizer.config.right_share))
+    if not localizer.refines:
+        return sample
     weights = faults.attempt(localizer, subject, lambda: tuple(localizer.refine(sample, scores)), check)
     return replace(sample, token_weights=weights if weights is not None else (0.0,) * len(sample.response_ids))
+
+
+def _most_uncertain(sample: DistillSample, scores: SampleScores, share: float) -> tuple[float, ...]:
+    """Return the weights of the tokens at which the student's entropy is highest, 0 elsewhere; ties go to the earlier token."""
+    weighted = [token for token, weight in enumerate(sample.token_weights) if weight]
+    order = sorted(weighted, key=lambda token: -scores.student_entropy[token])
+    kept = set(order[: math.ceil(share * len(weighted))])
+    return tuple(weight * (token in kept) for token, weight in enumerate(sample.token_weights))

@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
+import yaml
 
 import rosd_kit as rk
 from rosd_kit.cli import main
@@ -77,8 +78,8 @@ def test_a_component_object_does_the_work_and_is_recorded(tmp_path):
     localizer = AfterKeyword(AfterKeyword.Config(keyword="Step"))
     result = train(tmp_path, components={"localizer": localizer})
     assert localizer.asked > 0
-    recipe = (result.path / "recipe.yaml").read_text()
-    assert "localizer:\n  name: after_keyword\n  keyword: Step\n" in recipe
+    localizer = yaml.safe_load((result.path / "recipe.yaml").read_text())["localizer"]
+    assert (localizer["name"], localizer["keyword"]) == ("after_keyword", "Step")
     environment = json.loads((result.path / "environment.json").read_text())
     assert environment["given_components"] == {"localizer": f"{__name__}.AfterKeyword"}
 

@@ -5,9 +5,14 @@ Source: arXiv 2605.28014. A reflection has two tags, `<error_quote>` and `<expla
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
+
+from pydantic import PositiveInt, field_validator, model_validator
 
 from rosd_kit.components.reflectors.self_reflector import CUT_PRIORITY, SelfReflector, fields_of
+from rosd_kit.contracts import Generate
 from rosd_kit.text.tags import read_tag
 from rosd_kit.text.templates import check_template, check_without_fields, fill, without_fields
 from rosd_kit.text.thinking import Pairs, strip_thinking
@@ -64,6 +69,9 @@ class Tutor(SelfReflector):
     class Config(SelfReflector.Config):
         """Options of `tutor`."""
 
+        samples: PositiveInt = 1
+        """Reflections on each wrong rollout. The first usable one is taken, and all are listed as its `alternatives`, for
+        localizers that weigh them; several need a `temperature` above 0."""
         reflect_right: bool = True
         """Also reflect on right rollouts (why the solution is valid)."""
         system: str = ""
@@ -90,6 +98,22 @@ class Tutor(SelfReflector):
             known = [name for name in _FIELDS if name != "demonstration"]
             return check_template(template, known, required=("problem|question", "response"))
 
+        @model_validator(mode="after")
+        def _differ(self) -> Self:
+            if self.samples > 1 and self.temperature == 0:
+                raise ValueError(
+                    f"samples={self.samples} greedy reflections would all be the same. Set temperature, for example to 1.0"
+                )
+            return self
+
+    def reflect(self, cases: Sequence[Case], generate: Generate) -> list[Reflection]:
+        repeated = [case for case in cases for _ in range(self._samples(case))]
+        reflections = iter(super().reflect(repeated, generate))
+        return [_first_usable([next(reflections) for _ in range(self._samples(case))]) for case in cases]
+
+    def _samples(self, case: Case) -> int:
+        return 1 if case.rollout.verdict.success or not self.asks(case) else int(self.config.samples)
+
     def prompt(self, case: Case) -> Prompt:
         right = case.rollout.verdict.success
         template = self.config.right_template if right else self.config.wrong_template
@@ -102,6 +126,12 @@ class Tutor(SelfReflector):
 
     def asks(self, case: Case) -> bool:
         return bool(self.config.reflect_right) if case.rollout.verdict.success else bool(case.views)
+
+
+def _first_usable(reflections: Sequence[Reflection]) -> Reflection:
+    """Return the first complete reflection, else the first; several become its alternatives."""
+    chosen = next((one for one in reflections if one.status == "ok"), reflections[0])
+    return chosen if len(reflections) == 1 else replace(chosen, alternatives=tuple(reflections))
 
 
 def read_reflection(answer: Completion, *, right: bool, thinking: Pairs = (), text: str | None = None) -> Reflection:
