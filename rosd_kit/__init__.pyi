@@ -3,6 +3,7 @@
 from rosd_kit.api import EvaluationResult as EvaluationResult
 from rosd_kit.api import RunResult as RunResult
 from rosd_kit.api import evaluate as evaluate
+from rosd_kit.api import load_run as load_run
 from rosd_kit.api import train as train
 from rosd_kit.components.localizers.weights import everywhere as everywhere
 from rosd_kit.components.localizers.weights import from_character as from_character

@@ -1,4 +1,4 @@
-"""The kit from Python: `rosd_kit.train` and `rosd_kit.evaluate`, for notebooks and scripts.
+"""The kit from Python: `rosd_kit.train`, `rosd_kit.evaluate` and `rosd_kit.load_run`, for notebooks and scripts.
 
 Both do what the commands `rosd-kit run` and `rosd-kit eval` do, with the same recipes and run folders.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from rosd_kit.contracts import Component
 from rosd_kit.display import Display, make_display
@@ -16,12 +17,16 @@ from rosd_kit.errors import PluginError, RecipeError, RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, load_recipe, to_values
+from rosd_kit.recipe.sources import read_yaml
 from rosd_kit.run.evaluate import evaluate_model, is_run
 from rosd_kit.run.given import GivenComponents, flow, python_origin
 from rosd_kit.run.loop import run_recipe
 from rosd_kit.run.records import METRICS, read_records
 from rosd_kit.run.summary import read_evaluations
 from rosd_kit.types import JsonObject
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Overrides = Mapping[str, object] | Sequence[str]
 Plugin = str | Path | ModuleType | type[Component]
@@ -51,6 +56,13 @@ class RunResult:
     def metrics(self) -> list[JsonObject]:
         """The metrics of every step, read from the run's folder."""
         return read_records(self.path / METRICS).whole
+
+    @property
+    def frame(self) -> DataFrame:
+        """The same metrics as a pandas table: a row per step, a column per metric."""
+        import pandas
+
+        return pandas.DataFrame(self.metrics).set_index("step") if self.metrics else pandas.DataFrame()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +114,17 @@ def train(
         given=given,
     )
     return _result(outcome.path, outcome.finished)
+
+
+def load_run(path: str | Path) -> RunResult:
+    """Return what came out of a run, from its folder, finished or not. Raises `RunError` if there is no run."""
+    folder = Path(path)
+    file = folder / "recipe.yaml"
+    if not is_run(folder):
+        raise RunError(f"load_run: {str(folder)!r} is not a run's folder (no recipe.yaml). Give one, for example runs/rosd-1")
+    taken = max((record["step"] for record in read_records(folder / METRICS).whole), default=0)
+    steps = read_yaml(file).get("steps")
+    return _result(folder, isinstance(steps, int) and taken >= steps)
 
 
 def evaluate(

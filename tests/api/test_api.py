@@ -65,6 +65,32 @@ def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path):
     assert {c.suite for c in result.comparisons} == {r.suite for r in result.before} == {r.suite for r in result.after}
 
 
+def a_folder(path):
+    (path / "run").mkdir()
+    (path / "run/recipe.yaml").write_text("profile: none\nsteps: 2\n")
+    return path / "run"
+
+
+def test_a_runs_folder_is_read_with_its_metrics_as_a_table(tmp_path):
+    folder = a_folder(tmp_path)
+    lines = [{"step": 1, "train/loss": 0.5}, {"step": 2, "train/loss": 0.25, "rollout/success": 1.0}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = rk.load_run(str(folder))
+    assert (result.path, result.finished, result.metrics) == (folder, True, lines)
+    assert list(result.frame.index) == [1, 2] and list(result.frame["train/loss"]) == [0.5, 0.25]
+    assert result.frame["rollout/success"].isna().tolist() == [True, False]
+
+
+def test_a_run_that_has_not_begun_is_unfinished_and_has_an_empty_table(tmp_path):
+    result = rk.load_run(a_folder(tmp_path))
+    assert not result.finished and result.metrics == [] and result.frame.empty
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(rk.RunError, match=r"load_run: .*no recipe.yaml.*runs/rosd-1"):
+        rk.load_run(tmp_path)
+
+
 def test_a_recipe_may_be_a_mapping_or_resolved(tmp_path):
     named = train(tmp_path, name="named")
     mapping = train(tmp_path, recipe={"extends": "rosd", "name": "rosd"}, name="mapping")
