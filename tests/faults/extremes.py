@@ -42,10 +42,13 @@ SMALL = (
     *("steps=2", "problems_per_step=2", "group_size=2", "sampling.max_new_tokens=8", "checkpoint.every=1"),
     *("evaluation.problems=2", "evaluation.samples=1", "evaluation.every=1", "gate=all"),
 )
+BARE = ("reflector=none", "context=none", "localizer=full", "objective=[policy_gradient]")
 #: What a component needs beside it, so that its options have an effect.
 BESIDE = {
-    "task.dataset": ("task.path=ROWS", "task.prompt={question}", "task.answer={answer}", "verifier=micro"),
-    "reflector.rationale": ("localizer=full", "context=solution_and_idea"),
+    "task.dataset": ("task.path=ROWS", 'task.prompt="{question}"', 'task.answer="{answer}"', "verifier=exact", *BARE),
+    "reflector.rationale": ("localizer=full", "context=solution_and_idea", "model.unknown_tokens=1"),
+    "verifier.reasoning_gym": ("task=reasoning_gym", "task.train=[{kind: chain_sum}]", "model.unknown_tokens=1", *BARE),
+    "task.reasoning_gym": ("verifier=reasoning_gym", "task.train=[{kind: chain_sum}]", "model.unknown_tokens=1", *BARE),
     "verifier.by_suite": ("verifier.default=exact",),
     "rollout.sglang": (),
     "objective.policy_gradient": ("objective=policy_gradient",),
