@@ -73,6 +73,8 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.file, timeout=_BUSY_TIMEOUT, isolation_level=None)
             self._db.execute("PRAGMA synchronous = FULL")
+            if self.file.stat().st_size and (told := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(" ".join(str(told).split()))
             with self._transaction():
                 self._create_tables()
         except (sqlite3.DatabaseError, OSError) as error:
@@ -108,6 +110,16 @@ class Store:
             raise
         self._db.execute("COMMIT")
 
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turn an error while a stored value is read into one that names the file and the value."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise
+            raise RunError(f"{self.file}: {what} is damaged: {type(error).__name__}: {error}. Restore this file") from error
+
     def set_default(self, name: str, value: str) -> str:
         """Store a value under a name unless there is one already, and return the stored value."""
         with self._transaction():
@@ -134,10 +146,12 @@ class Store:
     def plan(self, name: str | None = None) -> JsonObject:
         """Return the latest plan, or the latest with this name. Raises `RunError` when there is none."""
         query = "SELECT name, content FROM plans ORDER BY asked DESC, id DESC"
-        plans = self._db.execute(query).fetchall()
+        with self._explained("the table of plans"):
+            plans = self._db.execute(query).fetchall()
         for plan_name, content in plans:
             if name in (None, plan_name):
-                return dict(json.loads(content))
+                with self._explained(f"plan {plan_name}"):
+                    return dict(json.loads(content))
         names = ", ".join(dict.fromkeys(plan_name for plan_name, _ in plans)) or "none"
         raise RunError(f"{self.file.parent}: no plan {name or 'yet'}. Plans: {names}")
 
@@ -149,12 +163,17 @@ class Store:
     def rows(self, ids: Iterable[str] | None = None) -> dict[str, Row]:
         """Return all trials, or those of these ids that exist."""
         query = "SELECT id, recipe, seed, plugins, state, starts, owner, lease, stop, error, result FROM trials"
-        if ids is None:
-            rows = self._db.execute(query).fetchall()
-        else:
-            selected = (self._db.execute(f"{query} WHERE id = ?", (id,)).fetchone() for id in dict.fromkeys(ids))
-            rows = [row for row in selected if row is not None]
-        return {row[0]: _row(row) for row in rows}
+        with self._explained("the table of trials"):
+            if ids is None:
+                rows = self._db.execute(query).fetchall()
+            else:
+                selected = (self._db.execute(f"{query} WHERE id = ?", (id,)).fetchone() for id in dict.fromkeys(ids))
+                rows = [row for row in selected if row is not None]
+        found = {}
+        for row in rows:
+            with self._explained(f"trial {row[0]}"):
+                found[row[0]] = _row(row)
+        return found
 
     def claim(self, ids: Sequence[str], holder: LeaseHolder, lease: float) -> Row | None:
         """Claim the first free trial, in the given order; return None when none is free. `lease` is in seconds."""

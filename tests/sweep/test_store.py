@@ -147,6 +147,37 @@ def test_an_unusable_database_is_an_error(tmp_path):
         Store(tmp_path)
 
 
+@pytest.mark.parametrize("size", [100, 5_000, 9_000])
+def test_a_truncated_database_is_an_error_and_stays_as_it_is(tmp_path, size):
+    with Store(tmp_path, create=True) as store:
+        store.add([(id, "recipe" * 100, 0) for id in IDS], [])
+    whole = (tmp_path / FILE).read_bytes()
+    assert len(whole) > size
+    (tmp_path / FILE).write_bytes(whole[:size])
+    with pytest.raises(RunError, match=rf"{FILE}: (cannot be used|.* is damaged): "), Store(tmp_path) as store:
+        store.rows()
+    assert (tmp_path / FILE).read_bytes() == whole[:size]
+
+
+def test_after_flipped_bits_a_sweep_is_read_or_the_file_is_named(tmp_path):
+    with Store(tmp_path, create=True) as store:
+        store.add([(id, f"name: {id}", 0) for id in IDS], ["/plugins/a.py"])
+        store.add_plan("digest", "sweep", {"name": "sweep", "trials": IDS})
+    whole, rng, refused = (tmp_path / FILE).read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        (tmp_path / FILE).write_bytes(damaged)
+        try:
+            with Store(tmp_path) as store:
+                store.rows()
+                store.plan()
+        except RunError as error:
+            refused += 1
+            assert FILE in str(error)
+    assert refused
+
+
 def test_processes_killed_at_any_moment_lose_nothing_and_finish_everything_once(tmp_path):
     with Store(tmp_path, create=True) as store:
         store.add([(id, "recipe", 0) for id in IDS], [])
