@@ -163,3 +163,26 @@ def test_skipped_right_rollouts_train_nothing_and_are_counted(make_rollout, make
         statuses[right] = (trace.status, trace.sample is not None)
     assert statuses == {False: ("ok", True), True: ("no_weight", False)}
     assert counters.counts["localize/right_skipped"] == counters.counts["localize/full"] == 1
+
+
+def test_an_oracle_of_less_accuracy_misplaces_as_many_quotes_and_keeps_the_idea(make_case):
+    from rosd_kit.components.reflectors.oracle import OracleReflector
+    from rosd_kit.types import FirstError, Problem
+
+    truth = FirstError(status="error", step=1, start=11, end=31, sentence_start=11, idea="2 + 2 = 4")
+    base = make_case(TOKENS)
+    cases = [
+        replace(base, truth=truth, problem=Problem(id=f"p{number}", messages=base.problem.messages, answer="4"))
+        for number in range(400)
+    ]
+
+    def starts(accuracy: float) -> list[int | None]:
+        reflections = OracleReflector(OracleReflector.Config(accuracy=accuracy)).reflect(cases, completions())
+        assert {one.idea for one in reflections} == {"2 + 2 = 4"}
+        assert all(TEXT[one.quote_start :].startswith(one.quote) for one in reflections)
+        return [one.quote_start for one in reflections]
+
+    assert starts(1.0) == [11] * 400
+    assert set(starts(0.0)) == {0, 33}
+    assert starts(0.8).count(11) / 400 == pytest.approx(0.8, abs=0.06)
+    assert starts(0.8) == starts(0.8)
