@@ -1,4 +1,4 @@
-"""A run killed at any of 60 moments, 36 of them during a checkpoint or weight transfer, resumes to the same bits.
+"""A run killed at any of 78 moments, 42 of them during a checkpoint, weight transfer or export, resumes to the same bits.
 
 Takes minutes: pytest -m slow tests/faults/test_killed_anywhere.py
 """
@@ -16,7 +16,18 @@ from tests.faults.harness import Harness, started
 from tests.sglang_fake.backend import MicroBackend
 from tests.sglang_fake.fake_server import FakeServer
 
-IN_CHECKPOINTS, IN_TRANSFERS, ANY_TIME = 24, 12, 24
+IN_CHECKPOINTS, IN_TRANSFERS, ANY_TIME, IN_EXPORTS, OF_A_KIND = 24, 12, 24, 6, 4
+ROW = '{{"question": "Start at {} . Add {} . What is the result ?", "answer": "{}"}}\n'
+STREAM = (
+    'task.prompt="{question}"',
+    'task.answer="{answer}"',
+    "verifier=exact",
+    "objective=[policy_gradient]",
+    "demonstration=none",
+    "reflector=none",
+    "context=none",
+    "task.shuffle_buffer=4",
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -79,3 +90,33 @@ def test_a_run_killed_at_any_time_resumes_to_the_same_bits(harness):
         harness.finish(f"time-{number}")
         harness.assert_same(f"time-{number}", "any-time-undisturbed")
     assert codes.count(-9) >= ANY_TIME * 2 // 3, "most of the runs ended before they could be killed"
+
+
+def test_a_run_killed_during_its_export_exports_the_same_bits(harness):
+    operations, _ = harness.run_undisturbed("export-undisturbed", within=str(harness.runs / "export-undisturbed"))
+    for at in range(operations - IN_EXPORTS - 2, operations - 2):  # the last operations close the run
+        name = f"export-{at}"
+        [killed] = harness.do(harness.start(name, kill_at=at, within=str(harness.runs / name)))
+        assert killed["code"] == -9, killed["output"]
+        harness.finish(name)
+        harness.assert_same(name, "export-undisturbed")
+
+
+@pytest.mark.parametrize("kind", ["policy_gradient", "prefetch", "stream"])
+def test_runs_of_other_kinds_killed_at_any_time_resume_to_the_same_bits(harness, tmp_path, kind):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(ROW.format(one, two, one + two) for one in range(1, 9) for two in range(1, 9)))
+    changes = {
+        "policy_gradient": ("objective=[policy_gradient]",),
+        "prefetch": ("sampling.prefetch=1",),
+        "stream": ("task=dataset", f"task.path={rows}", "task.streaming=true", *STREAM),
+    }[kind]
+    of_kind = Harness(harness.runs, harness.process, changes=changes)
+    _, seconds = of_kind.run_undisturbed(f"{kind}-undisturbed")
+    codes = []
+    for number, after in enumerate(spread(OF_A_KIND, 0.9 * seconds)):
+        [result] = of_kind.do(of_kind.start(f"{kind}-{number}", kill_after=after))
+        codes.append(result["code"])
+        of_kind.finish(f"{kind}-{number}")
+        of_kind.assert_same(f"{kind}-{number}", f"{kind}-undisturbed")
+    assert codes.count(-9) >= OF_A_KIND // 2, "most of the runs ended before they could be killed"
