@@ -41,6 +41,9 @@ nitpick_ignore = [
         "settings.ModelSettings",
         "settings.CoreSettings",
         "display.base.RunSummary",
+        "types.LeftOut",
+        "components.reflectors.self_reflector.SelfReflector",
+        "components.reflectors.self_reflector.SelfReflector.Config",
         "recipe.model.ComponentChoice",
         "recipe.model.ObjectiveChoice",
     )
