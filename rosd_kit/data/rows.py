@@ -105,10 +105,6 @@ def _longest_key(values: Mapping[str, object], path: Sequence[str]) -> tuple[int
     return 0, ""
 
 
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def _plain(value: object, depth: int) -> object:
     if depth > MAX_DEPTH:
         raise RecursionError

@@ -41,11 +41,6 @@ def decode_with_spans(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) ->
     return text, spans
 
 
-def first_token_overlapping(spans: Sequence[tuple[int, int]], start: int, end: int) -> int | None:
-    """Return the index of the first token that shares a character with `start` .. `end`, or None."""
-    return next((i for i, (a, b) in enumerate(spans) if max(a, start) < min(b, end)), None)
-
-
 def _decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
     """Return a function from ids to text.
 

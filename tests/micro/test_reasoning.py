@@ -13,7 +13,7 @@ from rosd_kit.components.tasks.micro_reasoning import MicroReasoning, as_problem
 from rosd_kit.components.verifiers.micro_reasoning import MicroReasoningVerifier
 from rosd_kit.errors import RecipeError
 from rosd_kit.micro.reasoning.oracle import first_error
-from rosd_kit.micro.reasoning.solver import FLAWLESS, HABITS, Habits, canonical, misconceptions, solve
+from rosd_kit.micro.reasoning.solver import HABITS, Habits, canonical, misconceptions, solve
 from rosd_kit.micro.reasoning.text import Answer, Check, Correction, Move, SlowMove, find_answer, read, write
 from rosd_kit.micro.reasoning.worlds import PLACES, SUITES, WORDS, Journey, draw_journey, world
 
@@ -239,6 +239,6 @@ def test_suites_begin_with_the_trained_one_and_its_longer_problems_have_more_mov
 
 def test_a_flawless_solver_knows_no_misconception():
     journey, rng = drawn(("mines", 1))
-    statements = solve(journey, rng, FLAWLESS)
+    statements = solve(journey, rng, Habits(shaky=0.0, slip=0.0))
     assert first_error(journey, write(statements)).status == "none"
     assert all(one.verdict == "right" for one in statements if isinstance(one, Check))

@@ -36,7 +36,6 @@ HABITS: dict[str, Habits] = {
     "gates": Habits(),
     "mines": Habits(slow=0.88, shaky=0.75, believed=0.0),
 }
-FLAWLESS = Habits(shaky=0.0, slip=0.0)
 
 
 @cache
