@@ -18,10 +18,6 @@ import torch
 from pydantic import PositiveInt
 
 from rosd_kit.contracts import Policy, RolloutEngine, Site, TeacherModel
-from rosd_kit.decoding.choice import Choice, RowsFactory, choose_rows
-from rosd_kit.decoding.loop import decode
-from rosd_kit.decoding.sampler import TokenSampler
-from rosd_kit.decoding.stop_strings import StopStrings
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.text.specials import ids_without_token
 from rosd_kit.text.stops import completes_stop
@@ -29,6 +25,8 @@ from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from rosd_kit.decoding.choice import Choice, RowsFactory
 
 
 class TransformersEngine(RolloutEngine):
@@ -72,6 +70,10 @@ class TransformersEngine(RolloutEngine):
         ]
 
     def _decode(self, model: nn.Module, requests: Sequence[GenerateRequest], limit: int) -> list[tuple[list[int], list[float]]]:
+        from rosd_kit.decoding.loop import decode  # needs torch, and listing the engine must not
+        from rosd_kit.decoding.sampler import TokenSampler
+        from rosd_kit.decoding.stop_strings import StopStrings
+
         student, prompts = self.student, {request.prompt_ids for request in requests}
         return decode(
             self._rows_of(model, limit)(model, 2 * len(prompts) <= len(requests)),
@@ -86,6 +88,8 @@ class TransformersEngine(RolloutEngine):
 
     def _rows_of(self, model: nn.Module, limit: int) -> RowsFactory:
         """Return how to cache this model's rows; that is tried out once."""
+        from rosd_kit.decoding.choice import choose_rows
+
         if self._choice is None:
             student = self.student
             self._choice = choose_rows(model, student.vocabulary, student.pad_id, student.device, limit)
