@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from rosd_kit.errors import RosdError
 from rosd_kit.run.trackers import missing as missing_tracker
 
 if TYPE_CHECKING:
+    from rosd_kit.memory.estimate import MemoryEstimate
     from rosd_kit.plugins.manager import PluginManager
     from rosd_kit.recipe import Recipe
 
@@ -89,11 +91,24 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     for row in table_rows(found):
         lines.add_row(*row)
     Console(highlight=False, soft_wrap=True).print(lines)
-    verdict = (
-        "fits" if found.peak <= size else "does not fit: lower batch.tokens, use model.lora or model.gradient_checkpointing"
-    )
+    verdict = "fits" if found.peak <= size else f"does not fit: {_remedy(found)}"
+    if found.wake or found.transfer:
+        waking = f"waking the servers {format_bytes(found.wake)}, sending them weights {format_bytes(found.transfer)}"
+        print(f"{waking}: the trainer's weights, copies and optimizer, gathered weights, the server's weights, a bucket")
     print(f"{format_bytes(found.peak)} of {format_bytes(size)} ({said}): {verdict}")
     return found.peak <= size
+
+
+def _remedy(found: MemoryEstimate) -> str:
+    """Return what to change so that the phase that needs most memory needs less."""
+    if found.train == found.peak:
+        return "lower batch.tokens, use model.lora or model.gradient_checkpointing"
+    if found.server:
+        return (
+            "lower rollout.launch.args.mem_fraction_static, train on more devices, use model.lora, or give the servers GPUs of "
+            "their own (rollout.colocated=false)"
+        )
+    return "lower sampling.max_new_tokens or problems_per_step, or use model.lora"
 
 
 def _device(recipe: Recipe) -> tuple[str, int, str]:
@@ -128,6 +143,7 @@ def missing_for(recipe: Recipe) -> list[str]:
         missing.append("needs bitsandbytes: pip install 'rosd-kit[8bit]'")
     if model.gguf is not None and find_spec("gguf") is None:
         missing.append("needs gguf: pip install 'rosd-kit[gguf]'")
+    missing.extend(_missing_for_servers(recipe, on_gpu=gpu and model.device != "cpu"))
     try:
         if local_folder(model) is None and model.path != "micro-blank" and not _is_cached(model.path, model.revision):
             missing.append(f"{model.path} is not on this machine yet; the first run fetches it from the hub")
@@ -135,6 +151,24 @@ def missing_for(recipe: Recipe) -> list[str]:
         missing.append(str(error).splitlines()[0])
     missing.extend(fault for name in recipe.tracking.to if (fault := missing_tracker(name)))
     return missing
+
+
+def _missing_for_servers(recipe: Recipe, *, on_gpu: bool) -> list[str]:
+    """Return what this machine and SGLang's interpreter lack for the servers of a recipe."""
+    import torch
+
+    from rosd_kit.sglang.options import EngineOptions
+
+    options = recipe.rollout.options
+    if recipe.rollout.name != "sglang" or not isinstance(options, EngineOptions):
+        return []
+    faults = [] if find_spec("httpx") else ["needs httpx: pip install 'rosd-kit[sglang]'"]
+    if options.url:
+        return faults
+    from rosd_kit.sglang.interpreter import lacking
+    from rosd_kit.sglang.launch import server_python
+
+    return faults + lacking(options, server_python(options.launch), torch_version=torch.__version__, on_gpu=on_gpu)
 
 
 def _profiles(manager: PluginManager) -> dict[str, list[str]]:
@@ -168,7 +202,23 @@ def _devices() -> list[str]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         lines.append(f"cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    return lines if torch.cuda.is_available() else [*lines, "cuda: none"]
+    driver = _driver()
+    if torch.cuda.is_available():
+        return [*lines, f"driver {driver or 'not known'}, torch built for CUDA {torch.version.cuda}"]
+    if driver is None:
+        return [*lines, "cuda: none"]
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs"
+    return [*lines, f"cuda: torch, {built}, sees no GPU, though driver {driver} does: install a torch built for this driver"]
+
+
+def _driver() -> str | None:
+    """Return the version of the NVIDIA driver, or None if there is none."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.split() else None
 
 
 def _is_cached(model: str, revision: str | None) -> bool:

@@ -28,6 +28,7 @@ from rosd_kit.model.tree_attention import use_kernel
 from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.settings import OptimizerSettings
+from rosd_kit.sglang.weight_transfer.sizes import BUCKET_BYTES
 from rosd_kit.training.chunked_loss import tile_bytes
 
 if TYPE_CHECKING:
@@ -53,10 +54,17 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
-    """All lines of one device; `ranks` is the number of devices that hold the same."""
+    """All lines of one device; `ranks` is the number of devices that hold the same.
+
+    `wake` are the bytes while colocated servers take their weights' memory back, `transfer` those while weights are sent to
+    servers; both are 0 without servers. `server` is what a colocated server takes while sampling.
+    """
 
     lines: tuple[Line, ...]
     ranks: int
+    wake: int = 0
+    transfer: int = 0
+    server: int = 0
 
     @property
     def train(self) -> int:
@@ -70,8 +78,8 @@ class MemoryEstimate:
 
     @property
     def peak(self) -> int:
-        """The larger of the two."""
-        return max(self.train, self.sample)
+        """The largest of all phases."""
+        return max(self.train, self.sample, self.wake, self.transfer)
 
 
 def estimate_memory(
@@ -90,7 +98,8 @@ def estimate_memory(
     head, hidden_gradient = _head(recipe, components, split_model(model), device)
     update = _update(recipe.optimizer, weights, device)
     transient = max(student_forward + head, student_backward + hidden_gradient, teacher, update)
-    server, cache = _sampling(recipe, split_model(model), model, device_bytes)
+    gathered = _gathered(recipe, components, model, weights)
+    server, cache = _sampling(recipe, split_model(model), model, max(0, device_bytes - weights.bytes - copies))
     lines = [
         Line(
             what="weights",
@@ -118,7 +127,27 @@ def estimate_memory(
     ]
     if recipe.rollout.name == "sglang":
         lines.append(Line(what="SGLang", train=0, sample=server, note="share of memory free at its start"))
-    return MemoryEstimate(lines=tuple(lines), ranks=ranks)
+    if gathered:
+        lines.append(Line(what="gathered weights", train=0, sample=gathered, note="whole layers on every rank, copies too"))
+    if recipe.rollout.name != "sglang":
+        return MemoryEstimate(lines=tuple(lines), ranks=ranks)
+    resident = weights.bytes + copies + moments + gathered
+    wake = resident + (_whole_bytes(model) if server else 0)
+    bucket = min(BUCKET_BYTES, _whole_bytes(model)) if getattr(recipe.rollout.options, "sync", "disk") != "disk" else 0
+    return MemoryEstimate(lines=tuple(lines), ranks=ranks, wake=wake, transfer=wake + bucket, server=server)
+
+
+def _whole_bytes(model: nn.Module) -> int:
+    return sum(p.nbytes for p in model.parameters())
+
+
+def _gathered(recipe: Recipe, components: BuiltComponents, model: nn.Module, weights: _WeightSizes) -> int:
+    """Return the bytes by which whole layers exceed shards: every rank holds them while rollouts are sampled and sent weights.
+
+    The initial weights, where there is a copy of them, are gathered with the student's.
+    """
+    copied = recipe.model.lora is None and any(component.wants_initial() for component in components)
+    return (_whole_bytes(model) + sum(b.nbytes for b in model.buffers()) - weights.bytes) * (2 if copied else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,3 +117,42 @@ def test_fsdp_shards_the_layers_and_nothing_else(folder):
     rest = sum(p.nbytes for p in student.model.parameters()) - layers + sum(b.nbytes for b in student.model.buffers())
     lines = {line.what: line for line in estimate_memory(recipe, components, ranks=4).lines}
     assert lines["weights"].train == pytest.approx(layers / 4 + rest, abs=1)
+
+
+def test_every_phase_of_a_colocated_run_counts_what_it_holds(folder):
+    """While rollouts are sampled and sent weights, every rank holds whole layers, of the student and of its initial weights."""
+    registry = PluginManager().registry
+    changes = [f"model.path={folder}", "parallel.mode=fsdp", "rollout=sglang", "rollout.colocated=true"]
+    device = 1 << 30
+
+    def found(*more: str):
+        recipe = load_recipe("rosd", [*changes, "rollout.launch.args.mem_fraction_static=0.5", *more], registry=registry)
+        return estimate_memory(recipe, build_components(recipe, registry), ranks=4, device_bytes=device)
+
+    tensors, disk = found("rollout.sync=tensor"), found("rollout.sync=disk")
+    lines = {line.what: line for line in tensors.lines}
+    student = Student.load(
+        load_recipe("rosd", changes, registry=registry).model.model_copy(update={"device": "cpu"}), keep_initial=False
+    )
+    whole = sum(p.nbytes for p in student.model.parameters())
+    layers = sum(p.nbytes for name, p in student.model.named_parameters() if ".layers." in name)
+    assert lines["gathered weights"].sample == pytest.approx(2 * 0.75 * layers, abs=4)
+    at_start = lines["weights"].train + lines["copies of weights"].train
+    assert lines["SGLang"].sample == tensors.server == int(0.5 * (device - at_start))
+    resident = at_start + lines["optimizer"].train + lines["gathered weights"].sample
+    assert tensors.wake == resident + whole and tensors.sample == resident + tensors.server
+    assert tensors.transfer == tensors.wake + whole  # a bucket of 512 MiB holds them all
+    assert disk.transfer == disk.wake
+    lora = {line.what: line for line in found("model.lora.rank=4").lines}
+    assert lora["gathered weights"].sample < lines["gathered weights"].sample  # its initial weights are the student's
+    own_gpu = found("rollout.colocated=false")
+    assert own_gpu.server == 0 and own_gpu.wake == resident
+
+
+def test_without_servers_there_is_nothing_to_wake(estimate, folder):
+    registry = PluginManager().registry
+    recipe = load_recipe("rosd", [f"model.path={folder}"], registry=registry)
+    plain = estimate_memory(recipe, build_components(recipe, registry))
+    assert (plain.wake, plain.transfer, plain.server) == (0, 0, 0) and "gathered weights" not in {
+        line.what for line in plain.lines
+    }

@@ -13,9 +13,7 @@ from torch import Tensor
 from rosd_kit.model.export import NamedTensors
 from rosd_kit.sglang.client import Client
 from rosd_kit.sglang.protocol import RequestRejected, ServerInfo
-
-#: Maximum bytes per bucket.
-BUCKET_BYTES = 512 << 20
+from rosd_kit.sglang.weight_transfer.sizes import BUCKET_BYTES
 
 Bucket = list[tuple[str, Tensor]]
 T = TypeVar("T")
