@@ -92,7 +92,11 @@ def _smollm2() -> tuple[Any, Any, list[DistillSample]]:
         vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
         num_key_value_heads=3, tie_word_embeddings=True, max_position_embeddings=8192, pad_token_id=0,
     )  # fmt: skip
-    return LlamaForCausalLM(config), _tokenizer(), _groups(1, vocabulary=49_152, prompt=150, solution=150, response=(60, 250))
+    return (
+        LlamaForCausalLM(config),
+        _tokenizer(),
+        random_groups(1, vocabulary=49_152, prompt=150, solution=150, response=(60, 250)),
+    )
 
 
 def _qwen3() -> tuple[Any, Any, list[DistillSample]]:
@@ -104,7 +108,7 @@ def _qwen3() -> tuple[Any, Any, list[DistillSample]]:
         vocab_size=151_936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16,
         num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, max_position_embeddings=8192, pad_token_id=0,
     )  # fmt: skip
-    samples = _groups(4, vocabulary=151_936, prompt=300, solution=600, response=(300, 1500))
+    samples = random_groups(4, vocabulary=151_936, prompt=300, solution=600, response=(300, 1500))
     return Qwen3ForCausalLM(config).bfloat16(), _tokenizer(), samples
 
 
@@ -115,7 +119,7 @@ def _tokenizer() -> Any:
     return build_tokenizer()
 
 
-def _groups(
+def random_groups(
     count: int, *, vocabulary: int, prompt: int, solution: int, response: tuple[int, int], members: int = 8
 ) -> list[DistillSample]:
     """Return random samples of `count` groups; the members of a group share a prompt and a demonstration."""
