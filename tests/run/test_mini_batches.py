@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rosd_kit.components.objectives import PolicyGradient, SupervisedFineTuning
+from rosd_kit.faults.boundary import Boundary
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.run.mini_batches import cut_by_problems, joined_outcome
@@ -55,6 +56,7 @@ class Parts:
         self.sampling = type("Sampling", (), {"temperature": 1.0})
         self.objectives = (WeightedObjective(objective),)
         self.teacher, self.localizer, self.correction = teacher, localizer, correction
+        self.boundary = Boundary()
 
 
 @pytest.mark.parametrize("cap", [None, 1.5])
