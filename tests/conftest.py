@@ -9,12 +9,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import rosd_kit
 from rosd_kit.renames import MODULES
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the workers share the cores
+
+settings.register_profile("rosd-kit", deadline=None)  # the machine may be busy; pytest-timeout ends what hangs
+settings.load_profile("rosd-kit")
 
 GOLDEN = Path(__file__).parent / "golden"
 LONG = {"parallel", "faults", "run", "docs"}

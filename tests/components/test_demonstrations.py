@@ -119,7 +119,7 @@ def test_no_demonstration_shows_nothing(make_group):
 
 
 @given(successes=st.lists(st.booleans(), min_size=1, max_size=8), seed=st.integers(0, 99), data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_demonstration_is_the_rollout_itself_or_a_failure(successes, seed, data):
     rollouts = tuple(
         Rollout(

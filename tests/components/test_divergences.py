@@ -14,7 +14,7 @@ from torch import Tensor
 from rosd_kit.components.divergences import COMPONENTS, JSD, ForwardKL, ReverseKL
 from rosd_kit.contracts import Divergence
 
-LAWS = settings(max_examples=60, deadline=None)
+LAWS = settings(max_examples=60)
 SEEDS = st.integers(0, 2**31)
 BETAS = st.floats(0.02, 0.98)
 SCALES = st.sampled_from([0.1, 1.0, 5.0])

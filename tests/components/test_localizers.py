@@ -162,7 +162,7 @@ def test_a_response_without_tokens_has_no_weights(make_case, component, right):
 
 
 @given(words=st.lists(st.sampled_from(["a", "b.", "c", "2", "= 3."]), min_size=1, max_size=12), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_quoted_characters_always_have_weight_and_earlier_tokens_never(make_case, words, data):
     token_texts = [words[0], *(f" {word}" for word in words[1:])]
     text = "".join(token_texts)

@@ -87,7 +87,7 @@ def test_an_unanswered_prompt_gives_its_finish_reason_as_status(finish):
 @given(
     text=st.lists(st.sampled_from(["<error_quote>", "</error_quote>", "<explanation>", "</explanation>", "<think>", "x", "{"]))
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_can_be_read_and_ok_means_nothing_is_missing(text):
     for right in (False, True):
         reflection = read_reflection(answering(" ".join(text)), right=right)

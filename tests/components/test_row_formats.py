@@ -80,7 +80,7 @@ def tables(draw):
 
 
 @given(tables())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_every_reader_gives_the_same_prompts_answers_and_solutions(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("rows")
     expected = problems(save(folder, ".jsonl", rows), len(rows))

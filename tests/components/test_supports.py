@@ -16,7 +16,7 @@ from rosd_kit.components.supports import COMPONENTS, Full, Sampled, StudentTopK,
 from rosd_kit.components.supports.buckets import top_indices
 from rosd_kit.contracts import Divergence, Support
 
-LAWS = settings(max_examples=60, deadline=None)
+LAWS = settings(max_examples=60)
 SEEDS = st.integers(0, 2**31)
 DIVERGENCES = (ForwardKL(), ReverseKL(), JSD())
 SAMPLED = torch.tensor([1, 0, 2])

@@ -135,7 +135,7 @@ def test_micro_takes_the_last_answer(text, success, status, feedback):
 
 
 @given(text=st.text(max_size=300) | st.text(max_size=40).map("Answer: {}".format), answer=st.text(max_size=20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_verifiers_never_raise(text, answer):
     for verifier in (Exact(), Exact(Exact.Config(pattern=BOXED, ignore_case=True)), MicroVerifier()):
         verdict = verifier.verify(asking(answer), text)
@@ -144,7 +144,7 @@ def test_verifiers_never_raise(text, answer):
 
 
 @given(answer=st.text(alphabet=st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_right_answer_is_right(answer):
     success, status = judge(f"Some words.\nAnswer: {answer}", answer)
     unreachable = Exact().check_gold(asking(answer)) is not None

@@ -255,7 +255,7 @@ def test_json_lines_are_valid_json_and_contain_everything(capsys):
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_text_from_data_cannot_control_the_terminal(text):
     console = terminal(40)
     PlainDisplay(console).warning(text)

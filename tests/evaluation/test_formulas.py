@@ -8,7 +8,7 @@ from pathlib import Path
 import evaluate
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rosd_kit.evaluation
@@ -21,7 +21,6 @@ FOLDER = Path(rosd_kit.evaluation.__file__).parent
 
 
 @given(st.integers(1, 9), st.data())
-@settings(deadline=None)
 def test_pass_at_k_is_the_share_of_subsets_with_a_correct_sample(samples, data):
     """Equation 1 of arXiv 2107.03374 is the share of all k-subsets of the samples that contain a correct one."""
     correct, k = data.draw(st.integers(0, samples)), data.draw(st.integers(1, samples))

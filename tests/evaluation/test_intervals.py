@@ -14,7 +14,7 @@ shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_
 
 
 @given(shares)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_interval_contains_the_mean_and_stays_within_the_bounds(scores):
     interval = bootstrap_mean(scores, resamples=200)
     assert interval.mean == pytest.approx(np.mean(scores))
@@ -116,7 +116,7 @@ def test_pairs_are_matched_by_problem_and_not_by_order():
 
 
 @given(shares)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_swapping_before_and_after_changes_the_sign(scores):
     before = {str(i): score for i, score in enumerate(scores)}
     after = {str(i): score for i, score in enumerate(reversed(scores))}

@@ -85,7 +85,7 @@ def test_the_sentence_and_the_idea_of_an_error():
 
 
 @given(instances())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_canonical_solution_has_no_error(case):
     domain, instance = drawn(case)
     text = write_solution(*domain.solve(instance))
@@ -94,7 +94,7 @@ def test_a_canonical_solution_has_no_error(case):
 
 
 @given(instances(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_changed_claim_is_found_exactly(case, data):
     domain, instance = drawn(case)
     claims, answer = domain.solve(instance)
@@ -109,7 +109,7 @@ def test_a_changed_claim_is_found_exactly(case, data):
 
 
 @given(instances(), st.text(max_size=200) | st.lists(st.sampled_from(vocabulary()), max_size=60).map(" ".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_has_a_status_and_a_span_inside_it(case, text):
     domain, instance = drawn(case)
     error = first_error(domain, instance, text)
@@ -121,7 +121,7 @@ def test_any_text_has_a_status_and_a_span_inside_it(case, text):
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_lessons_use_only_known_words_and_faulty_solutions_have_an_error(seed):
     rng = random.Random(seed)
     lesson = draw_lesson(rng)

@@ -115,7 +115,7 @@ def drawn(case: tuple[str, int]) -> tuple[Journey, random.Random]:
     return draw_journey(rng, *SUITES[case[0]]), rng
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(problems, ways)
 def test_every_right_solution_is_accepted_and_read_back_in_every_order_and_way(case, habits):
     journey, rng = drawn(case)
@@ -126,7 +126,7 @@ def test_every_right_solution_is_accepted_and_read_back_in_every_order_and_way(c
     assert find_answer(text) == journey.answer()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(problems, ways, st.randoms(use_true_random=False))
 def test_exactly_the_planted_error_is_found_whatever_follows_from_it(case, habits, at):
     journey, rng = drawn(case)
@@ -166,7 +166,7 @@ def test_exactly_the_planted_error_is_found_whatever_follows_from_it(case, habit
     assert first_error(journey, write([*mended, final])).status == "none"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems, st.text(alphabet="ABC .,:0123456789abcdeknorstuw", max_size=80), st.integers(0, 200))
 def test_any_text_gets_an_answer_within_the_text(case, noise, cut):
     journey, rng = drawn(case)
@@ -177,7 +177,7 @@ def test_any_text_gets_an_answer_within_the_text(case, noise, cut):
         assert 0 <= error.sentence_start <= error.start <= error.end <= len(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems)
 def test_a_wrong_answer_of_a_real_solver_always_has_a_first_error(case):
     journey, rng = drawn(case)

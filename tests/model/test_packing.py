@@ -29,7 +29,7 @@ def sequence(prompt: int, response: int, group: int = 0) -> TokenSequence:
 SEQUENCES = st.lists(st.builds(sequence, st.integers(1, 30), st.integers(1, 20), st.integers(0, 3)), max_size=16)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(sequences=st.lists(st.lists(st.integers(0, 2), max_size=8).map(tuple), max_size=10))
 def test_a_prefix_tree_holds_every_sequence_as_a_path_and_every_prefix_once(sequences: list[tuple[int, ...]]) -> None:
     tree = build_tree(sequences)
@@ -42,7 +42,7 @@ def test_a_prefix_tree_holds_every_sequence_as_a_path_and_every_prefix_once(sequ
         assert segment.start == sum(len(tree.segments[ancestor].ids) for ancestor in segment.ancestors)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sequences=SEQUENCES, budget=st.integers(1, 150), mode=st.sampled_from(MODES))
 def test_every_sequence_is_in_one_micro_batch_and_each_stays_within_the_budget(
     sequences: list[TokenSequence], budget: int, mode: LayoutMode
@@ -54,7 +54,7 @@ def test_every_sequence_is_in_one_micro_batch_and_each_stays_within_the_budget(
         assert len(batch.indices) == 1 or layout.ids.numel() + len(batch.prefix) <= budget
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sequences=SEQUENCES.filter(len), budget=st.integers(1, 150), mode=st.sampled_from(MODES))
 def test_every_layout_holds_every_sequence_whole(sequences: list[TokenSequence], budget: int, mode: LayoutMode) -> None:
     """The state that predicts a response token is at the token before it, with that token's position in its sequence."""

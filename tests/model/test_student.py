@@ -64,7 +64,7 @@ def test_an_ordinary_chat_equals_the_tokenizers_own_rendering(student):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_user_text_becomes_a_control_token(student, data):
     pieces = st.sampled_from(
         [*student.tokenizer.all_special_tokens, " ", "\n", "What", "assistant :", "\ue0000\ue001", "<|", "end|>"]

@@ -116,7 +116,7 @@ def test_a_template_that_treats_every_mark_differently_still_lets_no_control_tok
     st.lists(st.sampled_from([*HOSTILE, " ", "What", "<", ">", "|im_", "end|>", "/s"]), max_size=6),
     st.sampled_from(sorted(SHAPES)),
 )
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_no_text_writes_a_control_token(pieces, name):
     chosen, options = shaped(name)
     control = set(ChatEncoder(chosen, options).control)

@@ -88,7 +88,7 @@ def test_not_a_number_becomes_null(folder):
 
 
 @given(cut=st.integers(0, 200), last=st.integers(0, 5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_line_cut_off_by_a_crash_is_dropped_and_written_again(tmp_path_factory, cut, last):
     folder = RunFolder.create(tmp_path_factory.mktemp("runs"), "run", "rosd")
     for step in range(1, 5):

@@ -166,7 +166,7 @@ def test_pairwise_covers_every_possible_pair_with_fewer_trials(plan):
     assert 9 <= len(pairwise.combinations) <= 12
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(*[st.sampled_from("012")] * 3), min_size=1, max_size=20))
 def test_covering_pairs_omits_no_pair(rows):
     combinations = [SimpleNamespace(assignment=dict(zip("abc", row, strict=True))) for row in rows]

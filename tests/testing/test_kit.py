@@ -33,7 +33,7 @@ from rosd_kit.testing.build import build
 from rosd_kit.testing.difference import difference
 from rosd_kit.types import Prompt, Sampling, Section
 
-LAWS = settings(max_examples=50, deadline=None)
+LAWS = settings(max_examples=50)
 
 
 class TestErrorQuote(LocalizerSuite):

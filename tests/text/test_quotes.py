@@ -6,7 +6,7 @@ import random
 import unicodedata
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
@@ -88,7 +88,6 @@ def test_a_verbatim_quote_is_found_exactly(before, quote, after):
         assert match.outcome == "missing"
 
 
-@settings(deadline=None)
 @given(text=st.text(max_size=40), quote=st.text(max_size=40))
 def test_a_match_always_lies_inside_the_text(text, quote):
     match = find_quote(text, quote)
@@ -97,7 +96,6 @@ def test_a_match_always_lies_inside_the_text(text, quote):
         assert 0 <= match.start < match.end <= len(text)
 
 
-@settings(deadline=None)
 @given(
     words=st.lists(st.text(alphabet="abcäßΩ日", min_size=1, max_size=5), min_size=1, max_size=6),
     gap=st.sampled_from(["  ", "\n", "\t \n"]),

@@ -40,14 +40,14 @@ def check_laws(kind: str, ids: list[int]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_sampled_ids_have_ordered_spans_without_gaps(kind, data):
     check_laws(kind, data.draw(ids_of(kind)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(text=st.one_of(st.sampled_from(TEXTS), st.text(max_size=40)), cut=st.integers(0, 12))
 def test_truncated_encoded_text_has_ordered_spans_without_gaps(kind, text, cut):
     ids = tokenizer_of(kind)(text, add_special_tokens=False)["input_ids"]
@@ -96,7 +96,7 @@ def _byte_of_letter() -> dict[str, int]:
     return letters
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(ids=ids_of("byte_level").map(lambda ids: plain("byte_level", ids)))
 def test_every_character_starts_at_the_token_with_its_first_byte_even_if_invalid(ids):
     text, spans = decode_with_spans(tokenizer_of("byte_level"), ids)
@@ -107,7 +107,6 @@ def test_every_character_starts_at_the_token_with_its_first_byte_even_if_invalid
         assert first == true_first
 
 
-@settings(deadline=None)
 @given(text=st.text(max_size=60))
 @example("👩‍👩‍👧 e\u0301 日本語")
 def test_byte_level_spans_of_encoded_unicode_are_exact(text):
@@ -115,7 +114,6 @@ def test_byte_level_spans_of_encoded_unicode_are_exact(text):
     assert decode_with_spans(tokenizer_of("byte_level"), ids) == byte_level_truth(ids)
 
 
-@settings(deadline=None)
 @given(words=st.lists(st.sampled_from(["17", "+", "8", "=", "25", ".", "Answer", ":"]), max_size=60))
 def test_word_level_spans_are_the_words_and_the_space_before_them(words):
     tokenizer = tokenizer_of("words")

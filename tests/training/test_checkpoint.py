@@ -52,7 +52,7 @@ def test_tensors_and_state_are_restored_exactly(tmp_path):
 
 
 @given(warm=st.integers(0, 5))
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_the_random_numbers_of_every_library_continue(tmp_path_factory, warm):
     for _ in range(warm):
         draws()

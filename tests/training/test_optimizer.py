@@ -74,7 +74,7 @@ def test_the_rate_warms_up_and_decays(changes, step, expected):
 
 
 @given(steps=st.integers(1, 50), warmup=st.integers(0, 60), decay=st.sampled_from(["constant", "cosine"]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_rate_is_positive_and_never_above_the_peak(steps, warmup, decay):
     chosen = OptimizerSettings(lr=0.3, warmup_steps=warmup, decay=decay)
     assert all(0 < learning_rate(chosen, step, steps) <= 0.3 for step in range(steps + 1))
