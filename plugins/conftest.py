@@ -45,7 +45,8 @@ def short_run(tmp_path: Path) -> Callable[..., ShortRun]:
         output = process.stdout + process.stderr
         assert process.returncode == 0, output
         steps = _records(folder / "metrics.jsonl")
-        samples = [record for file in sorted((folder / "samples").iterdir()) for record in _records(file)]
+        records = [record for file in sorted((folder / "samples").iterdir()) for record in _records(file)]
+        samples = [record for record in records if record["status"] != "left_out"]
         assert [step["step"] for step in steps] == [1, 2]
         assert all(step["train/applied"] == 1.0 for step in steps)
         return ShortRun(steps, samples, folder, output)
