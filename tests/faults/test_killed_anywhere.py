@@ -81,8 +81,16 @@ def test_a_run_killed_during_a_weight_transfer_resumes_to_the_same_bits(with_a_s
         with_a_server.assert_same(name, "transfers-undisturbed")
 
 
+def usual_seconds(harness, name: str) -> float:
+    """Run to the end twice, so that `name` is there to compare with; return the seconds of the quicker run.
+
+    What a process does for the first time takes longer, and a kill that comes after the end kills nothing.
+    """
+    return min(harness.run_undisturbed(each)[1] for each in (name, f"{name}-again"))
+
+
 def test_a_run_killed_at_any_time_resumes_to_the_same_bits(harness):
-    _, seconds = harness.run_undisturbed("any-time-undisturbed")
+    seconds = usual_seconds(harness, "any-time-undisturbed")
     codes = []
     for number, after in enumerate(spread(ANY_TIME, 0.9 * seconds)):
         [result] = harness.do(harness.start(f"time-{number}", kill_after=after))
@@ -112,7 +120,7 @@ def test_runs_of_other_kinds_killed_at_any_time_resume_to_the_same_bits(harness,
         "stream": ("task=dataset", f"task.path={rows}", "task.streaming=true", *STREAM),
     }[kind]
     of_kind = Harness(harness.runs, harness.process, changes=changes)
-    _, seconds = of_kind.run_undisturbed(f"{kind}-undisturbed")
+    seconds = usual_seconds(of_kind, f"{kind}-undisturbed")
     codes = []
     for number, after in enumerate(spread(OF_A_KIND, 0.9 * seconds)):
         [result] = of_kind.do(of_kind.start(f"{kind}-{number}", kill_after=after))
