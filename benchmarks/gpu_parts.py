@@ -250,7 +250,7 @@ def laboratory(scale: Scale, _: str) -> Rows:
     seconds = 120.0 if scale.rehearse else 65.0
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "rosd_kit", "run", "rosd", "--out", out, "--json", f"model.device={scale.device}"]
-        command += ["steps=2", "problems_per_step=2", "group_size=4", "evaluation.problems=2"] if scale.rehearse else []
+        command += ["steps=2", "problems_per_step=8", "group_size=4", "evaluation.problems=2"] if scale.rehearse else []
         events, code = _events(command, seconds)
     steps = [event["metrics"] for event in events if event["event"] == "step"]
     evaluations = [event for event in events if event["event"] == "evaluation"]
