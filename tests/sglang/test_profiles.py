@@ -32,12 +32,9 @@ def finished(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-#: The profiles of the paper take minutes each; `.ci/torchrun` runs them.
-PROFILES = [("one-gpu", 1), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ("paper-4b", "paper-8b"))]
-
-
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("profile", "processes"), PROFILES)
+@pytest.mark.slow  # minutes each; `.ci/torchrun` runs them
+@pytest.mark.parametrize(("profile", "processes"), [("one-gpu", 1), ("paper-4b", 2), ("paper-8b", 2)])
 def test_a_profile_trains_saves_and_resumes(python, tmp_path, profile, processes):
     model = save(tmp_path / "qwen3", max_position_embeddings=4096)
     where = [

@@ -1,6 +1,6 @@
 """Several ranks under torchrun with real servers: every rank's rollouts train as those of one process with transformers.
 
-One case runs by default; `.ci/torchrun` runs all twelve, and those with launched servers also with one that is killed.
+Each case takes minutes: `.ci/torchrun` runs all twelve, and those with launched servers also with one that is killed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,8 @@ from rosd_kit.sglang.server import ServerProcess, free_port
 from tests.sglang.conftest import ROOT
 from tests.sglang.test_runs import arguments, run
 
-#: What continuous integration has the time for; each case takes minutes.
-CHOICE = [("fsdp", "tensor", "launch", True)]
 ALL = itertools.product(("ddp", "fsdp"), ("disk", "tensor", "distributed"), ("launch", "url"), (False, True))
-CASES = [
-    *CHOICE,
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in CHOICE and not (case[2] == "url" and case[3])),
-]
+CASES = [case for case in ALL if not (case[2] == "url" and case[3])]
 NAMES = ("train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect")
 STEPS = 3
 
@@ -59,6 +54,7 @@ def two_servers(python, tmp_path_factory) -> Iterator[list[str]]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "sync", "how", "killed"), CASES)
 def test_ranks_with_servers_train_as_one_process_with_transformers(
     python, expected, tmp_path, request, mode, sync, how, killed
