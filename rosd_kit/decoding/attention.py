@@ -9,11 +9,10 @@ transformers' attention interface. It masks by itself: rows differ in length, la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rosd_kit.decoding.key_values import Store
+from rosd_kit.model.attention_interface import attend_by
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -128,19 +128,9 @@ class Step:
 _STEP: ContextVar[Step] = ContextVar("step")
 
 
-@contextmanager
-def decode_with(config: PretrainedConfig, step: Step) -> Iterator[None]:
+def decode_with(config: PretrainedConfig, step: Step) -> AbstractContextManager[None]:
     """Make models with this configuration decode one token per row while the context is open, in this thread."""
-    _register()
-    network: Any = config
-    usual = network._attn_implementation
-    token = _STEP.set(step)
-    network._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        network._attn_implementation = usual
-        _STEP.reset(token)
+    return attend_by(_attend, NAME, config, _STEP, step)
 
 
 def _attend(
@@ -205,10 +195,3 @@ def _softmax(scores: Float[Tensor, "rows groups heads keys"], sinks: Tensor | No
     rows, groups, heads, _ = scores.shape
     column = sinks.view(1, groups, heads, 1).expand(rows, -1, -1, -1).to(scores.dtype)
     return torch.cat([scores, column], dim=-1).softmax(-1, dtype=torch.float32)[..., :-1]
-
-
-@cache
-def _register() -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(NAME, _attend)

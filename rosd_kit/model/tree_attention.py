@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -19,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
+
+from rosd_kit.model.attention_interface import attend_by
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -63,18 +64,9 @@ _CURRENT: ContextVar[tuple[PretrainedConfig, AttentionTree]] = ContextVar("tree"
 _KERNEL: ContextVar[Callable[..., Tensor]] = ContextVar("kernel", default=scaled_dot_product_attention)
 
 
-@contextmanager
-def attend_along(config: PretrainedConfig, tree: AttentionTree) -> Iterator[None]:
+def attend_along(config: PretrainedConfig, tree: AttentionTree) -> AbstractContextManager[None]:
     """Make models with this configuration attend along a tree while the context is open, in this thread."""
-    _register()
-    usual = config._attn_implementation
-    token = _CURRENT.set((config, tree))
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual
-        _CURRENT.reset(token)
+    return attend_by(_attend, NAME, config, _CURRENT, (config, tree))
 
 
 @contextmanager
@@ -137,10 +129,3 @@ def _attend(
 def _split(row: Float[Tensor, "1 heads tokens size"], lengths: Sequence[int]) -> tuple[Tensor, ...]:
     """Cut a row into its segments with one operation, so that their gradients are joined with one too."""
     return torch.split_with_sizes(row, list(lengths), dim=2)
-
-
-@cache
-def _register() -> None:
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(NAME, _attend)
