@@ -214,7 +214,7 @@ def test_the_verifier_takes_places_in_any_order_and_the_last_answer():
     assert verify(problem, f"Answer : Bob {B1} , Ann {A2} .").success
     assert not verify(problem, f"{ANSWER} Answer : Ann {other(A2)} , Bob {B1} .").success
     assert verify(problem, "no idea").status == "unparsable"
-    assert verify(problem, f"Answer : Ann {A2} .").feedback == f"Answer Ann {A2} is wrong"
+    assert verify(problem, f"Answer : Ann {A2} .").feedback == f"Answer Ann {A2} is Wrong"
 
 
 def test_a_training_set_is_gone_through_once_an_epoch_in_a_new_order():

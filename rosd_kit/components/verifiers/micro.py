@@ -13,8 +13,12 @@ class MicroVerifier(Verifier):
     name = "micro"
     provides = frozenset({"feedback"})
 
+    def find_answer(self, text: str) -> str | None:
+        """Return the last answer that a response states, or None."""
+        return find_answer(text)
+
     def verify(self, problem: Problem, text: str) -> Verdict:
-        answer = find_answer(text)
+        answer = self.find_answer(text)
         if answer is None:
             return Verdict(score=0.0, success=False, feedback="no Answer", status="unparsable")
         right = answer == problem.answer

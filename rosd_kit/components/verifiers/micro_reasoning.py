@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from rosd_kit.contracts import Verifier
+from rosd_kit.components.verifiers.micro import MicroVerifier
 from rosd_kit.micro.reasoning.text import find_answer
-from rosd_kit.types import Problem, Verdict
 
 
-class MicroReasoningVerifier(Verifier):
+class MicroReasoningVerifier(MicroVerifier):
     """Compares the places in the response's last answer with the right ones."""
 
     name = "micro_reasoning"
-    provides = frozenset({"feedback"})
 
-    def verify(self, problem: Problem, text: str) -> Verdict:
-        answer = find_answer(text)
-        if answer is None:
-            return Verdict(score=0.0, success=False, feedback="no Answer", status="unparsable")
-        right = answer == problem.answer
-        feedback = f"Answer {answer} is {'right' if right else 'wrong'}"
-        return Verdict(score=float(right), success=right, feedback=feedback, answer=answer)
+    def find_answer(self, text: str) -> str | None:
+        """Return the last stated places, in the order of the answer of a problem, or None."""
+        return find_answer(text)
