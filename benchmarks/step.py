@@ -74,10 +74,7 @@ def _first_step(changes: Sequence[str], profile: str | None, multiple: int) -> t
     components = build_components(recipe, registry)
     student = Student.load(recipe.model, keep_initial=False)
     components.rollout.start(student)
-    pipeline = Pipeline(
-        components=components, engine=components.rollout, encode=student.prompt_ids, sampling=recipe.sampling,
-        group_size=recipe.group_size, seed=recipe.seed,
-    )  # fmt: skip
+    pipeline = Pipeline.of(recipe, components, student)
     problems = components.task.train_batch(step=0, count=recipe.problems_per_step, seed=recipe.seed)
     samples = pipeline.step(problems, 0).samples
     return student.model, student.tokenizer, list(samples[: len(samples) // multiple * multiple])

@@ -21,6 +21,7 @@ from pydantic import (
 
 from rosd_kit.options import Config, Fixed, Trusted
 from rosd_kit.text.thinking import check_pairs
+from rosd_kit.types import Sampling
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 #: A size by which memory is planned.
@@ -145,6 +146,17 @@ class SamplingSettings(Config):
     prefetch: Literal[0, 1] = 0
     """1: sample the next batch while the current one trains, with weights one update older (one step off-policy). Needs memory
     for another copy of the weights."""
+
+    def to_request(self) -> Sampling:
+        """Return what a request for a rollout asks of the engine."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            stop=tuple(self.stop),
+            max_new_tokens=self.max_new_tokens,
+        )
 
 
 class OptimizerSettings(Config):

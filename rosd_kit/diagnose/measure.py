@@ -26,10 +26,10 @@ from rosd_kit.pipeline.requests import Requester
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, build_component, build_components
 from rosd_kit.recipe.built import BuiltComponents
-from rosd_kit.run.state import train_problems
+from rosd_kit.run.state import check_readable, train_problems
 from rosd_kit.seeds import stable_seed
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
-from rosd_kit.types import DistillSample, GenerateRequest, PolicyWeights, Prompt, Sampling, StepBatch, TeacherView, Trace
+from rosd_kit.types import DistillSample, GenerateRequest, PolicyWeights, Prompt, StepBatch, TeacherView, Trace
 
 #: Steps to sample at most: a model that solves nothing, or everything, has no mixed groups to wait for.
 MOST_STEPS = 6
@@ -65,6 +65,7 @@ def diagnose(
     display.phase("loading")
     keep_initial = run is not None or any(component.wants_initial() for component in components)
     student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    check_readable(student, train_problems(recipe, components, 0), {})
     student.check_layout(recipe.batch.layout)
     components.teacher.attach(student)
     step = _load_run(run, student, components) if run is not None else None
@@ -143,17 +144,7 @@ class _Bench:
         )
 
     def _sample(self, rollouts: int, first: int) -> list[StepBatch]:
-        pipeline = Pipeline(
-            components=self.components,
-            engine=self.components.rollout,
-            encode=self.student.encoder("student"),
-            encode_reflection=self.student.encoder("reflector"),
-            encode_for_teacher=self.student.encoder("teacher"),
-            sampling=self.recipe.sampling,
-            group_size=self.recipe.group_size,
-            seed=self.recipe.seed,
-            on_phase=self.display.phase,
-        )
+        pipeline = Pipeline.of(self.recipe, self.components, self.student, on_phase=self.display.phase)
         batches: list[StepBatch] = []
         for step in range(first, first + MOST_STEPS):
             batches.append(pipeline.step(train_problems(self.recipe, self.components, step), step))
@@ -226,19 +217,11 @@ class _Bench:
         """Let the teacher's weights write from the teacher's prompts."""
         chosen = kept[:_WRITTEN]
         self.display.phase("writing")
-        sampling = self.recipe.sampling.at_step(0)
-        how = Sampling(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            stop=tuple(sampling.stop),
-            max_new_tokens=sampling.max_new_tokens,
-        )
+        sampling = self.recipe.sampling.at_step(0).to_request()
         requests = [
             GenerateRequest(
                 prompt_ids=views[index][0].prompt_ids,
-                sampling=how,
+                sampling=sampling,
                 seed=stable_seed(self.recipe.seed, "diagnose", arm.name, index),
                 reference=traces[index].case.problem.solution,
             )

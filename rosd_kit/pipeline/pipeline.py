@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from rosd_kit.contracts import Generator
 from rosd_kit.evaluation.collapse_metrics import collapse_metrics
+from rosd_kit.model.student import Student
 from rosd_kit.options import options_at
 from rosd_kit.parallel.devices import same_device
 from rosd_kit.parallel.ranks import Ranks
@@ -25,8 +26,10 @@ from rosd_kit.pipeline.counters import Counters
 from rosd_kit.pipeline.diagnosis import Diagnoser, Diagnosis
 from rosd_kit.pipeline.requests import Encode, Requester
 from rosd_kit.pipeline.sampling import GroupSampler
+from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.settings import ChatRole, SamplingSettings
+from rosd_kit.text.specials import ids_without_token
 from rosd_kit.types import Group, Problem, StepBatch, Trace
 
 #: Groups that are reflected on at once while a streaming engine samples; each is a thread that only waits.
@@ -56,6 +59,33 @@ class Pipeline:
     ranks: Ranks | None = None
     ids_without_token: frozenset[int] = frozenset()
     roles_in_thinking: frozenset[ChatRole] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        components: BuiltComponents,
+        student: Student,
+        *,
+        engine: Generator | None = None,
+        on_phase: Callable[[str], None] = lambda phase: None,
+        ranks: Ranks | None = None,
+    ) -> Pipeline:
+        """Return the pipeline of a recipe and its student; `engine` may stand for the recipe's own."""
+        return cls(
+            components=components,
+            engine=engine or components.rollout,
+            encode=student.encoder("student"),
+            encode_reflection=student.encoder("reflector"),
+            encode_for_teacher=student.encoder("teacher"),
+            sampling=recipe.sampling,
+            group_size=recipe.group_size,
+            seed=recipe.seed,
+            on_phase=on_phase,
+            ranks=ranks,
+            ids_without_token=frozenset(ids_without_token(student.tokenizer, student.vocabulary)),
+            roles_in_thinking=student.chat.roles_in_thinking(recipe.thinking),
+        )
 
     def step(self, problems: Sequence[Problem], step: int) -> StepBatch:
         """Return the samples of one step and every count that metrics need.

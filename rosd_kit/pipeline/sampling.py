@@ -12,7 +12,7 @@ from rosd_kit.pipeline.counters import Counters
 from rosd_kit.pipeline.requests import Requester
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import SamplingSettings
-from rosd_kit.types import Completion, GenerateRequest, Group, Problem, Rollout, Sampling, Verdict
+from rosd_kit.types import Completion, GenerateRequest, Group, Problem, Rollout, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,7 @@ class GroupSampler:
         counters.add_phase("generate", tokens, waited)
 
     def _requests(self, problem: Problem, index: int, step: int) -> list[GenerateRequest]:
-        sampling = Sampling(
-            temperature=self.sampling.temperature,
-            top_p=self.sampling.top_p,
-            top_k=self.sampling.top_k,
-            min_p=self.sampling.min_p,
-            stop=tuple(self.sampling.stop),
-            max_new_tokens=self.sampling.max_new_tokens,
-        )
+        sampling = self.sampling.to_request()
         prompt = self.requester.encode(problem.messages)
         return [
             GenerateRequest(

@@ -67,17 +67,7 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     components.teacher.attach(student)
     components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
     engine = _RecordingEngine(components.rollout)
-    pipeline = Pipeline(
-        components=components,
-        engine=engine,
-        encode=student.encoder("student"),
-        encode_reflection=student.encoder("reflector"),
-        encode_for_teacher=student.encoder("teacher"),
-        sampling=recipe.sampling,
-        group_size=recipe.group_size,
-        seed=recipe.seed,
-        roles_in_thinking=student.chat.roles_in_thinking(recipe.thinking),
-    )
+    pipeline = Pipeline.of(recipe, components, student, engine=engine)
     totals: Counter[str] = Counter()
     try:
         for step in range(_TRIES):

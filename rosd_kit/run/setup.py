@@ -31,7 +31,6 @@ from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.run.state import Run, check_readable, train_problems
 from rosd_kit.seeds import stable_seed
-from rosd_kit.text.specials import ids_without_token
 from rosd_kit.training.optimizer import Optimizer
 
 
@@ -78,7 +77,8 @@ def prepare(
     _check_teacher(recipe, components, student)
     optimizer = Optimizer(student.model, recipe.optimizer, steps=recipe.steps)
     _start_engine(recipe, components, student, ranks, folder, display, plugins.registry)
-    pipeline = _pipeline(recipe, components, student, ranks, display)
+    shared = ranks if ranks.count > 1 else None
+    pipeline = Pipeline.of(recipe, components, student, on_phase=display.phase, ranks=shared)
     return Run(
         recipe=recipe,
         ranks=ranks,
@@ -149,23 +149,6 @@ def _check_teacher(recipe: Recipe, components: BuiltComponents, student: Student
             else:
                 with network.active() as model:
                     check_split(model, recipe.batch.layout, pad_id=student.pad_id)
-
-
-def _pipeline(recipe: Recipe, components: BuiltComponents, student: Student, ranks: Ranks, display: Display) -> Pipeline:
-    return Pipeline(
-        components=components,
-        engine=components.rollout,
-        encode=student.encoder("student"),
-        encode_reflection=student.encoder("reflector"),
-        encode_for_teacher=student.encoder("teacher"),
-        sampling=recipe.sampling,
-        group_size=recipe.group_size,
-        seed=recipe.seed,
-        on_phase=display.phase,
-        ranks=ranks if ranks.count > 1 else None,
-        roles_in_thinking=student.chat.roles_in_thinking(recipe.thinking),
-        ids_without_token=frozenset(ids_without_token(student.tokenizer, student.vocabulary)),
-    )
 
 
 def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline, ranks: Ranks) -> Prefetcher:

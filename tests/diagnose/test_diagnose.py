@@ -256,6 +256,14 @@ def test_the_command_measures_all_arms_on_the_same_rollouts(capsys, tmp_path):
     assert copied["teacher_overlap"] > 0.8 > copied["student_overlap"]
 
 
+def test_rows_that_the_model_cannot_read_are_refused(capsys, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "Anna has 3 apples and buys 4 more.", "answer": "7"}\n' * 4)
+    task = f"task={{name: dataset, path: {rows}, prompt: '{{question}}', answer: '{{answer}}', held_out: 0}}"
+    code, _, errors = call(capsys, "sdpo", task, "verifier=exact")
+    assert code == 2 and "model.unknown_tokens" in errors and "the training problems" in errors
+
+
 def test_tables_and_sentences_say_what_was_changed_to_compare(capsys):
     code, printed, _ = call(capsys, "sdpo", *SMALL)
     assert code == 0
