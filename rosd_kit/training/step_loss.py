@@ -14,14 +14,15 @@ Does not know optimizers or methods.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rosd_kit.contracts import TeacherModel
-from rosd_kit.model.packing import TokenSequence, build_layout, dummy_layout, plan_micro_batches
+from rosd_kit.model.packing import LayoutMode, TokenSequence, build_layout, dummy_layout, plan_micro_batches
 from rosd_kit.model.prefix_tree import Ids
 from rosd_kit.model.split import SplitModel, split_model
 from rosd_kit.parallel.fsdp import is_sharded
@@ -31,13 +32,16 @@ from rosd_kit.settings import BatchSettings
 from rosd_kit.training.balancing import assign_to_ranks, equalize_passes
 from rosd_kit.training.chunked_loss import HeadLoss
 from rosd_kit.training.grad_accumulation import accumulate_in_place, ensure_grad
-from rosd_kit.training.loss_report import LossReport, build_report
+from rosd_kit.training.loss_report import LossReport, TokenResults, build_report
 from rosd_kit.training.teacher import TeacherScorer
 from rosd_kit.training.timer import Timer
-from rosd_kit.training.token_weights import WeightedTokens, compute_weights, weighted_tokens
+from rosd_kit.training.token_weights import StepWeights, WeightedTokens, compute_weights, weighted_tokens
 from rosd_kit.types import DistillSample
 
 __all__ = ["LossReport", "backward_step"]
+
+#: The indices of a micro-batch's samples in the step, their weighted tokens and the results of these.
+_Results = tuple[list[int], WeightedTokens, TokenResults]
 
 
 def backward_step(
@@ -69,72 +73,48 @@ def backward_step(
     ranks = ranks if ranks is not None and ranks.count > 1 else None
     step = compute_weights(samples, objectives)
     model = split_model(student)
-    mode = model.layout_mode(settings.layout)
     weighted = step.weighted_samples()
     scorer = TeacherScorer(teacher_models, settings=settings, pad_id=pad_id, samples=[samples[i] for i in weighted])
     head = HeadLoss(
         student=model,
         teacher=scorer,
         terms=tuple(objectives),
-        factors=torch.tensor(
-            [term.weight / (total or 1.0) for term, total in zip(objectives, step.totals, strict=True)],
-            dtype=torch.float64,
-        ),
+        factors=_loss_factors(objectives, step),
         chunk_bytes=settings.chunk_mib << 20,
         temperature=temperature,
     )
-    timer = Timer()
-    sequences = {i: TokenSequence(samples[i].prompt_ids, samples[i].response_ids, samples[i].problem_id) for i in weighted}
-    assigned = assign_to_ranks(weighted, [sequences[i] for i in weighted], ranks.count)[ranks.rank] if ranks else weighted
-    micro_batches = []
-    for planned in plan_micro_batches(
-        [sequences[i] for i in assigned], budget=settings.tokens, mode=mode, can_cache_prefix=model.can_cache_prefix
-    ):
-        indices = [assigned[position] for position in planned.indices]
-        weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
-        batch_samples = [samples[index] for index in indices]
-        tokens = weighted_tokens(batch_samples, weights, advantages, objectives)
-        micro_batches.append(_MicroBatch(indices, planned.prefix, batch_samples, tokens))
-    passes_per_batch = _equal_passes(micro_batches, scorer, ranks) if ranks is not None and is_sharded(student) else None
-    timer.lap("weigh")
-    results = []
+    runner = _MicroBatchRunner(model, head, model.layout_mode(settings.layout), pad_id, Timer(), backward=backward)
+    micro_batches = _micro_batches(samples, weighted, step, objectives, settings, model, ranks)
+    passes = _equal_passes(micro_batches, scorer, ranks) if ranks is not None and is_sharded(student) else []
+    runner.timer.lap("weigh")
     with accumulate_in_place(model.backbone):
-        for number, batch in enumerate(micro_batches):
-            passes = passes_per_batch[number] if passes_per_batch else ()
-            teacher_states = scorer.states(batch.samples, batch.tokens, passes, groups_continue=batch.groups_continue)
-            timer.lap("teacher")
-            layout = build_layout([sequences[i] for i in batch.indices], pad_id=pad_id, mode=mode, prefix=batch.prefix)
-            with torch.set_grad_enabled(backward):
-                hidden = model.states(layout, batch.tokens.sample, batch.tokens.token)
-            if backward:
-                timer.lap("student")
-                loss, token_results = head.differentiate(hidden, teacher_states, batch.tokens)
-                timer.lap("head")
-                if loss.requires_grad:  # else nothing below the head is trained
-                    torch.autograd.backward(loss)
-                timer.lap("backward")
-            else:
-                token_results = head.measure(hidden, teacher_states, batch.tokens)
-            results.append((batch.indices, batch.tokens, token_results))
+        results = [runner.run(batch, passes[number] if passes else ()) for number, batch in enumerate(micro_batches)]
         model.prefix_cache.close()
-    timer.lap("backward")
+    runner.timer.lap("backward")
     if ranks is not None:
-        for passes in passes_per_batch[len(micro_batches) :] if passes_per_batch else ():
-            _run_dummy_batch(model, scorer, passes, backward=backward)
+        for missing in passes[len(micro_batches) :]:
+            runner.run_dummy(missing)
         if backward:
             ranks.sum_in_place(_unsharded_gradients(student))
         results = sorted((result for each in ranks.gather(results) for result in each), key=lambda result: result[0])
-        timer.lap("backward")
-    return build_report(samples, objectives, step, results, timer.seconds)
+        runner.timer.lap("backward")
+    return build_report(samples, objectives, step, results, runner.timer.seconds)
+
+
+def _loss_factors(objectives: Sequence[WeightedObjective], step: StepWeights) -> Float[Tensor, " terms"]:
+    """Return what turns the token weights of each term into shares of the loss."""
+    factors = [term.weight / (total or 1.0) for term, total in zip(objectives, step.totals, strict=True)]
+    return torch.tensor(factors, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class _MicroBatch:
-    """Some samples, their indices in the step, the cached prefix that they continue from, and their weighted tokens."""
+    """Some samples, their indices in the step, the cached prefix that they continue from, and their tokens."""
 
     indices: list[int]
     prefix: Ids
     samples: list[DistillSample]
+    sequences: list[TokenSequence]
     tokens: WeightedTokens
 
     @property
@@ -143,19 +123,76 @@ class _MicroBatch:
         return bool(self.prefix)
 
 
+def _micro_batches(
+    samples: Sequence[DistillSample],
+    weighted: Sequence[int],
+    step: StepWeights,
+    objectives: Sequence[WeightedObjective],
+    settings: BatchSettings,
+    model: SplitModel,
+    ranks: Ranks | None,
+) -> list[_MicroBatch]:
+    """Cut the samples that have a weight, or this rank's share of them, into micro-batches."""
+    sequences = [TokenSequence(samples[i].prompt_ids, samples[i].response_ids, samples[i].problem_id) for i in weighted]
+    by_index = dict(zip(weighted, sequences, strict=True))
+    assigned = assign_to_ranks(weighted, sequences, ranks.count)[ranks.rank] if ranks else weighted
+    micro_batches = []
+    for plan in plan_micro_batches(
+        [by_index[i] for i in assigned],
+        budget=settings.tokens,
+        mode=model.layout_mode(settings.layout),
+        can_cache_prefix=model.can_cache_prefix,
+    ):
+        indices = [assigned[position] for position in plan.indices]
+        weights, advantages = [step.per_sample[i] for i in indices], [step.advantages[i] for i in indices]
+        selected = [samples[i] for i in indices]
+        tokens = weighted_tokens(selected, weights, advantages, objectives)
+        micro_batches.append(_MicroBatch(indices, plan.prefix, selected, [by_index[i] for i in indices], tokens))
+    return micro_batches
+
+
+@dataclass(frozen=True)
+class _MicroBatchRunner:
+    """Runs micro-batches; with `backward`, each adds its gradient to the parameters' `.grad`."""
+
+    model: SplitModel
+    head: HeadLoss
+    mode: LayoutMode
+    pad_id: int
+    timer: Timer
+    backward: bool = field(kw_only=True)
+
+    def run(self, batch: _MicroBatch, passes: Sequence[int]) -> _Results:
+        """Return the results of a micro-batch; `passes` is how often each teacher model must run at least."""
+        tokens = batch.tokens
+        teacher = self.head.teacher.states(batch.samples, tokens, passes, groups_continue=batch.groups_continue)
+        self.timer.lap("teacher")
+        layout = build_layout(batch.sequences, pad_id=self.pad_id, mode=self.mode, prefix=batch.prefix)
+        with torch.set_grad_enabled(self.backward):
+            hidden = self.model.states(layout, tokens.sample, tokens.token)
+        if not self.backward:
+            return batch.indices, tokens, self.head.measure(hidden, teacher, tokens)
+        self.timer.lap("student")
+        loss, results = self.head.differentiate(hidden, teacher, tokens)
+        self.timer.lap("head")
+        if loss.requires_grad:  # else nothing below the head is trained
+            torch.autograd.backward(loss)
+        self.timer.lap("backward")
+        return batch.indices, tokens, results
+
+    def run_dummy(self, passes: Sequence[int]) -> None:
+        """Take part in a micro-batch that only other ranks have; the gradient is zero."""
+        self.head.teacher.run_dummy_passes(passes)
+        with torch.set_grad_enabled(self.backward):
+            hidden = self.model.hidden(dummy_layout())
+        if hidden.requires_grad:  # else nothing below the head is trained
+            torch.autograd.backward(hidden.sum() * 0.0)
+
+
 def _equal_passes(micro_batches: Sequence[_MicroBatch], scorer: TeacherScorer, ranks: Ranks) -> list[list[int]]:
     """Return how often every rank must run each teacher model in each micro-batch."""
     passes = [scorer.count_passes(b.samples, b.tokens, groups_continue=b.groups_continue) for b in micro_batches]
     return equalize_passes(passes, ranks)
-
-
-def _run_dummy_batch(model: SplitModel, scorer: TeacherScorer, passes: Sequence[int], *, backward: bool) -> None:
-    """Take part in a micro-batch that only other ranks have; the gradient is zero."""
-    scorer.run_dummy_passes(passes)
-    with torch.set_grad_enabled(backward):
-        hidden = model.hidden(dummy_layout())
-    if hidden.requires_grad:  # else nothing below the head is trained
-        torch.autograd.backward(hidden.sum() * 0.0)
 
 
 def _unsharded_gradients(student: nn.Module) -> list[Tensor]:
