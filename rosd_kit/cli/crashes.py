@@ -20,7 +20,7 @@ from rosd_kit.plugins.fingerprint import code_files
 from rosd_kit.version import __version__
 
 if TYPE_CHECKING:
-    from rosd_kit.plugins.manager import PluginReport
+    from rosd_kit.plugins.report import PluginReport
 
 #: Longest description of an error in the line, in characters.
 _LONGEST = 300

@@ -11,8 +11,8 @@ from rosd_kit.cli.common import PluginFiles, load_plugins
 from rosd_kit.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
-    from rosd_kit.plugins.manager import PluginReport
     from rosd_kit.plugins.registry import Registry
+    from rosd_kit.plugins.report import PluginReport
 
 app = typer.Typer(help="List plugins, start a new one, or check one.", rich_markup_mode=None)
 

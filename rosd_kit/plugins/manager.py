@@ -6,34 +6,30 @@ This module knows neither recipes nor what components do, and imports torch only
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import inspect
-import logging
 import os
 import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rosd_kit.errors import PluginError, did_you_mean, is_users_interrupt, say
+from rosd_kit.errors import PluginError, did_you_mean
 from rosd_kit.plugins import hookspecs
 from rosd_kit.plugins.deprecations import adapt_component
-from rosd_kit.plugins.fingerprint import fingerprint
+from rosd_kit.plugins.observers import HookCaller
+from rosd_kit.plugins.report import PluginReport, Status, reason_of
+from rosd_kit.plugins.sources import distribution_of, file_of, file_of_entry, import_file, load_default, module_name
 from rosd_kit.plugins.timed_import import SLOW, timed
 from rosd_kit.plugins.validation import examine, new_pluggy
 from rosd_kit.version import __version__
 
 if TYPE_CHECKING:
-    import pluggy
     import typer
 
     from rosd_kit.plugins.registry import Registry
@@ -42,40 +38,10 @@ VARIABLE = "ROSD_KIT_PLUGINS"
 _BUILT_IN = "builtin"
 #: The plugins that ship with the kit, named as entry points are: a module, or a class to make one of.
 _DEFAULT_PLUGINS = {_BUILT_IN: "rosd_kit.components", "trackers": "rosd_kit.run.trackers:Trackers"}
-Status = Literal["ok", "denied", "broken"]
 #: The commands that take `--plugin` after their name.
 _COMMAND = re.compile(
     r"\brosd-kit (?:run|eval|show|diff|components|schema|doctor|sweep(?! report)|plugins(?! (?:check|new)))\b"
 )
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginReport:
-    """One plugin: where it comes from, what it brings, and whether it can be used.
-
-    `brings` lists its `kind name` pairs, once components have been loaded; `reason` says why it was left out. `seconds` is how
-    long its import took, `notes` are hints for its author.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    file: str
-    status: Status = "ok"
-    reason: str = ""
-    hooks: tuple[str, ...] = ()
-    brings: tuple[str, ...] = ()
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.distribution} {self.version}, {self.file})"
-
-    @property
-    def fingerprint(self) -> str:
-        """A short SHA-256 of all files of its package; empty if it has none."""
-        return fingerprint(self.file)
 
 
 class PluginManager:
@@ -89,9 +55,9 @@ class PluginManager:
     def __init__(self, files: Sequence[Path] = (), selection: str | None = None) -> None:
         self._pluggy = new_pluggy()
         self._reports: dict[str, PluginReport] = {}
-        self._complained: set[tuple[str, str]] = set()
+        self._hooks = HookCaller(self._reports)
         for name, place in _DEFAULT_PLUGINS.items():
-            self._add(name, "rosd-kit", __version__, partial(_load_default, place))
+            self._add(name, "rosd-kit", __version__, partial(load_default, place))
         self._discover(os.environ.get(VARIABLE, "") if selection is None else selection)
         for file in files:
             self.load_file(file)
@@ -117,9 +83,9 @@ class PluginManager:
         path = file.expanduser().resolve()
         if not path.is_file():
             raise PluginError(f"--plugin: no file {str(file)!r}. Give the path of a Python file.")
-        name = _module_name(path)
+        name = module_name(path)
         if name not in self._reports:
-            self._add(name, "file", "-", lambda: _import_file(name, path), file=str(file))
+            self._add(name, "file", "-", lambda: import_file(name, path), file=str(file))
         return name
 
     def hint(self, text: str) -> str:
@@ -142,7 +108,7 @@ class PluginManager:
         self._reports.pop(name, None)
         if self._pluggy.has_plugin(name):
             self._pluggy.unregister(name=name)
-        self._add(name, distribution, "-", point.load, file=_file_of_entry(point))
+        self._add(name, distribution, "-", point.load, file=file_of_entry(point))
 
     def load_object(self, name: str, plugin: object) -> None:
         """Add a plugin that is there already: a module, or an object with hook implementations."""
@@ -185,49 +151,15 @@ class PluginManager:
         """Let every plugin add its commands; a plugin that raises or uses a taken name is reported and left out."""
         for impl in self._pluggy.hook.rosd_kit_commands.get_hookimpls():
             before = list(app.registered_commands), list(app.registered_groups)
-            self._call(impl, {"app": app})
+            self._hooks.call(impl, {"app": app})
             if twice := sorted(name for name, count in Counter(_command_names(app)).items() if count > 1):
                 app.registered_commands, app.registered_groups = before
                 self._break(impl.plugin_name, PluginError(f"there is a command {', '.join(twice)} already"))
 
     def notify(self, hook: str, **facts: object) -> tuple[str, ...]:
         """Call an observer hook of every plugin; return one message per plugin that raised, and log it once."""
-        messages = (self._call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
+        messages = (self._hooks.call(impl, facts) for impl in getattr(self._pluggy.hook, hook).get_hookimpls())
         return tuple(message for message in messages if message)
-
-    def _call(self, impl: pluggy.HookImpl, facts: Mapping[str, object]) -> str:
-        """Call one plugin's hook; return a message if it raised, else an empty string."""
-        try:
-            changed = self._watched(impl, facts)
-        except BaseException as error:
-            if is_users_interrupt(error):
-                raise
-            hook = impl.function.__name__
-            message = f"plugin {self._reports[impl.plugin_name]}: {hook} raised {_say(error)}"
-            if (impl.plugin_name, hook) not in self._complained:
-                self._complained.add((impl.plugin_name, hook))
-                _log.warning(message)
-            return message
-        plugin, hook = self._reports[impl.plugin_name], impl.function.__name__
-        new = {one: (impl.plugin_name, f"{hook} {one.partition(' (')[0]}") for one in changed}
-        reported = [one for one, key in new.items() if key not in self._complained]
-        self._complained.update(new.values())
-        return f"plugin {plugin}: {hook} changed {', '.join(reported)}; it was put back" if reported else ""
-
-    def _watched(self, impl: pluggy.HookImpl, facts: Mapping[str, object]) -> list[str]:
-        """Call one plugin's hook; put back and return what it changed of the process."""
-        arguments = [facts[argument] for argument in impl.argnames]
-        if "app" in facts or self._reports[impl.plugin_name].distribution == "rosd-kit":
-            impl.function(*arguments)
-            return []
-        from rosd_kit.faults.surroundings import Surroundings
-
-        before = Surroundings.now()
-        try:
-            impl.function(*arguments)
-        finally:
-            changed = before.put_back()
-        return changed
 
     def _discover(self, selection: str) -> None:
         """Add the installed plugins that the selection allows; report selected ones that do not exist."""
@@ -236,13 +168,13 @@ class PluginManager:
         allowed = {_plain(word): word for word in words if not word.startswith("-")}
         found = {*_DEFAULT_PLUGINS}
         for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
-            distribution, version = _distribution_of(point)
+            distribution, version = distribution_of(point)
             aliases = {_plain(point.name), _plain(distribution)}
             found |= aliases
             if aliases & denied.keys() or (allowed and not aliases & allowed.keys()):
                 self._report(point.name, distribution, version, point.value, "denied", f"left out by {VARIABLE}={selection}")
             else:
-                self._add(point.name, distribution, version, point.load, file=_file_of_entry(point))
+                self._add(point.name, distribution, version, point.load, file=file_of_entry(point))
         if _BUILT_IN in denied:
             raise PluginError(f"{VARIABLE}: 'builtin' cannot be left out; rosd-kit does not work without it. Remove -builtin.")
         if "trackers" in denied:
@@ -270,10 +202,10 @@ class PluginManager:
                 plugin, seconds = timed(load)
             findings = examine(name, plugin)
         except (Exception, SystemExit) as error:
-            self._report(name, distribution, version, file or "-", "broken", _say(error))
+            self._report(name, distribution, version, file or "-", "broken", reason_of(error))
             return
         self._pluggy.register(plugin, name)
-        self._report(name, distribution, version, file or _file_of(plugin))
+        self._report(name, distribution, version, file or file_of(plugin))
         self._reports[name] = replace(self._reports[name], hooks=findings.hooks, notes=findings.notes, seconds=seconds)
 
     def _report(self, name: str, distribution: str, version: str, file: str, status: Status = "ok", reason: str = "") -> None:
@@ -294,56 +226,12 @@ class PluginManager:
 
     def _break(self, name: str, error: BaseException) -> None:
         self._pluggy.unregister(name=name)
-        self._reports[name] = replace(self._reports[name], status="broken", reason=_say(error))
-
-
-def _load_default(place: str) -> object:
-    plugin = EntryPoint(name="", value=place, group=hookspecs.PROJECT).load()
-    return plugin() if isinstance(plugin, type) else plugin
-
-
-def _module_name(path: Path) -> str:
-    """Return a module name that differs for files of the same name in different folders."""
-    return f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=3).hexdigest()}"
-
-
-def _import_file(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError("is not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        self._reports[name] = replace(self._reports[name], status="broken", reason=reason_of(error))
 
 
 def _plain(name: str) -> str:
     """Normalise a name as package indexes do: `rosd_kit-X` is `rosd-kit-x`."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _distribution_of(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "-")
-
-
-def _file_of_entry(point: EntryPoint) -> str:
-    """Return the file of an entry point's module, or the entry point's value if there is none."""
-    try:
-        spec = importlib.util.find_spec(point.module)
-    except (Exception, SystemExit):  # a parent package is imported on the way
-        spec = None
-    return spec.origin if spec and spec.origin else point.value
-
-
-def _file_of(plugin: object) -> str:
-    try:
-        return inspect.getfile(plugin if isinstance(plugin, ModuleType | type) else type(plugin))
-    except (TypeError, OSError):
-        return "-"
 
 
 def _command_names(app: typer.Typer) -> Iterable[str]:
@@ -353,9 +241,3 @@ def _command_names(app: typer.Typer) -> Iterable[str]:
         yield command.name or (get_command_name(command.callback.__name__) if command.callback else "")
     for group in app.registered_groups:
         yield str(group.name)
-
-
-def _say(error: BaseException) -> str:
-    """Return an exception in one line, with its type unless it is a `PluginError`."""
-    text = say(error, limit=10_000)
-    return text.removeprefix(f"{type(error).__name__}: ") if isinstance(error, PluginError) else text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rosd_kit import cli
-from rosd_kit.plugins.manager import PluginReport
+from rosd_kit.plugins.report import PluginReport
 from rosd_kit.run.folder import RunFolder
 
 
