@@ -36,13 +36,13 @@ from rosd_kit.recipe import Recipe
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible, user_interrupts
 from rosd_kit.run.recipe_file import write_recipe
-from rosd_kit.run.records import METRICS
+from rosd_kit.run.records import EVALUATIONS, METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save
 from rosd_kit.run.sample_records import sample_records
 from rosd_kit.run.setup import describe, open_folder, prepare, record_environment
 from rosd_kit.run.state import Baseline, Run
 from rosd_kit.run.step_metrics import scheduled_values, speeds, staleness, worst
-from rosd_kit.run.summary import RunOutcome, next_steps, read_evaluations, summarise
+from rosd_kit.run.summary import RunOutcome, summarise_run
 from rosd_kit.run.update import Update, update
 from rosd_kit.types import StepBatch
 
@@ -187,7 +187,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
     """Evaluate before the first step, after the last and as often as the recipe says; never twice at the same step."""
     if not (run.step in (0, run.recipe.steps) or _due(run.step, run.recipe.evaluation.every)):
         return
-    if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read("evaluations.jsonl"))):
+    if run.ranks.from_main(any(record["step"] == run.step for record in run.folder.read(EVALUATIONS))):
         return
     reporter, faults = run.reporter, Faults()
     reporter.display.phase("evaluate")
@@ -208,7 +208,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
             results = baseline(run.recipe, run.student, reporter.plugins.registry, measure)
         else:
             results = measure()
-    run.folder.append("evaluations.jsonl", {"step": run.step, "results": [r.to_json() for r in results]})
+    run.folder.append(EVALUATIONS, {"step": run.step, "results": [r.to_json() for r in results]})
     reporter.display.evaluation(run.step, results)
     reporter.warn_of_faults(faults.messages())
     for warning in reporter.watch.evaluation(results):
@@ -224,21 +224,7 @@ def finish(run: Run, *, seconds: float) -> RunSummary | None:
     run.folder.write_folder("model", run.student.exporter(writes=run.ranks.is_main))
     if not run.ranks.is_main:
         return None
-    evaluations = read_evaluations(run.folder.path)
-    summary = summarise(
-        name=run.recipe.name,
-        folder=run.folder.path,
-        steps=run.recipe.steps,
-        seconds=seconds,
-        records=run.folder.read(METRICS),
-        before=evaluations.get(0, ()),
-        after=evaluations.get(run.recipe.steps, ()),
-        warnings=run.reporter.warnings,
-        next_steps=[
-            run.reporter.plugins.hint(line)
-            for line in next_steps(run.folder.path, run.recipe, knows_truth="oracle" in run.components.task.provides)
-        ],
-    )
+    summary = summarise_run(run, seconds=seconds)
     run.reporter.display.finish(summary)
     return summary
 

@@ -74,7 +74,7 @@ def own_ids(chat: Chat, messages: Sequence[Message]) -> Ids:
     adapted = chat.adapt(messages)
     if chat.encoder.spells_control_tokens(adapted):
         return chat.encode(messages)
-    plain: list[dict[str, Any]] = [dict(message) for message in adapted]
+    plain: list[dict[str, Any]] = [dict(message) for message in adapted]  # transformers declares plain dictionaries
     ids = chat.tokenizer.apply_chat_template(
         plain, tokenize=True, add_generation_prompt=True, return_dict=False, **chat.encoder.options
     )

@@ -15,6 +15,7 @@ from rosd_kit.run.identity import new_run_id, saved_recipe, saved_run_id
 from rosd_kit.run.records import EVALUATIONS, METRICS, in_words
 from rosd_kit.run.state import Run
 from rosd_kit.training.checkpoint import (
+    RunValues,
     list_checkpoints,
     load_checkpoint,
     load_state,
@@ -132,7 +133,7 @@ def save(run: Run) -> None:
         "teacher": gather_to_main(run.components.teacher.state_dict(), run.ranks),
     }
     if run.ranks.is_main:
-        state = {
+        state: RunValues = {
             "warnings": run.reporter.warnings,
             "prefetched": run.prefetcher.state(),
             "identity": run.identity.state(run.recipe),
@@ -156,8 +157,7 @@ def restore(run: Run) -> None:
         run.reporter.warnings[:] = checkpoint.state["warnings"]
         if identity is None:
             run.reporter.warn_new([f"{newest}: {_UNKNOWN}"])
-        prefetched = checkpoint.state.get("prefetched", checkpoint.state.get("ahead"))  # its name before API 2
-        run.prefetcher.load_state(prefetched, run.problems)
+        run.prefetcher.load_state(checkpoint.state.get("prefetched"), run.problems)
         run.sync_engine()
     if run.step > run.recipe.steps:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")

@@ -12,7 +12,8 @@ from rosd_kit.display.base import RunSummary
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult, compare
 from rosd_kit.recipe import Recipe
-from rosd_kit.run.records import EVALUATIONS, read_records
+from rosd_kit.run.records import EVALUATIONS, METRICS, read_records
+from rosd_kit.run.state import Run
 
 _ROLLOUTS = frozenset({"rollout/count", "rollout/truncated", "train/samples"})
 
@@ -44,6 +45,23 @@ def read_evaluations(folder: Path) -> dict[int, tuple[SuiteResult, ...]]:
     """Return the evaluations of a run by step."""
     records = read_records(folder / EVALUATIONS).whole
     return {record["step"]: tuple(map(SuiteResult.from_json, record["results"])) for record in records}
+
+
+def summarise_run(run: Run, *, seconds: float) -> RunSummary:
+    """Summarise a finished run from its records, with the commands to try next."""
+    evaluations = read_evaluations(run.folder.path)
+    commands = next_steps(run.folder.path, run.recipe, knows_truth="oracle" in run.components.task.provides)
+    return summarise(
+        name=run.recipe.name,
+        folder=run.folder.path,
+        steps=run.recipe.steps,
+        seconds=seconds,
+        records=run.folder.read(METRICS),
+        before=evaluations.get(0, ()),
+        after=evaluations.get(run.recipe.steps, ()),
+        warnings=run.reporter.warnings,
+        next_steps=[run.reporter.plugins.hint(command) for command in commands],
+    )
 
 
 def summarise(
