@@ -10,10 +10,10 @@ from rosd_kit.recipe import to_yaml
 from rosd_kit.sweep.axes import label
 from rosd_kit.sweep.combinations import Combination, CombinationResolver, Skipped, value_of
 from rosd_kit.sweep.designs import select
+from rosd_kit.sweep.records import StoredPlan
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import Store
 from rosd_kit.sweep.trial_id import Trial, digest, make_trials
-from rosd_kit.types import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Plan:
         """Return a combination's value on each axis; `-` where the axis does not apply to it."""
         return [_label(combination, axis.field) for axis in self.sweep.axes]
 
-    def to_json(self) -> JsonObject:
-        """Return the plan as the store keeps it; `cells` are the combinations and `cell` is an index into them."""
+    def to_json(self) -> StoredPlan:
+        """Return the plan as the store keeps it."""
         return {
             "name": self.sweep.name,
             "recipe": self.sweep.recipe,

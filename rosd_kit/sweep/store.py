@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Literal
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.lease import LeaseHolder
-from rosd_kit.types import JsonObject
+from rosd_kit.sweep.records import StoredPlan, TrialResult
 
 State = Literal["waiting", "running", "finished", "failed"]
 FILE = "sweep.db"
@@ -54,7 +54,7 @@ class Row:
     lease_end: float | None
     stop: bool
     error: str | None
-    result: JsonObject | None
+    result: TrialResult | None
 
     def is_held_by(self, token: str) -> bool:
         """Return whether the process with this token holds the trial."""
@@ -134,7 +134,7 @@ class Store:
                 "INSERT OR IGNORE INTO trials (id, recipe, seed, plugins, changed) VALUES (?, ?, ?, ?, ?)", rows
             )
 
-    def add_plan(self, digest: str, name: str, content: Mapping[str, object]) -> None:
+    def add_plan(self, digest: str, name: str, content: StoredPlan) -> None:
         """Add a plan, or mark it as the latest if the store already has it."""
         with self._transaction():
             self._db.execute(
@@ -143,7 +143,7 @@ class Store:
                 (digest, name, json.dumps(content), time.time()),
             )
 
-    def plan(self, name: str | None = None) -> JsonObject:
+    def plan(self, name: str | None = None) -> StoredPlan:
         """Return the latest plan, or the latest with this name. Raises `RunError` when there is none."""
         query = "SELECT name, content FROM plans ORDER BY asked DESC, id DESC"
         with self._explained("the table of plans"):
@@ -151,7 +151,8 @@ class Store:
         for plan_name, content in plans:
             if name in (None, plan_name):
                 with self._explained(f"plan {plan_name}"):
-                    return dict(json.loads(content))
+                    plan: StoredPlan = json.loads(content)
+                    return plan
         names = ", ".join(dict.fromkeys(plan_name for plan_name, _ in plans)) or "none"
         raise RunError(f"{self.file.parent}: no plan {name or 'yet'}. Plans: {names}")
 
@@ -231,7 +232,7 @@ class Store:
         """Record why a trial failed. Return whether this token held it."""
         return self._end(id, token, "failed", error=error)
 
-    def finish(self, id: str, token: str, result: Mapping[str, object]) -> bool:
+    def finish(self, id: str, token: str, result: TrialResult) -> bool:
         """Record a trial's result. Return whether this token held it; if not, the result is dropped."""
         return self._end(id, token, "finished", result=json.dumps(result))
 

@@ -19,12 +19,13 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from rosd_kit.errors import RosdError, RunError
 from rosd_kit.files import lock_file, read_json_lines, read_json_object
 from rosd_kit.sweep.lease import LeaseHolder
+from rosd_kit.sweep.records import EvaluationRecord, TrialResult
 from rosd_kit.sweep.store import Row, Store
-from rosd_kit.types import JsonObject
 
 DONE, FAILED, STOPPED, NOT_HELD = 0, 13, 14, 15
 """Exit codes: finished, failed, stopped on request, and held by another process. Any other code is a crash."""
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
         LeaseRenewer(folder, id, token, lease).start()
         start = time.time()
         try:
-            result = _run(folder, row, argv[4:])
+            result = _run(folder, row, argv[4:], start)
         except KeyboardInterrupt:
             result = None
         except BaseException as error:  # also SystemExit: a part of the run that exits has not finished the trial
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
         if result is None:
             store.release(id, token)
             return STOPPED
-        return DONE if store.finish(id, token, {**result, "seconds": time.time() - start}) else NOT_HELD
+        return DONE if store.finish(id, token, result) else NOT_HELD
 
 
 class LeaseRenewer(threading.Thread):
@@ -81,8 +82,8 @@ class LeaseRenewer(threading.Thread):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run(folder: Path, row: Row, planned: Sequence[str]) -> JsonObject | None:
-    """Train to the end and return the result to store, or None when the run was stopped before."""
+def _run(folder: Path, row: Row, planned: Sequence[str], start: float) -> TrialResult | None:
+    """Train to the end and return the result to store, or None when the run was stopped before. `start` is the worker's."""
     from rich.console import Console
 
     from rosd_kit.display.plain import PlainDisplay
@@ -122,20 +123,22 @@ def _run(folder: Path, row: Row, planned: Sequence[str]) -> JsonObject | None:
     recipe_file.unlink(missing_ok=True)
     if outcome.summary is None:
         return None
-    return _result(path, resumed=started_before) | {"warnings": list(outcome.summary.warnings)}
+    return {
+        "evaluations": [cast(EvaluationRecord, line) for line in read_json_lines(path / "evaluations.jsonl")],
+        "resumed": started_before,
+        "made_with": _made_with(path),
+        "warnings": list(outcome.summary.warnings),
+        "seconds": time.time() - start,
+    }
 
 
-def _result(path: Path, *, resumed: bool) -> JsonObject:
-    """Return a finished run's evaluations and the environment that produced them."""
+def _made_with(path: Path) -> dict[str, object]:
+    """Return the environment that produced a run's results."""
     from rosd_kit.sweep.trial_id import source_digest
 
     environment = read_json_object(path / "environment.json")
-    made_with = {name: environment.get(name) for name in ("python", "versions", "model", "device", "threads")}
-    return {
-        "evaluations": list(read_json_lines(path / "evaluations.jsonl")),
-        "resumed": resumed,
-        "made_with": {**made_with, "source": source_digest()},
-    }
+    names = ("python", "versions", "model", "device", "threads")
+    return {**{name: environment.get(name) for name in names}, "source": source_digest()}
 
 
 def _is_in_use(path: Path) -> bool:

@@ -17,10 +17,11 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -37,6 +38,30 @@ _FINISHED = re.compile(r"step-[0-9]+")
 _LEFTOVER = re.compile(r"\.(?:writing|replaced|removing)-(?:step-)?[0-9]+")
 
 StateTensors = Mapping[str, Mapping[str, Tensor]]
+#: manifest.json: the SHA-256 of each file, by its name.
+Manifest = dict[str, str]
+
+
+class RandomStates(TypedDict):
+    """The states of the generators that keep theirs as plain values: python's, and numpy's legacy one."""
+
+    python: tuple[int, Sequence[int], float | None]
+    numpy: tuple[str, Sequence[int], int, int, float]
+
+
+class RunValues(TypedDict):
+    """What a run keeps besides tensors: the warnings so far, the batch sampled ahead, and what the checkpoint belongs to."""
+
+    warnings: list[str]
+    prefetched: JsonObject | None
+    identity: Mapping[str, object]
+
+
+class SavedState(RunValues):
+    """state.json. Older versions wrote no `identity`."""
+
+    step: int
+    random: RandomStates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +70,10 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    state: JsonObject
+    state: SavedState
 
 
-def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mapping[str, object], *, keep: int) -> Path:
+def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: RunValues, *, keep: int) -> Path:
     """Write `folder/step-NNNNNN`, with the random states of every library, and remove all but the `keep` newest.
 
     The final name appears only once every byte is on disk. Raises `RunError` when the disk is full; earlier checkpoints are not
@@ -62,7 +87,7 @@ def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: Mappi
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]:
                 shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-            _write(unfinished, tensors, {**state, "step": step, "random": _random_states()})
+            _write(unfinished, tensors, SavedState(**state, step=step, random=_random_states()))
             if final.exists():
                 final.rename(folder / f".replaced-{step:06d}")
             unfinished.rename(final)
@@ -87,7 +112,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 
-def load_state(path: Path) -> JsonObject:
+def load_state(path: Path) -> SavedState:
     """Read only the plain values of a checkpoint and verify them. Raises `RunError` like `load_checkpoint`."""
     return _verified(path, with_tensors=False)[0]
 
@@ -97,18 +122,18 @@ def restore_random(checkpoint: Checkpoint) -> None:
     saved = checkpoint.state["random"]
     version, internal, gauss = saved["python"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = saved["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    name, keys, position, has_gauss, gauss = saved["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(checkpoint.tensors["random"]["torch"])
     if torch.cuda.is_available() and "cuda" in checkpoint.tensors["random"]:
         torch.cuda.set_rng_state(checkpoint.tensors["random"]["cuda"])
 
 
-def _verified(path: Path, *, with_tensors: bool) -> tuple[JsonObject, dict[str, dict[str, Tensor]]]:
+def _verified(path: Path, *, with_tensors: bool) -> tuple[SavedState, dict[str, dict[str, Tensor]]]:
     file = path / "manifest.json"
     tensors = {}
     try:
-        manifest = json.loads(file.read_text())
+        manifest: Manifest = json.loads(file.read_text())
         if "state.json" not in manifest:
             raise ValueError("it does not list state.json")
         wanted = [name for name in manifest if with_tensors or name == "state.json"]
@@ -119,9 +144,12 @@ def _verified(path: Path, *, with_tensors: bool) -> tuple[JsonObject, dict[str, 
             if _digest(file) != manifest[name]:
                 raise ValueError("its content differs from what was saved")
         file = path / "state.json"
-        state = json.loads(file.read_text())
-        if not isinstance(state, dict):
+        values = json.loads(file.read_text())
+        if not isinstance(values, dict):
             raise ValueError("it holds no object")
+        if "ahead" in values:  # its name before API 2
+            values["prefetched"] = values.pop("ahead")
+        state = SavedState(**values)  # type: ignore[typeddict-item]
         for file in (path / name for name in wanted if name.endswith(".safetensors")):
             tensors[file.stem] = load_file(file)
     except (OSError, ValueError, SafetensorError, AttributeError, TypeError, RecursionError) as error:
@@ -133,17 +161,19 @@ def _verified(path: Path, *, with_tensors: bool) -> tuple[JsonObject, dict[str, 
     return state, tensors
 
 
-def _random_states() -> JsonObject:
-    name, keys, *rest = np.random.get_state(legacy=True)
-    return {"python": random.getstate(), "numpy": [str(name), [int(k) for k in keys], *rest]}
+def _random_states() -> RandomStates:
+    state = np.random.get_state(legacy=True)
+    assert isinstance(state, tuple), "the legacy form is asked for"
+    name, keys, position, has_gauss, gauss = state
+    return {"python": random.getstate(), "numpy": (name, keys.tolist(), position, has_gauss, gauss)}
 
 
-def _write(folder: Path, tensors: StateTensors, state: Mapping[str, object]) -> None:
+def _write(folder: Path, tensors: StateTensors, state: SavedState) -> None:
     folder.mkdir()
     generators = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["cuda"] = torch.cuda.get_rng_state()
-    manifest = {}
+    manifest: Manifest = {}
     for component, named in {**tensors, "random": generators}.items():
         file = folder / f"{component}.safetensors"
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, file)
