@@ -33,7 +33,7 @@ def names_of_stub(package_file: str) -> dict[str, str]:
 class _Deferred(ModuleType):
     """Stands in for a package until one of its attributes is asked for; from then on it passes everything on."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # whatever the package has under the name
         if name.startswith("__") and name not in ("__path__", "__version__"):
             raise AttributeError(name)  # `inspect` asks every module for its __file__, which is not a use of it
         package = self.__name__

@@ -149,7 +149,7 @@ def _attend(
 ) -> tuple[Float[Tensor, "rows 1 heads size_v"], None]:
     """Attend as transformers' attention interface asks. `s_aux` are attention sinks, one logit per head."""
     step = _STEP.get()
-    layer: Any = module.layer_idx
+    layer: Any = module.layer_idx  # a number; torch types attributes of modules as tensors or modules
     step.windows[layer] = sliding_window
     groups = key.shape[1]
     rows, heads, _one, size = query.shape

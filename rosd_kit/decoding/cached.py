@@ -26,10 +26,10 @@ class CachedRows:
     def add(self, prompts: Sequence[Ids]) -> Tensor:
         from transformers import DynamicCache
 
-        config: Any = self.model.config
+        config: Any = self.model.config  # of a class that differs by architecture
         texts, numbers = distinct(prompts)
         self._cache, mask, logits = prefill(self.model, texts, DynamicCache(config=config), self.pad_id, self.device)
-        index: Any = torch.tensor(numbers, device=self.device)
+        index: Any = torch.tensor(numbers, device=self.device)  # transformers declares a LongTensor
         self._cache.reorder_cache(index)
         self._recurrent = not any(hasattr(layer, "keys") for layer in self._cache.layers)
         self._mask = mask[index]  # [rows, length]
@@ -37,7 +37,7 @@ class CachedRows:
         return logits[index]
 
     def keep(self, order: Sequence[int]) -> None:
-        index: Any = torch.tensor(order, dtype=torch.long, device=self.device)
+        index: Any = torch.tensor(order, dtype=torch.long, device=self.device)  # as in `add`
         self._cache.reorder_cache(index)  # recurrent states too
         self._mask, self._position = self._mask[index], self._position[index]
 

@@ -20,8 +20,10 @@ from rosd_kit.decoding.attention import Step, attend
 from rosd_kit.model.split import SplitModel
 from rosd_kit.parallel.fsdp import is_sharded
 
+#: A backbone of transformers, or a part of one: several classes with the same attributes, and torch types none of these.
+BackbonePart = Any
 #: Backbones of transformers whose layers are as described above, each with the window of one of its attention modules.
-_WINDOWS: dict[str, Callable[[Any], int | None]] = {
+_WINDOWS: dict[str, Callable[[BackbonePart], int | None]] = {
     "LlamaModel": lambda attention: None,
     "MistralModel": lambda attention: attention.config.sliding_window,
     "Qwen2Model": lambda attention: attention.sliding_window,
@@ -45,7 +47,7 @@ class DirectLayers:
 
     def __init__(self, parts: SplitModel) -> None:
         self._parts = parts
-        self._backbone: Any = parts.backbone
+        self._backbone: BackbonePart = parts.backbone
         self._windows = _windows(self._backbone)
 
     def logits(self, step: Step, tokens: Tensor, positions: Tensor) -> Float[Tensor, "rows vocab"]:
@@ -61,7 +63,7 @@ class DirectLayers:
         return self._parts.logits(_norm(backbone.norm, x))
 
     def _attention(
-        self, step: Step, index: int, layer: Any, x: Float[Tensor, "rows hidden"], cos: Tensor, signed: Tensor
+        self, step: Step, index: int, layer: BackbonePart, x: Float[Tensor, "rows hidden"], cos: Tensor, signed: Tensor
     ) -> Float[Tensor, "rows hidden"]:
         heads = (len(x), -1, layer.head_dim)
         query, key, value = (project(x).view(heads) for project in (layer.q_proj, layer.k_proj, layer.v_proj))
@@ -74,12 +76,12 @@ class DirectLayers:
         return output
 
 
-def _windows(backbone: Any) -> list[int | None]:
+def _windows(backbone: BackbonePart) -> list[int | None]:
     window_of = _WINDOWS[type(backbone).__name__]
     return [window_of(layer.self_attn) for layer in backbone.layers]
 
 
-def _norm(module: Any, x: Tensor) -> Tensor:
+def _norm(module: BackbonePart, x: Tensor) -> Tensor:
     """Normalise by the root mean square; in one operation in float32, where no rounding in between can differ."""
     normalised: Tensor = (
         functional.rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon) if x.dtype == torch.float32 else module(x)

@@ -53,12 +53,12 @@ def cache_argument(model: nn.Module) -> str:
 
     Newer versions of transformers renamed `past_key_values` to `cache`; other model code did not.
     """
-    network: Any = model
+    network: Any = model  # peft adds `get_base_model` to it
     if hasattr(network, "peft_config"):
         network = network.get_base_model()
     return _argument_of(type(network).forward)
 
 
 @remember
-def _argument_of(forward: Callable[..., Any]) -> str:
+def _argument_of(forward: Callable[..., object]) -> str:
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"

@@ -40,7 +40,7 @@ class SharedRows:
         self.model, self.pad_id, self.device = model, pad_id, device
         parts = split_model(model)
         self._direct = DirectLayers(parts) if direct and runs_directly(model, parts) else None
-        self._config: Any = parts.backbone.config
+        self._config: Any = parts.backbone.config  # of a class that differs by architecture
         self._layer_types = list(getattr(self._config, "layer_types", None) or [])
         if not set(self._layer_types) <= _ATTENDING:
             raise Unsupported(f"layers of type {', '.join(sorted(set(self._layer_types) - _ATTENDING))}")
@@ -155,7 +155,7 @@ class SharedRows:
 
 def _without_padding(done: Prefill) -> list[tuple[Tensor, Tensor]]:
     """Return keys and values by layer, `[prompts, groups, length, size]`, with the padding moved from the left to the right."""
-    layers: list[Any] = list(done.cache.layers)
+    layers: list[Any] = list(done.cache.layers)  # only some kinds have keys and values
     if any(getattr(layer, "keys", None) is None or layer.keys.dim() != 4 for layer in layers):
         raise Unsupported("layers that keep more than keys and values")
     padding = done.mask.shape[1] - done.mask.sum(1)

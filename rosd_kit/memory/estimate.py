@@ -270,7 +270,7 @@ def _head(recipe: Recipe, components: BuiltComponents, model: SplitModel, device
 
 def _sampling(recipe: Recipe, network: SplitModel, model: PreTrainedModel, device_bytes: int) -> tuple[int, int]:
     """Return the bytes that SGLang takes, and those that sampling takes in the trainer's process."""
-    options: Any = recipe.rollout.options
+    options: Any = recipe.rollout.options  # the Config of the engine chosen, perhaps a plugin's
     if recipe.rollout.name == "sglang":
         share = float(options.launch.args.get("mem_fraction_static", 0.85)) if getattr(options, "colocated", False) else 0.0
         return int(share * device_bytes), 0

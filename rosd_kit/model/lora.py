@@ -201,7 +201,7 @@ def _load_weights(adapted: nn.Module, path: str) -> None:
             f"model.lora.path: {path!r} also holds whole weights, first {whole[0]!r}. Save it with save_embedding_layers=False."
         )
     try:
-        report: Any = set_peft_model_state_dict(adapted, weights)
+        report: Any = set_peft_model_state_dict(adapted, weights)  # peft does not declare it
     except (RuntimeError, KeyError) as error:
         raise RunError(
             f"model.lora.path: the adapter in {path!r} does not fit the model: {' '.join(str(error).split())[:300]} Set "

@@ -48,7 +48,7 @@ def _literals(template: str) -> str:
     return "\0".join(sorted(texts))
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str:  # keyword arguments
     """Return small chats with each role, for templates that put control tokens together, as in '<|' + role + '|>'."""
     texts = []
     for role in _ROLES:

@@ -135,7 +135,7 @@ class Client:
             raise RequestRejected(f"{route}: {response.get('message')}")
         return response
 
-    async def _request(self, method: str, route: str, **options: Any) -> Any:
+    async def _request(self, method: str, route: str, **options: Any) -> Any:  # httpx's arguments; JSON or text
         import httpx
 
         try:

@@ -83,7 +83,7 @@ def parse_server_info(info: JsonObject, *, any_version: bool) -> ServerInfo:
     )
 
 
-def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:
+def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:  # of JSON that nobody has checked
     """Parse the response of `/generate`.
 
     Raises `ServerFault` if it is incomplete or was aborted, `RequestRejected` if the server continued another prompt.

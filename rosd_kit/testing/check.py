@@ -51,7 +51,7 @@ class Check:
     """
 
     kind: str
-    function: Callable[[Any, Bench], None]
+    function: Callable[[Any, Bench], None]  # takes a component of the check's slot
 
     @property
     def name(self) -> str:

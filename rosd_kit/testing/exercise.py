@@ -38,7 +38,7 @@ class Exercise:
     """A slot's inputs, made anew at each call, and the use of a component with them."""
 
     inputs: Callable[[Bench], Any]
-    use: Callable[[Any, Any], object]
+    use: Callable[[Any, Any], object]  # takes a component of the slot, and what `inputs` returns for it
 
 
 def exercise_of(component: Component) -> Exercise | None:

@@ -135,7 +135,7 @@ def _check_python(tests: str) -> None:
         raise ValueError(f"neither JSON nor Python: {error}") from error
 
 
-def _read_test(function: str | None, given: Any, expected: Any) -> ProgramTest:
+def _read_test(function: str | None, given: Any, expected: Any) -> ProgramTest:  # of parsed JSON
     if function is None:
         stdin, output = ("\n".join(map(str, value)) if isinstance(value, list) else str(value) for value in (given, expected))
         return ProgramTest(job={"kind": "input"}, stdin=stdin, expected=output)

@@ -50,7 +50,7 @@ def verifier(
 
 def _verifier_class(function: Callable[..., object], sandboxed: bool) -> type[Verifier]:
     hints = get_type_hints(function, include_extras=True)
-    options: dict[str, Any] = {
+    options: dict[str, Any] = {  # a type and a default, as pydantic's `create_model` takes them
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY

@@ -16,6 +16,7 @@ from typing import Any
 
 from rosd_kit.types import FirstError
 
+#: Numbers and words; each domain knows the types of its own.
 State = tuple[Any, ...]
 Move = tuple[Any, ...]
 Fact = tuple[Any, ...]

@@ -88,8 +88,12 @@ class _HandlePickler(ForkingPickler):
         self.dispatch_table = {**_reducers(), Tensor: _reduce}
 
 
-def _reducers() -> dict[type, Callable[[Any], Any]]:
-    extra: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+#: Takes an object of its type, and returns what pickle rebuilds it from.
+Reducer = Callable[[Any], Any]
+
+
+def _reducers() -> dict[type, Reducer]:
+    extra: dict[type, Reducer] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
     return {**copyreg.dispatch_table, **extra}
 
 
