@@ -84,7 +84,13 @@ class RunRecords:
 
     def warnings(self) -> list[Record]:
         """Return the collapse warnings of the run, each with its step and text."""
-        watch = CollapseWatch(self.watch, self.recipe.get("steps"))
+        verifier, gate = (_mapping(self.recipe.get(slot)) for slot in ("verifier", "gate"))
+        watch = CollapseWatch(
+            self.watch,
+            self.recipe.get("steps"),
+            truncated=str(verifier.get("truncated", "wrong")),
+            drops_truncated=gate.get("truncated", "keep") != "keep",
+        )
         warnings: list[Record] = []
         metrics = {record["step"]: record for record in self.metrics}
         evaluations = {record["step"]: index for index, record in enumerate(self.evaluations)}

@@ -23,11 +23,20 @@ _BACK = "Lower optimizer.lr or go back to an earlier checkpoint."
 class CollapseWatch:
     """Takes each step's metrics and each evaluation, and returns the warnings that are due.
 
-    A run with fewer `steps` than the patience is judged by all its steps.
+    A run with fewer `steps` than the patience is judged by all its steps. `truncated` is the option `verifier.truncated`, which
+    says what responses that were cut off count as; `drops_truncated` says that the gate leaves them out of training already.
     """
 
-    def __init__(self, settings: WatchSettings | None = None, steps: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: WatchSettings | None = None,
+        steps: int | None = None,
+        *,
+        truncated: str = "wrong",
+        drops_truncated: bool = False,
+    ) -> None:
         self.settings = settings or WatchSettings()
+        self.truncated, self.drops_truncated = truncated, drops_truncated
         patience = min(self.settings.patience, steps or self.settings.patience)
         self.recent: deque[Mapping[str, float]] = deque(maxlen=patience)
         self.first: dict[str, float] = {}
@@ -68,15 +77,14 @@ class CollapseWatch:
         reasons = ", ".join(f"{why.replace('_', ' ')} {count:.0f}" for why, count in left_out.items())
         groups = sum(self._sum(f"gate/{outcome}") for outcome in ("all_wrong", "all_right", "mixed", "equal_rewards"))
         stuck = groups > 0 and self._sum("gate/mixed") == 0 and passed == 0
-        stuck_advice = advice(self._sum, n) if stuck or self._every_verdict_failed() else None
+        stuck_advice = advice(self._sum, n, truncated=self.truncated) if stuck or self._every_verdict_failed() else None
         yield ("groups", stuck_advice is not None, stuck_advice or "")
         shares, limit = [_share_cut_off(metrics) for metrics in self.recent], self.settings.truncated
         yield (
             "truncated",
             limit is not None and min(shares) > limit and stuck_advice is None,
-            f"at least {100 * min(shares):.0f}% of the rollouts were cut off at their length limit for {n}. They count as "
-            "wrong unless verifier.truncated=score. Raise sampling.max_new_tokens, or set gate.truncated=drop to train without "
-            "them.",
+            f"at least {100 * min(shares):.0f}% of the rollouts were cut off at their length limit for {n}. "
+            f"{self._truncated_advice()}",
         )
         yield (
             "quotes",
@@ -94,6 +102,15 @@ class CollapseWatch:
             self._sum("train/weighted_tokens") > 0 and self._sum("train/weight_change") == 0,
             f"the weights have not changed for {n}. Check optimizer.lr and whether updates are skipped.",
         )
+
+    def _truncated_advice(self) -> str:
+        """Return what cut-off rollouts count as under this recipe, and what to change."""
+        if self.truncated == "score":
+            counts = "They count as what the verifier says of their text so far (verifier.truncated=score)."
+        else:
+            counts = "They count as wrong (verifier.truncated=wrong)."
+        without = "" if self.drops_truncated else ", or set gate.truncated=drop to train without them"
+        return f"{counts} Raise sampling.max_new_tokens{without}."
 
     def _every_verdict_failed(self) -> bool:
         """Return whether no response of these steps was judged, so that no group reached the gate."""

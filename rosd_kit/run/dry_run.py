@@ -79,7 +79,7 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
             if batch.samples:
                 break
         else:
-            raise _no_sample(totals, batch)
+            raise _no_sample(totals, batch, components.verifier.config.truncated)
     finally:
         components.rollout.close()
     sample, trace = _most_telling(batch)
@@ -98,9 +98,9 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     console.print(f"\n{recipe.name}: valid; {made} in this step; nothing was trained", highlight=False)
 
 
-def _no_sample(totals: Mapping[str, float], batch: StepBatch) -> RunError:
+def _no_sample(totals: Mapping[str, float], batch: StepBatch, truncated: str) -> RunError:
     """Return the error that says why no step had a sample, with a response of the last one to look at."""
-    cause = advice(lambda name: totals.get(name, 0.0), f"{_TRIES} steps")
+    cause = advice(lambda name: totals.get(name, 0.0), f"{_TRIES} steps", truncated=truncated)
     shown = next((rollout for group in batch.groups for rollout in group.rollouts), None)
     example = ""
     if shown is not None:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 Count = Callable[[str], float]
 
 
-def advice(count: Count, steps: str) -> str | None:
+def advice(count: Count, steps: str, *, truncated: str = "wrong") -> str | None:
     """Return the cause of missing signal and its remedy, or None if none of the known causes holds.
 
-    `count` gives the sum of a metric over the steps that are looked at, `steps` names them ("5 steps").
+    `count` gives the sum of a metric over the steps that are looked at, `steps` names them ("5 steps"), and `truncated` is the
+    option `verifier.truncated`.
     """
     rollouts = count("rollout/count") or sum(count(f"verify/{status}") for status in ("ok", "unparsable", "error"))
     failed, unparsable, cut_off = count("verify/error"), count("verify/unparsable"), count("rollout/truncated")
@@ -27,6 +28,8 @@ def advice(count: Count, steps: str) -> str | None:
             "problems' difficulty."
         )
     if cut_off > half:
+        if truncated == "score":
+            return f"{opening}, and most responses were cut off at their length limit. Raise sampling.max_new_tokens."
         return (
             f"{opening}, and most responses were cut off at their length limit, which counts as wrong. Raise "
             "sampling.max_new_tokens, or set verifier.truncated=score."

@@ -89,8 +89,17 @@ def prepare(
         pipeline=pipeline,
         prefetcher=_prefetcher(recipe, components, pipeline, ranks),
         identity=_identity(run_id, ranks, student, components),
-        reporter=Reporter(display=display, plugins=plugins, watch=CollapseWatch(recipe.watch, recipe.steps)),
+        reporter=Reporter(display=display, plugins=plugins, watch=_watch(recipe, components)),
         interrupts=Interrupts(ranks),
+    )
+
+
+def _watch(recipe: Recipe, components: BuiltComponents) -> CollapseWatch:
+    return CollapseWatch(
+        recipe.watch,
+        recipe.steps,
+        truncated=components.verifier.config.truncated,
+        drops_truncated=components.gate.config.truncated != "keep",
     )
 
 

@@ -81,6 +81,18 @@ def test_truncated_rollouts_are_warned_of_even_if_the_run_learns(limit, expected
         assert "sampling.max_new_tokens" in warnings[0] and "gate.truncated=drop" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("truncated", "counts", "not_said"),
+    [("wrong", "They count as wrong", "what the verifier says"), ("score", "what the verifier says of their text", "as wrong")],
+)
+def test_the_warning_about_truncation_says_what_truncated_rollouts_count_as(truncated, counts, not_said):
+    cut = {**GOOD, "rollout/count": 10.0, "rollout/truncated": 5.0}
+    [warning] = CollapseWatch(WatchSettings(patience=1), truncated=truncated).step(cut)
+    assert counts in warning and not_said not in warning and "gate.truncated=drop" in warning
+    [dropped] = CollapseWatch(WatchSettings(patience=1), truncated=truncated, drops_truncated=True).step(cut)
+    assert "gate.truncated" not in dropped and "sampling.max_new_tokens" in dropped
+
+
 def test_a_single_step_with_few_truncated_rollouts_resets_the_patience():
     few, many = ({**GOOD, "rollout/count": 10.0, "rollout/truncated": n} for n in (1.0, 9.0))
     assert said(many, many, few, many, many) == []

@@ -35,6 +35,13 @@ def test_each_cause_has_its_advice(metrics, told):
     assert sum(other in text for _, other in CAUSES.values()) == 1
 
 
+def test_responses_that_were_cut_off_are_not_called_wrong_where_the_verifier_scores_them():
+    cut = Counter({**STUCK, "rollout/truncated": 5.0}).__getitem__
+    assert "counts as wrong" in advice(cut, "5 steps") and "verifier.truncated=score" in advice(cut, "5 steps")
+    scored = advice(cut, "5 steps", truncated="score")
+    assert "cut off" in scored and "wrong" not in scored and "verifier.truncated" not in scored
+
+
 @pytest.mark.parametrize(("metrics", "told"), CAUSES.values(), ids=CAUSES)
 def test_a_run_warns_of_the_cause_once(metrics, told):
     watch = CollapseWatch(WatchSettings(patience=2))
