@@ -99,7 +99,7 @@ def slot_page(kind: str, registry: Registry) -> str:
             members(base),
             f"```console\n$ rosd-kit plugins new my-{kind} --kind {kind} --file\n```\n",
             f"This writes the file below, which works as it is ([source](../../../rosd_kit/scaffold/examples/{kind}.py)):\n",
-            f":::{{literalinclude}} ../../../rosd_kit/scaffold/examples/{kind}.py\n:language: python\n:::\n",
+            f"```python\n{(DOCS.parent / 'rosd_kit/scaffold/examples' / f'{kind}.py').read_text()}```\n",
             "## What is checked\n",
             f"`rosd-kit plugins check my_{kind}.py` and `rosd_kit.testing.{suite.__name__}` check [the laws of every slot]"
             "(index.md#what-holds-in-every-slot), and these:\n",
@@ -154,13 +154,16 @@ def signature(function: Any) -> str:
 def component(kind: str, name: str, cls: type[Component]) -> str:
     """Describe a built-in component with its options."""
     lines = [f"### {name}\n", paragraphs(inspect.getdoc(cls))]
-    rows = []
+    rows, below = [], []
     for option, info in cls.Config.model_fields.items():
         default = info.get_default(call_default_factory=True, validated_data={})
         shown = "required" if info.is_required() else f"`{_default(default)}`"
+        if isinstance(default, str) and "\n" in default:  # a cell of a Markdown table is one line
+            shown = "below"
+            below.append(f"The default of `{option}`:\n\n```text\n{default.rstrip()}\n```\n")
         rows.append((f"`{option}`", f"`{type_text(info)}`", shown, one_line(info.description)))
     if rows:
-        lines.append(table(("option", "type", "default", ""), rows))
+        lines += [table(("option", "type", "default", ""), rows), *below]
     capabilities = [
         f"{verb} {', '.join(f'`{word}`' for word in sorted(words))}"
         for verb, words in (("needs", cls.needs), ("provides", cls.provides))
@@ -188,7 +191,11 @@ def api_page() -> str:
         group = [name for name in names if belongs(getattr(rosd_kit, name))]
         names = [name for name in names if name not in group]
         group.sort(key=lambda name: (slots.index(name) if name in slots else 0, name))
-        lines += [f"## {title}\n", *map(documented, group)]
+        lines += [
+            f"## {title}\n",
+            table(("name", ""), [(f"`{name}`", first_sentence(name)) for name in group]),
+            *map(documented, group),
+        ]
     lines += [_rst(f".. autoclass:: {name}") for name in PROSE["returned"]]
     return "\n".join(lines)
 
@@ -225,6 +232,14 @@ def moved_page(registry: Registry) -> str:
 
 def _values(renamed: Renamed) -> str:
     return "".join(f", `{new}` for `{old}`" for old, new in renamed.values.items())
+
+
+def first_sentence(name: str) -> str:
+    """Return what a public name is, in one line, for readers of the page as plain Markdown."""
+    value = getattr(rosd_kit, name)
+    documented = inspect.isclass(value) or inspect.isfunction(value)
+    text = one_line(inspect.getdoc(value)) if documented else one_line(PROSE["constants"][name])
+    return re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0]
 
 
 def documented(name: str) -> str:
