@@ -70,9 +70,14 @@ class LiveDisplay(Display):
         """Return the panel as it looks now."""
         steps_done = self.current_step - self.resumed_at
         seconds = time.monotonic() - self.started
-        left = duration(seconds / steps_done * (self.steps - self.current_step)) if steps_done else "?"
+        if steps_done:
+            clock = f"{duration(seconds / steps_done * (self.steps - self.current_step))} left"
+        else:
+            clock = f"{duration(seconds)} so far"
         phase = self.current_phase or "starting"
-        head = Text(f"step {self.current_step}/{self.steps}   {phase}   {left} left", overflow="fold")
+        if phase == "evaluate":
+            phase = f"evaluate the model {'before training' if self.current_step == 0 else f'after step {self.current_step}'}"
+        head = Text(f"step {self.current_step}/{self.steps}   {phase}   {clock}", overflow="fold")
         rows = Table.grid(padding=(0, 2))
         for name, fact in self._facts().items():
             rows.add_row(Text(name, style="dim", no_wrap=True), Text(sanitize(fact), overflow="fold"))

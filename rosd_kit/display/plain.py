@@ -98,22 +98,24 @@ def print_line(console: Console, line: str) -> None:
 
 
 def print_summary(console: Console, summary: RunSummary) -> None:
-    """Print the result of a run."""
+    """Print the result of a run: the table near the end, so that it is still there on a terminal of 24 lines."""
     print_line(console, f"\n{summary.name}: {summary.steps} {_steps(summary.steps)} in {duration(summary.seconds)}")
+    for warning in summary.warnings:
+        print_line(console, f"warning: {warning}")
+    if cut_off := truncation(summary.rollouts):
+        print_line(console, f"truncated: {cut_off} rollouts were cut off at sampling.max_new_tokens")
+    for line in oracle_lines(summary.localisation):
+        print_line(console, line)
     if summary.comparisons:
         print_line(console, "")
         console.print(comparison_table(summary.comparisons, console.width))
         print_line(console, comparison_note(summary.comparisons))
     if unchanged := unchanged_note(summary.comparisons, summary.rollouts):
         print_line(console, unchanged)
-    if cut_off := truncation(summary.rollouts):
-        print_line(console, f"\ntruncated: {cut_off} rollouts were cut off at sampling.max_new_tokens")
-    lines = [*oracle_lines(summary.localisation), *(f"warning: {warning}" for warning in summary.warnings)]
-    lines.append(f"\nrun folder: {summary.folder}")
+    print_line(console, f"\nrun folder: {summary.folder}")
     if summary.next_steps:
-        lines += ["try next:", *(f"  {line}" for line in summary.next_steps)]
-    for line in lines:
-        print_line(console, line)
+        for line in ("try next:", *(f"  {line}" for line in summary.next_steps)):
+            print_line(console, line)
 
 
 def _steps(count: int) -> str:

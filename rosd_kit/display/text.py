@@ -16,6 +16,8 @@ from rosd_kit.evaluation.results import Comparison, SuiteResult, comparison_rows
 #: Marks an interval that is a worst-case bound (see `Interval`).
 WORST_CASE = "†"
 BARS = "▁▂▃▄▅▆▇█"
+#: As many suites are shown with one value per line where a table is too wide; more would scroll away.
+_STACKED_SUITES = 3
 
 
 def sanitize(text: str) -> str:
@@ -165,25 +167,33 @@ def _counted(count: int, noun: str) -> str:
 def comparison_table(
     comparisons: Sequence[Comparison], width: int, *, against: str = "before", subject: str = "after"
 ) -> RenderableType:
-    """Return a table with both sides of each suite, and the averages; `*` marks a difference whose interval excludes zero."""
+    """Return a table with both sides of each suite, and the averages; `*` marks a difference whose interval excludes zero.
+
+    Where the table would be wider than `width`, a long one has both sides without their intervals, so that it does not scroll
+    away; the difference keeps its own.
+    """
     rows = comparison_rows(comparisons)
     starred = any(row.change.excludes(0.0) for row in rows)
+    titles = ("suite", f"{against} %", f"{subject} %", "difference")
+    names, changes = [_suite_label(row.name, row.in_domain) for row in rows], [_change(row.change, starred) for row in rows]
+    full = [(_with_interval(row.before), _with_interval(row.after)) for row in rows]
+    means = [(percent(row.before.mean), percent(row.after.mean)) for row in rows]
     cells = [
-        (
-            _suite_label(row.name, row.in_domain),
-            _with_interval(row.before),
-            _with_interval(row.after),
-            _change(row.change, starred),
-        )
-        for row in rows
+        [(name, *sides, change) for name, sides, change in zip(names, both, changes, strict=True)] for both in (full, means)
     ]
-    return _fit_table(("suite", f"{against} %", f"{subject} %", "difference"), cells, width)
+    candidates = cells if len(rows) > _STACKED_SUITES else cells[:1]
+    fits = next((one for one in candidates if _table_width(titles, one) <= width), cells[0])
+    return _fit_table(titles, fits, width)
+
+
+def _table_width(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    sizes = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
+    return sum(sizes) + 2 * (len(sizes) - 1)
 
 
 def _fit_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
     """Return a table, or one value per line where the table would be wider than `width`."""
-    sizes = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
-    if sum(sizes) + 2 * (len(sizes) - 1) > width:
+    if _table_width(titles, rows) > width:
         lines = []
         for name, *values in rows:
             lines += [name, *(f"  {title} {value}" for title, value in zip(titles[1:], values, strict=True) if value)]

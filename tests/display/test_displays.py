@@ -172,6 +172,32 @@ def test_a_table_with_worst_case_bounds_has_one_line_per_suite_at_80_columns():
     assert re.search(r"^sums \(trained\) +25\.0 \(.+ \.\. .+\) +25\.0 \(.+\) +\+0\.0 \(-60\.2 \.\. \+60\.2†\)$", text, re.M)
 
 
+def test_the_result_of_many_suites_is_on_the_last_24_lines_of_80_columns():
+    suites = [result(f"micro_suite_{index}", [0.25, 0.0, 0.5, 0.25], in_domain=index < 2) for index in range(7)]
+    later = [result(one.suite, [1.0, 0.5, 1.0, 0.75], in_domain=one.in_domain) for one in suites]
+    steps = tuple(f"rosd-kit {command} runs/rosd-1" for command in ("report", "eval", "run", "show", "components"))
+    console = terminal(80)
+    PlainDisplay(console).finish(replace(SUMMARY, comparisons=compare(suites, later), next_steps=steps))
+    text = output(console)
+    assert_fits(text, 80)
+    shown = text.splitlines()[-24:]
+    assert shown[-1].strip() == steps[-1]
+    rows = [line for line in shown if line.startswith("micro_suite_")]
+    assert len(rows) == 7 and all("25.0 " in row and "81.2 " in row and "+56.2 (+" in row for row in rows)
+    assert any(line.startswith("all suites") for line in shown) and any(line.startswith("suite ") for line in shown)
+
+
+def test_before_the_first_step_the_panel_says_what_is_measured_and_how_long_it_has_taken():
+    console = terminal(80)
+    display = LiveDisplay(console)
+    display.start_progress("rosd", 40, 0)
+    display.started -= 7
+    display.phase("evaluate")
+    console.print(display.panel())
+    assert "step 0/40   evaluate the model before training   0:07 so far" in output(console)
+    assert "?" not in output(console)
+
+
 def test_a_live_run_leaves_its_warnings_and_its_result_on_the_terminal():
     console = terminal(60)
     display = LiveDisplay(console)

@@ -43,7 +43,7 @@ def check_carries_no_gradient(correction: Correction, bench: Bench) -> None:
 def check_weights_are_one_on_policy(correction: Correction, bench: Bench) -> None:
     """If the policy that sampled is the policy that trains, every weight is 1; waived by `may_weigh_equals = True`."""
     if correction.may_weigh_equals:
-        raise does_not_apply("it claims may_weigh_equals")
+        raise does_not_apply("its class sets may_weigh_equals = True")
     weights = correction.weigh(_CURRENT, _CURRENT.clone())
     require(torch.allclose(weights, torch.ones_like(weights)), f"the weights are {weights.tolist()} for equal policies")
 

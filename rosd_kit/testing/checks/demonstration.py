@@ -44,7 +44,7 @@ def check_never_shows_a_rollout_itself(demonstration: Demonstration, bench: Benc
 def check_declares_sees_batch(demonstration: Demonstration, bench: Bench) -> None:
     """Without `sees_batch` the views depend only on the rollout's group: the other groups may not be sampled yet."""
     if demonstration.sees_batch:
-        raise does_not_apply("it claims sees_batch")
+        raise does_not_apply("its class sets sees_batch = True")
     batch = groups(bench)
     for name, group in batch.items():
         for rollout in group.rollouts:

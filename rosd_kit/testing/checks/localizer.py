@@ -52,7 +52,7 @@ def check_start_is_within_the_text(localizer: Localizer, bench: Bench) -> None:
 def check_refined_weights_are_finite(localizer: Localizer, bench: Bench) -> None:
     """`refine` returns one finite number >= 0 per response token, even if scores are 0, equal or huge."""
     if not localizer.refines:
-        raise does_not_apply("it does not refine")
+        raise does_not_apply("it does not refine weights")
     for name, values in {
         "ordinary scores": (0.5, 0.0, 2.0, 0.1, 3.0, 0.0),
         "equal scores": (0.0,) * 6,

@@ -108,7 +108,7 @@ def check_stops(engine: RolloutEngine, bench: Bench) -> None:
 def check_logprobs_match_the_model(engine: RolloutEngine, bench: Bench) -> None:
     """`logprobs` are the model's log softmax(logits / temperature), in nats; waived by `replays = True`."""
     if engine.replays:
-        raise does_not_apply("it claims replays")
+        raise does_not_apply("its class sets replays = True")
     with _started(engine) as (engine, student):
         for temperature in (0.6, 1.0, 1.7):
             for completion in engine.generate(_requests(student, temperature=temperature)):
@@ -120,7 +120,7 @@ def check_logprobs_match_the_model(engine: RolloutEngine, bench: Bench) -> None:
 def check_greedy_takes_the_most_likely_token(engine: RolloutEngine, bench: Bench) -> None:
     """At temperature 0 every token is the model's most likely one, whatever the seed; waived by `replays = True`."""
     if engine.replays:
-        raise does_not_apply("it claims replays")
+        raise does_not_apply("its class sets replays = True")
     with _started(engine) as (engine, student):
         for completion in engine.generate(_requests(student, temperature=0.0)):
             logits = _logits(student, completion)
@@ -156,7 +156,7 @@ def check_reports_overlong_prompts(engine: RolloutEngine, bench: Bench) -> None:
     Waived by `replays = True`: such an engine has no window.
     """
     if engine.replays:
-        raise does_not_apply("it claims replays")
+        raise does_not_apply("its class sets replays = True")
     with _started(engine) as (engine, student):
         ordinary = _requests(student)[0]
         window = student.model.config.max_position_embeddings
@@ -176,7 +176,7 @@ def check_uses_synced_weights(engine: RolloutEngine, bench: Bench) -> None:
     Waived by `replays = True`.
     """
     if engine.replays:
-        raise does_not_apply("it claims replays")
+        raise does_not_apply("its class sets replays = True")
     with _started(engine) as (engine, student):
         requests = _requests(student)
         before = engine.generate(requests)

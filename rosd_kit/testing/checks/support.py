@@ -81,7 +81,7 @@ def check_gradient_to_the_student(support: Support, bench: Bench) -> None:
 def check_equal_inputs_stay_equal(support: Support, bench: Bench) -> None:
     """Equal distributions are equal on the support too; waived by `may_change_teacher = True`."""
     if support.may_change_teacher:
-        raise does_not_apply("it claims may_change_teacher")
+        raise does_not_apply("its class sets may_change_teacher = True")
     for name, (student, _) in ordinary_pairs().items():
         projection = _projected(support, (student, student.clone()))
         equal = torch.allclose(projection.student, projection.teacher, atol=1e-5)

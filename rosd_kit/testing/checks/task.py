@@ -70,7 +70,7 @@ def check_steps_are_independent(task: Task, bench: Bench) -> None:
 def check_steps_and_seeds_differ(task: Task, bench: Bench) -> None:
     """Different steps have different problems; waived by `may_repeat = True`."""
     if task.may_repeat:
-        raise does_not_apply("it claims may_repeat")
+        raise does_not_apply("its class sets may_repeat = True")
     first, second = (_contents(task.train_batch(step=step, count=_COUNT, seed=1)) for step in (0, 1))
     require(set(first) != set(second), "steps 0 and 1 have the same problems")
 

@@ -86,7 +86,7 @@ def check_sandbox_gives_the_same_verdicts(verifier: Verifier, bench: Bench) -> N
     files other than Python's packages, unless it has read them before, in `__init__` or `prepare`.
     """
     if not verifier.sandboxed:
-        raise does_not_apply("it does not set 'sandboxed'")
+        raise does_not_apply("its class does not set sandboxed = True")
     answer = bench.problem.answer
     texts = [f"Answer : {answer}", f"<answer>{answer}</answer>", f"\\boxed{{{answer}}}", "<answer>7</answer>", "no answer"]
     confined = verifier.verify_group(bench.problem, texts)
