@@ -17,7 +17,9 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import to_yaml
 from rosd_kit.sweep.combinations import describe
 from rosd_kit.sweep.launchers import make_launcher
+from rosd_kit.sweep.live_table import LiveTable
 from rosd_kit.sweep.plan import Plan, make_plan, write_plan
+from rosd_kit.sweep.progress import TrialLabel, TrialProgress, describe_end, read_progress, trial_labels
 from rosd_kit.sweep.scheduler import LEASE_SECONDS, Keep, Scheduler
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import FILE, Row, Store
@@ -61,7 +63,8 @@ def run_sweep(
             width = f"{jobs} at once, {threads} thread{'s' * (threads != 1)} each"
             print_line(console, f"{_size(plan)} in {folder}; {_states(store.rows(plan.ids))}; {width}")
             _print_skipped(console, plan)
-        done = Scheduler(
+        labels, axes = trial_labels(plan), [axis.field for axis in plan.sweep.axes]
+        scheduler = Scheduler(
             folder=folder,
             ids=plan.ids,
             launcher=launcher,
@@ -72,7 +75,9 @@ def run_sweep(
             lease=launch.lease,
             digests={trial.id: trust_digests(to_yaml(trial.recipe), plugins) for trial in plan.trials},
             notify=lambda line: print_line(console, line),
-        ).run()
+            describe=lambda row: describe_end(labels[row.id], axes, row),
+        )
+        done = _run_live(scheduler, console, axes, labels) if console.is_terminal else scheduler.run()
     finally:
         launcher.close()
     with Store(folder) as store:
@@ -82,6 +87,18 @@ def run_sweep(
     if failed:
         print_line(console, "to run failed trials again, add --retry")
     return done and not failed
+
+
+def _run_live(scheduler: Scheduler, console: Console, axes: Sequence[str], labels: Mapping[str, TrialLabel]) -> bool:
+    """Run the trials below a live table of them."""
+    with Store(scheduler.folder) as store:
+
+        def read() -> Mapping[str, TrialProgress]:
+            return read_progress(scheduler.folder, store, scheduler.ids)
+
+        with LiveTable(console=console, axes=axes, labels=labels, jobs=scheduler.jobs, read=read) as table:
+            scheduler.tick = table.tick
+            return scheduler.run()
 
 
 def print_dry_run(sweep: Sweep, manager: PluginManager, folder: Path, *, jobs: int) -> None:

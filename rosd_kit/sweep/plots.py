@@ -5,11 +5,12 @@ The files are SVG without dates or random ids, so the same results give the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, CombinationResult, Results
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE_METRIC = "rollout/success"
+#: Curves that are this near everywhere, in percentage points, hide each other.
+_POINT = 1.0
 _STYLE: dict[Any, Any] = {  # matplotlib types the keys as a Literal of all its settings
     "svg.hashsalt": "rosd-kit",
     "svg.fonttype": "none",
@@ -58,25 +61,49 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def _plot_curves(results: Results, figure: Figure) -> bool:
-    """Plot the share of successful rollouts by step: the mean and the range of the seeds."""
-    figure.set_size_inches(8, 3.2)
-    axes = figure.add_subplot()
-    for index, combination in _with_trials(results):
-        curves = 100 * results.curve(combination, CURVE_METRIC)
-        if not curves.size:
-            continue
-        steps = np.arange(1, curves.shape[1] + 1)
-        colour, line_style = _style(index)
-        axes.plot(steps, curves.mean(axis=0), line_style, color=colour, label=_name(results, combination), linewidth=1.5)
-        axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12, linewidth=0)
-    axes.set(
-        xlabel="step",
-        ylabel="successful rollouts in training, %",
-        ylim=(0, 101),
-        title=f"{results.name}: mean and range over seeds",
-    )
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    return bool(axes.lines)
+    """Plot the share of successful rollouts by step: the mean and the range of the seeds.
+
+    Curves that would hide each other are drawn apart, a panel each with the recipe's in grey.
+    """
+    curves = [(index, one, 100 * results.curve(one, CURVE_METRIC)) for index, one in _with_trials(results)]
+    curves = [(index, one, curve) for index, one, curve in curves if curve.size]
+    if not curves:
+        return False
+    title = f"{results.name}: successful rollouts in training, %, mean and range over seeds"
+    if _hide_each_other([curve.mean(axis=0) for _, _, curve in curves]):
+        columns = min(3, len(curves))
+        figure.set_size_inches(8, 0.6 + 2.0 * -(-len(curves) // columns))
+        panels = figure.subplots(-(-len(curves) // columns), columns, sharex=True, sharey=True, squeeze=False).flat
+        for panel, (index, combination, curve) in zip(panels, curves, strict=False):
+            first = curves[0][2].mean(axis=0)
+            panel.plot(np.arange(1, len(first) + 1), first, color="0.7", linewidth=1)
+            _draw_curve(panel, curve, index, _name(results, combination))
+            panel.set_title(_name(results, combination), fontsize=8)
+        for panel in list(panels):
+            panel.set_visible(False)
+    else:
+        figure.set_size_inches(8, 3.2)
+        axes = figure.add_subplot()
+        for index, combination, curve in curves:
+            _draw_curve(axes, curve, index, _name(results, combination))
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.supxlabel("step", fontsize=9)
+    figure.axes[0].set_ylim(0, 101)
+    return True
+
+
+def _draw_curve(axes: Any, curve: NDArray[np.float64], index: int, label: str) -> None:
+    steps = np.arange(1, curve.shape[1] + 1)
+    colour, line_style = _style(index)
+    axes.plot(steps, curve.mean(axis=0), line_style, color=colour, label=label, linewidth=1.5)
+    axes.fill_between(steps, curve.min(axis=0), curve.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+
+
+def _hide_each_other(curves: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether two curves are nowhere more than a point apart at the steps that both have."""
+    pairs = ((one, other) for at, one in enumerate(curves) for other in curves[at + 1 :])
+    return any(bool(np.abs(one[: len(other)] - other[: len(one)]).max() <= _POINT) for one, other in pairs)
 
 
 def _plot_differences(results: Results, figure: Figure) -> bool:

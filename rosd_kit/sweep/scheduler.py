@@ -22,7 +22,7 @@ from rosd_kit.run.interrupts import interruptible
 from rosd_kit.sweep import worker
 from rosd_kit.sweep.launchers import Command, Handle, Launcher
 from rosd_kit.sweep.lease import LeaseHolder
-from rosd_kit.sweep.store import Store
+from rosd_kit.sweep.store import Row, Store
 
 LEASE_SECONDS = 60.0
 _MAX_DEATHS = 3
@@ -31,6 +31,14 @@ _IDLE_POLL_SECONDS = 1.0
 _REMOVED = {"results": ("checkpoints", "model"), "model": ("checkpoints",), "all": ()}
 
 Keep = Literal["results", "model", "all"]
+
+
+def _say_nothing(row: Row) -> str:
+    return ""
+
+
+def _do_nothing() -> None:
+    return None
 
 
 @dataclass(kw_only=True)
@@ -47,6 +55,7 @@ class Scheduler:
     """Works through the trials `ids` of a folder, `jobs` at a time. Several schedulers may share the folder.
 
     `keep` says what stays in a finished trial's folder besides its records; `notify` is called with one line per event;
+    `describe` says what a trial that has ended was and came to; `tick` is called all the time, to show progress;
     `digests` says for each trial what may run (`trial_id.trust_digests`).
     """
 
@@ -59,6 +68,8 @@ class Scheduler:
     keep: Keep = "model"
     lease: float = LEASE_SECONDS
     notify: Callable[[str], None] = print
+    describe: Callable[[Row], str] = _say_nothing
+    tick: Callable[[], None] = _do_nothing
     digests: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _jobs: list[_Job] = field(default_factory=list)
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -92,6 +103,7 @@ class Scheduler:
             if not self._jobs and (self._stopping or not self._unfinished(store)):
                 return
             self._renew(store)
+            self.tick()
             time.sleep(_POLL_SECONDS if self._jobs else _IDLE_POLL_SECONDS)
 
     def _start(self, store: Store) -> None:
@@ -188,8 +200,9 @@ class Scheduler:
 
     def _notify_ended(self, store: Store, id: str) -> None:
         row, states = store.rows([id])[id], Counter(store.states(self.ids).values())
-        error = f": {row.error}" if row.error else ""
-        self.notify(f"[{states['finished'] + states['failed']}/{states.total()}] trial {id} {row.state}{error}")
+        facts = "; ".join(text for text in (self.describe(row), row.error) if text)
+        ended = f"[{states['finished'] + states['failed']}/{states.total()}] trial {id} {row.state}"
+        self.notify(f"{ended}: {facts}" if facts else ended)
 
     def _unfinished(self, store: Store) -> bool:
         return any(state in ("waiting", "running") for state in store.states(self.ids).values())
