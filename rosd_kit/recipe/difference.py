@@ -29,10 +29,10 @@ class Difference:
 
 def differences(left: Resolution, right: Resolution) -> list[Difference]:
     """Return every difference in the order of the recipes' fields."""
-    one, other = _leaves("", to_values(left.recipe)), _leaves("", to_values(right.recipe))
+    one, other = leaves(to_values(left.recipe)), leaves(to_values(right.recipe))
     return [
         Difference(path, _side(path, one, left), _side(path, other, right))
-        for path in _in_order(one, other)
+        for path in paths_in_order(one, other)
         if one.get(path) != other.get(path)
     ]
 
@@ -45,13 +45,14 @@ def _side(path: str, values: Mapping[str, str], resolution: Resolution) -> Side:
     return Side(values[path], origin)
 
 
-def _in_order(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Return the paths of both, section by section, a component's options behind its name."""
-    sections = list(dict.fromkeys(path.split(".")[0] for path in (*one, *other)))
-    return sorted(dict.fromkeys((*one, *other)), key=lambda path: sections.index(path.split(".")[0]))
+def paths_in_order(*recipes: Mapping[str, str]) -> list[str]:
+    """Return the paths of all these recipes, section by section, a component's options behind its name."""
+    paths = list(dict.fromkeys(path for recipe in recipes for path in recipe))
+    sections = list(dict.fromkeys(path.split(".")[0] for path in paths))
+    return sorted(paths, key=lambda path: sections.index(path.split(".")[0]))
 
 
-def _leaves(path: str, value: object) -> dict[str, str]:
+def leaves(value: object, path: str = "") -> dict[str, str]:
     """Return values as JSON by dotted path; a list is one value, except the terms of the objective."""
     items: Iterable[tuple[object, object]]
     if isinstance(value, dict):
@@ -62,5 +63,5 @@ def _leaves(path: str, value: object) -> dict[str, str]:
         return {path: json.dumps(value, ensure_ascii=False)}
     found: dict[str, str] = {}
     for key, item in items:
-        found |= _leaves(f"{path}.{key}" if path else str(key), item)
+        found |= leaves(item, f"{path}.{key}" if path else str(key))
     return found

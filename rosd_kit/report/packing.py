@@ -55,7 +55,7 @@ def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 
         "outcomes": list(OUTCOMES),
         "watch": run.watch.model_dump(),
         "metrics": [_shorten(record) for record in run.metrics[first_metric:]],
-        "evaluations": [_without_scores(record) for record in run.evaluations[first_evaluation:]],
+        "evaluations": [without_scores(record) for record in run.evaluations[first_evaluation:]],
         "differences": [asdict(row) for row in comparison_rows(run.comparisons())],
         "warnings": run.warnings(),
     }
@@ -117,7 +117,7 @@ def _is_misdiagnosed(record: Record) -> bool:
     return judged.get("start") == "missed" or judged.get("quote") is False or judged.get("idea") is False
 
 
-def _without_scores(record: Record) -> Record:
+def without_scores(record: Record) -> Record:
     """Return an evaluation without the scores of single problems, which the page does not show."""
     results = []
     for stored in record["results"]:
@@ -129,10 +129,10 @@ def _without_scores(record: Record) -> Record:
 
 
 def _shorten(record: Mapping[str, object]) -> Record:
-    return {name: _round(value) for name, value in record.items() if not name.startswith("time/train/")}
+    return {name: rounded(value) for name, value in record.items() if not name.startswith("time/train/")}
 
 
-def _round(value: object) -> object:
+def rounded(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) and isfinite(value) else value
 
 

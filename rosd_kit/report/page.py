@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -39,7 +39,7 @@ def write_report(folder: Path, out: Path | None = None, warn: Warn = silent) -> 
 
 def live_page(name: str) -> str:
     """Return the page that requests its data from the server."""
-    before, after = _markup(name, live=True)
+    before, after = markup(name, live=True)
     return before + after
 
 
@@ -50,28 +50,29 @@ def compact(value: object) -> bytes:
 
 def _fragments(run: RunRecords, warn: Warn) -> Iterator[str]:
     """Yield the file in fragments, holding the rollouts of one step at a time in memory."""
-    before, after = _markup(run.folder.resolve().name, live=False)
+    before, after = markup(run.folder.resolve().name)
     yield before
-    yield _data("overview", overview(run))
+    yield packed_data("overview", overview(run))
     rows = []
     for number, file in enumerate(sample_files(run.folder)):
         samples = records(file, warn)
         rows.append({"step": samples[0]["step"] if samples else 0, "rows": [row(record) for record in samples]})
-        yield _data(f"details-{number}", [detail(record) for record in samples])
-    yield _data("rows", rows)
+        yield packed_data(f"details-{number}", [detail(record) for record in samples])
+    yield packed_data("rows", rows)
     yield after
 
 
-def _data(name: str, value: object) -> str:
+def packed_data(name: str, value: object) -> str:
+    """Return plain values as an element of the page, compressed, for the script to unpack by this name."""
     packed = base64.b64encode(gzip.compress(compact(value), compresslevel=6, mtime=0)).decode()
     return f'<script type="application/octet-stream" id="{name}">{packed}</script>\n'
 
 
-def _markup(name: str, *, live: bool) -> tuple[str, str]:
-    """Return the markup before and after the data."""
+def markup(name: str, *, live: bool = False, template: str = "page.html", scripts: Sequence[str] = SCRIPTS) -> tuple[str, str]:
+    """Return the markup of a page before and after its data."""
     source = files("rosd_kit.report") / "page"
     style = (source / "style.css").read_text(encoding="utf-8")
-    script = "".join((source / file).read_text(encoding="utf-8") for file in SCRIPTS)
+    script = "".join((source / file).read_text(encoding="utf-8") for file in scripts)
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -84,7 +85,7 @@ def _markup(name: str, *, live: bool) -> tuple[str, str]:
         )
     )
     values = {"@POLICY@": policy, "@TITLE@": html.escape(name), "@LIVE@": "live" if live else "file", "@STYLE@": style}
-    before, after = (source / "page.html").read_text(encoding="utf-8").split("@DATA@")
+    before, after = (source / template).read_text(encoding="utf-8").split("@DATA@")
     values |= {"@SCRIPT@": script}
     fill = partial(re.sub, "@[A-Z]+@", lambda match: values[match[0]])
     return fill(before), fill(after)

@@ -31,10 +31,10 @@ function chart({ title, note = "", lines, range = null, limit = null, format = s
   for (const tick of ticks(first, last, 5).filter(Number.isInteger)) picture.append(
     svg("text", { x: x(tick), y: BOX.height - 5, "text-anchor": "middle" }, String(tick)));
   if (stacked) drawStack(picture, lines, at);
-  else for (const [i, line] of lines.entries()) drawLine(picture, line.points.filter((p) => Number.isFinite(p[1])), colourOf(line, i), at);
+  else for (const [i, line] of lines.entries()) drawLine(picture, line.points.filter((p) => Number.isFinite(p[1])), colourOf(line, i), at, line.dash ?? 0);
   if (limit !== null) picture.append(svg("line", { class: "limit", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(limit), y2: y(limit) }));
   const readout = el("output", { "aria-live": "off" });
-  const keys = lines.map((line, i) => key(line.name, colourOf(line, i)));
+  const keys = lines.map((line, i) => key(line.name, colourOf(line, i), line.dash ?? 0));
   makeReadable(picture, readout, steps, lines, x, format);
   const save = el("span", { class: "save" },
     el("button", { class: "plain", title: `Save ${title} as CSV`, onclick: () => download(`${fileName(title)}.csv`, csv(steps, lines), "text/csv") }, "CSV"),
@@ -42,13 +42,13 @@ function chart({ title, note = "", lines, range = null, limit = null, format = s
   return el("figure", {}, el("figcaption", {}, title, el("span", {}, note), save), keys.length ? el("div", {}, keys) : null, picture, readout);
 }
 
-function drawLine(picture, points, colour, at) {
+function drawLine(picture, points, colour, at, dash) {
   const banded = points.filter((p) => Number.isFinite(p[2]) && Number.isFinite(p[3]));
   if (banded.length > 1) {
     const outline = [...banded.map((p) => at(p[0], p[3])), ...banded.map((p) => at(p[0], p[2])).reverse()];
     picture.append(svg("polygon", { class: `band c${colour}`, points: outline.join(" ") }));
   }
-  picture.append(svg("polyline", { class: `line c${colour}`, points: points.map((p) => at(p[0], p[1])).join(" ") }));
+  picture.append(svg("polyline", { class: `line c${colour} d${dash}`, points: points.map((p) => at(p[0], p[1])).join(" ") }));
   if (points.length < 30) for (const p of points) {
     const [cx, cy] = at(p[0], p[1]).split(",");
     picture.append(svg("circle", { class: `c${colour}`, cx, cy, r: 2.2 }));
@@ -68,7 +68,8 @@ function drawStack(picture, lines, at) {
 }
 
 const colourOf = (line, index) => line.colour ?? index % 6;
-const key = (name, colour) => el("span", { class: "key" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("rect", { class: `c${colour}`, x: 1, y: 1, width: 8, height: 8, rx: 2 })), name);
+const key = (name, colour, dash = 0) => el("span", { class: "key" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" },
+  dash ? svg("line", { class: `line c${colour} d${dash}`, x1: 0, x2: 10, y1: 5, y2: 5 }) : svg("rect", { class: `c${colour}`, x: 1, y: 1, width: 8, height: 8, rx: 2 })), name);
 
 /** Describe a chart in words, for screen readers. */
 function description(title, lines, format) {
@@ -114,13 +115,18 @@ const fileName = (title) => title.toLowerCase().replace(/[^a-z0-9]+/g, "-").repl
 function csv(steps, lines) {
   const byStep = lines.map((line) => new Map(line.points.map((p) => [p[0], p])));
   const banded = lines.map((line) => line.points.some((p) => Number.isFinite(p[2])));
-  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const head = ["step", ...lines.flatMap(({ name }, i) => (banded[i] ? [name, `${name} low`, `${name} high`] : [name]))];
   const rows = steps.map((step) => [step, ...lines.flatMap((line, i) => {
     const point = byStep[i].get(step) ?? [];
     return (banded[i] ? [1, 2, 3] : [1]).map((at) => (Number.isFinite(point[at]) ? point[at] : ""));
   })]);
-  return [head.map(quoted), ...rows].map((row) => row.join(",")).join("\n") + "\n";
+  return csvRows([head, ...rows]);
+}
+
+/** Return rows of texts and numbers as CSV. */
+function csvRows(rows) {
+  const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  return rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n";
 }
 
 function download(name, content, type) {
@@ -132,8 +138,9 @@ function download(name, content, type) {
 function savePicture(picture, name) {
   const copy = picture.cloneNode(true), parts = [...picture.querySelectorAll("*")];
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  copy.setAttribute("width", 2 * BOX.width);
-  copy.setAttribute("height", 2 * BOX.height);
+  const { width, height } = picture.viewBox.baseVal;
+  copy.setAttribute("width", 2 * width);
+  copy.setAttribute("height", 2 * height);
   for (const [i, part] of [...copy.querySelectorAll("*")].entries()) {
     const style = getComputedStyle(parts[i]);
     for (const key of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "font-size", "font-family", "opacity", "visibility"])
@@ -141,7 +148,7 @@ function savePicture(picture, name) {
   }
   const image = new Image();
   image.onload = () => {
-    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * BOX.width, height: 2 * BOX.height });
+    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height });
     const context = canvas.getContext("2d");
     context.fillStyle = getComputedStyle(document.body).backgroundColor;
     context.fillRect(0, 0, canvas.width, canvas.height);

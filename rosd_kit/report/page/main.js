@@ -29,18 +29,6 @@ function startTabs(rollouts) {
   }
 }
 
-function startTheme() {
-  const names = ["system", "light", "dark"], dark = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = 0;
-  const apply = () => {
-    document.documentElement.dataset.theme = names[chosen] === "system" ? (dark.matches ? "dark" : "light") : names[chosen];
-    byId("theme").textContent = `Theme: ${names[chosen]}`;
-  };
-  byId("theme").addEventListener("click", () => { chosen = (chosen + 1) % names.length; apply(); });
-  dark.addEventListener("change", apply);
-  apply();
-}
-
 function startKeys(rollouts) {
   document.addEventListener("keydown", (event) => {
     const typing = /^(input|select|textarea)$/i.test(event.target.tagName) && event.target.type !== "radio";

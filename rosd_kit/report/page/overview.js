@@ -1,7 +1,6 @@
 /* The overview tab: warnings, results, charts. */
 
 const column = (metrics, name) => metrics.filter((m) => Number.isFinite(m[name])).map((m) => [m.step, m[name]]);
-const asPercent = (value) => percent(value, 0) + "%";
 
 function drawOverview(run) {
   const { overview } = run;

@@ -31,6 +31,7 @@ function replaceChildren(parent, ...children) {
 }
 
 const percent = (share, digits = 1) => (share === null || Number.isNaN(share) ? "–" : (100 * share).toFixed(digits));
+const asPercent = (value) => percent(value, 0) + "%";
 const signed = (share) => (share >= 0 ? "+" : "−") + Math.abs(100 * share).toFixed(1);
 
 /** Return a number with 3 significant digits. */
@@ -83,4 +84,17 @@ function mergeSegments(segments) {
     else merged.push([kind, text]);
   }
   return merged;
+}
+
+/** Let the button switch between the system's theme, light and dark. */
+function startTheme() {
+  const names = ["system", "light", "dark"], dark = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = 0;
+  const apply = () => {
+    document.documentElement.dataset.theme = names[chosen] === "system" ? (dark.matches ? "dark" : "light") : names[chosen];
+    byId("theme").textContent = `Theme: ${names[chosen]}`;
+  };
+  byId("theme").addEventListener("click", () => { chosen = (chosen + 1) % names.length; apply(); });
+  dark.addEventListener("change", apply);
+  apply();
 }
