@@ -48,7 +48,7 @@ def test_the_page_has_the_numbers_of_the_report_and_links_every_trial(swept, cap
     difference = results.combinations[1].differences[IN_DOMAIN]
     assert inside["rows"][1]["difference"]["mean"] == difference.value.mean == pytest.approx(0.25)
     assert (inside["rows"][1]["p"], inside["rows"][1]["verdict"]) == (difference.adjusted_p, difference.verdict)
-    assert [row["verdict"] for row in inside["rows"]][0] == "the recipe"
+    assert inside["rows"][0]["verdict"] == "the recipe"
     assert data["groups"] == ["error_quote", "full"] and len(data["runs"]) == 6
     for run in data["runs"]:
         assert (swept / run["link"]).is_file() and run["metrics"]["rollout/success"] and run["state"] == "finished"
