@@ -75,10 +75,11 @@ def seconds_left(labels: Mapping[str, TrialLabel], progress: Mapping[str, TrialP
 def describe_end(label: TrialLabel, axes: Sequence[str], row: Row) -> str:
     """Return a trial's combination and its result, in one line."""
     parts = [f"{axis}={value}" for axis, value in zip(axes, label.values, strict=True)] + [f"seed {label.seed}"]
-    if row.result is not None:
-        before, after = (_score(row.result["evaluations"], index) for index in (0, -1))
+    if row.result is not None and row.result["evaluations"]:
+        before, after = (_score(row.result["evaluations"][index]["results"]) for index in (0, -1))
         if isfinite(after):
             parts.append(f"held-out {percent(before)} -> {percent(after)} %")
+    if row.result is not None:
         parts.append(f"in {duration(row.result['seconds'])}")
     return ", ".join(parts)
 
@@ -93,7 +94,7 @@ def _progress(path: Path, state: str) -> TrialProgress:
     return TrialProgress(
         state=state,
         step=last[-1]["step"] if last else 0,
-        score=_score(evaluations, -1) if evaluations else nan,
+        score=_score(evaluations[-1]["results"]) if evaluations else nan,
         success=success if isinstance(success, float) else nan,
         seconds_per_step=sum(times) / len(times) if times else 0.0,
     )
@@ -119,8 +120,7 @@ def _last_records(file: Path) -> list[JsonObject]:
     return records
 
 
-def _score(evaluations: Sequence[JsonObject], index: int) -> float:
-    results = evaluations[index]["results"] if evaluations else []
+def _score(results: Sequence[JsonObject]) -> float:
     chosen = [result for result in results if result["in_domain"]] or results
     means = [result["mean"] for result in chosen if result["mean"] is not None]
     return sum(means) / len(means) if means else nan
