@@ -84,7 +84,8 @@ class Student:
     def _separate_sampler(self) -> Student:
         """Return a student with its own, unsharded copy of the weights, which samples while this one trains.
 
-        Both share the chat, so that its counter covers both; and the initial weights, unless this one's will be sharded.
+        Both share the chat, so that its counter covers both; and the initial weights, unless this one's will be sharded. The
+        modules that hold them are its own: attention is lent to a model by its configuration, for one thread at a time.
         """
         sampler = Student(
             copy.deepcopy(self.model),
@@ -95,7 +96,8 @@ class Student:
             folder=self.folder,
         )
         sampler.chat = self.chat
-        sampler._initial = copy.deepcopy(self._initial) if self.ranks.mode == "fsdp" else self._initial
+        if self._initial is not None:
+            sampler._initial = _frozen_copy(self._initial, share=self.ranks.mode != "fsdp")
         return sampler
 
     @classmethod

@@ -44,6 +44,12 @@ class LaunchResult:
     code: int
     output: str
 
+    @property
+    def cause(self) -> str:
+        """What the output says about a failure: where a process crashed, or else its end."""
+        crash = self.output.find("Fatal Python error")
+        return self.output[-3000:] if crash < 0 else self.output[crash : crash + 6000]
+
 
 Launch = Callable[..., LaunchResult]
 

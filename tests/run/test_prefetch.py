@@ -163,3 +163,13 @@ def test_the_sampler_keeps_its_weights_until_the_next_sync(run, tmp_path):
     assert all(weight.equal(before[name]) for name, weight in student.sampler.state().items())
     student.sampler.follow(student)
     assert all(weight.equal(student.state()[name]) for name, weight in student.sampler.state().items())
+
+
+def test_initial_weights_are_shared_but_not_the_modules_whose_attention_each_thread_sets():
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True, keep_sampler=True)
+    with student.initial() as mine, student.sampler.initial() as theirs:
+        assert mine is not theirs and mine.config is not theirs.config
+        mine.config._attn_implementation = "eager"
+        assert theirs.config._attn_implementation != "eager"
+        pairs = list(zip(mine.parameters(), theirs.parameters(), strict=True))
+        assert pairs and all(one.data_ptr() == other.data_ptr() for one, other in pairs)
