@@ -39,8 +39,8 @@ MODELS: dict[str, tuple[str | None, list[str], list[str]]] = {
     "micro": (None, [], []),
     "smollm2-135m": (
         "smol",
-        ["problems_per_step=16", "sampling.max_new_tokens=64", "sampling.temperature=1.0", "reflector.tutor.max_new_tokens=64"],
-        ["problems_per_step=8", "sampling.max_new_tokens=32", "reflector.tutor.max_new_tokens=32"],
+        ["problems_per_step=16", "sampling.max_new_tokens=64", "sampling.temperature=1.0", "reflector.max_new_tokens=64"],
+        ["problems_per_step=8", "sampling.max_new_tokens=32", "reflector.max_new_tokens=32"],
     ),
 }
 
