@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -13,7 +14,7 @@ from rosd_kit.decoding.cached import CachedRows
 from rosd_kit.decoding.direct import runs_directly
 from rosd_kit.decoding.recomputed import RecomputedRows
 from rosd_kit.decoding.rows import Rows
-from rosd_kit.decoding.shared import SharedRows, Unsupported
+from rosd_kit.decoding.shared import PrefillMode, SharedRows, Unsupported
 from rosd_kit.model.layout_check import FORWARD_ERRORS, logprob_gap
 from rosd_kit.model.split import split_model
 
@@ -34,17 +35,14 @@ class Choice:
 
 
 def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.device, limit: int) -> Choice:
-    """Try the ways to cache on two short prompts, the fastest first; `limit` is the greatest length of a text.
+    """Try the ways to cache, the fastest first; `limit` is the greatest length of a text.
 
-    Two rows of each prompt run, some of them are dropped, and one token follows. What is compared with a model without a cache
-    are all log-probs.
+    Two rows of each of two short prompts run, which have their first token in common; some rows are dropped, and one
+    token follows. All log-probs are compared with those of the model without a cache.
     """
 
-    def direct(model: nn.Module, sharing: bool) -> Rows:
-        return SharedRows(model, pad_id, device, sharing=sharing, direct=True)
-
-    def shared(model: nn.Module, sharing: bool) -> Rows:
-        return SharedRows(model, pad_id, device, sharing=sharing)
+    def shared(model: nn.Module, sharing: bool, *, direct: bool = False, prefill: PrefillMode = "padded") -> Rows:
+        return SharedRows(model, pad_id, device, sharing=sharing, direct=direct, prefill=prefill)
 
     def cached(model: nn.Module, _sharing: bool) -> Rows:
         return CachedRows(model, pad_id, device, limit)
@@ -53,8 +51,9 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
         return RecomputedRows(model, pad_id, device)
 
     ids = [1 + index * (vocabulary - 1) // 8 for index in range(8)]
-    prompts = [tuple(ids[:1]), tuple(ids[:1]), tuple(ids[1:5]), tuple(ids[1:5])]
-    if limit <= len(prompts[-1]) + 1:
+    one, other = (ids[0], ids[1]), (ids[0], *ids[2:5])  # they branch after their first token
+    prompts = [one, one, other, other]
+    if limit <= len(other) + 1:
         return Choice("recomputed", recomputed)
     narrow = next(model.parameters()).dtype.itemsize < 4
 
@@ -75,10 +74,13 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
             return False
 
     name = type(model).__name__
-    if runs_directly(model, split_model(model)) and is_exact(direct, True) and is_exact(direct, False):
-        return Choice("direct", direct)
-    if is_exact(shared, True) and is_exact(shared, False):
-        return Choice("shared", shared)
+    parts = split_model(model)
+    kinds: tuple[RowsKind, ...] = ("direct", "shared") if runs_directly(model, parts) else ("shared",)
+    for kind in kinds:
+        make = partial(shared, direct=kind == "direct")
+        if is_exact(make, True) and is_exact(make, False):
+            with_tree = parts.can_share_prefixes and is_exact(partial(make, prefill="tree"), False)
+            return Choice(kind, partial(make, prefill="cheaper") if with_tree else make)
     if is_exact(cached, False):
         note = f"{name}: its layers need transformers' own cache; rollouts take longer than with a shared one"
         return Choice("cached", cached, note)

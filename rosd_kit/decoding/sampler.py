@@ -24,6 +24,7 @@ class TokenSampler:
     top_p: Tensor
     min_p: Tensor
     any_greedy: bool = False
+    all_greedy: bool = False
     any_limit: bool = False
     without_token: Tensor | None = None
 
@@ -38,6 +39,7 @@ class TokenSampler:
             top_p=torch.tensor([float(one.top_p) for one in asked], device=device),
             min_p=torch.tensor([float(one.min_p) for one in asked], device=device),
             any_greedy=any(one.temperature == 0 for one in asked),
+            all_greedy=all(one.temperature == 0 for one in asked),
             any_limit=any(one.top_k > 0 or one.top_p < 1 or one.min_p > 0 for one in asked),
             without_token=torch.tensor(without_token, device=device) if without_token else None,
         )
@@ -49,10 +51,14 @@ class TokenSampler:
         distribution: those ids included, and whatever `top_k`, `top_p` and `min_p` leave out.
         """
         logprobs = torch.log_softmax(logits.float() / self.temperature[requests, None], dim=-1)
+        if self.without_token is not None:
+            logits = logits.index_fill(1, self.without_token, -torch.inf)
+        if self.all_greedy:
+            tokens = logits.argmax(-1)
+            return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
         probs = logprobs.exp()
         if self.without_token is not None:
             probs = probs.index_fill(1, self.without_token, 0.0)
-            logits = logits.index_fill(1, self.without_token, -torch.inf)
         if self.any_limit:
             limits = (limit[requests, None] for limit in (self.top_k, self.top_p, self.min_p))
             probs = limited(probs, *limits)

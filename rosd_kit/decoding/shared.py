@@ -7,7 +7,7 @@ layers all attend, to everything or in a window, through transformers' attention
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 
@@ -16,10 +16,16 @@ from rosd_kit.decoding.direct import DirectLayers, runs_directly
 from rosd_kit.decoding.key_values import Store, moved
 from rosd_kit.decoding.prefill import Prefill, distinct, prefill
 from rosd_kit.decoding.rows import Ids, close_gaps
+from rosd_kit.decoding.tree_prefill import prefill_tree, tree_pays
 from rosd_kit.model.split import split_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from rosd_kit.model.tree_attention import KeysAndValues
+
+#: How prompts run: padded to one length, as a prefix tree, or in the cheaper of the two ways.
+PrefillMode: TypeAlias = Literal["padded", "tree", "cheaper"]
 
 _ATTENDING = {"full_attention", "sliding_attention"}
 
@@ -31,14 +37,25 @@ class Unsupported(RuntimeError):
 class SharedRows:
     """Rows with a prompt from the shared store (`sharing`), or with their own. See `Rows`.
 
-    With `direct`, `DirectLayers` stand for the model's own where they can.
+    With `direct`, `DirectLayers` stand for the model's own where they can. `prefill` other than "padded" is for models that
+    take the layout `shared`.
     """
 
     extends: ClassVar[bool] = True
 
-    def __init__(self, model: nn.Module, pad_id: int, device: torch.device, *, sharing: bool, direct: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        pad_id: int,
+        device: torch.device,
+        *,
+        sharing: bool,
+        direct: bool = False,
+        prefill: PrefillMode = "padded",
+    ) -> None:
         self.model, self.pad_id, self.device = model, pad_id, device
-        parts = split_model(model)
+        self._parts = parts = split_model(model)
+        self._prefill_mode = prefill
         self._direct = DirectLayers(parts) if direct and runs_directly(model, parts) else None
         self._config: Any = parts.backbone.config  # of a class that differs by architecture
         self._layer_types = list(getattr(self._config, "layer_types", None) or [])
@@ -57,13 +74,10 @@ class SharedRows:
         self._arrange()
 
     def add(self, prompts: Sequence[Ids]) -> Tensor:
-        from transformers import DynamicCache
-
         texts, numbers = distinct(prompts)
-        # Without the configuration every layer keeps all keys, also those that a window will hide.
-        done = prefill(self.model, texts, DynamicCache(), self.pad_id, self.device)
+        layers, logits = self._prefill(texts)
         index = torch.tensor(numbers, device=self.device)
-        for layer, (keys, values) in enumerate(_without_padding(done)):
+        for layer, (keys, values) in enumerate(layers):
             if self._sharing:
                 self._prompts.setdefault(layer, Store()).append(keys, values)
                 nothing = keys[index, :, :0], values[index, :, :0]
@@ -76,7 +90,17 @@ class SharedRows:
         self._lengths += [len(prompt) if self._sharing else 0 for prompt in prompts]
         self._own += [0 if self._sharing else len(prompt) for prompt in prompts]
         self._arrange()
-        return done.logits[index]
+        return logits[index]
+
+    def _prefill(self, prompts: Sequence[Ids]) -> tuple[list[KeysAndValues], Tensor]:
+        from transformers import DynamicCache
+
+        mode = self._prefill_mode
+        if mode == "tree" or (mode == "cheaper" and tree_pays(self._parts, prompts, self.device)):
+            return prefill_tree(self._parts, prompts, self.device)
+        # Without the configuration every layer keeps all keys, also those that a window will hide.
+        done = prefill(self.model, prompts, DynamicCache(), self.pad_id, self.device)
+        return _without_padding(done), done.logits
 
     def keep(self, order: Sequence[int]) -> None:
         _move(self._rows, order, self.device)

@@ -24,7 +24,7 @@ from rosd_kit.model.lora import unwrap_lora
 from rosd_kit.model.packing import Layout, LayoutMode
 from rosd_kit.model.prefix_cache import PrefixCache
 from rosd_kit.model.tensors import to_device
-from rosd_kit.model.tree_attention import AttentionTree, attend_along
+from rosd_kit.model.tree_attention import AttentionTree, KeysAndValues, attend_along
 from rosd_kit.parallel.fsdp import is_sharded
 
 if TYPE_CHECKING:
@@ -76,10 +76,13 @@ class SplitModel:
         hidden = self.hidden(layout)
         return hidden.flatten(0, 1).index_select(0, to_device(indices, hidden.device))
 
-    def hidden(self, layout: Layout) -> Float[Tensor, "rows length hidden"]:
+    def hidden(
+        self, layout: Layout, *, recorded: dict[int, KeysAndValues] | None = None
+    ) -> Float[Tensor, "rows length hidden"]:
         """Run the backbone and return its last hidden states, one for each id of the layout.
 
-        Gradients of a cached prefix wait for `prefix_cache.close()`.
+        Gradients of a cached prefix wait for `prefix_cache.close()`. `recorded`, where given, collects the keys and values of
+        a layout with a tree, by layer.
         """
         device = next(self.head.parameters()).device
         inputs = {"input_ids": to_device(layout.ids, device), "use_cache": False}
@@ -88,7 +91,8 @@ class SplitModel:
         if layout.tree is None:
             return _last_hidden_state(self.backbone(**inputs))
         lengths, ancestors = zip(*((len(segment.ids), segment.ancestors) for segment in layout.tree.segments), strict=True)
-        tree = AttentionTree(lengths, ancestors, past=self.prefix_cache.keys_and_values(layout.prefix, device))
+        past = self.prefix_cache.keys_and_values(layout.prefix, device)
+        tree = AttentionTree(lengths, ancestors, past=past, recorded=recorded)
         with attend_along(self.backbone.config, tree):
             return _last_hidden_state(self.backbone(**inputs))
 

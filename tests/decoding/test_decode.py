@@ -12,7 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rosd_kit.components.rollouts import TransformersEngine
+from rosd_kit.decoding import tree_prefill
 from rosd_kit.decoding.choice import RowsKind
+from rosd_kit.model.split import split_model
 from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
 from rosd_kit.types import Completion, GenerateRequest, Sampling
@@ -36,12 +38,12 @@ MODELS: list[tuple[str, dict, RowsKind]] = [
 GROUPS = [(tuple(range(5, 17)), 4), (tuple(range(5, 10)), 3), ((50, 51), 1), (tuple(range(30, 60)), 5), ((7,), 2)]
 
 
-def student_of(kind: str, config: dict) -> Student:
+def student_of(kind: str, config: dict, attention: str = "eager") -> Student:
     torch.manual_seed(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         settings = AutoConfig.for_model(kind, **{**SHAPE, "vocab_size": len(tokenizer()), **config})
-        model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_config(settings, attn_implementation=attention).eval()
     return Student(model, tokenizer(), ModelSettings(path="tiny", device="cpu"), keep_initial=False)
 
 
@@ -201,3 +203,48 @@ def test_a_hook_on_a_layer_is_called_for_every_token():
     handle.remove()
     assert_same(after, before)
     assert len(calls) == max(len(done.token_ids) for done in after)
+
+
+#: Prompts that branch at several depths, one that another begins with, and one of its own.
+BRANCHING = [(4, 5, 6, 7, 8, 9), (4, 5, 6, 7, 20, 21, 22), (4, 5, 6, 7, 20, 21), (4, 5, 30), (50, 51, 52, 53)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@pytest.mark.parametrize("copies", [1, 4], ids=["alone", "groups"])
+@pytest.mark.parametrize("kind", ["llama", "granite"])
+@torch.no_grad()
+def test_what_prompts_have_in_common_runs_once_where_that_pays(kind, copies, temperature, monkeypatch, watched):
+    student = student_of(kind, {}, attention="sdpa")
+    requests = requests_of(temperature, groups=[(prompt, copies) for prompt in BRANCHING])
+    padded = engine_of(student).generate(requests)
+    monkeypatch.setattr(tree_prefill, "_SEGMENT_COST", 0)
+    engine = engine_of(student)
+    engine.generate(requests[:1])
+    calls = watched(student.model)
+    done = engine.generate(requests)
+    assert calls[0] == (1, 4 + 2 + 2 + 1 + 1 + 4)
+    assert_same(done, padded)
+    for one in done:
+        expected = exact_logprobs(student, one, temperature)
+        # With granite the greatest difference is 1.4e-5, with padded prompts too.
+        torch.testing.assert_close(torch.tensor(one.logprobs).double(), expected, atol=1e-5, rtol=4e-6)
+
+
+def test_a_prefix_tree_pays_when_it_saves_more_than_its_segments_cost():
+    parts = split_model(student_of("llama", {}, attention="sdpa").model)
+    parameters = sum(parameter.numel() for parameter in parts.backbone.parameters())
+    worth = tree_prefill._SEGMENT_COST * SHAPE["num_hidden_layers"] * 3 // parameters  # tokens that three segments cost
+    common = tuple([4] * (worth + 2))
+    cpu = torch.device("cpu")
+    assert tree_prefill.tree_pays(parts, [(*common, 5), (*common, 6)], cpu)
+    assert not tree_prefill.tree_pays(parts, [(*common[4:], 5), (*common[4:], 6)], cpu)
+    assert not tree_prefill.tree_pays(parts, [(*common, 5)], cpu)
+    assert not tree_prefill.tree_pays(parts, [(*common, 5), (*common, 6)], torch.device("meta"))
+
+
+@torch.no_grad()
+def test_a_batch_of_greedy_requests_draws_what_each_draws_beside_a_sampled_one():
+    student = student_of("llama", {})
+    greedy, sampled = requests_of(0.0), requests_of(1.3)
+    mixed = engine_of(student).generate([*greedy, *sampled])
+    assert_same(engine_of(student).generate(greedy), mixed[: len(greedy)])
