@@ -44,9 +44,8 @@ def main(argv: list[str]) -> int:
             store.release(id, token)
             return NOT_HELD
         LeaseRenewer(folder, id, token, lease).start()
-        start = time.time()
         try:
-            result = _run(folder, row, argv[4:], start)
+            result = _run(folder, row, argv[4:])
         except KeyboardInterrupt:
             result = None
         except BaseException as error:  # also SystemExit: a part of the run that exits has not finished the trial
@@ -82,8 +81,9 @@ class LeaseRenewer(threading.Thread):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run(folder: Path, row: Row, planned: Sequence[str], start: float) -> TrialResult | None:
-    """Train to the end and return the result to store, or None when the run was stopped before. `start` is the worker's."""
+def _run(folder: Path, row: Row, planned: Sequence[str]) -> TrialResult | None:
+    """Train to the end and return the result to store, or None when the run was stopped before."""
+    start = time.time()
     from rich.console import Console
 
     from rosd_kit.display.plain import PlainDisplay
