@@ -9,6 +9,11 @@ reflections (`reflecting`, greedy). Both programs get the same requests. `genera
 at a time, sorted by length, and gives no log-probs; the engine does. They use different random numbers, so CPU seconds per
 delivered token are compared, up to the end token. Some reflections are asked for more than once; the engine notices that,
 `generate` does not. The column `same work` is the ratio if `generate` gets each only once. The last line is the least ratio.
+
+`of the ceiling` looks at the engine's steps over one token per row, without prompts and drawing: the least time that each could
+take, divided by the time it took. That is either the time of its floating-point operations at the rate of a large matrix
+product, or the time to read all weights once at the rate of reading a large vector, whichever is longer; both rates are
+measured in the same process. Attention is not counted.
 """
 
 from __future__ import annotations
@@ -23,10 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import machine, table, take_turns
+from harness import clock, machine, table, take_turns
+from phases import matmul_rate, matrix_parameters
 
 import rosd_kit as rk
 from rosd_kit.components.rollouts import TransformersEngine
+from rosd_kit.decoding.shared import SharedRows
 from rosd_kit.display import make_display
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
@@ -103,6 +110,47 @@ def with_generate(student: Student, requests: Sequence[GenerateRequest], max_bat
     return tokens
 
 
+def read_rate() -> float:
+    """Return how many bytes a second can be read, at best, from memory that no cache holds."""
+    numbers = torch.ones(1 << 27)
+    rates = []
+    for _ in range(5):
+        start = clock("cpu")
+        numbers.sum()
+        rates.append(numbers.nbytes / (clock("cpu") - start))
+    return max(rates)
+
+
+def ceiling_share(engine: TransformersEngine, student: Student, requests: Sequence[GenerateRequest]) -> dict[str, float]:
+    """Return which share of the machine's ceiling the steps over one token per row reach; see the top of this file."""
+    steps: list[tuple[int, float]] = []
+    usual = SharedRows.forward
+
+    def timed(rows: SharedRows, tokens: torch.Tensor) -> torch.Tensor:
+        start = clock("cpu")
+        logits = usual(rows, tokens)
+        steps.append((len(tokens), clock("cpu") - start))
+        return logits
+
+    SharedRows.forward = timed  # type: ignore[method-assign]
+    try:
+        engine.generate(requests)
+    finally:
+        SharedRows.forward = usual  # type: ignore[method-assign]
+    products, reading = matmul_rate("cpu"), read_rate()
+    parameters = sum(matrix_parameters(student.model))
+    read = 4 * parameters / reading
+    least = sum(max(2 * parameters * rows / products, read) for rows, _ in steps)
+    return {
+        "steps": len(steps),
+        "rows": statistics.mean(rows for rows, _ in steps),
+        "gflops": products / 1e9,
+        "gbytes": reading / 1e9,
+        "share": least / sum(seconds for _, seconds in steps),
+        "read_share": len(steps) * read / sum(seconds for _, seconds in steps),
+    }
+
+
 def compare(model: str, *, quick: bool) -> dict[str, Any]:
     """Return the seconds per generated token of both programs, for sampling and for reflecting."""
     profile, changes, fewer = MODELS[model]
@@ -143,6 +191,7 @@ def compare(model: str, *, quick: bool) -> dict[str, Any]:
             "seconds": {one: t.to_json() for one, t in times.items()},
             "ratio": round(per_token["generate"] / per_token["engine"], 2),
             "ratio_same_work": same_work and round(same_work, 2),
+            "ceiling": {key: round(value, 3) for key, value in ceiling_share(engine, student, requests).items()},
         }
     return row
 
@@ -166,11 +215,13 @@ def main() -> None:
             part = row[name]
             cells = [spread(part["seconds"][one]) for one in ("engine", "generate")]
             same = part["ratio_same_work"] or part["ratio"]
-            lines.append(
-                [model, name, f"{part['different']} of {part['requests']}", *cells, f"{part['ratio']:.2f}", f"{same:.2f}"]
-            )
+            ratio, share = f"{part['ratio']:.2f}", f"{part['ceiling']['share']:.0%}"
+            different = f"{part['different']} of {part['requests']}"
+            lines.append([model, name, different, *cells, ratio, f"{same:.2f}", share])
             ratios.append(part["ratio"])
-    print(table(["model", "work", "different requests", "engine, s", "`generate`, s", "ratio per token", "same work"], lines))
+    times = ["engine, s", "`generate`, s", "ratio per token", "same work", "of the ceiling"]
+    columns = ["model", "work", "different requests", *times]
+    print(table(columns, lines))
     print(f"ratio {min(ratios):.2f}")
 
 
