@@ -222,7 +222,7 @@ class ParallelSettings(Config):
     launcher. A run that was launched in another mode stops at once."""
     processes: PositiveInt | None = None
     """How many ranks must have been started; null accepts any number."""
-    timeout_minutes: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 60.0
+    timeout_minutes: Annotated[float, Field(gt=0, le=100_000)] = 60.0
     """How long a rank waits for the others; must exceed the slowest rollouts of a step."""
 
 

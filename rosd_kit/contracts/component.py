@@ -14,7 +14,7 @@ from rosd_kit.text.thinking import Pairs, closes_thinking, strip_thinking
 from rosd_kit.types import Completion
 
 #: A time limit that can be waited for.
-Seconds = Annotated[float, pydantic.Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
+Seconds = Annotated[float, pydantic.Field(gt=0.0, le=86_400.0)]
 #: A number of processes or threads.
 Workers = Annotated[int, pydantic.Field(ge=1, le=256)]
 #: A limit of memory that the system accepts.

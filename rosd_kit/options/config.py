@@ -6,6 +6,7 @@ values of another step. The schedule itself is kept beside the fields and is wha
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ class Config(pydantic.BaseModel):
     that cannot change during a run with `Fixed`, or all of them with `fixed_because`. `excluded_by_schedule` says which other
     options a scheduled one excludes, and the values that these then have.
 
+    Numbers are finite, also in options of any type: a schedule, a digest and JSON can hold nothing else. Where there may be no
+    limit, let the option be null.
+
     Mark an option with `Trusted` if it can start a program, import code, send data to a host, or read a pickle: a recipe of a
     stranger may then not set it.
     """
@@ -47,7 +51,7 @@ class Config(pydantic.BaseModel):
     fixed_because: ClassVar[str] = ""
     excluded_by_schedule: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     _schedules: dict[str, Schedule] = pydantic.PrivateAttr(default_factory=dict)
 
@@ -83,8 +87,17 @@ class Config(pydantic.BaseModel):
             self.__dict__[name] = schedule.value(0)
             for option, value in self.excluded_by_schedule.get(name, {}).items():
                 if option in self.model_fields_set and getattr(self, option) != value:
-                    raise _at_field(option, getattr(self, option), "excluded", f"{name} has a schedule; set {option}={value}")
+                    message = {"message": f"{name} has a schedule; set {option}={value}"}
+                    raise _error_at((option,), getattr(self, option), PydanticCustomError("excluded", "{message}", message))
                 self.__dict__[option] = value
+
+    @pydantic.model_validator(mode="after")
+    def _numbers_are_finite(self) -> Self:
+        """Check what `allow_inf_nan` leaves out: values of options that may hold anything."""
+        for name, value in self.__dict__.items():
+            for place, number in _not_finite(value):
+                raise _error_at((name, *place), number, "finite_number")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _check_every_step(self) -> Self:
@@ -177,9 +190,17 @@ def _number_or_schedule(fixed: str, whole: bool, value: object, validate: Callab
     return value.whole() if whole else value
 
 
-def _at_field(name: str, value: object, kind: Literal["excluded"], message: str) -> pydantic.ValidationError:
-    detail = InitErrorDetails(type=PydanticCustomError(kind, "{message}", {"message": message}), loc=(name,), input=value)
-    return pydantic.ValidationError.from_exception_data("options", [detail])
+def _error_at(place: tuple[str | int, ...], value: object, error: str | PydanticCustomError) -> pydantic.ValidationError:
+    return pydantic.ValidationError.from_exception_data("options", [InitErrorDetails(type=error, loc=place, input=value)])
+
+
+def _not_finite(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Yield every NaN and infinity in plain values, each with its place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _not_finite(item, (*place, key if isinstance(key, int) else str(key)))
 
 
 def _schedules_in(value: object) -> Iterator[tuple[str, Schedule]]:

@@ -5,9 +5,9 @@ It knows the fields, not how they were written or merged.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import NonNegativeFloat, SerializeAsAny
 
 from rosd_kit.contracts import SLOTS
 from rosd_kit.options import Config, Schedule
@@ -26,7 +26,7 @@ class ComponentChoice(Config):
 class ObjectiveChoice(ComponentChoice):
     """One term of the loss."""
 
-    weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
+    weight: NonNegativeFloat = 1.0
     """Factor of this term in the sum."""
     denominator: Literal["own", "all"] = "own"
     """`own`: the term is a mean over its own weighted tokens; `all`: that mean times the term's share of the tokens that have a

@@ -185,7 +185,9 @@ def _validate(tree: Tree, registry: Registry) -> Resolution:
 
     def source(path: str) -> str:
         path = path.replace("objective", "objective.0", 1) if single and path.startswith("objective") else path
-        return next((sources[key] for key in sources if key == path or key.startswith(f"{path}.")), "default")
+        keys = [key for key in sources if key == path or key.startswith(f"{path}.")]
+        keys = keys or [key for key in sources if path.startswith(f"{key}.")]  # a part of a list has no source of its own
+        return sources[keys[0]] if keys else "default"
 
     slots = {kind: values.pop(kind) for kind in SLOTS}
     known = [*SLOTS, "profile", "extends", "prompts", "plugins"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -134,10 +134,18 @@ def _explain(
         return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{near} Allowed: {context['expected']}"
     if kind == "model_type" and field in _MAIN_OPTIONS:
         return f"{field}: {shortened(detail['input'])}{origin} is a section. Did you mean {_MAIN_OPTIONS[field]}=...?"
+    if kind == "finite_number" and isinstance(detail["input"], float):
+        return f"{field}: {shortened(detail['input'])}{origin} is not allowed. Give a finite number{_or_null(model, inner)}"
     why = " Only an option that is a single number can have a schedule." if looks_like_schedule(detail["input"]) else ""
     if why and kind not in ("fixed_option", "value_error"):
         return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{why}"
     return f"{field}: {shortened(detail['input'])}{origin} is not allowed. {detail['msg']}"
+
+
+def _or_null(model: type[BaseModel], place: Sequence[str]) -> str:
+    """Return what else may be given at a place inside a model; empty if null may not."""
+    field = model.model_fields.get(place[0]) if len(place) == 1 else None
+    return ", or null" if field is not None and type(None) in get_args(field.annotation) else ""
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from rosd_kit.contracts import RolloutEngine
+from rosd_kit.contracts import RolloutEngine, Seconds
 from rosd_kit.options import Config, Trusted
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -37,7 +37,7 @@ class Launch(Config):
     devices: list[str] = Field(default_factory=list)
     """`CUDA_VISIBLE_DEVICES` of each server on a machine, in order, for example `["4,5", "6,7"]`. Empty leaves it unchanged,
     except that a colocated server gets the GPU of its rank."""
-    deadline: PositiveFloat = 900.0
+    deadline: Seconds = 900.0
     """Seconds until a server must be ready."""
 
 
@@ -86,13 +86,13 @@ class EngineOptions(RolloutEngine.Config):
     """Trainer and server share a GPU: the server releases its memory while the trainer works."""
     concurrency: PositiveInt = 256
     """Maximum number of requests in flight per server."""
-    timeout: PositiveFloat = 600.0
+    timeout: Seconds = 600.0
     """Seconds without a response after which a request has failed."""
     tries: PositiveInt = 6
     """How often a request is tried."""
     relaunches: NonNegativeInt = 3
     """How often in a row a launched server is restarted without a response in between."""
-    patience: PositiveFloat = 120.0
+    patience: Seconds = 120.0
     """Seconds to wait for a server at `url` to come back."""
     api_key_env: Annotated[str | None, Trusted("can send any environment variable to a host")] = None
     """Name of the environment variable that holds the servers' API key."""

@@ -28,9 +28,9 @@ class BetaTeacher(rk.Teacher):
     class Config(rk.Teacher.Config):
         """The target, and the weights that read the teacher's prompt."""
 
-        beta: float = Field(default=2.0, gt=0.0, allow_inf_nan=False)
+        beta: float = Field(default=2.0, gt=0.0)
         """Weight of the KL to the reference, in units of the teacher's reward."""
-        share: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+        share: float | None = Field(default=None, gt=0.0)
         """Share of the informed side in the logits, 1/beta, if written instead of `beta`: 0.5 in the authors' code."""
         reference: Literal["initial", "current_student"] = "initial"
         """The weights of the reference: the run's initial ones, or the student's current ones."""

@@ -42,15 +42,15 @@ class External(rk.Reflector):
             default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
         )
         """Environment variable with the API key; if it is not set, no key is sent."""
-        timeout: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=120.0, allow_inf_nan=False)
+        timeout: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=120.0, le=86_400.0)
         """Seconds to wait for one answer."""
-        deadline: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=600.0, allow_inf_nan=False)
+        deadline: Annotated[PositiveFloat, rk.Fixed("it changes no result")] = Field(default=600.0, le=86_400.0)
         """Seconds after which a step gives up its open requests."""
         retries: Annotated[NonNegativeInt, rk.Fixed("it changes no result")] = Field(default=3, le=100)
         """Retries if the endpoint is unreachable, slow or busy."""
         concurrency: Annotated[PositiveInt, rk.Fixed("it changes no result")] = Field(default=16, le=1024)
         """Largest number of concurrent requests."""
-        temperature: NonNegativeFloat = Field(default=0.0, allow_inf_nan=False)
+        temperature: NonNegativeFloat = 0.0
         """Sampling temperature; 0 is greedy (the paper)."""
         top_p: float = Field(default=1.0, gt=0.0, le=1.0)
         """Nucleus mass if the temperature is not 0."""
