@@ -44,7 +44,7 @@ def read_json_lines(file: Path, *, damaged: Literal["raise", "drop_end", "skip"]
 def read_json_object(file: Path) -> JsonObject:
     """Return the object in a JSON file, or an empty one where the file is missing or damaged."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}  # a pipe would be waited for
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -89,7 +89,8 @@ def lock_file(file: Path, *, wait: bool = False, required: bool = False) -> IO[s
     Not `filelock`: where `flock` is missing, it raises, or writes a marker file that a killed process leaves behind, depending
     on its version and the error; and it waits by polling.
     """
-    stream = file.open("a")
+    # Without following a link, and without waiting for the other end of a pipe.
+    stream = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "w")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

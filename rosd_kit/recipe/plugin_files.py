@@ -17,7 +17,7 @@ from rosd_kit.recipe.model import Recipe
 from rosd_kit.recipe.shipped import find, label
 from rosd_kit.recipe.source_file import SourceFile
 from rosd_kit.recipe.sources import read_chain
-from rosd_kit.recipe.trust_store import is_known_run, trusted_folders
+from rosd_kit.recipe.trust_store import is_in_trusted_folder, is_known_run
 
 FIELD = "plugins"
 
@@ -35,8 +35,7 @@ class PluginFile:
         """Whether the user trusts the recipe that names it: a run that was started here, or a trusted folder."""
         if self.recipe is None:
             return False
-        inside = any(self.recipe.path.is_relative_to(folder) for folder in trusted_folders())
-        return inside or is_known_run(self.recipe.path, self.recipe.digest)
+        return is_in_trusted_folder(self.recipe.path) or is_known_run(self.recipe.path, self.recipe.digest)
 
 
 def plugin_files_of(recipe: Recipe, registry: Registry) -> dict[str, str]:

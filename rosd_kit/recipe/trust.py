@@ -22,7 +22,7 @@ from rosd_kit.recipe.layers import Leaf, Tree, as_tree, leaves_of
 from rosd_kit.recipe.references import targets
 from rosd_kit.recipe.shipped import label
 from rosd_kit.recipe.source_file import SourceFile
-from rosd_kit.recipe.trust_store import is_known_run, trusted_folders
+from rosd_kit.recipe.trust_store import is_in_trusted_folder, is_known_run, open_to_all
 from rosd_kit.settings import CoreSettings
 
 
@@ -70,10 +70,11 @@ def refused(asks: tuple[Ask, ...], registry: Registry) -> list[tuple[Ask, Source
     """Return the values that are not honoured, each with the file that is not trusted."""
     if not any(ask.files for ask in asks):
         return []
-    folders = [*trusted_folders(), *_plugin_packages(registry)]
+    packages = _plugin_packages(registry)
 
     def is_trusted(file: SourceFile) -> bool:
-        return any(file.path.is_relative_to(folder) for folder in folders) or is_known_run(file.path, file.digest)
+        in_package = any(file.path.is_relative_to(package) for package in packages)
+        return in_package or is_in_trusted_folder(file.path) or is_known_run(file.path, file.digest)
 
     return [(ask, file) for ask in asks if (file := next((one for one in ask.files if not is_trusted(one)), None))]
 
@@ -83,9 +84,13 @@ def check_trust(asks: tuple[Ask, ...], registry: Registry) -> None:
     if not (found := refused(asks, registry)):
         return
     lines = [f"{ask.path}: {shortened(ask.value)} (from {label(file.path)}) {ask.can}" for ask, file in found]
+    open_places = dict.fromkeys(place for _, file in found if (place := open_to_all(file.path)))
+    lines += [
+        f"{place}: everyone may write here, so it is not trusted until you run chmod o-w" for place in open_places
+    ]
     folders = dict.fromkeys(str(file.path.parent) for _, file in found)
     raise NotTrusted(
-        "\n".join(lines) + f"\nA file must be trusted to set {'this' if len(lines) == 1 else 'these'}. Read it. Then trust all "
+        "\n".join(lines) + f"\nA file must be trusted to set {'this' if len(found) == 1 else 'these'}. Read it. Then trust all "
         f"recipes of its folder (rosd-kit trust {' '.join(folders)}), or this one now (--trust-recipe), or write the "
         f"value on the command line ({found[0][0].path}=...)."
     )

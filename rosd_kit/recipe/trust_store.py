@@ -27,6 +27,21 @@ def trusted_folders() -> list[Path]:
     return [Path(folder) for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
 
 
+def is_in_trusted_folder(place: Path) -> bool:
+    """Return whether the user trusts a folder above this real path, or the path itself, and nobody else may write there."""
+    inside = any(place.is_relative_to(folder) for folder in trusted_folders())
+    return inside and open_to_all(place) is None
+
+
+def open_to_all(place: Path) -> Path | None:
+    """Return the file or folder inside a trusted folder, on the way to this real path, that every user may write into."""
+    for folder in trusted_folders():
+        if place.is_relative_to(folder):
+            inner = (each for each in (place, *place.parents) if each.is_relative_to(folder))
+            return next((each for each in inner if _others_may_replace(each, inside=True)), None)
+    return None
+
+
 def trust(place: Path) -> Path:
     """Add a folder or a file to those that the user trusts, and return its real path.
 

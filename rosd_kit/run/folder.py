@@ -16,10 +16,13 @@ from typing import IO, NotRequired, TypedDict
 
 from rosd_kit.errors import RunError
 from rosd_kit.files import explain_write_errors, finite, lock_file, read_json_object, write_atomically
+from rosd_kit.run.links import check_entries
 from rosd_kit.run.records import in_words, read_records
 from rosd_kit.types import JsonObject
 
 RECIPE = "recipe.yaml"
+#: Folders of a run that the kit itself writes into, each with its levels.
+_WRITTEN = {"samples": 1, "checkpoints": 2}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
 _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
@@ -83,6 +86,7 @@ class RunFolder:
         """Open the folder of an earlier run to continue it."""
         if not (path / "recipe.yaml").is_file():
             raise RunError(f"--resume: {path} holds no run (no recipe.yaml). Name a run's folder, for example runs/rosd-1.")
+        check_entries(path, _WRITTEN)
         return cls(path)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from rosd_kit.display.plain import print_line
 from rosd_kit.errors import RunError
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import to_yaml
+from rosd_kit.run.links import check_entries
 from rosd_kit.sweep.combinations import describe
 from rosd_kit.sweep.launchers import make_launcher
 from rosd_kit.sweep.live_table import LiveTable
@@ -24,6 +26,7 @@ from rosd_kit.sweep.scheduler import LEASE_SECONDS, Keep, Scheduler
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import FILE, Row, Store
 from rosd_kit.sweep.trial_id import trust_digests
+from rosd_kit.sweep.worker import EVALUATIONS, LOGS, TRIALS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ def run_sweep(
     _check(launch)
     console = Console(highlight=False)
     plan = make_plan(sweep, manager.registry)
+    if folder.is_dir():
+        check_entries(folder, {TRIALS: 1, EVALUATIONS: 1, LOGS: 1})
     launcher = make_launcher(launch.launcher, launch.options)
     try:
         with Store(folder, create=True) as store:
@@ -153,7 +158,7 @@ def _check(launch: LaunchSettings) -> None:
     for name, value in (("--jobs", launch.jobs), ("--threads", launch.threads)):
         if value is not None and value < 1:
             raise RunError(f"{name}: {value} is not allowed. Give 1 or more")
-    if launch.lease <= 0:
+    if not 0 < launch.lease < math.inf:
         raise RunError(f"--lease: {launch.lease} is not allowed. Give a number of seconds above 0, for example 60")
 
 

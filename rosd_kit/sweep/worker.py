@@ -25,7 +25,7 @@ from rosd_kit.errors import RosdError, RunError
 from rosd_kit.files import lock_file, read_json_lines, read_json_object
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.records import EvaluationRecord, TrialResult
-from rosd_kit.sweep.store import Row, Store
+from rosd_kit.sweep.store import FILE, Row, Store
 
 DONE, FAILED, STOPPED, NOT_HELD = 0, 13, 14, 15
 """Exit codes: finished, failed, stopped on request, and held by another process. Any other code is a crash."""
@@ -92,7 +92,7 @@ def _run(folder: Path, row: Row, planned: Sequence[str]) -> TrialResult | None:
     from rosd_kit.recipe.trust import check_trust
     from rosd_kit.run.loop import run_recipe
     from rosd_kit.sweep.baseline import SharedBaseline
-    from rosd_kit.sweep.trial_id import trust_digests
+    from rosd_kit.sweep.trial_id import trial_id, trust_digests
 
     recipe_digest, plugins_digest = trust_digests(row.recipe, row.plugins)
     if row.plugins and plugins_digest not in planned:
@@ -111,6 +111,11 @@ def _run(folder: Path, row: Row, planned: Sequence[str]) -> TrialResult | None:
     resolution = resolve_recipe(recipe_file, registry=plugins.registry)
     if recipe_digest not in planned:
         check_trust(resolution.asks, plugins.registry)
+    if (id := trial_id(resolution.recipe, plugins.registry)) != row.id:
+        raise RunError(
+            f"the store of {folder} holds another recipe for trial {row.id}: it would be trial {id}. "
+            f"Restore {FILE}, or begin a new sweep"
+        )
     outcome = run_recipe(
         resolution.recipe,
         plugins=plugins,

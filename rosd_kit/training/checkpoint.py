@@ -133,13 +133,15 @@ def _verified(path: Path, *, with_tensors: bool) -> tuple[SavedState, dict[str, 
     file = path / "manifest.json"
     tensors = {}
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a file")
         manifest: Manifest = json.loads(file.read_text())
         if "state.json" not in manifest:
             raise ValueError("it does not list state.json")
         wanted = [name for name in manifest if with_tensors or name == "state.json"]
         for name in wanted:
             file = path / name
-            if name != file.name or file.is_symlink():
+            if name != file.name or file.is_symlink() or (file.exists() and not file.is_file()):
                 raise ValueError("it is not a file of this checkpoint's own folder")
             if _digest(file) != manifest[name]:
                 raise ValueError("its content differs from what was saved")

@@ -1,7 +1,8 @@
 """Runs jobs in several processes: `python -m tests.parallel.worker` reads one JSON order per line and answers each with a line.
 
 An order is {"out", "jobs", "processes"}, its answer {"code", "output"}. A job is {"recipe", "changes", and "name" or "resume"};
-"at": [rank, step, what] kills that rank in that step, or makes it raise; "old_torch" removes what only newer torch has.
+"at": [rank, step, what] kills that rank in that step, or makes it raise; "kill_in_save": [rank, n] kills that rank at the main
+rank's n-th operation on files of checkpoints, and prints how many there were; "old_torch" removes what only newer torch has.
 torchrun's own agent starts and watches the processes, but as forks of this one, which has already imported everything.
 """
 
@@ -26,7 +27,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.loop import run_recipe
 from rosd_kit.training.optimizer import Optimizer, StepOutcome
-from tests.run.harness import import_everything
+from tests.run.harness import Killer, import_everything
 
 WITNESS = Path(__file__).with_name("witness.py")
 
@@ -45,17 +46,40 @@ def fail_at(rank: int, step: int, what: str) -> None:
     Optimizer.step = failing_step  # type: ignore[method-assign]
 
 
+class RankKiller(Killer):
+    """Kills a rank at the main rank's n-th operation on files of checkpoints."""
+
+    def __init__(self, checkpoints: Path, victim: Path, at: int) -> None:
+        self.victim = victim
+        super().__init__(str(checkpoints), at, all_removals=False)
+
+    def operation(self) -> None:
+        self.count += 1
+        if self.count == self.at:
+            os.kill(int(self.victim.read_text()), signal.SIGKILL)
+
+
+def killer_in_saves(out: Path, job: dict[str, Any]) -> RankKiller | None:
+    """Return the main rank's killer; every rank writes its process id for it."""
+    rank, at = job["kill_in_save"]
+    (out / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+    return RankKiller(out / job["name"] / "checkpoints", out / f"pid-{rank}", at) if os.environ["RANK"] == "0" else None
+
+
 def work(out: Path, jobs: list[dict[str, Any]]) -> None:
     """Run the jobs one after the other."""
     for job in jobs:
         if "at" in job:
             fail_at(*job["at"])
+        killer = killer_in_saves(out, job) if "kill_in_save" in job else None
         if "old_torch" in job:
             del FSDPModule.reset_iter_state
         manager = PluginManager(files=[WITNESS], selection="builtin")
         recipe = load_recipe(job["recipe"], job["changes"], registry=manager.registry)
         resume = Path(job["resume"]) if "resume" in job else None
         run_recipe(recipe, plugins=manager, out=out, name=job.get("name"), resume=resume, display=make_display(quiet=True))
+        if killer is not None:
+            print(f"operations: {killer.count}", flush=True)
 
 
 def work_as_one_of_several(out: Path, jobs: list[dict[str, Any]]) -> None:
