@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from rosd_kit.cli.crashes import explain_crash
+from rosd_kit.cli.crashes import explain_crash, explain_path
 from rosd_kit.cli.diagnose import diagnose
 from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
@@ -84,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"error: {manager.hint(str(error)) if manager else error}", file=sys.stderr)
             raise SystemExit(2) from None
         except Exception as error:
+            if isinstance(error, OSError) and (text := explain_path(error, manager.reports if manager else ())):
+                print(text, file=sys.stderr)
+                raise SystemExit(2) from None
             print(explain_crash(error, manager.reports if manager else ()), file=sys.stderr)
             raise SystemExit(1) from None
 

@@ -5,6 +5,7 @@ Errors that a user can fix are `RosdError`s and do not come here.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rosd_kit.errors import shortened
 from rosd_kit.plugins.fingerprint import code_files
 from rosd_kit.version import __version__
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 #: Longest description of an error in the line, in characters.
 _LONGEST = 300
 _MOST_FRAMES = 3
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def explain_crash(error: BaseException, plugins: Sequence[PluginReport] = ()) -> str:
@@ -43,6 +46,13 @@ def explain_crash(error: BaseException, plugins: Sequence[PluginReport] = ()) ->
     if file is None:
         return f"error: {what}. Please report this, with the traceback above."
     return f"error: {what}. Please report this, with the traceback in {file}"
+
+
+def explain_path(error: OSError, plugins: Sequence[PluginReport] = ()) -> str | None:
+    """Return what tells a user about a path that the system does not take; None for other errors, and for those of plugins."""
+    if error.errno not in _NO_PATH or _plugin_frames(error, plugins):
+        return None
+    return f"error: {shortened(error.filename)} is no path that this system takes: {error.strerror}. Give another one"
 
 
 def _plugin_frames(error: BaseException, plugins: Sequence[PluginReport]) -> list[str]:

@@ -262,7 +262,9 @@ def _check_values(config: Mapping[str, object], file: Path) -> None:
 
 def _read_template(file: str) -> str:
     try:
-        return Path(file).expanduser().read_text()
+        if (path := Path(file).expanduser()).exists() and not path.is_file():
+            raise OSError("it is not a file")
+        return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"model.chat_template: {file!r} cannot be read: {error}. Give the path of a Jinja file.") from error
 

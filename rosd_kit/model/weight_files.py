@@ -22,8 +22,9 @@ def weight_files(folder: Path, *, pickles: bool) -> list[Path]:
     """Return the files that transformers reads the weights in `folder` from; empty if it would find none.
 
     They are safetensors, or with `pickles` and without safetensors, pickles. Raises `RunError` for a name in an index or in
-    `config.json` that is not a plain file name with the right ending, and for files that are links out of the folder.
+    `config.json` that is not a plain file name with the right ending, for links out of the folder, and for pipes.
     """
+    _refuse_pipes(folder)
     _refuse_adapter(folder)
     if named := _named_in_config(folder):
         return named
@@ -96,6 +97,12 @@ def _named_in_config(folder: Path) -> list[Path]:
             weights = plain_file(folder, name, endings, f"model.path: transformers_weights in {file}")
             found += _indexed(folder, weights.name, (_SAFE_ENDING,)) if weights.name.endswith(_INDEX) else [weights]
     return found
+
+
+def _refuse_pipes(folder: Path) -> None:
+    for entry in sorted(folder.iterdir()):
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise RunError(f"model.path: {entry} is a pipe, a socket or a device, and reading it may never end. Remove it.")
 
 
 def _refuse_adapter(folder: Path) -> None:

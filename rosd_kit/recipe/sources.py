@@ -156,6 +156,8 @@ def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartE
         if isinstance(event, yaml.ScalarEvent):
             if _SURROGATE.search(event.value):
                 raise RecipeError(f"{where}, line {line}: a text holds half of a surrogate pair, which is no character")
+            if "\0" in event.value:
+                raise RecipeError(f"{where}, line {line}: a text holds a NUL character, which no path or prompt can hold")
             if event.implicit[0]:
                 refuse_ambiguous(event.value, f"{where}, line {line}")
             if references:

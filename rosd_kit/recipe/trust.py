@@ -85,9 +85,7 @@ def check_trust(asks: tuple[Ask, ...], registry: Registry) -> None:
         return
     lines = [f"{ask.path}: {shortened(ask.value)} (from {label(file.path)}) {ask.can}" for ask, file in found]
     open_places = dict.fromkeys(place for _, file in found if (place := open_to_all(file.path)))
-    lines += [
-        f"{place}: everyone may write here, so it is not trusted until you run chmod o-w" for place in open_places
-    ]
+    lines += [f"{place}: everyone may write here, so it is not trusted until you run chmod o-w" for place in open_places]
     folders = dict.fromkeys(str(file.path.parent) for _, file in found)
     raise NotTrusted(
         "\n".join(lines) + f"\nA file must be trusted to set {'this' if len(found) == 1 else 'these'}. Read it. Then trust all "

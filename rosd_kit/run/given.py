@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from rosd_kit.contracts import SLOTS, Component, Objective
 from rosd_kit.errors import RecipeError, RunError, did_you_mean
+from rosd_kit.files import read_json_object
 from rosd_kit.plugins.registry import Origin, Registry
 from rosd_kit.recipe.ambiguous import UnambiguousDumper
 
@@ -71,10 +71,8 @@ def python_origin(cls: type) -> Origin:
 
 def recorded_classes(folder: Path) -> dict[str, str]:
     """Return the classes of the objects that a run was given, by slot; nothing where its record cannot be read."""
-    try:
-        return dict(json.loads((folder / "environment.json").read_text()).get("given_components", {}))
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return {}
+    given = read_json_object(folder / "environment.json").get("given_components")
+    return {slot: str(name) for slot, name in given.items()} if isinstance(given, dict) else {}
 
 
 def _recorded(component: Component) -> object:

@@ -30,7 +30,7 @@ def check_entries(folder: Path, below: Mapping[str, int]) -> None:
             leads_out.append(entry)
     if leads_out and not is_in_trusted_folder(real):
         raise RunError(
-            f"{leads_out[0]}: is a link out of the folder, to {os.readlink(leads_out[0])}, and a run would write there. "
+            f"{leads_out[0]}: is a link to {os.readlink(leads_out[0])}, which is not in the folder; a run would write there. "
             f"Put what it leads to in its place. If the link is your own, trust the folder: rosd-kit trust {real}"
         )
 

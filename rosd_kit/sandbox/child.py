@@ -26,6 +26,8 @@ from rosd_kit.sandbox import frames, inner, landlock
 
 #: Calls that one fork answers at most; this bounds what its caches hold.
 _MOST_CALLS = 1000
+#: Seconds for the trial of the confinement; a short deadline of calls must not look like a machine that cannot confine.
+_TRIAL_SECONDS = 30.0
 _ENDED = b"Cthe process ended"
 
 
@@ -79,7 +81,7 @@ class Worker:
             frame = self._next_frame()
             try:
                 self._prepare(pickle.loads(frame))
-                answer = self._call(frame)
+                answer = self._call(frame, self._deadline)
             except Exception as error:
                 answer = f"E{type(error).__name__}: {error}"[:400].encode("utf-8", "replace")
             frames.write(self._answers, answer)
@@ -105,7 +107,7 @@ class Worker:
         folders += [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
         try:
             self._ruleset = landlock.readable_files(folders)
-            answer = self._call(pickle.dumps(None)).decode("utf-8", "replace")
+            answer = self._call(pickle.dumps(None), _TRIAL_SECONDS).decode("utf-8", "replace")
         except OSError as error:
             answer = f"E{error}"
         self._end_fork()
@@ -114,7 +116,7 @@ class Worker:
             if self._confinement == "required":
                 raise Unconfined(answer[1:])
 
-    def _call(self, frame: bytes) -> bytes:
+    def _call(self, frame: bytes, deadline: float) -> bytes:
         """Return a call's answer: V and its value as JSON, E and an error, T for a timeout, C and why the process ended."""
         if self._fork is not None and select.select([self._fork.answers], [], [], 0)[0]:
             self._end_fork()  # it has ended, or written what nobody asked for
@@ -122,18 +124,18 @@ class Worker:
         fork.calls += 1
         try:
             frames.write(fork.jobs, frame)
-            answer, is_clean = self._await(fork)
+            answer, is_clean = self._await(fork, deadline)
         except BrokenPipeError:
             answer, is_clean = _ENDED, False
         if not is_clean or fork.calls >= _MOST_CALLS:
             self._end_fork()
         if answer == _ENDED and fork.calls > 1:  # an earlier call may have been the cause
-            return self._call(frame)
+            return self._call(frame, deadline)
         return answer
 
-    def _await(self, fork: Fork) -> tuple[bytes, bool]:
+    def _await(self, fork: Fork, deadline: float) -> tuple[bytes, bool]:
         """Return the answer of a fork, and whether it may answer another call."""
-        end, is_clean, received = time.monotonic() + self._deadline, True, b""
+        end, is_clean, received = time.monotonic() + deadline, True, b""
         while (wait := end - time.monotonic()) > 0:
             ready = select.select([fork.answers, 0], [], [], min(1.0, wait))[0]
             if 0 in ready or os.getppid() != self._parent:  # a parent that waits sends nothing; it has ended

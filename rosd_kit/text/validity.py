@@ -13,10 +13,13 @@ def why_no_text(text: str) -> str | None:
     return _described(_SURROGATE.search(text))
 
 
-def why_unfit(text: str, longest: int | None = None) -> str | None:
-    """Return what is wrong with a text, to follow its name in a message, or None; `longest` is a number of characters."""
+def why_unfit(text: str, longest: int | None = None, option: str = "") -> str | None:
+    """Return what is wrong with a text, to follow its name in a message, or None.
+
+    `longest` is a number of characters, and `option` the name of what sets it.
+    """
     if longest is not None and len(text) > longest:
-        return f"has {len(text)} characters; at most {longest} are allowed"
+        return f"has {len(text)} characters; at most {longest} are allowed{f' ({option})' if option else ''}"
     return _described(_UNFIT.search(text))
 
 

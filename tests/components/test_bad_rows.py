@@ -49,7 +49,7 @@ BAD = {
     "a lone surrogate": ({"prompt": "x \ud83d", "answer": "A"}, "holds U+D83D, a lone surrogate, half of a UTF-16 pair"),
     "NUL": ({"prompt": "a\0b", "answer": "A"}, "task.prompt: the text holds U+0000, NUL, at character 1"),
     "a surrogate in the answer": ({"prompt": "?", "answer": "A\udc00"}, "task.answer: the text holds U+DC00"),
-    "a prompt without end": ({"prompt": "x" * 5000, "answer": "A"}, "has 5000 characters; at most 4000 are allowed"),
+    "a prompt without end": ({"prompt": "x" * 5000, "answer": "A"}, "at most 4000 are allowed (task.max_characters)"),
     "deep nesting": ({"prompt": "?", "answer": "A", "more": DEEP}, "'more' is nested deeper than 100 levels"),
 }  # fmt: skip
 

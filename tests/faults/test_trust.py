@@ -509,6 +509,16 @@ class TestStore:
         with pytest.raises(RecipeError, match="there is no"):
             trust(shared / "absent")
 
+    @pytest.mark.parametrize("open_place", ["shared/deep/mine.yaml", "shared/deep", "shared"])
+    def test_what_anyone_may_write_inside_a_trusted_folder_is_not_trusted(self, registry, shared, tmp_path, open_place):
+        file = write(shared / "deep" / "mine.yaml", {"extends": "rosd", "model": {"trust_remote_code": True}})
+        trust(shared)
+        assert refused(registry, file) == []
+        (tmp_path / open_place).chmod(0o777)
+        assert refused(registry, file)[0] == "model.trust_remote_code"
+        with pytest.raises(NotTrusted, match=rf"{open_place}: everyone may write here.*chmod o-w"):
+            check_trust(resolve_recipe(str(file), registry=registry).asks, registry)
+
     def test_the_list_is_the_users_own(self, shared, tmp_path, registry):
         trust(shared)
         file = tmp_path / "home" / "config" / "rosd-kit" / "trusted.json"

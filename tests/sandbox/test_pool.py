@@ -169,6 +169,15 @@ def test_a_deadline_that_cannot_be_waited_for_is_refused(deadline):
         Sandbox(deadline=deadline, memory_mib=100)
 
 
+@pytest.mark.parametrize("confinement", ["required", "if_possible"])
+def test_a_deadline_that_nothing_meets_does_not_look_like_a_machine_that_cannot_confine(confinement):
+    pool = WorkerPool(TARGET, workers=1, deadline=1e-9, memory_mib=2000, confinement=confinement)
+    try:
+        assert call(pool, "return", 1).status == "timeout"
+    finally:
+        pool.close()
+
+
 @pytest.mark.parametrize(("do", "deadline", "timeout"), [("sleep", 600, 10), ("hold", 1, 60)])
 def test_workers_end_with_the_pool_and_with_the_process(pool, do, deadline, timeout):
     """Even during a call that blocks the thread that watches the parent."""

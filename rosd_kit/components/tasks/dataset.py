@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from rosd_kit.components.tasks.row_problems import (
     Fields,
@@ -69,7 +69,7 @@ class Dataset(Task):
         """Share of the rows that is never trained on; 0 for none."""
         held_out_suite: str | None = "held_out"
         """Name of the suite that evaluates on those rows; null if `suites` cover them."""
-        split_seed: int = 42
+        split_seed: NonNegativeInt = 42
         """Seed of that split, which is the one of `datasets.train_test_split`; a stream is split by row content instead."""
         suites: dict[str, Suite] = Field(default_factory=dict)
         """Further sets to evaluate on, by name."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field
 
 from rosd_kit.contracts import Task
 from rosd_kit.errors import RecipeError
@@ -30,7 +30,7 @@ class MicroReasoning(Task):
 
         train: Literal["woods", "woods_long", "docks", "mines", "gates"] = "woods"
         """Suite to train on; the other suites measure skill outside the trained domain."""
-        train_problems: PositiveInt | None = None
+        train_problems: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
         """Size of the training set, which is gone through in a new order in each epoch; null draws new problems for ever."""
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:

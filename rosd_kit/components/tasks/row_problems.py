@@ -16,6 +16,8 @@ from rosd_kit.errors import RosdError, RunError, did_you_mean, shortened
 from rosd_kit.text.validity import why_unfit
 from rosd_kit.types import Message, Problem
 
+_LONGEST = "task.max_characters"
+
 
 def _refuse_mapping(value: object) -> object:
     """Refuse a mapping, which is how YAML reads `{field}` without quotes."""
@@ -81,8 +83,10 @@ def why_unusable(problem: Problem, row: Row, check_gold: GoldCheck, longest: int
     What a model reads has at most `longest` characters; whatever is used holds no lone surrogate and no NUL.
     """
     texts = {"system" if message["role"] == "system" else "prompt": message["content"] for message in problem.messages}
-    faults = [f"task.{name}: the text {fault}." for name, text in texts.items() if (fault := why_unfit(text, longest))]
-    if fault := why_unfit(problem.solution or "", longest):
+    faults = [
+        f"task.{name}: the text {fault}." for name, text in texts.items() if (fault := why_unfit(text, longest, _LONGEST))
+    ]
+    if fault := why_unfit(problem.solution or "", longest, _LONGEST):
         faults.append(f"task.solution: the text {fault}.")
     if fault := why_unfit(problem.answer):
         faults.append(f"task.answer: the text {fault}.")
