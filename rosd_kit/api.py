@@ -16,7 +16,7 @@ from rosd_kit.display import Display, make_display
 from rosd_kit.errors import PluginError, RecipeError, RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import Recipe, load_recipe, to_values
+from rosd_kit.recipe import Recipe, Resolution, resolve_recipe, to_values
 from rosd_kit.recipe.sources import read_yaml
 from rosd_kit.run.evaluate import evaluate_model, is_run
 from rosd_kit.run.given import GivenComponents, flow, python_origin
@@ -104,14 +104,16 @@ def train(
         given.check_resumed(Path(resume))
         recipe = Path(resume) / "recipe.yaml"
     assert recipe is not None
+    resolution = _resolved(recipe, changes, profile, manager)
     outcome = run_recipe(
-        _resolved(recipe, changes, profile, manager),
+        resolution.recipe,
         plugins=manager,
         out=Path(out),
         name=name,
         resume=Path(resume) if resume is not None else None,
         display=display or make_display(),
         given=given,
+        resolution=resolution if resolution.provenance else None,
     )
     return _result(outcome.path, outcome.finished)
 
@@ -146,7 +148,7 @@ def evaluate(
     if recipe is None:
         recipe = Path(model) / "recipe.yaml" if is_run(Path(model)) else "rosd"
     results, comparisons = evaluate_model(
-        _resolved(recipe, _as_words(overrides), profile, manager),
+        _resolved(recipe, _as_words(overrides), profile, manager).recipe,
         plugins=manager,
         subject=str(model),
         display=display or make_display(live=False),
@@ -180,12 +182,12 @@ def _as_words(overrides: Overrides) -> list[str]:
 
 def _resolved(
     recipe: str | Path | Mapping[str, object] | Recipe, changes: Sequence[str], profile: str | None, manager: PluginManager
-) -> Recipe:
+) -> Resolution:
     if isinstance(recipe, Recipe):
         if not changes and profile is None:
-            return recipe
+            return Resolution(recipe, {})
         recipe = {**to_values(recipe), "profile": "none"}
-    return load_recipe(recipe, changes, profile, registry=manager.registry)
+    return resolve_recipe(recipe, changes, profile, registry=manager.registry)
 
 
 def _result(path: Path, finished: bool) -> RunResult:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +88,8 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     kind, size, said = _device(recipe)
     processes = recipe.parallel.processes or 1
     components = build_components(recipe, manager.registry)
-    found = estimate_memory(recipe, components, device=kind, ranks=processes, device_bytes=size)
+    with _without_noise():
+        found = estimate_memory(recipe, components, device=kind, ranks=processes, device_bytes=size)
     lines = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("memory", "left"), ("training", "right"), ("sampling", "right"), ("", "left")):
         lines.add_column(title, justify=side)  # type: ignore[arg-type]
@@ -97,6 +102,19 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
         print(f"{waking}: the trainer's weights, copies and optimizer, gathered weights, the server's weights, a bucket")
     print(f"{format_bytes(found.peak)} of {format_bytes(size)} ({said}): {verdict}")
     return found.peak <= size
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Keep what libraries log and warn about while a model is built out of the report: none of it is about the recipe."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _remedy(found: MemoryEstimate) -> str:

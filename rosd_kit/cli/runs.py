@@ -41,7 +41,8 @@ def run(
     manager = load_plugins(context, plugin, recipe=recipe)
     if recipe is None:
         raise RunError("run: no recipe given. Write rosd-kit run RECIPE, for example rosd-kit run rosd, or --resume DIR")
-    resolved = load(manager, recipe, changes, profile, trust=trust_recipe).recipe
+    resolution = load(manager, recipe, changes, profile, trust=trust_recipe)
+    resolved = resolution.recipe
     if dry_run:
         from rosd_kit.run.dry_run import rehearse
 
@@ -51,7 +52,7 @@ def run(
     from rosd_kit.run.loop import run_recipe
 
     display = make_display(quiet=quiet, json=json)
-    outcome = run_recipe(resolved, plugins=manager, out=out, name=name, resume=resume, display=display)
+    outcome = run_recipe(resolved, plugins=manager, out=out, name=name, resume=resume, display=display, resolution=resolution)
     if not outcome.finished:
         raise typer.Exit(INTERRUPTED)
 

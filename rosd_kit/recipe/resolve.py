@@ -6,7 +6,7 @@ All mistakes are found here, before a model is loaded. Nothing is built.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from rosd_kit.recipe.plugin_files import take_plugins
 from rosd_kit.recipe.prompts import PromptsChoice
 from rosd_kit.recipe.references import replace_references
 from rosd_kit.recipe.renamed_options import current_options, refuse_both
-from rosd_kit.recipe.shipped import find, label
+from rosd_kit.recipe.shipped import SHIPPED, find, label
 from rosd_kit.recipe.source_file import SourceFile
 from rosd_kit.recipe.sources import FileLayer, chain_of, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
@@ -30,19 +30,22 @@ from rosd_kit.types import JsonObject
 
 DEFAULT_PROFILE = "micro"
 NO_PROFILE = "none"
-_COMMAND_LINE = "command line"
+COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True)
 class Resolution:
     """A recipe, and the layer that set each value, by the value's dotted path.
 
-    `asks` are the values that need trust, with the files whose word they are.
+    `asks` are the values that need trust, with the files whose word they are. `profile` is the one that was chosen, and
+    `preset` the nearest shipped recipe that this one is or extends, if any.
     """
 
     recipe: Recipe
     provenance: Mapping[str, str]
     asks: tuple[Ask, ...] = ()
+    profile: str = NO_PROFILE
+    preset: str | None = None
 
 
 def load_recipe(
@@ -88,9 +91,14 @@ def resolve_recipe(
     # A preset lies beneath the rest of the command line.
     for field, content in sorted(command, key=lambda one: one[0] not in ("task", "task.name")):
         prompts.take(content, None, beneath)
-        merged = overlay_layer(merged, content, _COMMAND_LINE, None, registry, written.get(field))
+        merged = overlay_layer(merged, content, COMMAND_LINE, None, registry, written.get(field))
     refuse_both([field for field, _ in command], merged, registry)
-    return _validate(_preset(prompts.overlaid(merged, registry), preset, registry), registry)
+    resolution = _validate(_preset(prompts.overlaid(merged, registry), preset, registry), registry)
+    shipped = next((path for path, _, _ in reversed(chain) if path.resolve().is_relative_to(SHIPPED)), None)
+    name = shipped.resolve().relative_to(SHIPPED).with_suffix("").as_posix() if shipped is not None else None
+    if base is not None and chosen.endswith((".yaml", ".yml")):  # a path in a file is relative to it
+        chosen = str(base / chosen)
+    return replace(resolution, profile=chosen, preset=name)
 
 
 def _choose_profile(chain: list[FileLayer], command: list[JsonObject], profile: str | None) -> tuple[str, Path | None]:

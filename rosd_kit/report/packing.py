@@ -46,7 +46,10 @@ def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 
         "steps": run.recipe.get("steps"),
         "group": run.recipe.get("group_size"),
         "model": model.get("path") if isinstance(model, dict) else None,
-        "recipe": run.recipe_text,
+        "recipe": _text(run.origins.get("explained")) or run.recipe_text,
+        "preset": _text(run.origins.get("preset")),
+        "profile": _text(run.origins.get("profile")),
+        "changes": _changes(run.origins.get("changes")),
         "components": {
             slot: _name(run.recipe.get(slot)) for slot in ("reflector", "localizer", "context", "teacher", "divergence")
         },
@@ -134,6 +137,17 @@ def _shorten(record: Mapping[str, object]) -> Record:
 
 def rounded(value: object) -> object:
     return float(f"{value:.5g}") if isinstance(value, float) and isfinite(value) else value
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _changes(value: object) -> list[Record]:
+    """Return what a run changes of its shipped recipe, whatever is in its record."""
+    entries = value if isinstance(value, list) else []
+    keys = ("path", "preset", "value", "origin")
+    return [{key: _text(entry.get(key)) for key in keys} for entry in entries if isinstance(entry, dict)]
 
 
 def _name(choice: object) -> object:

@@ -17,6 +17,7 @@ from rosd_kit.files import read_json_object
 from rosd_kit.recipe.shipped import label
 from rosd_kit.recipe.sources import parse
 from rosd_kit.run.collapse_warnings import CollapseWatch
+from rosd_kit.run.folder import ORIGINS
 from rosd_kit.run.records import in_words, read_records
 from rosd_kit.settings import WatchSettings
 from rosd_kit.types import JsonObject
@@ -37,6 +38,7 @@ class RunRecords:
     recipe_text: str
     recipe: Record
     environment: Record
+    origins: Record
     metrics: list[Record]
     evaluations: list[Record]
 
@@ -57,6 +59,7 @@ class RunRecords:
             recipe_text=text,
             recipe=_values(recipe, text, warn),
             environment=_object(folder / "environment.json", warn),
+            origins=_object(folder / ORIGINS, warn),
             metrics=records(folder / "metrics.jsonl", warn),
             evaluations=[record for record in records(folder / "evaluations.jsonl", warn) if record.get("results")],
         )

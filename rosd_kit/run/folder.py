@@ -20,7 +20,7 @@ from rosd_kit.run.links import check_entries
 from rosd_kit.run.records import in_words, read_records
 from rosd_kit.types import JsonObject
 
-RECIPE = "recipe.yaml"
+RECIPE, ORIGINS = "recipe.yaml", "origins.json"
 #: Folders of a run that the kit itself writes into, each with its levels.
 _WRITTEN = {"samples": 1, "checkpoints": 2}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

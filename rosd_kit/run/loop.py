@@ -32,10 +32,10 @@ from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import Recipe
+from rosd_kit.recipe import Recipe, Resolution
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible, user_interrupts
-from rosd_kit.run.recipe_file import write_recipe
+from rosd_kit.run.recipe_file import write_origins, write_recipe
 from rosd_kit.run.records import EVALUATIONS, METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save
 from rosd_kit.run.sample_records import sample_records
@@ -57,11 +57,12 @@ def run_recipe(
     display: Display,
     baseline: Baseline | None = None,
     given: GivenComponents = GivenComponents(),  # noqa: B008 (frozen)
+    resolution: Resolution | None = None,
 ) -> RunOutcome:
     """Run a recipe to its last step, or until it is interrupted.
 
     With `resume`, continue in that folder from its newest checkpoint. `baseline` may supply the evaluation before training.
-    `given` holds components that a Python caller hands over as objects.
+    `given` holds components that a Python caller hands over as objects. `resolution` says where the recipe's values come from.
     Raises `RosdError` for everything that a user can mend; what was saved until then stays.
     """
     began = time.monotonic()
@@ -84,6 +85,8 @@ def run_recipe(
             run.components.boundary.first_step = run.step == 0
             if ranks.is_main:
                 write_recipe(folder, run.recipe, plugins.registry, run.reporter.warn)
+                if resolution is not None:
+                    write_origins(folder, run.recipe, resolution, plugins.registry)
             record_environment(run, given)
             with interruptible(partial(_interrupt, run), _signals(ranks)):
                 train(run, baseline)

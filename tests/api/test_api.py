@@ -60,6 +60,10 @@ def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path):
     assert weights[0] == weights[1]
     recipes = [(tmp_path / name / "recipe.yaml").read_text() for name in ("run", "command")]
     assert recipes[0] == recipes[1]
+    origins = [json.loads((tmp_path / name / "origins.json").read_text()) for name in ("run", "command")]
+    assert origins[0] == origins[1] and origins[0]["preset"] == "rosd"
+    sections = {change["path"].split(".")[0] for change in origins[0]["changes"]}
+    assert sections <= {field.split(".")[0] for field in TINY} and origins[0]["origins"]["steps"] == "command line"
     assert (result.path, result.steps, result.finished) == (tmp_path / "run", 2, True)
     assert [record["step"] for record in result.metrics] == [1, 2]
     assert {c.suite for c in result.comparisons} == {r.suite for r in result.before} == {r.suite for r in result.after}

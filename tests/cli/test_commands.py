@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import warnings
 
 import pytest
 
@@ -142,6 +144,23 @@ def test_schema_prints_json_with_all_slots(call):
 def test_plugins_lists_the_built_in_plugin(call):
     _, out, _ = call("plugins")
     assert "builtin" in out and "rosd-kit" in out
+
+
+def test_doctor_prints_no_noise_of_libraries(call, monkeypatch):
+    import rosd_kit.memory
+
+    estimate = rosd_kit.memory.estimate_memory
+
+    def noisy(*arguments, **options):
+        logging.getLogger("a_library").warning("Failed to load kernels")
+        warnings.warn("this is deprecated", FutureWarning, stacklevel=1)
+        return estimate(*arguments, **options)
+
+    monkeypatch.setattr(rosd_kit.memory, "estimate_memory", noisy)
+    code, out, err = call("doctor", "rosd")
+    assert code == 0 and "fits" in out and err == ""
+    assert "Failed to load" not in out and "deprecated" not in out
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_doctor_lists_versions_devices_and_profiles(call):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -193,6 +194,29 @@ def test_the_theme_follows_the_system_or_the_button(report, open_page):
     page = open_page(report, color_scheme="dark")
     page.click("#theme")
     assert (page.evaluate(paper), page.inner_text("#theme")) == (light, "Theme: light")
+
+
+def test_the_recipe_tab_shows_origins_and_what_the_run_changes_of_its_preset(new_run, open_page):
+    run = new_run("origins")
+    change = {"path": "steps", "preset": "80", "value": "<b>7</b>", "origin": "command line"}
+    explained = "name: rosd        # recipes/rosd.yaml\nsteps: 7  # command line\n"
+    record = {"preset": "rosd", "profile": "micro", "origins": {}, "changes": [change], "explained": explained}
+    (run.folder / "origins.json").write_text(json.dumps(record))
+    page = open_page(write_report(run.folder))
+    page.click("#tab-recipe")
+    assert "Changed from rosd with profile micro" in page.inner_text("#changes")
+    assert re.search(r"steps\s+80\s+<b>7</b>\s+command line", page.inner_text("#changes table"))
+    assert page.locator("#recipe .quiet").all_inner_texts() == ["# recipes/rosd.yaml", "# command line"]
+    assert page.inner_text("#recipe").strip() == explained.strip() and page.errors == []
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"changes": [1, {"path": 2}], "explained": 3, "preset": "rosd"}'])
+def test_a_damaged_record_of_origins_leaves_the_recipe_as_text(new_run, open_page, content):
+    run = new_run("damaged")
+    (run.folder / "origins.json").write_text(content)
+    page = open_page(write_report(run.folder))
+    page.click("#tab-recipe")
+    assert "name: rosd" in page.inner_text("#recipe") and page.errors == []
 
 
 def test_the_arrow_keys_switch_tabs(page):

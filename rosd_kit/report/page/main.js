@@ -47,9 +47,29 @@ function describe({ overview }) {
   const { components, environment } = overview, done = overview.metrics.length ? overview.metrics[overview.metrics.length - 1].step : 0;
   const slots = Object.entries(components).filter(([, name]) => name).map(([slot, name]) => `${slot} ${name}`);
   byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}`, ...slots].filter(Boolean).join(" · ");
-  byId("recipe").textContent = overview.recipe;
+  byId("recipe").replaceChildren(...explainedLines(overview.recipe));
+  replaceChildren(byId("changes"), changes(overview));
   const facts = { ...environment, versions: Object.entries(environment.versions ?? {}).map((pair) => pair.join(" ")).join(", "), git: environment.git ? `${environment.git.commit}${environment.git.dirty ? ", with uncommitted changes" : ""}` : null };
   byId("environment").replaceChildren(...Object.entries(facts).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
+}
+
+/** Return a recipe's text with the origins, which are comments at the ends of its lines, set apart. */
+function explainedLines(text) {
+  return text.split("\n").flatMap((line) => {
+    const [, value, origin] = /^(.*?\s\s)(# .*)$/.exec(line) ?? [null, line, ""];
+    return [value, origin && el("span", { class: "quiet" }, origin), "\n"].filter(Boolean);
+  });
+}
+
+/** Return the table of what the run changes of its shipped recipe. */
+function changes({ preset, profile, changes: rows }) {
+  if (!preset) return null;
+  const head = `Changed from ${preset}`, under = profile && profile !== "none" ? ` with profile ${profile}` : "";
+  const body = rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.path), [row.preset ?? "–", row.value ?? "–", row.origin].map((text) => el("td", {}, text ?? ""))));
+  return [el("h2", {}, head + under), rows.length
+    ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": head }, el("table", { class: "values" },
+      el("thead", {}, el("tr", {}, ["option", preset, "this run", "set by"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, body)))
+    : el("p", { class: "quiet" }, "Nothing: the run is the shipped recipe.")];
 }
 
 /** Open the tab, or the rollout by step and index, that the address names. */
