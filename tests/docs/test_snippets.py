@@ -20,6 +20,7 @@ from tests.sweep.made_up_results import finish
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted((ROOT / "plugins").glob("rosd-kit-*"))
 TUTORIAL = ROOT / "docs/plugins/tutorial.md"  # test_tutorial.py follows it from top to bottom
+SLOTS = ROOT / "docs/plugins/slots"  # whose examples are those of the scaffold, which tests/plugins/test_new.py tries
 MANUAL = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not page.is_relative_to(ROOT / "docs/beyond")]
 PAGES = [
     ROOT / "README.md",
@@ -42,7 +43,7 @@ NOT_OURS = (
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    pages = [page for page in PAGES if page != TUTORIAL]
+    pages = [page for page in PAGES if page != TUTORIAL and not (language == "python" and page.is_relative_to(SLOTS))]
     return [(page.name, text) for page in pages for kind, text in BLOCK.findall(page.read_text()) if kind == language]
 
 
@@ -139,6 +140,8 @@ def test_a_command_works_as_written(workdir, line, capsys, request):
     if words[:2] == ["sweep", "report"]:
         name = f"recipes/ablations/{words[4]}.sweep.yaml" if "--plan" in words else "rosd"
         finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
+    elif words[:2] == ["report", "sweeps/rosd"]:
+        finish(Path(words[1]), make_plan(read_sweep("rosd", ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
     elif words[0] == "sweep":
         words += [*SMALL, "evaluation.problems=2", "--dry-run"]
     elif words[0] == "diagnose":
