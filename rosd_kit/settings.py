@@ -24,6 +24,8 @@ from rosd_kit.text.thinking import check_pairs
 from rosd_kit.types import Sampling
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+#: A number of vocabulary entries, 0 for all; no vocabulary has more than samplers can count.
+TopK = Annotated[int, Field(ge=0, lt=1 << 31)]
 #: A size by which memory is planned.
 #: More of these no run of this kit could work on: beyond, a number is a mistake.
 _MOST_PROBLEMS, _MOST_SAMPLES = 1 << 20, 1 << 16
@@ -129,7 +131,7 @@ class SamplingSettings(Config):
     """Softmax temperature."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Nucleus mass; 1 samples from the full distribution."""
-    top_k: NonNegativeInt = 0
+    top_k: TopK = 0
     """Sample among this many of the likeliest tokens; 0 among all. Applied before `top_p`."""
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
     """Sample no token that is less likely than this share of the likeliest one's probability; 0 turns it off. Applied after
@@ -241,7 +243,7 @@ class EvaluationSettings(Config):
     """Softmax temperature; 0 is greedy."""
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     """Nucleus mass."""
-    top_k: NonNegativeInt | None = None
+    top_k: TopK | None = None
     """Sample among this many of the likeliest tokens, 0 among all; null: `sampling.top_k`, for a schedule that of step 0."""
     min_p: float | None = Field(default=None, ge=0.0, le=1.0)
     """Least share of the likeliest token's probability; null: `sampling.min_p`, for a schedule that of step 0."""

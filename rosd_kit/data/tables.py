@@ -26,7 +26,7 @@ class Table:
         if 0 < held_out < 1 and not 0 < count < len(rows):
             raise RunError(
                 f"task.held_out: {held_out:g} of {len(rows)} rows leaves {count} to evaluate on and {len(rows) - count} to "
-                "train on. Choose another share, or 0 and name sets under task.suites."
+                "train on. Choose another share, read more rows (task.limit), or choose 0 and name sets under task.suites."
             )
         order = np.random.default_rng(split_seed).permutation(len(rows)).tolist() if count else list(range(len(rows)))
         self._held_out, self._trained = sorted(order[:count]), sorted(order[count:])

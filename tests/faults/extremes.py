@@ -65,7 +65,7 @@ SAMPLE: tuple[tuple[str, float], ...] = (
         ("localizer.min_ratio", math.inf),
     ),
     *(("objective.0.temperature", 1e30), ("correction.cap", math.inf), ("seed", -1)),
-    *(("task.train_problems", 2**31), ("verifier.deadline", 1e-30)),
+    *(("task.train_problems", 2**31), ("verifier.deadline", 1e-30), ("sampling.top_k", 10**30)),
 )
 MEMORY = 8 << 30
 #: A data set in the words of the laboratory, for `ROWS` among the overrides.

@@ -56,11 +56,10 @@ def test_any_value_may_stand_anywhere(folder, name):
     first, *others = file.read_text().splitlines() if name.endswith("jsonl") else [file.read_text()]
     whole = json.loads(first)
     for number, path in enumerate(places(whole)):
-        for odd in ODD[number % 5 :: 5]:
-            file.write_text("\n".join([json.dumps(with_value(whole, path, odd)), *others]) + "\n")
-            follower = Follower(folder)
-            compact(follower.update({}))
-            compact(follower.details(0, follower.generation))
+        file.write_text("\n".join([json.dumps(with_value(whole, path, ODD[number % len(ODD)])), *others]) + "\n")
+        follower = Follower(folder)
+        compact(follower.update({}))
+        compact(follower.details(0, follower.generation))
 
 
 @pytest.mark.parametrize(

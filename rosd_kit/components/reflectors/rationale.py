@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator
 
 from rosd_kit.components.reflectors.self_reflector import CUT_PRIORITY, SelfReflector, fields_of
 from rosd_kit.options import Fixed
+from rosd_kit.settings import TopK
 from rosd_kit.text.templates import check_template, fill
 from rosd_kit.text.thinking import strip_thinking
 from rosd_kit.types import Case, Completion, Prompt, Reflection, ReflectionStatus, Sampling
@@ -44,7 +45,7 @@ class Rationale(SelfReflector):
         """Sampling temperature; 0 is greedy."""
         top_p: float = Field(default=0.95, gt=0.0, le=1.0)
         """Nucleus sampling mass; has no effect at temperature 0."""
-        top_k: Annotated[NonNegativeInt, Fixed("it is no schedule in the source")] = 20
+        top_k: Annotated[TopK, Fixed("it is no schedule in the source")] = 20
         """Sample only from so many of the likeliest tokens; 0 for all."""
         template: str = EXPLAIN
         """Prompt template; fields: {problem} (all messages) or {question} (the last one), {demonstration} {answer}."""
