@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
+import rosd_kit
 from rosd_kit.errors import PluginError, say
 from rosd_kit.plugins.fingerprint import fingerprint
 
@@ -36,7 +38,13 @@ class PluginReport:
     @property
     def fingerprint(self) -> str:
         """A short SHA-256 of all files of its package; empty if it has none."""
-        return fingerprint(self.file)
+        return _own_fingerprint() if self.distribution == "rosd-kit" else fingerprint(self.file)
+
+
+@cache
+def _own_fingerprint() -> str:
+    """Return the fingerprint of rosd-kit's own files; once, because a process runs the code that it imported."""
+    return fingerprint(rosd_kit.__file__)
 
 
 def reason_of(error: BaseException) -> str:
