@@ -1,4 +1,4 @@
-"""What holds for the whole suite: golden files, interrupts that can be heard, and a worker for each core."""
+"""Fixtures and hooks for the whole suite: golden files, working interrupts, and one worker per core."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hear interrupts, and keep what tests trust out of the user's own folders.
+    """Let SIGINT interrupt, and keep what tests trust out of the user's own folders.
 
-    Processes that tests start hear interrupts too: a shell's background jobs are begun deaf.
+    A shell starts background jobs with SIGINT ignored, and the processes that tests start would inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.TemporaryDirectory(prefix="rosd-kit-tests-")
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Use all cores for the whole suite; a few files are done before workers have started."""
+    """Use all cores for the whole suite. A few files named on the command line finish before workers would have started."""
     return None if config.args_source is not pytest.Config.ArgsSource.ARGS else 0
 
 
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def forget_old_modules():
-    """Forget after the test what it imported by old names: `rosd_kit.train` is a function where nothing did."""
+    """Remove modules that the test imported by old names: `rosd_kit.train` must be a function again afterwards."""
     yield
     for name in [name for name in sys.modules if name in MODULES]:
         module = sys.modules.pop(name)

@@ -1,4 +1,4 @@
-"""Where the signal lies: spans, placebos, sums, and the command, by value."""
+"""`rosd-kit diagnose`: error spans, placebo texts, sums over regions, and the command's tables, all checked by value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files in the folders of runs and models that nobody expects: strays beside checkpoints, deep JSON, values of another kind."""
+"""Unexpected files in the folders of runs and models: strays beside checkpoints, deep JSON, values of the wrong type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes of strangers: what they may not set, who may, and what is remembered."""
+"""Recipes from elsewhere: which options they may not set, who may set them, and which decisions are remembered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole step with real parts: what reaches whom, what is counted, and that it can be repeated."""
+"""A whole step with real components: what each of them receives, what is counted, and that a step is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What entry points may say, what of them is named when they fail, and how the command line tells it."""
+"""Entry points: what they may name, and what the command line reports when one fails."""
 
 from __future__ import annotations
 

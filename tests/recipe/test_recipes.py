@@ -1,4 +1,4 @@
-"""Recipes: what ships, how layers win, what is refused and how that is said."""
+"""Recipes: those that ship, which layer takes precedence, and what is refused with which message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rosd-kit eval`: which weights are measured, what is told, what is refused."""
+"""`rosd-kit eval`: which weights it measures, what it reports, and what it refuses."""
 
 from __future__ import annotations
 

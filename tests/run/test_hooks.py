@@ -1,4 +1,4 @@
-"""What an observer hears of a run: every hook, in its order, with what the manual says of it."""
+"""The hooks that a run calls: all of them, in order, with the arguments that the manual names."""
 
 from __future__ import annotations
 

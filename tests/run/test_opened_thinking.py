@@ -1,4 +1,4 @@
-"""Chat templates that open thinking themselves: what a response counts as that is cut off inside it."""
+"""Chat templates that open the thinking block themselves, and responses that are cut off inside it."""
 
 from __future__ import annotations
 

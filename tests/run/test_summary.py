@@ -1,4 +1,4 @@
-"""What a run adds up to, and what is written of its samples."""
+"""The summary of a run, and the records of its samples."""
 
 from __future__ import annotations
 

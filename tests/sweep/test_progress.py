@@ -1,4 +1,4 @@
-"""What a running sweep shows: how far each trial is, and what a trial that has ended was and came to."""
+"""What a running sweep shows: the progress of each trial, and the settings and results of trials that have ended."""
 
 from __future__ import annotations
 
