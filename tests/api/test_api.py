@@ -26,6 +26,9 @@ TINY = {
 }
 
 
+QUICK = {"evaluation.problems": 0}
+
+
 class AfterKeyword(rk.Localizer):
     """Distil from the first occurrence of a keyword onward."""
 
@@ -96,17 +99,19 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_a_recipe_may_be_a_mapping_or_resolved(tmp_path):
-    named = train(tmp_path, name="named")
-    mapping = train(tmp_path, recipe={"extends": "rosd", "name": "rosd"}, name="mapping")
+    named = train(tmp_path, name="named", changes=QUICK)
+    mapping = train(tmp_path, recipe={"extends": "rosd", "name": "rosd"}, name="mapping", changes=QUICK)
     registry = rk.plugins.manager.PluginManager(selection="builtin").registry
-    loaded = rk.recipe.load_recipe("rosd", [f"{field}={value}" for field, value in TINY.items()], registry=registry)
+    loaded = rk.recipe.load_recipe(
+        "rosd", [f"{field}={value}" for field, value in {**TINY, **QUICK}.items()], registry=registry
+    )
     resolved = rk.train(loaded, out=tmp_path, name="resolved", display=Display())
     assert named.metrics[1]["train/loss"] == mapping.metrics[1]["train/loss"] == resolved.metrics[1]["train/loss"]
 
 
 def test_a_component_object_does_the_work_and_is_recorded(tmp_path):
     localizer = AfterKeyword(AfterKeyword.Config(keyword="Step"))
-    result = train(tmp_path, components={"localizer": localizer})
+    result = train(tmp_path, components={"localizer": localizer}, changes=QUICK)
     assert localizer.asked > 0
     localizer = yaml.safe_load((result.path / "recipe.yaml").read_text())["localizer"]
     assert (localizer["name"], localizer["keyword"]) == ("after_keyword", "Step")
@@ -116,7 +121,7 @@ def test_a_component_object_does_the_work_and_is_recorded(tmp_path):
 
 def test_a_run_with_objects_resumes_only_with_them(tmp_path, capsys):
     first = AfterKeyword()
-    path = train(tmp_path, components={"localizer": first}, changes={"steps": 1}).path
+    path = train(tmp_path, components={"localizer": first}, changes={"steps": 1, **QUICK}).path
     with pytest.raises(rk.RunError, match=r"given objects for localizer \(.*AfterKeyword\).*rosd_kit.train\(resume="):
         rk.train(resume=path, overrides={"steps": 2}, display=Display())
     with pytest.raises(SystemExit):
@@ -125,15 +130,15 @@ def test_a_run_with_objects_resumes_only_with_them(tmp_path, capsys):
     again = AfterKeyword()
     resumed = rk.train(resume=path, overrides={"steps": 2}, components={"localizer": again}, display=Display())
     assert (resumed.steps, resumed.finished) == (2, True) and again.asked > 0
-    whole = train(tmp_path, name="whole", components={"localizer": AfterKeyword()})
+    whole = train(tmp_path, name="whole", components={"localizer": AfterKeyword()}, changes=QUICK)
     assert resumed.metrics[1]["train/loss"] == whole.metrics[1]["train/loss"]
 
 
 def test_an_objective_object_gets_the_loss_parts(tmp_path):
     from rosd_kit.components.objectives.distill import Distill
 
-    given = train(tmp_path, name="given", components={"objective": Distill()})
-    assert given.metrics[0]["train/loss"] == train(tmp_path).metrics[0]["train/loss"]
+    given = train(tmp_path, name="given", components={"objective": Distill()}, changes=QUICK)
+    assert given.metrics[0]["train/loss"] == train(tmp_path, changes=QUICK).metrics[0]["train/loss"]
 
 
 def test_plugins_may_be_files_modules_and_classes(tmp_path):
@@ -150,10 +155,10 @@ def test_plugins_may_be_files_modules_and_classes(tmp_path):
         steps.append((run.step, step, run.path))
 
     module.rosd_kit_step_end = rosd_kit_step_end
-    result = train(tmp_path, plugins=[file, module, AfterKeyword], changes={"localizer": "everything"})
+    result = train(tmp_path, plugins=[file, module, AfterKeyword], changes={"localizer": "everything", **QUICK})
     assert result.metrics[0]["localize/all"] > 0
     assert steps == [(1, 1, result.path), (2, 2, result.path)]
-    assert train(tmp_path, name="cls", plugins=[AfterKeyword], changes={"localizer": "after_keyword"}).finished
+    assert train(tmp_path, name="cls", plugins=[AfterKeyword], changes={"localizer": "after_keyword", **QUICK}).finished
 
 
 def test_evaluate_measures_a_run_and_compares_it(tmp_path):

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,18 @@ class Harness:
 
 
 @contextmanager
-def started(runs: Path, *before: str) -> Iterator[Harness]:
-    """Start the process, with another command like `unshare` before it, and end it afterwards."""
+def started(runs: Path, *before: str, environment: Mapping[str, str] | None = None) -> Iterator[Harness]:
+    """Start the process, with another command like `unshare` before it, and end it afterwards.
+
+    `environment` replaces that of this process.
+    """
     with subprocess.Popen(
         [*before, sys.executable, str(SERVER), str(runs)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**(os.environ if environment is None else environment), "OMP_NUM_THREADS": "1"},
     ) as process:
         yield Harness(runs, process)
         assert process.stdin

@@ -45,7 +45,7 @@ def train(tmp_path, capsys, monkeypatch):
         file, more = tmp_path / "bad.py", MORE.get(slot, "")
         text = PLUGIN.format(base=base, method=method, arguments=arguments, good=good, bad=bad, every=every, more=more)
         file.write_text(text.replace("class Bad", MUTE + "class Bad"))
-        sizes = ["steps=2", "problems_per_step=3", f"{slot}=bad", "--plugin", str(file)]
+        sizes = ["steps=2", f"{slot}=bad", "--plugin", str(file)]
         try:
             main(["run", "rosd", *TINY, *sizes, *changes, "--out", str(tmp_path), "--name", "run", "--quiet"])
             result: object = 0

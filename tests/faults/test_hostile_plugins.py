@@ -79,15 +79,7 @@ def train(tmp_path, capsys):
         file.write_text(
             PLUGIN.format(base=base, method=method, arguments=arguments, good=good, bad=bad, every=every, more=more)
         )
-        sizes = [
-            "steps=2",
-            "problems_per_step=4",
-            "group_size=2",
-            "model.unknown_tokens=1",
-            f"{slot}=bad",
-            "--plugin",
-            str(file),
-        ]
+        sizes = ["steps=2", "model.unknown_tokens=1", f"{slot}=bad", "--plugin", str(file)]
         command = ["run", "rosd", *TINY, *sizes, "--out", str(tmp_path), "--name", "run", "--quiet"]
         code: object
         try:
@@ -104,7 +96,7 @@ def train(tmp_path, capsys):
 
 @pytest.mark.parametrize(("slot", "bad"), CASES, ids=[f"{slot}-{bad[:24]}" for slot, bad in CASES])
 def test_a_component_that_fails_on_some_samples_costs_only_those(train, slot, bad):
-    code, errors, folder = train(slot, bad, every=3)
+    code, errors, folder = train(slot, bad, every=2)
     assert code == 0, f"{code!r}\n{errors}"
     steps = list(read_json_lines(folder / "metrics.jsonl"))
     assert [line["step"] for line in steps] == [1, 2]

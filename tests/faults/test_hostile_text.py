@@ -170,9 +170,9 @@ def test_a_dry_run_prints_no_control_characters(step_and_pipeline, student):
         assert all(character.isprintable() or character == "\n" for character in output)
 
 
-def test_a_problem_of_ten_megabytes_is_overlong_and_others_are_sampled(student, registry, tmp_path):
+def test_a_problem_of_a_megabyte_is_overlong_and_others_are_sampled(student, registry, tmp_path):
     rows = [
-        {"question": "word " * 2_000_000, "answer": "42", "text": "long"},
+        {"question": "word " * 200_000, "answer": "42", "text": "long"},
         {"question": "What?", "answer": "42", "text": "short"},
     ]
     reflection = "<error_quote>so Answer : wrong</error_quote><explanation>think</explanation>"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.loading import find_model, load_model
+from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import resolve_adapter
 from rosd_kit.settings import LoraSettings, ModelSettings
 from rosd_kit.training.checkpoint import load_checkpoint, save_checkpoint
@@ -201,17 +200,15 @@ def test_a_checkpoint_reads_files_of_its_own_folder_only(tmp_path, monkeypatch):
 
 
 def test_a_tokenizer_brings_no_code(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(tmp_path / "cache"))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    script = (
-        "import sys; from rosd_kit.model.loading import load_tokenizer, find_model\n"
-        "from rosd_kit.settings import ModelSettings\n"
-        "s = ModelSettings(path=sys.argv[1], device='cpu'); load_tokenizer(find_model(s), s)"
-    )
-    subprocess.run([sys.executable, "-c", script, str(folder)], stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    settings = ModelSettings(path=str(folder), device="cpu")
+    with suppress(Exception):  # whether it is refused or read without its code
+        load_tokenizer(find_model(settings), settings)
     assert not (tmp_path / "ran").exists()
 
 

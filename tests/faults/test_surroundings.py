@@ -7,12 +7,10 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -25,7 +23,14 @@ ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>])")
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory) -> Iterator[Harness]:
-    with started(tmp_path_factory.mktemp("surroundings") / "runs") as harness:
+    """A process that has been without a home folder since before its first import, as are the runs that it forks."""
+    variables = ("PATH", "XDG_CONFIG_HOME", "XDG_STATE_HOME")
+    homeless = {
+        **{name: os.environ[name] for name in variables},
+        "HOME": "/nonexistent",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    with started(tmp_path_factory.mktemp("surroundings") / "runs", environment=homeless) as harness:
         yield harness
 
 
@@ -141,27 +146,8 @@ def test_no_line_is_wider_than_the_terminal(harness, columns):
     assert max(map(cell_len, drawn)) <= columns, [line for line in drawn if cell_len(line) > columns]
 
 
-def test_a_run_needs_no_home_folder(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "rosd_kit",
-        "run",
-        "rosd",
-        *CHANGES,
-        "steps=1",
-        "--out",
-        str(tmp_path),
-        "--name",
-        "run",
-        "--quiet",
-    ]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
-        "HOME": "/nonexistent",
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
-    assert process.returncode == 0, process.stderr
-    assert (tmp_path / "run/model/model.safetensors").is_file()
+def test_a_run_needs_no_home_folder(harness):
+    nowhere = {"XDG_CONFIG_HOME": None, "XDG_STATE_HOME": None}
+    [result] = harness.do(harness.start("homeless", "steps=1", environment=nowhere))
+    assert result["code"] == 0, result["output"]
+    assert (harness.runs / "homeless/model/model.safetensors").is_file()

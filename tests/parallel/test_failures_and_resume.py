@@ -9,7 +9,7 @@ from tests.parallel.conftest import TINY, Finished
 
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
-JOB = {"recipe": "rosd", "changes": [*TINY, "gate=all"]}
+JOB = {"recipe": "rosd", "changes": [*TINY, "group_size=2", "gate=all"]}
 
 
 def job(*changes, **more):

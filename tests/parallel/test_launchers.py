@@ -46,7 +46,7 @@ def wait_for_a_step(run: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize(
     ("launcher", "signum", "mode"),
-    [(TORCHRUN, signal.SIGTERM, "ddp"), ("accelerate", signal.SIGINT, "fsdp")],
+    [(TORCHRUN, signal.SIGTERM, "ddp"), pytest.param("accelerate", signal.SIGINT, "fsdp", marks=pytest.mark.slow)],
     ids=["torchrun", "accelerate"],
 )
 def test_an_interrupted_launcher_lets_every_process_finish_the_step_and_save(tmp_path, launcher, signum, mode):

@@ -15,6 +15,8 @@ from tests.parallel.conftest import TINY, Finished
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
 EVALUATED = "evaluation.problems=2"
+#: Two rollouts for each of four problems: each rank gets some, and no more are needed to be equal.
+SHORT = (*TINY, "group_size=2", "checkpoint.every=0")
 #: Stands for the folder of an adapter.
 ADAPTER = "ADAPTER"
 CASES = {
@@ -33,7 +35,7 @@ CASES = {
     "checkpointed-activations": ("opsd", ["parallel.mode=fsdp", "model.gradient_checkpointing=true"]),
     "one-problem-for-two": ("opsd", ["parallel.mode=fsdp", "problems_per_step=1"]),
     "one-problem-for-two-ddp": ("opsd", ["parallel.mode=ddp", "problems_per_step=1"]),
-    "advantages": ("grpo", ["parallel.mode=ddp"]),
+    "advantages": ("grpo", ["parallel.mode=ddp", "group_size=4"]),  # of two, all may be right or all wrong
     "sampled-reflections": ("rosd", ["parallel.mode=ddp", "reflector.temperature=1.0"]),
     "prefetch-ddp": ("sdpo", ["parallel.mode=ddp", "sampling.prefetch=1", "steps=3"]),
     "prefetch-fsdp": ("rosd", ["parallel.mode=fsdp", "sampling.prefetch=1", "steps=3"]),
@@ -42,14 +44,14 @@ CASES = {
 
 def job(name):
     recipe, changes = CASES[name]
-    return {"recipe": recipe, "changes": [*TINY, *changes], "name": name}
+    return {"recipe": recipe, "changes": [*SHORT, *changes], "name": name}
 
 
 def alone_job(name):
     """Return the same job for one process; cases that differ in `parallel` only have the same."""
     recipe, changes = CASES[name]
     changes = [change for change in changes if not change.startswith("parallel.")]
-    return {"recipe": recipe, "changes": [*TINY, *changes], "name": "-".join([recipe, *changes]).replace("=", "-")}
+    return {"recipe": recipe, "changes": [*SHORT, *changes], "name": "-".join([recipe, *changes]).replace("=", "-")}
 
 
 @pytest.fixture(scope="module")
