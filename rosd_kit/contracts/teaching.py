@@ -32,13 +32,15 @@ class TeacherModel:
 
     It reads the teacher's prompt, or with `plain` the student's prompt without privileged text. `guard` is entered around every
     use of `model` and left before the student runs again: a teacher that shares modules with the student (adapters off,
-    averaged weights) switches them there. It is entered often, so it must be cheap.
+    averaged weights) switches them there. It is entered often, so it must be cheap. `guards_head=False` promises that it leaves
+    a plain output layer as it is: then it is not entered for the logits, once a chunk of tokens, but for the states only.
     """
 
     model: nn.Module
     share: float = 1.0
     guard: Callable[[], AbstractContextManager[object]] = nullcontext
     plain: bool = False
+    guards_head: bool = True
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:

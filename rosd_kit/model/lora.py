@@ -120,6 +120,11 @@ def add_lora(model: PreTrainedModel, lora: LoraSettings, seed: int) -> PreTraine
             adapted = get_peft_model(model, config)
         except ValueError as error:
             raise RunError(f"model.lora: {error}. Check model.lora.target_modules.") from error
+    if model.dtype == torch.bfloat16:
+        # Products with float32 adapters would be a layer's slowest on a GPU; the optimizer keeps float32 copies of narrow ones.
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(model.dtype)
     _untie(model, ends)
     if lora.path is not None and next(model.parameters()).device.type != "meta":
         _load_weights(adapted, lora.path)

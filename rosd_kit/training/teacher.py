@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -146,7 +147,7 @@ class TeacherScorer:
         """
         outputs: list[Tensor] = []
         for index, ((teacher_model, model), hidden) in enumerate(zip(self._models, states, strict=True)):
-            with teacher_model.active():
+            with _active_head(teacher_model, model):
                 outputs.append(model.project(hidden, buffers[index] if buffers else None))
             if outputs[-1].shape[1] != vocabulary:
                 raise RunError(
@@ -164,6 +165,12 @@ class TeacherScorer:
             for (teacher_model, model), output in zip(self._models, outputs, strict=True)
         ]
         return sum(logits[1:], logits[0]).log_softmax(-1)
+
+
+def _active_head(teacher_model: TeacherModel, model: SplitModel) -> AbstractContextManager[object]:
+    """Return what to enter around the head: the guard, unless the head computes the same without it."""
+    guarded = teacher_model.guards_head and teacher_model.guard is not nullcontext
+    return torch.no_grad() if model.linear is not None and not guarded else teacher_model.active()
 
 
 def _samples_with_view(tokens: WeightedTokens, view: int) -> list[int]:

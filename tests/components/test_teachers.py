@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import peft
@@ -21,6 +25,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.model.student import Student
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.settings import BatchSettings, LoraSettings, ModelSettings
+from rosd_kit.training.chunked_loss import HeadLoss
 from rosd_kit.training.step_loss import backward_step
 from rosd_kit.types import DistillSample, TeacherView
 
@@ -251,6 +256,31 @@ def test_a_teacher_that_shares_modules_does_not_change_the_gradient(teacher: Tea
     assert shared[0] == pytest.approx(separate[0], abs=1e-7)
     for name, value in separate[1].items():
         torch.testing.assert_close(shared[1][name], value)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "lora", "entered"),
+    [(AdapterOff(), True, 1), (EMA(), True, 1), (Frozen(), True, 1), (Frozen(), False, 1), (EMA(), False, 5)],
+    ids=["adapter_off", "ema-lora", "frozen-lora", "frozen", "ema"],
+)
+def test_the_guard_is_entered_for_every_chunk_of_logits_only_if_the_head_changes(
+    teacher: Teacher, lora: bool, entered: int, monkeypatch
+) -> None:
+    """Each of the four tokens is a chunk; the states of all are one more entry. Under LoRA the head has no adapter here."""
+    monkeypatch.setattr(HeadLoss, "_chunk_rows", lambda *_: 1)
+    student = tiny_student(lora=lora)
+    teacher.attach(student)
+    count = 0
+
+    def counted(guard: Callable[[], AbstractContextManager[object]]) -> AbstractContextManager[object]:
+        nonlocal count
+        count += 1
+        return guard()
+
+    with teacher.scoring(student) as teacher_models:
+        watched = tuple(replace(one, guard=partial(counted, one.guard)) for one in teacher_models)
+        step(student, watched)
+    assert count == entered
 
 
 def frozen_copy(model: nn.Module, share: float) -> TeacherModel:

@@ -15,8 +15,9 @@ from rosd_kit.errors import RunError
 from rosd_kit.model.lora import base_of_adapter, resolve_adapter
 from rosd_kit.model.student import Student
 from rosd_kit.run.evaluate import _model
-from rosd_kit.settings import LoraSettings, ModelSettings
+from rosd_kit.settings import LoraSettings, ModelSettings, OptimizerSettings
 from rosd_kit.sglang.launch import _model_path
+from rosd_kit.training.optimizer import Optimizer
 from tests.model.architectures import ARCHITECTURES
 from tests.model.test_layouts import make
 from tests.model.tiny_models import save, tokenizer
@@ -229,3 +230,24 @@ def test_an_adapters_folder_names_its_base_model(adapter, recipe, tmp_path):
     student = _model(recipe("micro"), str(adapter))
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), adapter).eval()
     assert_equal(student.model, logits(plain))
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["new", "from-an-adapter"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_adapters_have_the_models_dtype_and_bfloat16_ones_add_up_small_updates(tmp_path, dtype, started):
+    folder = save(tmp_path / "base", "qwen3")
+    lora = LoraSettings(rank=2, target_modules="all-linear")
+    if started:
+        base = AutoModelForCausalLM.from_pretrained(folder)
+        get_peft_model(base, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(tmp_path / "adapter")
+        lora = LoraSettings(path=str(tmp_path / "adapter"))
+    student = Student.load(ModelSettings(path=str(folder), device="cpu", dtype=dtype, lora=lora), keep_initial=False)
+    weight = next(weight for name, weight in student.model.named_parameters() if "lora_A" in name)
+    assert weight.dtype == student.model.dtype == getattr(torch, dtype)
+    before = weight.detach().float().clone()
+    optimizer = Optimizer(student.model, OptimizerSettings(lr=1e-5, weight_decay=0, warmup_steps=0), steps=300)
+    for _ in range(300):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step(0.0)
+    torch.testing.assert_close(weight.detach().float(), before - 300e-5, atol=2e-3, rtol=0)
+    assert weight.detach().float().sub(before).abs().min() > 1e-3

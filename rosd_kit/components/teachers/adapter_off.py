@@ -33,4 +33,4 @@ class AdapterOff(Teacher):
     def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's network, which computes without adapters while it scores."""
         adapted = cast("PeftModel", student.model)
-        yield (TeacherModel(student.model, guard=adapted.disable_adapter),)
+        yield (TeacherModel(student.model, guard=adapted.disable_adapter, guards_head=False),)

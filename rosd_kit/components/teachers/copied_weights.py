@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosd_kit.contracts import Policy, Teacher, TeacherModel
 from rosd_kit.errors import RunError
@@ -33,7 +33,10 @@ class CopiedWeights(Teacher):
     @contextmanager
     def scoring(self, student: Policy) -> Iterator[tuple[TeacherModel, ...]]:
         """Yield the student's network, which computes with the copy while it scores."""
-        yield (TeacherModel(student.model, guard=lambda: self._swapped(student.model)),)
+        model: Any = student.model  # transformers does not type the method
+        head: nn.Module = model.get_output_embeddings()
+        trains_head = any(parameter.requires_grad for parameter in head.parameters())
+        yield (TeacherModel(student.model, guard=lambda: self._swapped(student.model), guards_head=trains_head),)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the copy by parameter name."""

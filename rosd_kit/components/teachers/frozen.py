@@ -11,7 +11,7 @@ from rosd_kit.contracts import Policy, Teacher, TeacherModel
 def initial_teacher(student: Policy, share: float = 1.0) -> TeacherModel:
     """Return the student's initial weights as a teacher model, active only while it scores."""
     with student.initial() as model:
-        return TeacherModel(model, share, guard=student.initial)
+        return TeacherModel(model, share, guard=student.initial, guards_head=False)
 
 
 class Frozen(Teacher):
