@@ -19,6 +19,7 @@ from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
 from rosd_kit.cli.inspect import components, profiles, recipes, schema, show, tasks
 from rosd_kit.cli.plugins import app as plugins
+from rosd_kit.cli.push import push
 from rosd_kit.cli.report import report
 from rosd_kit.cli.runs import evaluate, run
 from rosd_kit.cli.sweep import sweep
@@ -43,6 +44,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command()(run)
     app.command("eval")(evaluate)
     app.command(short_help="Show a run as one page.")(report)
+    app.command(short_help="Upload a run's model to the hub.")(push)
     app.command(short_help="Measure where a recipe's signal lies, before training.")(diagnose)
     app.add_typer(sweep, name="sweep", short_help="Run a recipe with components swapped and compare.")
     app.command()(show)

@@ -35,6 +35,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, Resolution
 from rosd_kit.run.given import GivenComponents
 from rosd_kit.run.interrupts import interruptible, user_interrupts
+from rosd_kit.run.model_card import write_model
 from rosd_kit.run.recipe_file import write_origins, write_recipe
 from rosd_kit.run.records import EVALUATIONS, METRICS
 from rosd_kit.run.resume import check_recipe, restore, run_id, save
@@ -224,7 +225,8 @@ def finish(run: Run, *, seconds: float) -> RunSummary | None:
     if not run.finished:
         run.reporter.warn(f"stopped after step {run.step}; continue with: rosd-kit run --resume {run.folder.path}")
         return None
-    run.folder.write_folder("model", run.student.exporter(writes=run.ranks.is_main))
+    export = run.student.exporter(writes=run.ranks.is_main)  # all ranks: shards are gathered
+    run.folder.write_folder("model", partial(write_model, export=export, recipe=run.recipe, run=run.folder.path))
     if not run.ranks.is_main:
         return None
     summary = summarise_run(run, seconds=seconds)

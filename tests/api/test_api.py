@@ -63,6 +63,8 @@ def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path):
     assert weights[0] == weights[1]
     recipes = [(tmp_path / name / "recipe.yaml").read_text() for name in ("run", "command")]
     assert recipes[0] == recipes[1]
+    cards = [(tmp_path / name / "model/README.md").read_text() for name in ("run", "command")]
+    assert cards[0] == cards[1] and "## Evaluation" in cards[0]
     origins = [json.loads((tmp_path / name / "origins.json").read_text()) for name in ("run", "command")]
     assert origins[0] == origins[1] and origins[0]["preset"] == "rosd"
     sections = {change["path"].split(".")[0] for change in origins[0]["changes"]}
