@@ -23,6 +23,8 @@ from rosd_kit.types import JsonObject
 RECIPE, ORIGINS = "recipe.yaml", "origins.json"
 #: Folders of a run that the kit itself writes into, each with its levels.
 _WRITTEN = {"samples": 1, "checkpoints": 2}
+#: What a process leaves that is killed while it writes a file of the run; reports are written without the lock.
+_LEFTOVER = re.compile(r"\.(recipe\.yaml|origins\.json|environment\.json)\.[0-9]+\.writing")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PACKAGES = ("rosd-kit", "torch", "transformers", "accelerate", "pluggy", "omegaconf", "pydantic", "evaluate", "peft")
 _DECISIVE = ("python", "versions", "plugins", "model", "device", "threads")
@@ -203,11 +205,15 @@ class RunFolder:
         """Lock the folder; the system releases the lock when the process ends, however it ends."""
         with explain_write_errors(f"{self.path}:", "Choose another folder with --out."):
             try:
-                return lock_file(self.path / ".lock")
+                lock = lock_file(self.path / ".lock")
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path}: another process is working in this folder. Wait until it ends, or choose another --name."
                 ) from error
+            for left in self.path.glob(".*.writing"):  # by a process that was killed: only the lock's holder writes these
+                if _LEFTOVER.fullmatch(left.name):
+                    left.unlink()
+            return lock
 
 
 class _Watched(RunFolder):

@@ -146,3 +146,11 @@ def test_another_version_of_torch_is_reported(folder):
     file.write_text(json.dumps(facts))
     [change] = note(folder)
     assert change.startswith("versions.torch: 1.0 -> ")
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_a_report_being_written_is_not(tmp_path):
+    names = (".recipe.yaml.7.writing", ".origins.json.7.writing", ".environment.json.7.writing", ".report.html.7.writing")
+    for name in names:
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".report.html.7.writing"]
