@@ -172,6 +172,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw time and floor above, memory below, one column for each axis."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     axes = list(dict.fromkeys(row["axis"] for row in rows))
     figure = Figure(figsize=(3 * len(axes), 5.5), layout="constrained")
@@ -185,6 +186,10 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         below.loglog(values, [row["mib"] for row in points], "o-", color="C2")
         above.set_title(axis)
         below.set_xlabel(axis)
+        labels = [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in values]
+        for panel in (above, below):
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xticks(values, labels, rotation=60)
     panels[0][0].set_ylabel("CPU seconds")
     panels[1][0].set_ylabel("peak MiB")
     panels[0][0].legend()
