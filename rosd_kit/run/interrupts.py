@@ -25,6 +25,11 @@ class Interrupts:
         self.stopping = self._ranks.any(self.requested or self.stopping)
 
 
+def stopping_signals(ranks: Ranks) -> list[signal.Signals]:
+    """Return the signals that stop a run. A launcher passes SIGTERM on to its processes when the machine is taken away."""
+    return [signal.SIGINT, signal.SIGTERM] if ranks.count > 1 else [signal.SIGINT]
+
+
 @contextmanager
 def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
     """Call `on_first` at the first of these signals and raise `UserInterrupt` at the second.

@@ -18,7 +18,6 @@ components.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -34,7 +33,7 @@ from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import Recipe, Resolution
 from rosd_kit.run.given import GivenComponents
-from rosd_kit.run.interrupts import interruptible, user_interrupts
+from rosd_kit.run.interrupts import interruptible, stopping_signals, user_interrupts
 from rosd_kit.run.model_card import write_model
 from rosd_kit.run.recipe_file import write_origins, write_recipe
 from rosd_kit.run.records import EVALUATIONS, METRICS
@@ -89,7 +88,7 @@ def run_recipe(
                 if resolution is not None:
                     write_origins(folder, run.recipe, resolution, plugins.registry)
             record_environment(run, given)
-            with interruptible(partial(_interrupt, run), _signals(ranks)):
+            with interruptible(partial(_interrupt, run), stopping_signals(ranks)):
                 train(run, baseline)
             summary = finish(run, seconds=time.monotonic() - began)
             return RunOutcome(path=folder.path, finished=run.finished, summary=summary)
@@ -242,11 +241,6 @@ def _notify(run: Run, hook: str, /, **facts: object) -> None:
 def _interrupt(run: Run) -> None:
     run.interrupts.requested = True
     run.reporter.display.warning("stopping after this step; interrupt again to stop at once")
-
-
-def _signals(ranks: Ranks) -> list[signal.Signals]:
-    """Return the signals that stop a run. A launcher passes SIGTERM on to its processes when the machine is taken away."""
-    return [signal.SIGINT, signal.SIGTERM] if ranks.count > 1 else [signal.SIGINT]
 
 
 def _due(step: int, every: int) -> bool:
