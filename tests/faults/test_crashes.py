@@ -48,7 +48,7 @@ def fails(monkeypatch, tmp_path, capsys):
         (RecursionError("too deep"), "error: RecursionError: too deep. Please"),
         (MemoryError(), "error: MemoryError. Please"),
         (ValueError("two\nlines \ud800"), "error: ValueError: two lines \\ud800. Please"),
-        (OSError(36, "File name too long", "a" * 5000), " .... Please"),
+        (OSError(71, "Protocol error", "a" * 5000), " .... Please"),
         (Unspeakable(), "error: Unspeakable: (it cannot be written as text). Please"),
     ],
 )

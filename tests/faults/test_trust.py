@@ -549,4 +549,4 @@ def test_python_trusts_what_it_passes(shared):
     file = write(shared / "evil.yaml", {"extends": "rosd", "model": {"trust_remote_code": True}})
     from rosd_kit.api import _resolved
 
-    assert _resolved(file, [], None, PluginManager(selection="builtin")).model.trust_remote_code
+    assert _resolved(file, [], None, PluginManager(selection="builtin")).recipe.model.trust_remote_code

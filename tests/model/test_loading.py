@@ -206,9 +206,9 @@ def test_a_lora_student_keeps_no_second_copy_of_its_initial_weights(folder):
         assert storages(full.model, initial) > 1.99 * (bare - 1000)
 
 
-def test_adapters_of_a_bfloat16_model_are_float32(folder):
+def test_adapters_of_a_bfloat16_model_are_bfloat16(folder):
     student = load(folder, dtype="bfloat16", lora=LoraSettings(rank=2, alpha=4))
-    assert {p.dtype for p in student.state().values()} == {torch.float32}
+    assert {p.dtype for p in student.state().values()} == {torch.bfloat16}
     assert student.model.get_input_embeddings().weight.dtype == torch.bfloat16
 
 

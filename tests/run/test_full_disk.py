@@ -37,7 +37,7 @@ def fail_after(monkeypatch, owner, name, calls, error=FULL):
         (checkpoint, "save_file", 5, "checkpoints/step-000002"),
         (checkpoint, "_sync", 9, "checkpoints/step-000002"),
         (rosd_kit.run.folder, "_append", 2, "metrics.jsonl"),
-        (Path, "replace", 4, "samples/step-000002.jsonl"),
+        (Path, "replace", 5, "samples/step-000002.jsonl"),
         (PreTrainedModel, "save_pretrained", 0, "model"),
     ],
     ids=["tensors", "sync", "metrics", "samples", "model"],
