@@ -162,10 +162,10 @@ def _check_teacher(recipe: Recipe, components: BuiltComponents, student: Student
 
 def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline, ranks: Ranks) -> Prefetcher:
     """Return a prefetcher with a silent pipeline of its own, which talks to the other ranks in a separate process group."""
-    silent = replace(pipeline, on_phase=lambda phase: None, ranks=ranks.with_new_group() if ranks.count > 1 else None)
-    return Prefetcher(
-        lambda step: silent.step(train_problems(recipe, components, step), step), enabled=recipe.sampling.prefetch > 0
-    )
+    enabled = recipe.sampling.prefetch > 0
+    others = ranks.with_new_group() if enabled and ranks.count > 1 else None
+    silent = replace(pipeline, on_phase=lambda phase: None, ranks=others)
+    return Prefetcher(lambda step: silent.step(train_problems(recipe, components, step), step), enabled=enabled)
 
 
 def _site(ranks: Ranks, folder: RunFolder, display: Display) -> Site:
