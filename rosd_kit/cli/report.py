@@ -67,7 +67,7 @@ def _compare(runs: Sequence[Path], out: Path | None) -> None:
     for note in notes(paired):
         print_line(console, note)
     _print_options([run.name for run in compared], recipe_differences([run.records.recipe for run in compared]))
-    _print_written(write_comparison(runs, out, _warn))
+    _print_written(write_comparison(paired, out, _warn))
 
 
 def _print_options(names: Sequence[str], options: Sequence[tuple[str, Sequence[str | None]]]) -> None:

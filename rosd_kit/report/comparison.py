@@ -93,9 +93,9 @@ def recipe_differences(recipes: Sequence[Mapping[str, object]]) -> list[tuple[st
     return [(path, row) for path, row in rows if len(set(row)) > 1]
 
 
-def comparison(runs: Sequence[ComparedRun], links: Mapping[str, str]) -> Record:
+def comparison(paired: Sequence[Pairing], links: Mapping[str, str]) -> Record:
     """Return the data of the page that compares runs, a group each; `links` holds addresses of their own pages by name."""
-    paired = pairings(runs)
+    runs = [each.run for each in paired]
     return {
         "title": " · ".join(run.name for run in runs),
         "groups": [run.name for run in runs],

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rosd_kit.files import explain_write_errors, write_atomically
-from rosd_kit.report.comparison import ComparedRun, comparison, read_runs
+from rosd_kit.report.comparison import ComparedRun, Pairing, comparison
 from rosd_kit.report.page import markup, packed_data, write_report
 from rosd_kit.report.reading import Record, Warn, silent
 from rosd_kit.report.sweep_comparison import read_trials, sweep_comparison
@@ -17,14 +17,14 @@ SCRIPTS = ("text.js", "data.js", "charts.js", "forest.js", "comparison_data.js",
 _SOURCES = ("recipe.yaml", "metrics.jsonl", "evaluations.jsonl")
 
 
-def write_comparison(folders: Sequence[Path], out: Path | None = None, warn: Warn = silent) -> Path:
+def write_comparison(paired: Sequence[Pairing], out: Path | None = None, warn: Warn = silent) -> Path:
     """Write the page that compares these runs and return its path: by default `comparison.html` beside the first run.
 
-    Raises `RunError` if a folder is no run, or the file cannot be written.
+    Raises `RunError` if the file cannot be written.
     """
-    runs = read_runs(folders, warn)
-    file = out or folders[0].resolve().parent / "comparison.html"
-    return _write(file, comparison(runs, _links(runs, file.resolve().parent, warn)))
+    runs = [each.run for each in paired]
+    file = out or runs[0].records.folder.resolve().parent / "comparison.html"
+    return _write(file, comparison(paired, _links(runs, file.resolve().parent, warn)))
 
 
 def write_sweep_report(folder: Path, out: Path | None = None, plan: str | None = None, warn: Warn = silent) -> Path:

@@ -85,7 +85,8 @@ def markup(name: str, *, live: bool = False, template: str = "page.html", script
         )
     )
     values = {"@POLICY@": policy, "@TITLE@": html.escape(name), "@LIVE@": "live" if live else "file", "@STYLE@": style}
-    before, after = (source / template).read_text(encoding="utf-8").split("@DATA@")
+    head, body = ((source / file).read_text(encoding="utf-8") for file in ("head.html", template))
+    before, after = body.replace("@HEAD@\n", head).split("@DATA@")
     values |= {"@SCRIPT@": script}
     fill = partial(re.sub, "@[A-Z]+@", lambda match: values[match[0]])
     return fill(before), fill(after)

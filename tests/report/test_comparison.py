@@ -23,6 +23,10 @@ def unpack(file: Path):
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
+def write(folders, out=None) -> Path:
+    return write_comparison(pairings(read_runs(folders)), out)
+
+
 def report(*words) -> int:
     with pytest.raises(SystemExit) as end:
         main(["report", *map(str, words)])
@@ -48,7 +52,7 @@ def folders(tmp_path_factory):
 def test_differences_are_those_of_the_paired_comparison_with_the_first_run(folders):
     a, b, c = read_runs(folders)
     expected = compare(a.last_results, b.last_results)
-    data = comparison([a, b, c], {})
+    data = comparison(pairings([a, b, c]), {})
     sums = next(measure for measure in data["measures"] if measure["name"] == "sums")
     first, second = sums["rows"]
     assert (first["difference"], first["verdict"], second["verdict"]) == (None, "baseline", "better")
@@ -112,7 +116,7 @@ def test_the_command_prints_the_numbers_of_the_page_and_links_each_run(folders, 
 def test_a_comparison_elsewhere_links_relative_to_its_own_place(folders, tmp_path):
     out = tmp_path / "deep" / "x.html"
     out.parent.mkdir()
-    links = [run["link"] for run in unpack(write_comparison(folders[:2], out))["runs"]]
+    links = [run["link"] for run in unpack(write(folders[:2], out))["runs"]]
     assert all((out.parent / link).resolve() == folder / "report.html" for link, folder in zip(links, folders, strict=False))
 
 
@@ -140,7 +144,7 @@ def test_names_that_are_equal_are_told_apart_by_their_folders(folders, tmp_path)
 
 @pytest.fixture
 def page(folders, open_page):
-    return open_page(write_comparison(folders))
+    return open_page(write(folders))
 
 
 def test_the_page_shows_table_forest_curves_and_options(page):
@@ -195,7 +199,7 @@ def test_the_tables_are_saved_as_csv(page):
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_any_width(folders, open_page, width):
-    page = open_page(write_comparison(folders), viewport={"width": width, "height": 800})
+    page = open_page(write(folders), viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -203,6 +207,6 @@ def test_text_of_runs_is_shown_as_text(folders, tmp_path, open_page):
     evil = RunWriter(tmp_path / "<img src=x onerror='window.hacked=1'>")
     (evil.folder / "recipe.yaml").write_text("name: '</script><script>window.hacked=2</script>'\nsteps: 1\n")
     evil.step(1, [], **{"</script><b>x": 1.0})
-    page = open_page(write_comparison([folders[0], evil.folder], tmp_path / "page.html"))
+    page = open_page(write([folders[0], evil.folder], tmp_path / "page.html"))
     assert page.evaluate("window.hacked") is None and page.errors == []
     assert page.locator("#all img, #all b, #all script").count() == 0
