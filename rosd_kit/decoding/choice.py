@@ -38,7 +38,7 @@ def choose_rows(model: nn.Module, vocabulary: int, pad_id: int, device: torch.de
     """Try the ways to cache, the fastest first; `limit` is the greatest length of a text.
 
     Two rows of each of two short prompts run, which have their first token in common; some rows are dropped, and one
-    token follows. All log-probs are compared with those of the model without a cache.
+    token follows. All log-probs are compared with those of the model without a cache, and so are those of a prefix tree.
     """
 
     def shared(model: nn.Module, sharing: bool, *, direct: bool = False, prefill: PrefillMode = "padded") -> Rows:

@@ -10,7 +10,7 @@ import torch
 
 from rosd_kit.decoding.rows import Ids
 from rosd_kit.model.packing import TokenSequence, build_layout
-from rosd_kit.model.prefix_tree import PrefixTree, build_tree
+from rosd_kit.model.prefix_tree import PrefixTree, tree_size
 from rosd_kit.model.tensors import to_device
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def tree_pays(parts: SplitModel, prompts: Sequence[Ids], device: torch.device) -
     """
     if device.type != "cpu" or len(prompts) < 2:
         return False
-    tree = build_tree(prompts)
-    saved = len(prompts) * max(map(len, prompts)) - sum(len(segment.ids) for segment in tree.segments)
+    saved = len(prompts) * max(map(len, prompts)) - tree_size(prompts)
     layers: int = parts.backbone.config.num_hidden_layers
     parameters = sum(parameter.numel() for parameter in parts.backbone.parameters())
-    return saved * parameters > len(tree.segments) * layers * _SEGMENT_COST
+    segments = 2 * len(prompts)  # at most
+    return saved * parameters > segments * layers * _SEGMENT_COST
 
 
 def prefill_tree(parts: SplitModel, prompts: Sequence[Ids], device: torch.device) -> tuple[list[KeysAndValues], Tensor]:

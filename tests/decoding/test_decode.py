@@ -233,7 +233,7 @@ def test_what_prompts_have_in_common_runs_once_where_that_pays(kind, copies, tem
 def test_a_prefix_tree_pays_when_it_saves_more_than_its_segments_cost():
     parts = split_model(student_of("llama", {}, attention="sdpa").model)
     parameters = sum(parameter.numel() for parameter in parts.backbone.parameters())
-    worth = tree_prefill._SEGMENT_COST * SHAPE["num_hidden_layers"] * 3 // parameters  # tokens that three segments cost
+    worth = tree_prefill._SEGMENT_COST * SHAPE["num_hidden_layers"] * 4 // parameters  # tokens that two prompts' segments cost
     common = tuple([4] * (worth + 2))
     cpu = torch.device("cpu")
     assert tree_prefill.tree_pays(parts, [(*common, 5), (*common, 6)], cpu)
