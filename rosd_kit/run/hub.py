@@ -10,6 +10,11 @@ from rosd_kit.errors import RunError
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+def is_repository(name: str) -> bool:
+    """Return whether a name could be that of a repository on a hub, `owner/name`."""
+    return bool(_NAME.fullmatch(name))
+
+
 def push_model(run: Path, repository: str, *, private: bool = False, endpoint: str | None = None) -> str:
     """Upload the exported model of a run to `repository` (`owner/name`), which is made if there is none; return its address.
 
@@ -20,7 +25,7 @@ def push_model(run: Path, repository: str, *, private: bool = False, endpoint: s
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     folder = _model_of(run)
-    if not _NAME.fullmatch(repository):
+    if not is_repository(repository):
         raise RunError(f"push: {repository!r} is not a repository. Write OWNER/NAME, for example me/qwen3-rosd.")
     api = HfApi(endpoint=endpoint)
     try:

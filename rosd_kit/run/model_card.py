@@ -5,7 +5,6 @@ Names no folder of this machine: a card goes to other people with the model.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from rosd_kit.errors import RunError
 from rosd_kit.evaluation.intervals import Interval
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare, comparison_rows
 from rosd_kit.recipe import Recipe
+from rosd_kit.run.hub import is_repository
 from rosd_kit.run.summary import read_evaluations
 from rosd_kit.version import __version__
 
 CARD = "README.md"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(recipe: Recipe, comparisons: Sequence[Comparison] = (), after: Sequence[SuiteResult] = ()) -> str:
@@ -132,7 +131,7 @@ def _trained(recipe: Recipe) -> str:
 
 
 def _is_on_hub(path: str) -> bool:
-    return bool(_HUB_NAME.fullmatch(path)) and not Path(path).exists()
+    return is_repository(path) and not Path(path).exists()
 
 
 def _shown(path: str) -> str:
