@@ -87,10 +87,16 @@ def oracle_lines(totals: Mapping[str, float]) -> list[str]:
     return lines
 
 
+def evaluation_cells(results: Sequence[SuiteResult]) -> list[tuple[str, ...]]:
+    """Return the titles and the rows of a table with each suite's mean@k and its 95 % interval."""
+    rows = [(_suite_label(r.suite, r.in_domain), percent(r.mean), _ends(r.interval)) for r in results]
+    return [("suite", "mean %", "95 % interval"), *rows]
+
+
 def evaluation_table(results: Sequence[SuiteResult], width: int) -> RenderableType:
     """Return a table with each suite's mean@k and its 95 % interval."""
-    rows = [(_suite_label(r.suite, r.in_domain), percent(r.mean), _ends(r.interval)) for r in results]
-    return _fit_table(("suite", "mean %", "95 % interval"), rows, width)
+    titles, *rows = evaluation_cells(results)
+    return _fit_table(titles, rows, width)
 
 
 def full_evaluation_table(results: Sequence[SuiteResult], width: int) -> RenderableType:
@@ -164,36 +170,48 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def comparison_table(
-    comparisons: Sequence[Comparison], width: int, *, against: str = "before", subject: str = "after"
-) -> RenderableType:
-    """Return a table with both sides of each suite, and the averages; `*` marks a difference whose interval excludes zero.
+def comparison_cells(
+    comparisons: Sequence[Comparison], *, against: str = "before", subject: str = "after", intervals: bool = True
+) -> list[tuple[str, ...]]:
+    """Return the titles and the rows of a table with both sides of each suite, and the averages.
 
-    Where the table would be wider than `width`, a long one has both sides without their intervals, so that it does not scroll
-    away; the difference keeps its own.
+    `*` marks a difference whose interval excludes zero. Without `intervals` only differences have theirs.
     """
     rows = comparison_rows(comparisons)
     starred = any(row.change.excludes(0.0) for row in rows)
-    titles = ("suite", f"{against} %", f"{subject} %", "difference")
-    names, changes = [_suite_label(row.name, row.in_domain) for row in rows], [_change(row.change, starred) for row in rows]
-    full = [(_with_interval(row.before), _with_interval(row.after)) for row in rows]
-    means = [(percent(row.before.mean), percent(row.after.mean)) for row in rows]
+
+    def side(value: Interval) -> str:
+        return f"{percent(value.mean)} ({_ends(value)})" if intervals else percent(value.mean)
+
     cells = [
-        [(name, *sides, change) for name, sides, change in zip(names, both, changes, strict=True)] for both in (full, means)
+        (_suite_label(row.name, row.in_domain), side(row.before), side(row.after), _change(row.change, starred)) for row in rows
     ]
-    candidates = cells if len(rows) > _STACKED_SUITES else cells[:1]
-    fits = next((one for one in candidates if _table_width(titles, one) <= width), cells[0])
-    return _fit_table(titles, fits, width)
+    return [("suite", f"{against} %", f"{subject} %", "difference"), *cells]
 
 
-def _table_width(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    sizes = [max(map(cell_len, column)) for column in zip(titles, *rows, strict=True)]
+def comparison_table(
+    comparisons: Sequence[Comparison], width: int, *, against: str = "before", subject: str = "after"
+) -> RenderableType:
+    """Return the table of `comparison_cells`.
+
+    Where it would be wider than `width`, a long one has both sides without their intervals, so that it does not scroll away.
+    """
+    full, means = (
+        comparison_cells(comparisons, against=against, subject=subject, intervals=intervals) for intervals in (True, False)
+    )
+    candidates = (full, means) if len(full) - 1 > _STACKED_SUITES else (full,)
+    titles, *rows = next((cells for cells in candidates if _table_width(cells) <= width), full)
+    return _fit_table(titles, rows, width)
+
+
+def _table_width(cells: Sequence[Sequence[str]]) -> int:
+    sizes = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     return sum(sizes) + 2 * (len(sizes) - 1)
 
 
 def _fit_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
     """Return a table, or one value per line where the table would be wider than `width`."""
-    if _table_width(titles, rows) > width:
+    if _table_width([titles, *rows]) > width:
         lines = []
         for name, *values in rows:
             lines += [name, *(f"  {title} {value}" for title, value in zip(titles[1:], values, strict=True) if value)]
@@ -212,10 +230,6 @@ def _means(*intervals: Interval | None) -> Iterator[str]:
 
 def _ends(interval: Interval) -> str:
     return f"{percent(interval.low)} .. {percent(interval.high)}" + (WORST_CASE if interval.worst_case else "")
-
-
-def _with_interval(interval: Interval) -> str:
-    return f"{percent(interval.mean)} ({_ends(interval)})"
 
 
 def _change(change: Interval, starred: bool) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
+from rosd_kit.display.text import comparison_cells, comparison_note, evaluation_cells, evaluation_note
 from rosd_kit.errors import RunError
-from rosd_kit.evaluation.intervals import Interval
-from rosd_kit.evaluation.results import Comparison, SuiteResult, compare, comparison_rows
+from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.recipe import Recipe
 from rosd_kit.run.hub import is_repository
 from rosd_kit.run.summary import read_evaluations
@@ -83,22 +83,10 @@ def write_model(folder: Path, *, export: Callable[[Path], None], recipe: Recipe,
 def _evaluation(comparisons: Sequence[Comparison], after: Sequence[SuiteResult]) -> list[str]:
     if not after:
         return ["It was not evaluated."]
-    measured = f"mean@{after[0].samples} over {after[0].problems} problems per suite, in %, with 95 % intervals over problems."
-    caveats = "The intervals do not include the variation between runs."
-    if comparisons:
-        rows = [
-            (
-                row.name + (" (trained)" if row.in_domain else ""),
-                _percent(row.before),
-                _percent(row.after),
-                _percent(row.change, "+") + (" *" if row.change.excludes(0.0) else ""),
-            )
-            for row in comparison_rows(comparisons)
-        ]
-        note = f"{measured} Differences are paired; * the interval excludes zero. {caveats}"
-        return [*_table(("suite", "before", "after", "difference"), rows), "", note]
-    rows_after = [(one.suite + (" (trained)" if one.in_domain else ""), _percent(one.interval)) for one in after]
-    return [*_table(("suite", "after"), rows_after), "", f"{measured} {caveats}"]
+    titles, *rows = comparison_cells(comparisons) if comparisons else evaluation_cells(after)
+    note = comparison_note(comparisons) if comparisons else evaluation_note(after)
+    paired = "Differences are paired. " if comparisons else ""
+    return [*_table(titles, rows), "", f"{note}. {paired}The intervals do not include the variation between runs."]
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -108,11 +96,6 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
-
-
-def _percent(interval: Interval, sign: str = "") -> str:
-    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (interval.mean, interval.low, interval.high))
-    return f"{mean} ({low} .. {high})"
 
 
 def _data(recipe: Recipe) -> str:

@@ -50,6 +50,13 @@ def test_the_card_names_method_data_settings_and_both_evaluations_with_intervals
     assert head_of(card)["library_name"] == "transformers" and "base_model" not in head_of(card)
 
 
+def test_an_interval_that_is_a_worst_case_bound_is_marked(recipe):
+    same = [result(0.4)]
+    card = model_card(recipe(), compare(same, same), same)
+    change = compare(same, same)[0].difference
+    assert f"| +0.0 ({100 * change.low:+.1f} .. {100 * change.high:+.1f}†) |" in card and "† all differences are equal" in card
+
+
 def test_a_hub_model_is_the_base_model_and_an_adapter_is_one(recipe):
     hub = model_card(recipe("model.path=Qwen/Qwen3-1.7B", "model.lora={rank: 8, export: adapter}"))
     assert head_of(hub)["base_model"] == "Qwen/Qwen3-1.7B" and head_of(hub)["library_name"] == "peft"
@@ -81,4 +88,4 @@ def test_the_model_is_written_with_its_card_also_if_evaluations_cannot_be_compar
 
     write_model(folder, export=export, recipe=recipe("steps=2"), run=run.folder)
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json"]
-    assert "| other | 90.0 (70.0 .. 100.0) |" in (folder / "README.md").read_text()
+    assert "| other | 90.0 | 70.0 .. 100.0 |" in (folder / "README.md").read_text()
