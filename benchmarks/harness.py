@@ -57,6 +57,13 @@ def clock(device: str) -> float:
     return time.process_time()
 
 
+def wall_clock(device: str) -> float:
+    """Return the time in seconds by the clock that the metrics of a run go by, when the device has done its work."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class PeakMemory:
     """Measures the peak memory, in bytes, that a `with` block used in addition to what was in use before."""
 
