@@ -16,10 +16,11 @@ import yaml
 from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import RecipeError
 from rosd_kit.plugins.registry import Registry
-from rosd_kit.recipe import Recipe, load_recipe, resolve_recipe, to_values
+from rosd_kit.recipe import Recipe, Resolution, load_recipe, resolve_recipe, to_values
 from rosd_kit.recipe.layers import is_index
 from rosd_kit.recipe.trust import check_trust
 from rosd_kit.sweep.axes import Axis, label, label_of
+from rosd_kit.sweep.origins import Words, in_words_of_sweep
 from rosd_kit.sweep.settings import Sweep, matching_rules, overrides
 
 #: A value for each axis, by field.
@@ -32,8 +33,13 @@ class Combination:
     """A possible combination: the assignment, without ignored options, its resolved recipe, and notes from rules."""
 
     assignment: Assignment
-    recipe: Recipe
+    resolution: Resolution
     notes: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return self.resolution.recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +110,14 @@ class CombinationResolver:
             return Skipped(assignment=assignment, reason=str(error))
         if not self._sweep.trusts_files:
             check_trust(resolved.asks, self._registry)
+        fields = Words(
+            axes=[_field(word) for word in varied],
+            rules=[_field(word) for word in from_rules],
+            file=[field for field in map(_field, self._sweep.fixed) if field not in self._sweep.own_words],
+        )
         return Combination(
             assignment={f: v for f, v in assignment.items() if f == "recipe" or f"{f}={v}" in applied},
-            recipe=resolved.recipe,
+            resolution=in_words_of_sweep(resolved, fields),
             notes=tuple(f"{', '.join(overrides(rule.set))}: {rule.because}" for rule in rules),
         )
 

@@ -10,6 +10,7 @@ from rosd_kit.recipe import to_yaml
 from rosd_kit.sweep.axes import label
 from rosd_kit.sweep.combinations import Combination, CombinationResolver, Skipped, value_of
 from rosd_kit.sweep.designs import select
+from rosd_kit.sweep.origins import stored_origins
 from rosd_kit.sweep.records import StoredPlan
 from rosd_kit.sweep.settings import Sweep
 from rosd_kit.sweep.store import Store
@@ -64,6 +65,9 @@ def write_plan(plan: Plan, store: Store, plugins: Sequence[str]) -> None:
     """Add the plan and its trials to the store; trials that are already there stay unchanged."""
     content = plan.to_json()
     store.add(((trial.id, to_yaml(trial.recipe), trial.seed) for trial in plan.trials), plugins)
+    seeded = bool(plan.sweep.seeds)
+    resolutions = {trial.id: plan.combinations[trial.combination].resolution for trial in reversed(plan.trials)}
+    store.add_origins({id: stored_origins(resolution, with_seed=seeded) for id, resolution in resolutions.items()})
     store.add_plan(digest(content), plan.sweep.name, content)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ State = Literal["waiting", "running", "finished", "failed"]
 FILE = "sweep.db"
 _VERSION = 1
 _BUSY_TIMEOUT = 120.0
+_ORIGINS = "origins of {}"
 #: `owner` is the lease holder as JSON; `lease` is when the lease expires.
 _SCHEMA = """
 CREATE TABLE trials (
@@ -133,6 +134,17 @@ class Store:
             self._db.executemany(
                 "INSERT OR IGNORE INTO trials (id, recipe, seed, plugins, changed) VALUES (?, ?, ?, ?, ?)", rows
             )
+
+    def add_origins(self, origins: Mapping[str, str]) -> None:
+        """Add where the values of trials' recipes come from, by trial; what is there stays unchanged."""
+        with self._transaction():
+            rows = [(_ORIGINS.format(id), text) for id, text in origins.items()]
+            self._db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", rows)
+
+    def origins(self, id: str) -> str | None:
+        """Return where the values of a trial's recipe come from, or None where an earlier version planned it."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (_ORIGINS.format(id),)).fetchone()
+        return str(row[0]) if row else None
 
     def add_plan(self, digest: str, name: str, content: StoredPlan) -> None:
         """Add a plan, or mark it as the latest if the store already has it."""

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
             return NOT_HELD
         LeaseRenewer(folder, id, token, lease).start()
         try:
-            result = _run(folder, row, argv[4:])
+            result = _run(folder, row, argv[4:], store.origins(id))
         except KeyboardInterrupt:
             result = None
         except BaseException as error:  # also SystemExit: a part of the run that exits has not finished the trial
@@ -81,7 +81,7 @@ class LeaseRenewer(threading.Thread):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run(folder: Path, row: Row, planned: Sequence[str]) -> TrialResult | None:
+def _run(folder: Path, row: Row, planned: Sequence[str], origins: str | None) -> TrialResult | None:
     """Train to the end and return the result to store, or None when the run was stopped before."""
     start = time.time()
     from rich.console import Console
@@ -92,6 +92,7 @@ def _run(folder: Path, row: Row, planned: Sequence[str]) -> TrialResult | None:
     from rosd_kit.recipe.trust import check_trust
     from rosd_kit.run.loop import run_recipe
     from rosd_kit.sweep.baseline import SharedBaseline
+    from rosd_kit.sweep.origins import with_stored_origins
     from rosd_kit.sweep.trial_id import trial_id, trust_digests
 
     recipe_digest, plugins_digest = trust_digests(row.recipe, row.plugins)
@@ -124,6 +125,7 @@ def _run(folder: Path, row: Row, planned: Sequence[str]) -> TrialResult | None:
         resume=path if started_before else None,
         display=PlainDisplay(Console(width=120)),
         baseline=SharedBaseline(folder / EVALUATIONS),
+        resolution=with_stored_origins(resolution, origins),
     )
     recipe_file.unlink(missing_ok=True)
     if outcome.summary is None:

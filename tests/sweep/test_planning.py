@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from rosd_kit.errors import RecipeError, RosdError
 from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import load_recipe, to_yaml
+from rosd_kit.recipe import load_recipe, resolve_recipe, to_yaml
 from rosd_kit.sweep.axes import Axis, is_same_value, label, parse_axis, split_values
 from rosd_kit.sweep.combinations import assignment_at, product, product_size
 from rosd_kit.sweep.designs import cover_pairs, pairs_of
+from rosd_kit.sweep.origins import AXIS, FILE, RULE, SEEDS, stored_origins, with_stored_origins
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import Design, find_sweep, read_sweep
 from rosd_kit.sweep.trial_id import trial_id
@@ -330,3 +331,26 @@ def _saved(folder, recipe):
     path = folder / "trial.yaml"
     path.write_text(to_yaml(recipe))
     return path
+
+
+def test_origins_tell_axis_rule_file_seeds_and_recipe_apart(plan, registry, tmp_path):
+    (tmp_path / "mine.sweep.yaml").write_text(
+        "sweep: mine\nrecipe: rosd\nset: {steps: 3, localizer.match: exact}\n"
+        "axes: {localizer: [error_quote, full]}\nseeds: 5..6\n"
+        "rules: [{when: {localizer: full}, set: {reflector: none, context: solution}, because: nobody reads it}]\n"
+    )
+    first, last = (one.resolution for one in plan(str(tmp_path / "mine.sweep.yaml"), "group_size=4").combinations)
+    assert {first.provenance[path] for path in ("steps", "localizer.match")} == {FILE}
+    assert (last.provenance["localizer.name"], last.provenance["context.name"]) == (AXIS, RULE)
+    assert {one.provenance["group_size"] for one in (first, last)} == {"command line"}
+    assert last.provenance["gate.name"] == "recipes/rosd.yaml"
+    own = resolve_recipe("rosd", registry=registry)
+    shown = with_stored_origins(own, stored_origins(last, with_seed=True))
+    assert (shown.recipe, shown.preset, shown.profile) == (own.recipe, "rosd", "micro")
+    assert shown.provenance == {**last.provenance, "seed": SEEDS}
+    assert with_stored_origins(own, stored_origins(last, with_seed=False)).provenance == last.provenance
+
+
+@pytest.mark.parametrize("stored", [None, "", "[]", "{}", '{"preset": null, "profile": "micro", "origins": [1]}', "[" * 99999])
+def test_origins_that_are_missing_or_damaged_are_left_out(registry, stored):
+    assert with_stored_origins(resolve_recipe("rosd", registry=registry), stored) is None

@@ -79,6 +79,19 @@ def test_the_evaluation_before_training_is_shared_and_does_not_change_the_result
     assert trial[-1]["train/loss"] > 0
 
 
+def test_a_trial_says_which_word_of_the_sweep_set_each_value(swept):
+    with Store(swept) as store:
+        plan = store.plan()
+    labels = {trial["id"]: plan["cells"][trial["cell"]]["labels"] for trial in plan["trials"]}
+    for id, (localizer,) in labels.items():
+        record = json.loads((swept / "trials" / id / "origins.json").read_text())
+        assert (record["preset"], record["profile"]) == ("rosd", "micro")
+        by_path = {change["path"]: change["origin"] for change in record["changes"]}
+        assert by_path["steps"] == "command line"
+        assert by_path.get("localizer.name") == ("axis of the sweep" if localizer == "full" else None)
+        assert record["origins"]["optimizer.lr"] == "profile micro"
+
+
 def test_finished_trials_are_not_run_again(swept, capsys):
     with Store(swept) as store:
         before = store.rows()
