@@ -12,6 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+#: What commands that only list or show never need, unless a plugin does.
+HEAVY = ("torch", "transformers", "jaxtyping", "numpy", "scipy")
+
 
 def defer(*packages: str) -> None:
     """Let `import PACKAGE` cost nothing until the package is used. Packages that are imported already stay as they are."""

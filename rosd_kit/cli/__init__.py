@@ -36,7 +36,6 @@ def build_app(manager: PluginManager) -> typer.Typer:
         name="rosd-kit",
         help="On-policy self-distillation of language models: methods are recipes of interchangeable components.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )

@@ -9,21 +9,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rosd_kit.deferred import defer
+from rosd_kit.cli import completion
+from rosd_kit.deferred import HEAVY, defer
 from rosd_kit.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
     from rosd_kit.recipe import Resolution
 
 RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe, for example rosd.")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file, or the name of a shipped recipe, for example rosd.",
+        autocompletion=completion.recipes,
+    ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes, for example steps=50 localizer=full.")
+    list[str] | None,
+    typer.Argument(
+        metavar="FIELD=VALUE",
+        help="Changes, for example steps=50 localizer=full.",
+        autocompletion=completion.changes,
+    ),
 ]
 Profile = Annotated[
     str | None,
-    typer.Option(help="Where to run: micro, smol, one-gpu, paper-4b, paper-8b, a file, or none. Wins over the recipe's own."),
+    typer.Option(
+        help="Where to run: micro, smol, one-gpu, paper-4b, paper-8b, a file, or none. Wins over the recipe's own.",
+        autocompletion=completion.profiles,
+    ),
 ]
 PluginFiles = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Also load this plugin file. Repeatable.")
@@ -50,7 +64,7 @@ def load_plugins(
     """
     manager: PluginManager = context.obj
     if lists:
-        defer("torch", "transformers", "jaxtyping", "numpy", "scipy")
+        defer(*HEAVY)
     for file in files or ():
         manager.load_file(file)
     for file in _recorded(recipe, files or ()) if recipe is not None else ():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rosd_kit.cli import completion
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, load, load_plugins
 from rosd_kit.errors import RunError
 
@@ -24,7 +25,9 @@ def diagnose(
     context: typer.Context,
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE_OR_RUN", help="A recipe file, a shipped name, or a run's folder."),
+        typer.Argument(
+            metavar="RECIPE_OR_RUN", help="A recipe file, a shipped name, or a run's folder.", autocompletion=completion.recipes
+        ),
     ],
     overrides: Overrides = None,
     profile: Profile = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rosd_kit.cli import completion
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, inspect, load_plugins
 
 if TYPE_CHECKING:
@@ -17,8 +18,15 @@ Changes = list[str] | None
 
 def diff(
     context: typer.Context,
-    left: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file or the name of a shipped recipe.")],
-    right: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe to compare with it.")],
+    left: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file or the name of a shipped recipe.", autocompletion=completion.recipes
+        ),
+    ],
+    right: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="The recipe to compare with it.", autocompletion=completion.recipes)
+    ],
     overrides: Overrides = None,
     profile: Profile = None,
     left_changes: Annotated[
@@ -27,8 +35,12 @@ def diff(
     right_changes: Annotated[
         Changes, typer.Option("--right", metavar="FIELD=VALUE", help="A change to the second recipe alone. Repeatable.")
     ] = None,
-    left_profile: Annotated[str | None, typer.Option(help="Profile of the first recipe alone.")] = None,
-    right_profile: Annotated[str | None, typer.Option(help="Profile of the second recipe alone.")] = None,
+    left_profile: Annotated[
+        str | None, typer.Option(help="Profile of the first recipe alone.", autocompletion=completion.profiles)
+    ] = None,
+    right_profile: Annotated[
+        str | None, typer.Option(help="Profile of the second recipe alone.", autocompletion=completion.profiles)
+    ] = None,
     tabs: Annotated[bool, typer.Option("--tabs", help="Print columns separated by tabs and no header, for scripts.")] = False,
     plugin: PluginFiles = None,
     trust_recipe: TrustRecipe = False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rosd_kit.cli import completion
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, load, load_plugins
 from rosd_kit.errors import RosdError
 from rosd_kit.run.trackers import missing as missing_tracker
@@ -45,7 +46,12 @@ _NO_GPU = 79 << 30
 def doctor(
     context: typer.Context,
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="Report what this recipe lacks here and how much memory it needs.")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Report what this recipe lacks here and how much memory it needs.",
+            autocompletion=completion.recipes,
+        ),
     ] = None,
     overrides: Overrides = None,
     profile: Profile = None,

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from rosd_kit.cli import completion
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, RecipeArgument, TrustRecipe, inspect, load_plugins
 
 
@@ -42,8 +43,11 @@ def show(
 
 def components(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Argument(metavar="SLOT", help="Only this slot.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="This component, with its options.")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="SLOT", help="Only this slot.", autocompletion=completion.slots)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="This component, with its options.", autocompletion=completion.component_names),
+    ] = None,
     plugin: PluginFiles = None,
 ) -> None:
     """List all components, or describe one."""

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from rosd_kit.cli import completion
+
 
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder, or a model's folder.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A finished run's folder, or a model's folder.", autocompletion=completion.runs),
+    ],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository; it is made if there is none.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:

@@ -9,12 +9,18 @@ from typing import Annotated
 
 import typer
 
+from rosd_kit.cli import completion
 from rosd_kit.errors import RunError
 
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="A run's folder, finished or not; several to compare; or a sweep's.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="A run's folder, finished or not; several to compare; or a sweep's.",
+            autocompletion=completion.runs_and_sweeps,
+        ),
     ],
     out: Annotated[
         Path | None,

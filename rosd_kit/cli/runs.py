@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rosd_kit.cli import completion
 from rosd_kit.cli.common import Overrides, PluginFiles, Profile, TrustRecipe, load, load_plugins
 from rosd_kit.errors import RunError
 
@@ -19,7 +20,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per st
 def run(
     context: typer.Context,
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A recipe file or a shipped name; not with --resume.")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file or a shipped name; not with --resume.", autocompletion=completion.recipes
+        ),
     ] = None,
     overrides: Overrides = None,
     profile: Profile = None,
@@ -27,7 +31,12 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the run's folder. Default: the recipe's name and a number.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Continue this run; only its steps and what it writes can be changed.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Continue this run; only its steps and what it writes can be changed.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show one sample end to end; train nothing.")
@@ -59,13 +68,26 @@ def run(
 
 def evaluate(
     context: typer.Context,
-    subject: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, a model's folder, or a hub name.")],
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="A run's folder, a model's folder, or a hub name.", autocompletion=completion.runs
+        ),
+    ],
     overrides: Overrides = None,
-    recipe: Annotated[str | None, typer.Option(help="Whose task and settings to use. Default: the run's, or rosd.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Whose task and settings to use. Default: the run's, or rosd.", autocompletion=completion.recipes),
+    ] = None,
     profile: Profile = None,
     plugin: PluginFiles = None,
     against: Annotated[
-        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure this one too and report the paired difference.")
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_MODEL",
+            help="Measure this one too and report the paired difference.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all results as JSON.")] = None,
     trust_recipe: TrustRecipe = False,

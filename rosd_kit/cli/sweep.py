@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from rosd_kit.cli import completion
 from rosd_kit.cli.common import PluginFiles, Profile, TrustRecipe, load_plugins
 from rosd_kit.errors import RunError
 
@@ -26,6 +27,10 @@ class _Group(TyperGroup):
         if args and args[0] not in (*self.commands, "--help"):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Offer recipes beside the commands."""
+        return [*super().shell_complete(ctx, incomplete), *self.commands[_DEFAULT].params[0].shell_complete(ctx, incomplete)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Show the options of `sweep RECIPE` too, which is what most people look for."""
@@ -58,10 +63,19 @@ sweep = typer.Typer(
 @sweep.command(_DEFAULT)
 def run(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe, or a sweep file that ends in .sweep.yaml.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe, or a sweep file that ends in .sweep.yaml.", autocompletion=completion.recipes
+        ),
+    ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIELD=VALUE,VALUE", help="What is varied: localizer=error_quote,full seed=0..2; or fixed."),
+        typer.Argument(
+            metavar="FIELD=VALUE,VALUE",
+            help="What is varied: localizer=error_quote,full seed=0..2; or fixed.",
+            autocompletion=completion.changes,
+        ),
     ] = None,
     pairwise: Annotated[bool, typer.Option("--pairwise", help="Enough combinations to have every pair of values.")] = False,
     one_at_a_time: Annotated[bool, typer.Option("--one-at-a-time", help="Swap one part at a time against the recipe.")] = False,
@@ -106,7 +120,7 @@ def run(
 
 @sweep.command(short_help="Say what came out, with paired differences.")
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.", autocompletion=completion.sweeps)],
     plan: Annotated[str | None, typer.Option(help="Of several sweeps in one folder, which. Default: the last.")] = None,
     format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
     suites: Annotated[bool, typer.Option("--suites", help="Also every suite by itself.")] = False,
