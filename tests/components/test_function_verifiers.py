@@ -120,7 +120,7 @@ def test_mistakes_in_a_choice_are_reported(registry, choice, message):
 
 
 def test_a_sandboxed_function_cannot_reach_out_and_has_a_deadline(registry, tmp_path):
-    sandboxed = verifier(registry, "verifier={name: evaluates, right: 5, deadline: 2}")
+    sandboxed = verifier(registry, "verifier={name: evaluates, right: 5, deadline: 4}")
     mark = tmp_path / "mark"
     texts = ["2 + 3", f"open({str(mark)!r}, 'w')", "9**9**9**9", "__import__('os')._exit(0)", "2 + 2", "5"]
     verdicts = sandboxed.verify_group(asking(""), texts)

@@ -14,7 +14,7 @@ pytest.importorskip("math_verify")
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[Math]:
-    verifier = Math(Math.Config(workers=1, deadline=5))
+    verifier = Math(Math.Config(workers=1, deadline=60))
     yield verifier
     verifier._pool.close()
 
@@ -52,9 +52,9 @@ def test_a_response_without_an_expression_is_unparsable(verifier, text):
     assert verifier.verify(asking("3"), text).status == "unparsable"
 
 
-def test_an_endless_comparison_gives_status_error_and_the_others_are_judged(verifier):
+def test_an_endless_comparison_gives_status_error_and_the_others_are_judged():
     endless = r"\boxed{9^{9^{9^{9^{9}}}} + 1}"
-    verdicts = verifier.verify_group(asking("3"), [r"\boxed{3}", endless, r"\boxed{4}"])
+    verdicts = Math(Math.Config(workers=1, deadline=5)).verify_group(asking("3"), [r"\boxed{3}", endless, r"\boxed{4}"])
     assert [(v.status, v.success) for v in verdicts] == [("ok", True), ("error", False), ("ok", False)]
 
 

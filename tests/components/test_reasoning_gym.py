@@ -107,7 +107,7 @@ def test_text_that_a_model_wrote_runs_in_no_process_that_can_write_or_start_anot
 
 
 def test_an_answer_that_never_ends_costs_only_its_own_verdict():
-    verifier = GymVerifier(GymVerifier.Config(deadline=2.0))
+    verifier = GymVerifier(GymVerifier.Config(deadline=4.0))
     problem = task({"kind": "countdown"}).train_batch(step=0, count=1, seed=0)[0]
     answers = [problem.answer, "9**9**9**9", problem.answer]
     verdicts = verifier.verify_group(problem, [f"<answer>{answer}</answer>" for answer in answers])

@@ -136,7 +136,7 @@ def test_no_line_is_wider_than_the_terminal(harness, columns):
         harness.start(f"terminal-{columns}", quiet=False, terminal=os.ttyname(terminal_fd), environment=environment)
     )
     os.close(terminal_fd)
-    reader.join(timeout=20)
+    reader.join(timeout=60)
     os.close(reader_fd)
     text = b"".join(output).decode("utf-8", "replace")
     assert result["code"] == 0, text

@@ -31,7 +31,7 @@ TINY = (
     "evaluation.problems=0",
     "evaluation.samples=2",
     "checkpoint.every=1",
-    "parallel.timeout_minutes=2",
+    "parallel.timeout_minutes=10",
 )
 
 Job = dict[str, Any]
@@ -88,7 +88,7 @@ def launch() -> Iterator[Launch]:
 
     yield launch
     server.stdin.close()
-    server.wait(60)
+    server.wait(120)
 
 
 @pytest.fixture(scope="session")

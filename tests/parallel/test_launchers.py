@@ -59,7 +59,7 @@ def test_an_interrupted_launcher_lets_every_process_finish_the_step_and_save(tmp
     assert sum("rosd_kit" in " ".join(worker.cmdline()) for worker in workers) >= 2
     process.send_signal(signum)
     output, _ = process.communicate(timeout=300)
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     assert f"in 2 processes ({mode})" in output
     assert "stopped after step" in output and output.count("stopping after this step") == 1

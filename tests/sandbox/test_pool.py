@@ -23,7 +23,15 @@ TARGET = "tests.sandbox.functions:behave"
 
 @pytest.fixture
 def pool() -> Iterator[WorkerPool]:
-    pool = WorkerPool(TARGET, workers=2, deadline=2.0, memory_mib=2000)
+    pool = WorkerPool(TARGET, workers=2, deadline=60.0, memory_mib=2000)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def hurried() -> Iterator[WorkerPool]:
+    """For calls that never end; those beside them take milliseconds."""
+    pool = WorkerPool(TARGET, workers=2, deadline=3.0, memory_mib=2000)
     yield pool
     pool.close()
 
@@ -45,16 +53,15 @@ def test_outcomes_are_in_order_and_both_workers_run(pool):
 
 @pytest.mark.parametrize(
     ("do", "value", "status"),
-    [("loop", None, "timeout"), ("sleep", 60, "timeout"), ("raise", "no", "error"), ("exit", None, "crash"),
+    [("loop", None, "timeout"), ("sleep", 9999, "timeout"), ("raise", "no", "error"), ("exit", None, "crash"),
      ("sys.exit", None, "crash"), ("crash", None, "crash"), ("allocate", 4000, "error")],
 )  # fmt: skip
-def test_a_failing_call_gets_its_status_and_later_calls_are_answered(pool, do, value, status):
+def test_a_failing_call_gets_its_status_and_later_calls_are_answered(request, do, value, status):
+    pool = request.getfixturevalue("hurried" if status == "timeout" else "pool")
     orders = [{"do": "return", "value": 1}, {"do": do, "value": value}, *[{"do": "return", "value": i} for i in range(2, 6)]]
-    start = time.monotonic()
     outcomes = pool.map(orders)
     assert [o.status for o in outcomes] == ["ok", status, "ok", "ok", "ok", "ok"]
     assert [o.value for o in outcomes if o.status == "ok"] == [1, 2, 3, 4, 5]
-    assert time.monotonic() - start < 60
     assert call(pool, "return", "again") == Outcome("ok", "again")
 
 
@@ -72,13 +79,12 @@ def test_processes_that_a_call_started_are_killed_with_it():
     pool = WorkerPool(TARGET, workers=1, deadline=2.0, confinement="none")
     assert call(pool, "fork", marker).status == "timeout"
     pool.close()
-    time.sleep(0.2)
-    remaining = [p for p in psutil.process_iter(["cmdline"]) if str(marker) in (p.info["cmdline"] or ())]
-    assert not remaining
+    started = [p for p in psutil.process_iter(["cmdline"]) if str(marker) in (p.info["cmdline"] or ())]
+    assert not psutil.wait_procs(started, timeout=60)[1]
 
 
 def test_a_missing_function_is_a_crash_that_says_so():
-    pool = WorkerPool("tests.sandbox.functions:nothing", workers=1, deadline=2.0)
+    pool = WorkerPool("tests.sandbox.functions:nothing", workers=1, deadline=60.0)
     outcome = pool.map([1])[0]
     assert outcome.status == "crash"
     assert outcome.detail.startswith("the worker could not import its function: AttributeError: module")
@@ -86,7 +92,7 @@ def test_a_missing_function_is_a_crash_that_says_so():
 
 @pytest.fixture
 def confined() -> Iterator[WorkerPool]:
-    pool = WorkerPool(TARGET, workers=1, deadline=2.0, memory_mib=2000, confinement="required")
+    pool = WorkerPool(TARGET, workers=1, deadline=60.0, memory_mib=2000, confinement="required")
     try:
         pool.map([{"do": "return", "value": 1}])
     except RunError as error:
@@ -109,7 +115,7 @@ def test_a_confined_call_can_neither_write_nor_read_nor_connect_nor_start_a_proc
 
 def test_a_worker_sees_no_secret_of_the_environment(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    pool = WorkerPool(TARGET, workers=1, deadline=2.0)
+    pool = WorkerPool(TARGET, workers=1, deadline=60.0)
     assert "HF_TOKEN" not in call(pool, "environment").value
     pool.close()
 
@@ -178,8 +184,8 @@ def test_a_deadline_that_nothing_meets_does_not_look_like_a_machine_that_cannot_
         pool.close()
 
 
-@pytest.mark.parametrize(("do", "deadline", "timeout"), [("sleep", 600, 10), ("hold", 1, 60)])
-def test_workers_end_with_the_pool_and_with_the_process(pool, do, deadline, timeout):
+@pytest.mark.parametrize(("do", "deadline"), [("sleep", 600), ("hold", 3)])
+def test_workers_end_with_the_pool_and_with_the_process(pool, do, deadline):
     """Even during a call that blocks the thread that watches the parent."""
     call(pool, "return", 1)
     pool.close()
@@ -194,5 +200,5 @@ def test_workers_end_with_the_pool_and_with_the_process(pool, do, deadline, time
     time.sleep(0.5)  # let the call begin
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs([worker], timeout=timeout)
+    _, alive = psutil.wait_procs([worker], timeout=120)
     assert not alive

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import psutil
@@ -16,6 +15,7 @@ from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError
 from tests.sglang.conftest import greedy, requests_for, train, transformers_engine
+from tests.sglang_fake.processes import wait_until
 
 
 @pytest.fixture
@@ -78,10 +78,9 @@ def test_a_launched_server_stops_when_its_run_is_killed(python, tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"started\n"
-    time.sleep(0.5)
+    assert wait_until(lambda: any(child.name() == "sleep" for child in psutil.Process(process.pid).children(recursive=True)))
     below = psutil.Process(process.pid).children(recursive=True)
-    assert any("sleep" in " ".join(child.cmdline()) for child in below)
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=15)
+    _, alive = psutil.wait_procs(below, timeout=60)
     assert not alive

@@ -82,15 +82,15 @@ def test_a_launched_server_stops_with_the_run(python, tmp_path, sent):
     command = [sys.executable, "-m", "rosd_kit", *arguments(tmp_path, *changes)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "rosd-1/metrics.jsonl"
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 280
     while not metrics.exists() and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.2)
     below = psutil.Process(process.pid).children(recursive=True)
     assert any("sglang" in " ".join(child.cmdline()) for child in below)
     process.send_signal(sent)
-    process.wait(60)
-    _, alive = psutil.wait_procs(below, timeout=30)
+    process.wait(120)
+    _, alive = psutil.wait_procs(below, timeout=60)
     assert not alive
     if sent == signal.SIGINT:
         assert list((tmp_path / "rosd-1/checkpoints").iterdir()), "an interrupt finishes the step and saves a checkpoint"

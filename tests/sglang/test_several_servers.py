@@ -33,7 +33,7 @@ def router(python, engine_of_two, tmp_path) -> Iterator[str]:
     with (tmp_path / "router.log").open("wb") as log:
         process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(200):
+    for _ in range(1000):
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):
                 break
@@ -41,7 +41,7 @@ def router(python, engine_of_two, tmp_path) -> Iterator[str]:
             time.sleep(0.2)
     yield url
     process.terminate()
-    process.wait(30)
+    process.wait(60)
 
 
 def test_both_servers_get_the_weights_and_share_the_work(engine_of_two):

@@ -103,7 +103,7 @@ class MicroBackend:
 
     def join(self, invitation: dict[str, Any]) -> None:
         """Join the group as `init_process_group` would, although the trainer is in the same process."""
-        name, timeout = invitation["group_name"], timedelta(seconds=20)
+        name, timeout = invitation["group_name"], timedelta(minutes=10)
         size, rank = invitation["world_size"], invitation["rank_offset"]
         assert invitation["backend"] == "gloo"
         store = TCPStore(invitation["master_address"], invitation["master_port"], size, is_master=False, timeout=timeout)

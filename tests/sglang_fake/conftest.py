@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 def short_delays(monkeypatch) -> None:
     monkeypatch.setattr(pool, "_RETRY_DELAY", 0.002)
     monkeypatch.setattr(pool, "_MAX_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 5.0)
+    monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 30.0)
     monkeypatch.setattr(replica, "_POLL_INTERVAL", 0.05)
 
 
@@ -84,7 +84,7 @@ def engine_at(student, tmp_path) -> Iterator[Callable[..., SGLangEngine]]:
     engines: list[SGLangEngine] = []
 
     def start(*servers: FakeServer, **options) -> SGLangEngine:
-        options = {"patience": 0.5, "timeout": 5.0, "check": {"every": 0, "probe": False}, **options}
+        options = {"patience": 60.0, "timeout": 60.0, "check": {"every": 0, "probe": False}, **options}
         options = {"url": [server.url for server in servers], **options}
         engine = SGLangEngine(SGLangEngine.Config(**options))
         engine.start(student, Site(tmp_path))

@@ -349,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "truncated":
                 self._write(200, b'{"output_ids": [1, 2, 3], "meta_info": {"finish_re')
             case "hang":
-                self.server.fake.closing.wait(30)
+                self.server.fake.closing.wait(300)
             case _:
                 raise AssertionError(fault)
 

@@ -21,7 +21,7 @@ from tests.sglang_fake import fake_server
 PROMPT = [5, 6, 7, 8]
 
 
-def request(url: str, *, timeout: float = 5.0, score: bool = False, **options):
+def request(url: str, *, timeout: float = 60.0, score: bool = False, **options):
     """Send one request: generate, or score the prompt."""
 
     async def send():
@@ -58,7 +58,7 @@ def test_a_failure_that_a_retry_may_fix_is_a_fault_with_a_kind(serve, fault, kin
     server = serve()
     server.script("generate", fault)
     with pytest.raises(ServerFault) as error:
-        request(server.url, timeout=0.3 if fault == "hang" else 5.0)
+        request(server.url, timeout=0.3 if fault == "hang" else 60.0)
     assert error.value.kind == kind
     assert len(request(server.url).token_ids) == 3, "the next response is complete"
 
@@ -67,7 +67,7 @@ def test_sampling_options_arrive_as_the_server_names_them(serve):
     server = serve()
 
     async def send(*samplings):
-        client = Client(server.url, timeout=5.0)
+        client = Client(server.url, timeout=60.0)
         try:
             for sampling in samplings:
                 await client.generate(PROMPT, sampling, budget=3, seed=1, end_ids=[3])
@@ -136,7 +136,7 @@ def test_only_tested_versions_are_accepted_unless_any_is_allowed(serve, version,
     server = serve(version=version)
 
     async def server_info(any_version):
-        client = Client(server.url, timeout=5.0, any_version=any_version)
+        client = Client(server.url, timeout=60.0, any_version=any_version)
         try:
             return await client.server_info()
         finally:

@@ -95,7 +95,7 @@ def test_memory_is_resumed_when_the_second_transfer_succeeds(serve, engine_at, s
 
 def test_a_server_that_restarted_while_resting_is_not_resumed(serve, engine_at, student):
     server = serve()
-    engine = engine_at(server, colocated=True, patience=20)
+    engine = engine_at(server, colocated=True, patience=60)
     engine.rest()
     train(student)
     server.die()

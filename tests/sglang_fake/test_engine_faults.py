@@ -34,7 +34,7 @@ def fault_count(metrics):
 def test_a_fault_is_retried_and_counted(serve, engine_at, student, name):
     fault, kind = TRANSIENT[name]
     server = serve()
-    engine = engine_at(server, concurrency=1, timeout=1.0 if kind == "timeout" else 5.0)
+    engine = engine_at(server, concurrency=1, timeout=2.0 if kind == "timeout" else 60.0)
     requests = requests_for(student, 4)
     count = 1 if kind == "timeout" else 2
     server.script("generate", None, *[fault] * count, None)
@@ -117,7 +117,7 @@ def test_a_silent_restart_is_noticed_by_the_label(serve, engine_at, student):
 
 def test_the_engine_waits_for_a_server_that_comes_back(serve, engine_at, student):
     server = serve()
-    engine = engine_at(server, patience=20)
+    engine = engine_at(server, patience=60)
     requests = requests_for(student, 8)
 
     def disappear_briefly(server, response):
@@ -194,7 +194,7 @@ def test_a_response_is_cut_at_the_end_of_the_context(serve, engine_at, student):
 def test_closing_the_engine_wakes_all_waiting_threads(serve, engine_at, student):
     """A run that ends with an error closes its engine while threads wait for reflections; it must not hang."""
     server = serve()
-    engine = engine_at(server, timeout=60)
+    engine = engine_at(server, timeout=120)
     server.script("generate", None, "hang")
     requests = requests_for(student, 2)
     stream = engine.stream(requests)
@@ -218,7 +218,7 @@ def test_closing_the_engine_wakes_all_waiting_threads(serve, engine_at, student)
         time.sleep(0.01)
     engine.close()
     for thread in waiting:
-        thread.join(5)
+        thread.join(60)
     assert errors.keys() == {"a response", "other weights"}
     with pytest.raises(EngineError, match="closed"):
         engine.generate(requests)

@@ -190,7 +190,7 @@ def test_a_start_that_fails_leaves_nothing_running(engine_at, tmp_path):
     before = set(threading.enumerate())
     url = "http://127.0.0.1:9"
     with pytest.raises(EngineError, match=rf"no healthy SGLang server at {url} after 0 s\. Start it, or correct rollout\.url"):
-        engine_at(url=url)
+        engine_at(url=url, patience=0.3)
     assert {thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("rosd-kit")} == set()
     assert list(tmp_path.iterdir()) == []
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ def launch(fake_sglang, student, tmp_path):
     engines: list[SGLangEngine] = []
 
     def launch(*faults, listener=None, options=None, **more) -> SGLangEngine:
-        options = {"env": fake_sglang.environment(*faults), "deadline": 20, **(options or {})}
+        options = {"env": fake_sglang.environment(*faults), "deadline": 120, **(options or {})}
         engine = SGLangEngine(SGLangEngine.Config(launch=options, check={"every": 0, "probe": False}, **more))
         engines.append(engine)
         engine.start(student, Site(tmp_path, listener))
@@ -38,6 +40,15 @@ def launch(fake_sglang, student, tmp_path):
         engine.close()
 
 
+def two_free_ports() -> int:
+    """Return a port that, like the next one, nothing listens on."""
+    while True:
+        port = free_port("127.0.0.1")
+        with socket.socket() as following, suppress(OSError):
+            following.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def sampled_ids(engine, student, count=20):
     return [completion.token_ids for completion in engine.generate(requests_for(student, count))]
 
@@ -46,7 +57,7 @@ CONSTANT_IDS = (7, 8, 9)
 
 
 def test_each_entry_of_devices_gets_a_server_with_the_arguments_of_the_recipe(launch, fake_sglang, student):
-    port = free_port("127.0.0.1")
+    port = two_free_ports()
     options = {
         "servers": 2,
         "devices": ["4,5", "6"],
@@ -64,7 +75,7 @@ def test_each_entry_of_devices_gets_a_server_with_the_arguments_of_the_recipe(la
         assert "--sleep-on-idle" not in command_line
         assert "--skip-server-warmup --device cpu" in command_line, "a flag has no value"
     engine.close()
-    assert wait_until(lambda: not fake_sglang.running(), seconds=2)
+    assert wait_until(lambda: not fake_sglang.running())
 
 
 def test_each_rank_launches_servers_on_its_own_devices_and_ports(fake_sglang, student, tmp_path):
@@ -155,14 +166,15 @@ def test_a_server_that_is_not_ready_in_time_is_stopped(launch, fake_sglang, monk
     monkeypatch.setattr(replica.Client, "is_healthy", is_healthy)
     with pytest.raises(EngineError, match=r"no healthy SGLang server at .* after 1 s\. Raise rollout\.launch\.deadline"):
         launch(options={"deadline": 1})
-    assert wait_until(lambda: not fake_sglang.running(), seconds=2)
+    assert wait_until(lambda: not fake_sglang.running())
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_killed_or_hung_during_a_batch_is_relaunched(launch, fake_sglang, student, short_grace, monkeypatch, sent):
-    monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", 1.0)
+    seconds = 2.0 if sent == signal.SIGSTOP else 60.0
+    monkeypatch.setattr(replica, "_HEALTH_TIMEOUT", seconds)
     progress = []
-    engine = launch(timeout=1.0, concurrency=2, listener=progress.append)
+    engine = launch(timeout=seconds, concurrency=2, listener=progress.append)
     stream = engine.stream(requests_for(student, 30))
     streamed = [next(stream)]
     os.kill(fake_sglang.starts()[0].pid, sent)

@@ -81,11 +81,11 @@ def test_streamed_reflections_give_the_samples_of_a_batch(serve, engine_at, stud
 
 def test_reflections_start_before_the_last_rollout_is_finished(serve, engine_at, student, pipeline_of):
     live, frozen = serve(), serve()
-    engine = engine_at(live, initial_url=frozen.url, timeout=30)
+    engine = engine_at(live, initial_url=frozen.url, timeout=120)
     reflecting, in_time = threading.Event(), []
 
     def delay(server, response):
-        in_time.append(reflecting.wait(20))
+        in_time.append(reflecting.wait(60))
         return response
 
     def notify(server, response):
@@ -105,7 +105,7 @@ def test_reflections_start_before_the_last_rollout_is_finished(serve, engine_at,
 @pytest.mark.parametrize("own_server", [True, False])
 def test_an_error_in_one_group_ends_the_step_while_others_reflect(serve, engine_at, student, pipeline_of, own_server):
     live, frozen = serve(), serve()
-    engine = engine_at(live, timeout=60, **({"initial_url": frozen.url} if own_server else {}))
+    engine = engine_at(live, timeout=120, **({"initial_url": frozen.url} if own_server else {}))
     pipeline = pipeline_of(engine)
     frozen.script("generate", *["hang"] * 100)
 
@@ -127,7 +127,7 @@ def test_an_error_in_one_group_ends_the_step_while_others_reflect(serve, engine_
     assert waiting
     engine.close()
     for thread in waiting:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive(), "or the program would never exit"
     assert error.traceback, "it keeps the unfinished rollouts alive, so that they do not end by themselves"
 

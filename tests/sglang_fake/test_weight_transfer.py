@@ -8,7 +8,7 @@ import itertools
 import subprocess
 import sys
 import threading
-import time
+from datetime import timedelta
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
@@ -38,6 +38,12 @@ def small_buckets(monkeypatch):
     """Split weights into many buckets, as those of a large model would be."""
     for module in (tensor, distributed):
         monkeypatch.setattr(module, "buckets", partial(buckets, limit=300_000))
+
+
+@pytest.fixture
+def endless_joins(monkeypatch):
+    """Wait longer for a member of a group than a test may take."""
+    monkeypatch.setattr(distributed, "_JOIN_TIMEOUT", timedelta(hours=1))
 
 
 def assert_holds(server, student):
@@ -100,14 +106,12 @@ def test_a_session_that_was_left_open_is_ended_first(serve, engine_at, student, 
 
 @pytest.mark.parametrize("fault", [503, "closed", fake_server.restarting])
 @pytest.mark.parametrize("sync", IN_SESSIONS)
-def test_an_update_that_fails_in_the_middle_is_repeated(serve, engine_at, student, sync, fault, small_buckets):
+def test_an_update_that_fails_in_the_middle_is_repeated(serve, engine_at, student, sync, fault, small_buckets, endless_joins):
     server = serve()
     engine = engine_at(server, sync=sync)
     train(student)
     server.script(UPDATE[sync], None, None, fault)
-    start = time.monotonic()
     engine.sync(student, 1)
-    assert time.monotonic() - start < 10
     assert_holds(server, student)
     assert not server.updating
     assert len(server.payloads("/init_weights_update_group")) == 2 * (sync == "distributed"), "a failed group is replaced"
@@ -138,13 +142,11 @@ def test_several_servers_get_the_same_weights(serve, engine_at, student, sync, s
 
 
 @pytest.mark.parametrize(("status", "message"), [(400, "rejected the weights: .*scripted 400"), (404, "HTTP 404")])
-def test_a_server_that_rejects_a_group_is_not_waited_for(serve, engine_at, status, message):
+def test_a_server_that_rejects_a_group_is_not_waited_for(serve, engine_at, status, message, endless_joins):
     server = serve()
     server.script("/init_weights_update_group", status)
-    start = time.monotonic()
     with pytest.raises(EngineError, match=message):
         engine_at(server, sync="distributed")
-    assert time.monotonic() - start < 10
 
 
 def test_a_group_that_could_not_be_created_is_retried_under_a_new_name(serve, engine_at, student):
@@ -176,7 +178,7 @@ def test_files_are_written_once_for_all_servers_and_previous_weights_are_deleted
 
     async def send_all():
         transfer = DiskTransfer(folder, lambda path: (path / "config.json").write_text("{}"))
-        clients = [RecordingClient("http://127.0.0.1:1", timeout=1.0) for _ in range(3)]
+        clients = [RecordingClient("http://127.0.0.1:1", timeout=60.0) for _ in range(3)]
         (folder / "weights-a.part").mkdir(parents=True)
         for label in ("a", "a", "b"):
             await asyncio.gather(*(transfer.send(counted_weights(label, written), client, None) for client in clients))

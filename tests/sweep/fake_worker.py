@@ -2,7 +2,7 @@
 
     python -m tests.sweep.fake_worker FOLDER PAUSE ID...
 
-Ends when every trial is finished. Tests kill it at any moment.
+Ends when every trial is finished; the last one only once the file `enough` is in the folder. Tests kill it at any moment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ def main(folder: str, pause: str, *ids: str) -> None:
             assert store.take_over(row.id, holder, lease=60.0) is not None
             assert store.renew(row.id, holder.token, lease=60.0) is False
             time.sleep(random.random() * float(pause))
+            while not (Path(folder) / "enough").exists() and _unfinished(store, ids) == 1:
+                time.sleep(0.01)
             assert store.finish(row.id, holder.token, {"by": holder.token})
+
+
+def _unfinished(store: Store, ids: tuple[str, ...]) -> int:
+    return sum(row.state in ("waiting", "running") for row in store.rows(ids).values())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def exit_codes(launcher, tmp_path, *scripts):
         )
         for slot, script in enumerate(scripts)
     ]
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while any(handle.poll() is None for handle in handles) and time.monotonic() < deadline:
         time.sleep(0.05)
     return [handle.poll() for handle in handles]

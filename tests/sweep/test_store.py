@@ -18,6 +18,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import FILE, Store
 
+KILLS = 15
 IDS = [f"{index:02}" for index in range(20)]
 
 
@@ -185,21 +186,23 @@ def test_processes_killed_at_any_moment_lose_nothing_and_finish_everything_once(
     generator, kills = random.Random(0), 0
     workers = [subprocess.Popen(command) for _ in range(2)]
     with Store(tmp_path) as store:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while any(row.state != "finished" for row in store.rows().values()) and time.monotonic() < deadline:
             busy = [row for row in store.rows().values() if row.state == "running"]
-            if busy and kills < 15:
+            if busy and kills < KILLS:
                 time.sleep(generator.random() * 0.03)
                 victim = generator.choice(workers)
                 if victim.poll() is None:
                     os.kill(victim.pid, signal.SIGKILL)
                     victim.wait()
                     kills += 1
+                    if kills == KILLS:
+                        (tmp_path / "enough").touch()
                 workers[workers.index(victim)] = subprocess.Popen(command)
             else:
                 time.sleep(0.005)
         assert store.finish_counts() == dict.fromkeys(IDS, 1)
         assert sum(row.starts for row in store.rows().values()) >= len(IDS)
         assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert kills == 15
+    assert kills == KILLS
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0]

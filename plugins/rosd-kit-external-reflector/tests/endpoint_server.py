@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +33,8 @@ class Received:
 
 
 @contextmanager
-def serving(answer: Callable[[int, dict[str, Any]], Answer], *, seconds: float = 0.0) -> Iterator[Received]:
-    """Answer each request with `answer(its number, its body)` after `seconds`."""
+def serving(answer: Callable[[int, dict[str, Any]], Answer]) -> Iterator[Received]:
+    """Answer each request with `answer(its number, its body)`."""
     received = Received()
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +47,6 @@ def serving(answer: Callable[[int, dict[str, Any]], Answer], *, seconds: float =
                 received.paths.append(self.path)
                 received.concurrent += 1
                 received.max_concurrent = max(received.max_concurrent, received.concurrent)
-            time.sleep(seconds)
             status, content = answer(number, body)
             with received.lock:
                 received.concurrent -= 1

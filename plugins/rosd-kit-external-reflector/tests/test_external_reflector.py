@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 import socket
-import time
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pydantic
 import pytest
-from endpoint_server import completion, serving
+from endpoint_server import Answer, completion, serving
 from rosd_kit_external_reflector import External
 
 import rosd_kit as rk
@@ -34,7 +35,7 @@ GARBAGE = {
 
 
 def external(**options: object) -> External:
-    return External(External.Config(**{"timeout": 20.0, "deadline": 60.0, **options}))
+    return External(External.Config(**{"timeout": 60.0, "deadline": 120.0, **options}))
 
 
 def reflect(reflector: External, *cases: rk.Case) -> list[rk.Reflection]:
@@ -147,26 +148,51 @@ def test_an_endpoint_that_is_down_is_unreachable():
     assert reflection.status == "unreachable"
 
 
+def answering_after(event: threading.Event, first: int) -> Callable[[int, object], Answer]:
+    """Answer the requests from number `first` on only after this event, and those before at once."""
+
+    def answer(number, body):
+        if number >= first:
+            event.wait(120)
+        return completion(REFLECTION)
+
+    return answer
+
+
 def test_a_slow_answer_times_out():
-    with serving(lambda number, body: completion(REFLECTION), seconds=2.0) as received:
+    over = threading.Event()
+    with serving(answering_after(over, 0)) as received:
         (reflection,) = reflect(external(url=received.url, timeout=0.3, retries=0))
+        over.set()
     assert reflection.status == "timeout"
 
 
 def test_the_deadline_covers_all_requests_together():
-    """Of six requests of one second each, one at a time, the last ones miss the deadline of 2.5 seconds."""
-    with serving(lambda number, body: completion(REFLECTION), seconds=1.0) as received:
-        start = time.monotonic()
-        reflections = reflect(external(url=received.url, deadline=2.5, concurrency=1, retries=5), *[fake_case()] * 6)
-    assert reflections[0].status == "ok" and reflections[-1].status == "deadline"
-    assert len(received.bodies) < 6 and time.monotonic() - start < 30
+    """One at a time: the first of six is answered at once, the deadline ends the second, and the others are not sent."""
+    over = threading.Event()
+    with serving(answering_after(over, 1)) as received:
+        reflections = reflect(
+            external(url=received.url, timeout=60, deadline=4.0, concurrency=1, retries=5), *[fake_case()] * 6
+        )
+        over.set()
+    assert [reflection.status for reflection in reflections] == ["ok", "timeout", *["deadline"] * 4]
+    assert len(received.bodies) == 2
 
 
 def test_concurrent_requests_are_limited():
     """Even if several threads use the same component, as a streaming run does."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with serving(lambda number, body: completion(REFLECTION), seconds=0.05) as received:
+    several = threading.Event()
+
+    def answer(number, body):
+        """Hold the first request until a second one is there too."""
+        if number:
+            several.set()
+        assert several.wait(60)
+        return completion(REFLECTION)
+
+    with serving(answer) as received:
         reflector = external(url=received.url, concurrency=3)
         with ThreadPoolExecutor(4) as threads:
             groups = list(threads.map(lambda _: reflect(reflector, *[fake_case()] * 5), range(4)))

@@ -43,10 +43,10 @@ def main(arguments: list[str]) -> None:
     log = Path(os.environ["FAKE_STARTS"])
     start = len(log.read_text().splitlines()) if log.exists() else 0
     child = subprocess.Popen(["sleep", "300"])
-    with log.open("a") as file:
-        print(os.getpid(), child.pid, os.environ.get("CUDA_VISIBLE_DEVICES", "-"), *arguments, file=file, flush=True)
     if "ignores_sigterm" in FAULTS:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with log.open("a") as file:
+        print(os.getpid(), child.pid, os.environ.get("CUDA_VISIBLE_DEVICES", "-"), *arguments, file=file, flush=True)
     if f"exits_{start}" in FAULTS:
         sys.exit("RuntimeError: CUDA out of memory (not really)")
     options = dict(itertools.pairwise(arguments))
