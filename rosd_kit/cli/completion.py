@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rosd_kit.contracts import SLOTS
 from rosd_kit.deferred import HEAVY, defer
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe.shipped import shipped_names
@@ -130,6 +129,7 @@ def _fillers(registry: Registry, slot: str) -> list[str]:
 
 def _present(context: typer.Context, registry: Registry) -> Mapping[str, str]:
     """Return the plain fields of the recipe that is typed, by path, with their values as they are written."""
+    from rosd_kit.contracts import SLOTS
     from rosd_kit.recipe import resolve_recipe, to_values
 
     profile = context.params.get("profile")
