@@ -21,6 +21,7 @@ from rosd_kit.errors import RunError
 from rosd_kit.options import present_step
 from rosd_kit.parallel.fsdp import local_shard, shard_like
 from rosd_kit.settings import OptimizerSettings
+from rosd_kit.training.muon import Muon
 
 #: Bytes of weights that are updated together.
 _GROUP_BYTES = 1 << 30
@@ -82,7 +83,7 @@ class Optimizer:
         if applied:
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * (settings.muon_factor if isinstance(optimizer, torch.optim.Muon) else 1.0)
+                    group["lr"] = lr * (settings.muon_factor if isinstance(optimizer, Muon) else 1.0)
                     group["weight_decay"] = settings.weight_decay
                 with self._widened_gradients(_updated_by(optimizer)):
                     optimizer.step()
@@ -203,7 +204,7 @@ def _build(
             for tensor, name in names.items()
             if tensor.ndim == 2 and id(weights[tensor]) not in embeddings and not name.endswith("lm_head.weight")
         ]
-        muon = torch.optim.Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.95)
+        muon = Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.95)
         by_muon = {id(tensor) for tensor in matrices}
         rest = [_adamw(group, settings) for group in _groups(t for t in names if id(t) not in by_muon)]
         return [muon, *rest]
