@@ -79,7 +79,8 @@ class ModelSettings(Config):
     """The student."""
 
     path: str = "micro"
-    """`micro` (the embedded model), a local folder, `package:NAME` (an installed package that holds one), or a hub name."""
+    """`micro` or `micro-reasoning` (the embedded models), a local folder, `package:NAME` (an installed package that holds one),
+    or a hub name."""
     revision: str | None = None
     """Branch, tag or commit of a hub model. A run records the commit it resolved to in its own recipe."""
     gguf: str | None = None

@@ -152,12 +152,13 @@ def missing_for(recipe: Recipe) -> list[str]:
     import torch
 
     from rosd_kit.model.loading import local_folder
+    from rosd_kit.model.micro.model import BLANKS, EMBEDDED
 
     model, missing = recipe.model, []
     gpu = torch.cuda.is_available()
     if model.device == "cuda" and not gpu:
         missing.append("needs a CUDA GPU and there is none (set model.device=cpu to run without)")
-    elif model.path not in ("micro", "micro-blank") and not gpu and recipe.model.device != "cpu":
+    elif model.path not in EMBEDDED and model.path not in BLANKS and not gpu and recipe.model.device != "cpu":
         missing.append(f"no GPU: {model.path} on the CPU is very slow")
     if model.lora is not None and find_spec("peft") is None:
         missing.append("needs peft: pip install 'rosd-kit[lora]'")

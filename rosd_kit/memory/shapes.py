@@ -14,7 +14,7 @@ from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.dropout import disable_dropout
 from rosd_kit.model.loading import find_model, local_folder
 from rosd_kit.model.lora import add_lora, freeze
-from rosd_kit.model.micro.model import blank_model
+from rosd_kit.model.micro.model import BLANKS, blank_model
 from rosd_kit.model.tensors import AutogradContext
 from rosd_kit.settings import ModelSettings
 
@@ -49,8 +49,8 @@ def model_on_meta(settings: ModelSettings) -> PreTrainedModel:
     """
     dtype = getattr(torch, settings.dtype)
     with torch.device("meta"), torch.random.fork_rng():
-        if settings.path == "micro-blank":
-            config: PretrainedConfig = blank_model(0).config
+        if settings.path in BLANKS:
+            config: PretrainedConfig = blank_model(0, settings.path).config
         else:
             config = _config(settings)
         AttentionInterface.register(_ATTENTION, _attention)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rosd_kit.micro.beliefs import sampled_belief
 from rosd_kit.micro.domains import DOMAINS, SUITES
 from rosd_kit.micro.domains.base import Domain, Fact, Instance, Result, first_error, write_idea, write_solution
+from rosd_kit.micro.lesson import Lesson, write_reflection
 
 #: Share of each kind of lesson. Comparing two solutions is learned slowly, so reflection gets almost half.
 MIXTURE: dict[str, float] = {
@@ -31,20 +32,15 @@ SUITE_SHARES: dict[str, float] = {"sums": 0.8, "sums_long": 0.8, "coins": 1.2, "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """One training example: `target` is the response to learn, the other fields are the contents of the prompt."""
+class DomainLesson(Lesson):
+    """A lesson about one problem of a domain."""
 
-    kind: str
     domain: Domain
     instance: Instance
     answer: str
-    target: str
-    response: str = ""
-    demonstration: str = ""
-    idea: str = ""
 
 
-def draw_lesson(rng: random.Random) -> Lesson:
+def draw_lesson(rng: random.Random) -> DomainLesson:
     """Draw a random lesson from the mixture."""
     kind = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
     name = rng.choices(list(SUITE_SHARES), weights=list(SUITE_SHARES.values()))[0]
@@ -58,16 +54,16 @@ def draw_instance(rng: random.Random, domain_name: str, fewest: int, most: int) 
     return domain, domain.draw(rng, rng.randint(fewest, most))
 
 
-def _solve(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+def _solve(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> DomainLesson:
     target = write_solution(*domain.claims(instance, sampled_belief(rng)))
-    return Lesson(kind=kind, domain=domain, instance=instance, answer=domain.solve(instance)[1], target=target)
+    return DomainLesson(kind=kind, domain=domain, instance=instance, answer=domain.solve(instance)[1], target=target)
 
 
-def _reflect_wrong(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+def _reflect_wrong(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> DomainLesson:
     claims, answer = domain.solve(instance)
     response = faulty_solution(domain, instance, rng)
     truth = first_error(domain, instance, response)
-    return Lesson(
+    return DomainLesson(
         kind=kind,
         domain=domain,
         instance=instance,
@@ -78,9 +74,9 @@ def _reflect_wrong(kind: str, domain: Domain, instance: Instance, rng: random.Ra
     )
 
 
-def _reflect_right(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+def _reflect_right(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> DomainLesson:
     claims, answer = domain.solve(instance)
-    return Lesson(
+    return DomainLesson(
         kind=kind,
         domain=domain,
         instance=instance,
@@ -90,7 +86,7 @@ def _reflect_right(kind: str, domain: Domain, instance: Instance, rng: random.Ra
     )
 
 
-def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> DomainLesson:
     """Make the facts that the privileged text states certain; all others stay as shaky as they were."""
     claims, answer = domain.solve(instance)
     first = 0
@@ -99,7 +95,7 @@ def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -
         first = max(0, first_error(domain, instance, response).step)
     known = _facts(domain, instance)[0 if "solution" in kind else first :]
     target = write_solution(*domain.claims(instance, sampled_belief(rng, frozenset(known))))
-    return Lesson(
+    return DomainLesson(
         kind=kind,
         domain=domain,
         instance=instance,
@@ -110,11 +106,11 @@ def _guided(kind: str, domain: Domain, instance: Instance, rng: random.Random) -
     )
 
 
-def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> DomainLesson:
     """Show another problem's solution: only the facts that also occur in it are certain."""
     other = domain.draw(rng, len(instance.moves))
     target = write_solution(*domain.claims(instance, sampled_belief(rng, frozenset(_facts(domain, other)))))
-    return Lesson(
+    return DomainLesson(
         kind="solution",
         domain=domain,
         instance=instance,
@@ -124,7 +120,7 @@ def _unrelated(kind: str, domain: Domain, instance: Instance, rng: random.Random
     )
 
 
-def _feedback(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> Lesson:
+def _feedback(kind: str, domain: Domain, instance: Instance, rng: random.Random) -> DomainLesson:
     """After feedback `right`, solve correctly; after `wrong`, follow a belief with another answer, or else solve correctly."""
     attempt = domain.claims(instance, sampled_belief(rng))[1]
     answer = domain.solve(instance)[1]
@@ -132,12 +128,17 @@ def _feedback(kind: str, domain: Domain, instance: Instance, rng: random.Random)
     if attempt != answer:
         tries = (domain.claims(instance, sampled_belief(rng)) for _ in range(4))
         solution = next((claims for claims in tries if claims[1] != attempt), solution)
-    return Lesson(
-        kind=kind, domain=domain, instance=instance, answer=answer, response=attempt, target=write_solution(*solution)
+    return DomainLesson(
+        kind=kind,
+        domain=domain,
+        instance=instance,
+        answer=answer,
+        response=f"Answer : {attempt} .",
+        target=write_solution(*solution),
     )
 
 
-_LESSONS: dict[str, Callable[[str, Domain, Instance, random.Random], Lesson]] = {
+_LESSONS: dict[str, Callable[[str, Domain, Instance, random.Random], DomainLesson]] = {
     "solve": _solve,
     "reflect_wrong": _reflect_wrong,
     "reflect_right": _reflect_right,
@@ -147,12 +148,6 @@ _LESSONS: dict[str, Callable[[str, Domain, Instance, random.Random], Lesson]] = 
     "unrelated": _unrelated,
     "feedback": _feedback,
 }
-
-
-def write_reflection(idea: str, quote: str | None = None) -> str:
-    """Return a reflection in ROSD's format."""
-    tagged_quote = f"<error_quote> {quote} </error_quote> " if quote is not None else ""
-    return f"{tagged_quote}<explanation> {idea} </explanation>"
 
 
 def _facts(domain: Domain, instance: Instance) -> list[Fact]:

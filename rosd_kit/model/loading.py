@@ -23,8 +23,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from rosd_kit.errors import RunError, shortened
-from rosd_kit.model.micro.model import BLANK, base_path, blank_model
-from rosd_kit.model.micro.tokenizer import build_tokenizer
+from rosd_kit.model.micro.model import BLANKS, EMBEDDED, base_path, blank_model, blank_tokenizer
 from rosd_kit.model.weight_files import plain_file, reads_pickles, weight_files
 from rosd_kit.settings import ModelSettings
 
@@ -47,7 +46,8 @@ _PICKLE_FILES = ("*.bin", "*.pt", "*.pth")
 #: Copies of the weights in other formats, which some repositories hold as well.
 _DUPLICATES = ("*/*", "consolidated*")
 _ALLOWED = (
-    f"Allowed: 'micro', {BLANK!r}, a folder, '{_PACKAGE_PREFIX}NAME' for an installed package that holds one, or a hub name."
+    f"Allowed: {', '.join(map(repr, [*EMBEDDED, *BLANKS]))}, a folder, '{_PACKAGE_PREFIX}NAME' for an installed package that "
+    "holds one, or a hub name."
 )
 
 
@@ -56,7 +56,7 @@ def pin_revision(settings: ModelSettings) -> ModelSettings:
 
     Raises `RunError` when the model or revision does not exist.
     """
-    if local_folder(settings) is not None or settings.path == BLANK:
+    if local_folder(settings) is not None or settings.path in BLANKS:
         return settings
     with _explain_errors(settings):
         file = hf_hub_download(settings.path, settings.gguf or "config.json", revision=settings.revision)
@@ -69,7 +69,7 @@ def find_model(settings: ModelSettings) -> Path | None:
     Raises `RunError` when the model does not exist, and when its weights are pickled or it needs its own code while the
     settings do not allow that.
     """
-    if settings.path == BLANK:
+    if settings.path in BLANKS:
         return None
     folder = local_folder(settings)
     if folder is None:
@@ -87,7 +87,7 @@ def find_model(settings: ModelSettings) -> Path | None:
 def load_tokenizer(folder: Path | None, settings: ModelSettings) -> PreTrainedTokenizerBase:
     """Return the tokenizer; a chat template named in the settings replaces its own."""
     if folder is None:
-        return build_tokenizer()
+        return blank_tokenizer(settings.path)
     with _explain_errors(settings):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=settings.trust_remote_code, **_gguf_options(settings)
@@ -101,7 +101,7 @@ def load_model(folder: Path | None, settings: ModelSettings, seed: int) -> PreTr
     """Return the model in the dtype that the settings name. Raises `RunError` when any of its weights are missing."""
     dtype = getattr(torch, settings.dtype)
     if folder is None:
-        blank: PreTrainedModel = blank_model(seed).to(dtype)
+        blank: PreTrainedModel = blank_model(seed, settings.path).to(dtype)
         return blank
     options = _gguf_options(settings)
     files = [] if settings.gguf is not None else weight_files(folder, pickles=settings.pickle_weights)
@@ -167,10 +167,10 @@ def local_folder(settings: ModelSettings) -> Path | None:
     Raises `RunError` when the path is clearly a folder that does not exist, or a folder is given a revision.
     """
     path = settings.path
-    if path == BLANK:
+    if path in BLANKS:
         return None
-    if path == "micro":
-        folder = base_path()
+    if path in EMBEDDED:
+        folder = base_path(path)
     elif path.startswith(_PACKAGE_PREFIX):
         folder = _package_folder(path.removeprefix(_PACKAGE_PREFIX))
     else:

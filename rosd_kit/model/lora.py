@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rosd_kit.errors import RunError, did_you_mean
-from rosd_kit.model.micro.model import BLANK
+from rosd_kit.model.micro.model import BLANKS
 from rosd_kit.model.weight_files import plain_file
 from rosd_kit.settings import LoraSettings, ModelSettings
 
@@ -79,8 +79,8 @@ def resolve_model(settings: ModelSettings) -> ModelSettings:
     """
     if settings.lora is None:
         return settings
-    if settings.lora.export == "adapter" and settings.path == BLANK:
-        raise RunError(f"model.lora.export: an adapter needs a saved base model, and {BLANK!r} is random. Use merged.")
+    if settings.lora.export == "adapter" and settings.path in BLANKS:
+        raise RunError(f"model.lora.export: an adapter needs a saved base model, and {settings.path!r} is random. Use merged.")
     return settings.model_copy(update={"lora": resolve_adapter(settings.lora)})
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rosd_kit.errors import RunError, shortened
+from rosd_kit.model.micro.model import BLANKS, EMBEDDED
 from rosd_kit.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def check_readable(tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, 
     unread = measure_unread(tokenizer, texts)
     if unread.share <= settings.unknown_tokens:
         return
-    is_laboratory = settings.path in ("micro", "blank")
-    laboratory = " The laboratory's model reads only the words of its own problems." if is_laboratory else ""
+    is_laboratory = settings.path in EMBEDDED or settings.path in BLANKS
+    laboratory = " The embedded models read only the words of their own problems." if is_laboratory else ""
     raise RunError(
         f"model.unknown_tokens: {100 * unread.share:.0f}% of the tokens in {what} are unknown to the tokenizer of "
         f"{settings.path!r}, and at most {100 * settings.unknown_tokens:g}% are allowed. Frequent words that it cannot read: "

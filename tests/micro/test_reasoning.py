@@ -15,19 +15,20 @@ from rosd_kit.errors import RecipeError
 from rosd_kit.micro.reasoning.oracle import first_error
 from rosd_kit.micro.reasoning.solver import HABITS, Habits, canonical, misconceptions, solve
 from rosd_kit.micro.reasoning.text import Answer, Check, Correction, Move, SlowMove, find_answer, read, write
-from rosd_kit.micro.reasoning.worlds import PLACES, SUITES, WORDS, Journey, draw_journey, world
+from rosd_kit.micro.reasoning.worlds import SUITES, Journey, draw_journey, world
+from rosd_kit.model.micro.words import PATHS, PLACES, TRACKS
 
 WORLD = world("woods")
 JOURNEY = Journey(world="woods", people=("Ann", "Bob"), starts=(3, 7), paths=(("oak", "elm"), ("ash",)))
 A1, A2 = JOURNEY.places("Ann")[1:]
 B1 = JOURNEY.places("Bob")[1]
-TRACKS = " then ".join(WORLD.tracks_of["oak"])
+OAK_TRACKS = " then ".join(WORLD.tracks_of["oak"])
 ONE, TWO = WORLD.tracks_of["oak"]
 MID = WORLD.tracks[ONE][3]
 OAK, ELM, ASH = f"Ann takes oak from 3 to {A1} .", f"Ann takes elm from {A1} to {A2} .", f"From 7 ash brings Bob to {B1} ."
 ANSWER = f"Answer : Ann {A2} , Bob {B1} ."
-SLOW = f"Ann takes oak : {TRACKS} , 3 {ONE} {MID} , {MID} {TWO} {A1} ."
-CHECK = f"Check Ann : {TRACKS} , 3 {ONE} {MID} , {MID} {TWO} {A1} , right ."
+SLOW = f"Ann takes oak : {OAK_TRACKS} , 3 {ONE} {MID} , {MID} {TWO} {A1} ."
+CHECK = f"Check Ann : {OAK_TRACKS} , 3 {ONE} {MID} , {MID} {TWO} {A1} , right ."
 
 
 def other(place: int, by: int = 1) -> int:
@@ -186,13 +187,13 @@ def test_a_wrong_answer_of_a_real_solver_always_has_a_first_error(case):
 
 
 def test_worlds_share_no_word_and_their_tables_are_independent():
-    words = [word for tracks, paths in WORDS.values() for word in (*tracks, *paths)]
+    words = [word for name in PATHS for word in (*TRACKS[name], *PATHS[name])]
     assert len(set(words)) == len(words) == 36
-    for name in WORDS:
+    for name in PATHS:
         for table in world(name).tracks.values():
             assert sorted(table) == list(range(PLACES))
         assert len(set(world(name).tracks_of.values())) == 6
-    tables = [table for name in WORDS for table in world(name).tracks.values()]
+    tables = [table for name in PATHS for table in world(name).tracks.values()]
     agreements = [sum(a == b for a, b in zip(one, two, strict=True)) for i, one in enumerate(tables) for two in tables[:i]]
     assert max(agreements) < 6
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 
 from rosd_kit.components.tasks.micro import Micro, as_problem
+from rosd_kit.components.verifiers.micro import MicroVerifier
 from rosd_kit.contracts import Task
-from rosd_kit.micro.corpus import Lesson, draw_lesson
+from rosd_kit.micro.corpus import DomainLesson, draw_lesson
 from rosd_kit.types import Problem
 
 
@@ -24,7 +25,7 @@ class MicroCorpus(Task):
         from rosd_kit.components.tasks.lesson_prompts import LessonPrompts  # reads a recipe: listing commands do without
 
         super().__init__(config)
-        self.prompts = LessonPrompts()
+        self.prompts = LessonPrompts("micro", MicroVerifier())
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
         rng = random.Random(f"corpus {seed} {step}")
@@ -33,7 +34,7 @@ class MicroCorpus(Task):
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
         return Micro().suites(count=count, seed=seed)
 
-    def _problem(self, lesson: Lesson, id: str) -> Problem:
+    def _problem(self, lesson: DomainLesson, id: str) -> Problem:
         problem = as_problem(lesson.domain, lesson.instance, suite=lesson.kind, id=id)
         return Problem(
             id=id,

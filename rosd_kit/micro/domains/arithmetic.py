@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
-from rosd_kit.model.micro.tokenizer import NAMES
+from rosd_kit.model.micro.words import NAMES
 
 #: Right totals stay in LOW .. TOP, operands in 2 .. OPERAND. A wrong total may drift slightly outside.
 LOW, TOP, OPERAND = 8, 38, 9

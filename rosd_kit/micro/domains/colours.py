@@ -6,7 +6,7 @@ import random
 from functools import cache
 
 from rosd_kit.micro.domains.base import Domain, Fact, Instance, Move, Result, State
-from rosd_kit.model.micro.tokenizer import COLOURS
+from rosd_kit.model.micro.words import COLOURS
 
 
 @cache

@@ -11,9 +11,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-#: Places are the whole numbers below this.
-PLACES = 12
-PEOPLE = ("Ann", "Bob", "Cid", "Dora")
+from rosd_kit.model.micro.words import NAMES, PATHS, PLACES, TRACKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +33,10 @@ class World:
         return self.tracks[second][self.tracks[first][place]]
 
 
-#: World -> its words for tracks, and for paths. Every word belongs to one world.
-WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "woods": (("moss", "fern", "reed"), ("oak", "elm", "ash", "fir", "yew", "birch")),
-    "docks": (("rope", "sail", "keel"), ("pier", "quay", "mole", "crane", "buoy", "barge")),
-    "mines": (("coal", "salt", "zinc"), ("shaft", "drift", "adit", "seam", "pit", "winze")),
-    "gates": (("bolt", "hinge", "lock"), ("arch", "door", "ramp", "stair", "porch", "vault")),
-}
-
-
 @cache
 def world(name: str) -> World:
     """Return the world of this name; its tables depend on the name alone."""
-    track_words, path_words = WORDS[name]
+    track_words, path_words = TRACKS[name], PATHS[name]
     rng = random.Random(f"micro reasoning {name}")
     tracks = {word: tuple(rng.sample(range(PLACES), PLACES)) for word in track_words}
     pairs = [(first, second) for first in track_words for second in track_words if first != second]
@@ -89,7 +78,7 @@ def draw_journey(rng: random.Random, name: str, fewest: int, most: int) -> Journ
     paths = world(name).paths
     return Journey(
         world=name,
-        people=tuple(sorted(rng.sample(PEOPLE, 2))),
+        people=tuple(sorted(rng.sample(NAMES, 2))),
         starts=(rng.randrange(PLACES), rng.randrange(PLACES)),
         paths=tuple(tuple(rng.choice(paths) for _ in range(count)) for count in (first, moves - first)),
     )

@@ -1,7 +1,7 @@
-"""The laboratory's language: a fixed vocabulary, a word-level tokenizer and a chat template.
+"""The laboratories' languages: a fixed vocabulary each, a word-level tokenizer and a chat template.
 
 Texts are words separated by single spaces, with one token per word and one per number, so decoding an encoded text gives
-the same text back. This module knows no task: it only lists the words that tasks and prompts may use.
+the same text back.
 """
 
 from __future__ import annotations
@@ -9,112 +9,15 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from rosd_kit.model.micro.words import WORDS
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, START, END = "<|pad|>", "<|unknown|>", "<|start|>", "<|end|>"
+#: Most tokens of a sequence.
+MAX_TOKENS = 512
 SPECIAL = (PAD, UNKNOWN, START, END)
-
-#: The whole numbers 0 .. LARGEST each have one token.
-LARGEST = 99
-
-NAMES = ("Ann", "Bob", "Cid", "Dora")
-COLOURS = ("red", "blue", "gold", "green", "pink", "grey", "black", "white", "brown", "violet", "orange", "silver")
-
-_WORDS = [
-    "system",
-    "user",
-    "assistant",
-    ".",
-    ",",
-    ":",
-    ";",
-    "?",
-    "!",
-    "+",
-    "-",
-    "=",
-    "(",
-    ")",
-    "Step",
-    "Answer",
-    "Start",
-    "at",
-    "Add",
-    "Subtract",
-    "What",
-    "is",
-    "the",
-    "result",
-    "it",
-    "does",
-    "show",
-    "has",
-    "coins",
-    "gets",
-    "pays",
-    "How",
-    "many",
-    "Wait",
-    "hours",
-    "plus",
-    "The",
-    "clock",
-    "shows",
-    "jar",
-    "Pour",
-    "colour",
-    "with",
-    "gives",
-    "Correct",
-    "solution",
-    "Wrong",
-    "Right",
-    "Solution",
-    "Gold",
-    "answer",
-    "Find",
-    "first",
-    "error",
-    "Why",
-    "right",
-    "Key",
-    "idea",
-    "Feedback",
-    "Solve",
-    "correctly",
-    "Here",
-    "another",
-    "problem",
-    "your",
-    "previous",
-    "attempt",
-    "was",
-    "wrong",
-    "not",
-    "understood",
-    "<error_quote>",
-    "</error_quote>",
-    "<explanation>",
-    "</explanation>",
-    "<think>",
-    "</think>",
-    "no",
-    "yes",
-    "one",
-    "two",
-    "three",
-    "then",
-    "because",
-    "so",
-    "must",
-    "be",
-    "instead",
-    "of",
-    "and",
-    "or",
-    "but",
-]
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -124,20 +27,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def vocabulary() -> list[str]:
-    """Return all words in id order; the embedded model depends on this order, so it must never change."""
-    numbers = [str(n) for n in range(LARGEST + 1)]
-    words = [*SPECIAL, *numbers, *NAMES, *COLOURS, *_WORDS]
-    return list(dict.fromkeys(words))
+def vocabulary(model: str = "micro") -> list[str]:
+    """Return all words of an embedded model in id order."""
+    return list(dict.fromkeys([*SPECIAL, *WORDS[model]]))
 
 
 @cache
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the tokenizer; each word outside the vocabulary becomes one unknown token."""
+def build_tokenizer(model: str = "micro") -> PreTrainedTokenizerFast:
+    """Build an embedded model's tokenizer; each word outside the vocabulary becomes one unknown token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    ids = {word: i for i, word in enumerate(vocabulary())}
+    ids = {word: i for i, word in enumerate(vocabulary(model))}
     core = Tokenizer(models.WordLevel(vocab=ids, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -147,7 +48,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         eos_token=END,
         additional_special_tokens=[START],
         clean_up_tokenization_spaces=False,
-        model_max_length=512,
+        model_max_length=MAX_TOKENS,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
