@@ -31,12 +31,13 @@ class MicroReasoningCorpus(Task):
 
     def train_batch(self, *, step: int, count: int, seed: int) -> list[Problem]:
         rng = random.Random(f"reasoning corpus {seed} {step}")
-        return [self._problem(draw_lesson(rng), f"lesson-{step}-{i}") for i in range(count)]
+        return [self.problem(draw_lesson(rng), f"lesson-{step}-{i}") for i in range(count)]
 
     def suites(self, *, count: int, seed: int) -> dict[str, list[Problem]]:
         return MicroReasoning().suites(count=count, seed=seed)
 
-    def _problem(self, lesson: JourneyLesson, id: str) -> Problem:
+    def problem(self, lesson: JourneyLesson, id: str) -> Problem:
+        """Return a lesson as a problem with its prompt."""
         problem = as_problem(lesson.journey, suite=lesson.suite, id=id)
         messages = self.prompts.messages(lesson, problem)
         wanted, other = (LIKE, OWN) if lesson.like else (OWN, LIKE)
