@@ -52,6 +52,8 @@ def replace_references(values: Mapping[str, object], leaves: Mapping[str, Leaf])
             )
         if targets(leaves[target].value):
             raise RecipeError(f"{where} points to another reference; point to the value itself")
+    if not any("${" in str(leaf.value) for leaf in leaves.values()):
+        return dict(values)
     resolved = OmegaConf.to_container(OmegaConf.create(dict(values)), resolve=True)
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +107,12 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 def parse(text: str, where: str) -> JsonObject:
     """Return the mapping in a YAML text; `where` names it in errors."""
+    return deepcopy(_parsed(text, where))
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, where: str) -> JsonObject:
+    """Parse a text once: a sweep, or a notebook, reads the same recipes again and again."""
     try:
         _refuse_unsafe(text, where)
         content: object = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
@@ -127,18 +135,23 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, JsonObject]]:
         field, equals, value = override.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.\[\]]*", field):
             raise RecipeError(f"override {shortened(override)} is not of the form field=value, for example optimizer.lr=1e-5")
-        where = f"override {shortened(override)}"
-        if field.count(".") + field.count("[") >= MAX_DEPTH:
-            raise RecipeError(f"{where}: nested deeper than the {MAX_DEPTH} levels that are allowed")
-        try:
-            _refuse_unsafe(value, where, root=None)
-            content: object = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
-        except (yaml.YAMLError, ValueError) as error:
-            raise RecipeError(f"{where}: the value is not valid YAML: {_fault(error)}") from error
-        except OmegaConfBaseException as error:
-            raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
-        layers.append((field, _checked_mapping(content, where)))
+        layers.append((field, deepcopy(_read_override(override, field, value))))
     return sorted(layers, key=lambda layer: "." in layer[0].removesuffix(".name"))
+
+
+@lru_cache(maxsize=1024)
+def _read_override(override: str, field: str, value: str) -> JsonObject:
+    where = f"override {shortened(override)}"
+    if field.count(".") + field.count("[") >= MAX_DEPTH:
+        raise RecipeError(f"{where}: nested deeper than the {MAX_DEPTH} levels that are allowed")
+    try:
+        _refuse_unsafe(value, where, root=None)
+        content: object = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"{where}: the value is not valid YAML: {_fault(error)}") from error
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"{where}: {str(error).splitlines()[0]}") from error
+    return _checked_mapping(content, where)
 
 
 def _refuse_unsafe(text: str, where: str, root: type | None = yaml.MappingStartEvent, *, references: bool = True) -> None:
