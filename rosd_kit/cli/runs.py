@@ -90,6 +90,9 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all results as JSON.")] = None,
+    inspect: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write every response there, as logs for `inspect view`.")
+    ] = None,
     trust_recipe: TrustRecipe = False,
     quiet: Quiet = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model, and one for the comparison.")] = False,
@@ -109,7 +112,7 @@ def evaluate(
         if is_run(run):  # its model is loaded as its own recipe says
             load(manager, str(run / "recipe.yaml"), (), None, trust=trust_recipe)
     display = make_display(quiet=quiet, json=json, live=False)
-    evaluate_model(resolved, plugins=manager, subject=subject, display=display, against=against, out=out)
+    evaluate_model(resolved, plugins=manager, subject=subject, display=display, against=against, out=out, inspect=inspect)
 
 
 def _resumed(folder: Path, recipe: str | None, overrides: list[str] | None, profile: str | None) -> tuple[str, list[str]]:

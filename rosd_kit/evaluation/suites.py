@@ -13,6 +13,7 @@ from math import nan
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.collapse_metrics import sampled_entropy
+from rosd_kit.evaluation.inspect_log import Judgement
 from rosd_kit.evaluation.intervals import Interval, cluster_means
 from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
@@ -39,6 +40,7 @@ def evaluate_suites(
     ranks: Ranks | None = None,
     faults: Faults | None = None,
     begins_in_thinking: bool = False,
+    judged: Callable[[SuiteResult, Sequence[Judgement]], None] = lambda result, judgements: None,
 ) -> tuple[SuiteResult, ...]:
     """Return the measures of every suite, in the task's order; nothing if `problems` is 0.
 
@@ -47,6 +49,8 @@ def evaluate_suites(
     as wrong, with no tokens. If the verifier raises, its verdict counts as status `error`, and `faults` records it.
 
     `begins_in_thinking` says that the chat template opens a thinking block at the end of the prompts.
+
+    `judged` is given every suite's responses with its result, in the order of the problems.
 
     With several `ranks`, each generates its share; the main rank judges all completions and returns the results, the others
     return nothing.
@@ -79,6 +83,7 @@ def evaluate_suites(
             verifier=verifier,
             settings=settings,
             faults=faults,
+            judged=judged,
         )
         for suite, problems in suites.items()
     )
@@ -128,17 +133,18 @@ def _measure(
     verifier: Verifier,
     settings: EvaluationSettings,
     faults: Faults,
+    judged: Callable[[SuiteResult, Sequence[Judgement]], None],
 ) -> SuiteResult:
     """Judge one suite's completions and compute its measures.
 
     Samples on which the verifier failed count as neither right nor wrong, and are reported separately.
     """
     verdicts = [_verdict(verifier, problem, completion, faults) for problem, completion in responses]
-    judged = [(p.id, v) for (p, _), v in zip(responses, verdicts, strict=True) if v.status != "error"]
-    ids, correct = [id for id, _ in judged], [float(verdict.success) for _, verdict in judged]
+    valid = [(p.id, v) for (p, _), v in zip(responses, verdicts, strict=True) if v.status != "error"]
+    ids, correct = [id for id, _ in valid], [float(verdict.success) for _, verdict in valid]
     completions = [completion for _, completion in responses]
-    accuracy = compute("mean_at_k", predictions=correct, references=ids, seed=settings.seed) if judged else _UNDEFINED
-    return SuiteResult(
+    accuracy = compute("mean_at_k", predictions=correct, references=ids, seed=settings.seed) if valid else _UNDEFINED
+    result = SuiteResult(
         suite=suite,
         in_domain=in_domain,
         mean=accuracy["mean_at_k"],
@@ -146,12 +152,12 @@ def _measure(
         high=accuracy["high"],
         problems=len({problem.id for problem, _ in responses}),
         samples=settings.samples,
-        format_rate=compute("format_rate", predictions=[v.status for _, v in judged])["format_rate"] if judged else nan,
+        format_rate=compute("format_rate", predictions=[v.status for _, v in valid])["format_rate"] if valid else nan,
         mean_tokens=compute("mean_tokens", predictions=[len(c.token_ids) for c in completions])["mean_tokens"],
         scores=cluster_means(correct, ids),
         failed=dict(Counter(p.id for (p, _), v in zip(responses, verdicts, strict=True) if v.status == "error")),
         pass_at=_pass_at(correct, ids, settings),
-        majority=_majority(judged, settings),
+        majority=_majority(valid, settings),
         bigrams=compute(
             "distinct_bigrams", predictions=[list(c.token_ids) for c in completions], references=[p.id for p, _ in responses]
         )["distinct_bigrams"],
@@ -159,6 +165,9 @@ def _measure(
         leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
         truncated=sum(completion.finish_reason == "length" for completion in completions),
     )
+    pairs = zip(responses, verdicts, strict=True)
+    judged(result, [Judgement(problem=p, completion=c, verdict=verdict) for (p, c), verdict in pairs])
+    return result
 
 
 def _verdict(verifier: Verifier, problem: Problem, completion: Completion, faults: Faults) -> Verdict:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
+from rosd_kit.evaluation.inspect_log import Judgement, Measured, inspect_log, log_name
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.evaluation.suites import evaluate_suites
+from rosd_kit.evaluation.suites import evaluate_suites, evaluation_sampling
 from rosd_kit.faults import Faults
 from rosd_kit.files import explain_write_errors, finite
 from rosd_kit.model.lora import base_of_adapter
@@ -48,6 +50,7 @@ def evaluate_model(
     display: Display,
     against: str | None = None,
     out: Path | None = None,
+    inspect: Path | None = None,
 ) -> tuple[tuple[SuiteResult, ...], tuple[Comparison, ...]]:
     """Evaluate a run's folder, a model's folder or a hub name, show the results and return them with the comparisons.
 
@@ -55,19 +58,23 @@ def evaluate_model(
 
     For a run, its newest checkpoint is measured, finished or not, or its exported model if no checkpoint was kept. With
     `against`, a second model is measured on the same problems with the same seeds, and the two are compared. With `out`,
-    everything is written there as JSON; this is checked first, since measuring may take hours. Raises `RunError` if a model
+    everything is written there as JSON; this is checked first, since measuring may take hours. With `inspect`, every response
+    is written into that folder, a log of each suite as Inspect reads it. Raises `RunError` if a model
     cannot be found or `out` cannot be written.
     """
     if out is not None and not out.parent.is_dir():
         raise RunError(
             f"eval --out: {str(out)!r} cannot be written: there is no folder {str(out.parent)!r}. Choose another file."
         )
+    if inspect is not None:
+        with explain_write_errors(f"eval --inspect: {str(inspect)!r}", "Choose another folder."):
+            inspect.mkdir(parents=True, exist_ok=True)
     comparisons: tuple[Comparison, ...] = ()
     try:
-        step, results = _measure(recipe, plugins, subject, display)
+        step, results = _measure(recipe, plugins, subject, display, inspect)
         report: EvaluationReport = {"model": subject, "step": step, "results": [result.to_json() for result in results]}
         if against is not None:
-            other, earlier = _measure(recipe, plugins, against, display)
+            other, earlier = _measure(recipe, plugins, against, display, inspect)
             comparisons = compare(earlier, results)
             if comparisons:
                 display.compared(subject, against, comparisons)
@@ -81,7 +88,7 @@ def evaluate_model(
 
 
 def _measure(
-    recipe: Recipe, plugins: PluginManager, subject: str, display: Display
+    recipe: Recipe, plugins: PluginManager, subject: str, display: Display, inspect: Path | None
 ) -> tuple[int | None, tuple[SuiteResult, ...]]:
     """Measure one model and show the results; return the number of steps it was trained for, if known, and the results."""
     components = build_components(recipe, plugins.registry)
@@ -89,6 +96,7 @@ def _measure(
     check_readable(student, (), components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed))
     components.rollout.start(student, Site(listener=display.waiting))
     faults = Faults()
+    judged: list[tuple[SuiteResult, Sequence[Judgement]]] = []
     try:
         with options_at(recipe.steps if step is None else step):
             results = evaluate_suites(
@@ -100,13 +108,34 @@ def _measure(
                 training=recipe.sampling,
                 faults=faults,
                 begins_in_thinking="evaluation" in student.chat.roles_in_thinking(recipe.thinking),
+                judged=lambda result, judgements: judged.append((result, judgements)),
             )
     finally:
         components.rollout.close()
     for fault in faults.messages():
         display.warning(fault)
     display.measured(subject, step, results)
+    if inspect is not None:
+        _write_logs(inspect, recipe, subject, step, judged)
     return step, results
+
+
+def _write_logs(
+    folder: Path, recipe: Recipe, subject: str, step: int | None, judged: Iterable[tuple[SuiteResult, Sequence[Judgement]]]
+) -> None:
+    """Write a log of each suite for Inspect."""
+    measured = Measured(
+        model=subject,
+        step=step,
+        recipe=recipe.name,
+        verifier=recipe.verifier.name,
+        sampling=evaluation_sampling(recipe.evaluation, recipe.sampling),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    for result, judgements in judged:
+        file = folder / log_name(measured, result.suite)
+        with explain_write_errors(f"eval --inspect: {str(file)!r}", "Choose another folder."):
+            file.write_text(json.dumps(finite(inspect_log(measured, result, judgements)), indent=1) + "\n", encoding="utf-8")
 
 
 def _write(file: Path, report: Mapping[str, object]) -> None:

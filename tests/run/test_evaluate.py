@@ -138,3 +138,38 @@ def test_an_unknown_name_is_our_own_error(measure, monkeypatch):
 def test_an_output_file_that_cannot_be_written_is_an_error_before_measuring(measure, tmp_path):
     code, out, errors = measure("micro", *SMALL, "--out", str(tmp_path / "no/such/file.json"))
     assert code == 2 and not out and "eval --out" in errors and "Choose another file" in errors
+
+
+def test_eval_writes_logs_of_every_response_for_inspect(measure, trained, tmp_path):
+    code, out, _ = measure(str(trained), "--json", "--inspect", str(tmp_path / "new" / "logs"))
+    assert code == 0
+    results = {result["suite"]: result for result in event(out)["results"]}
+    logs = [json.loads(file.read_text()) for file in (tmp_path / "new" / "logs").iterdir()]
+    assert {log["eval"]["task"] for log in logs} == results.keys()
+    for log in logs:
+        result, samples = results[log["eval"]["task"]], log["samples"]
+        right = [sample["scores"]["micro"]["value"] == "C" for sample in samples]
+        assert log["results"]["scores"][0]["metrics"]["mean@2"]["value"] == sum(right) / len(right) == result["mean"]
+        assert [(sample["id"], sample["epoch"]) for sample in samples] == [(id, k) for id in result["scores"] for k in (1, 2)]
+        assert sum(sample["output"]["choices"][0]["stop_reason"] == "max_tokens" for sample in samples) == result["truncated"]
+        assert all(
+            sample["messages"][-1]["content"] == sample["output"]["choices"][0]["message"]["content"] for sample in samples
+        )
+
+
+def test_logs_for_inspect_are_read_by_inspect(measure, trained, tmp_path):
+    log = pytest.importorskip("inspect_ai.log", reason="needs inspect-ai, which reads the logs")
+    measure(str(trained), "--quiet", "--inspect", str(tmp_path))
+    listed = log.list_eval_logs(str(tmp_path))
+    assert {one.task for one in listed} == {"sums", "sums-long", "coins", "clock", "colours"}  # as the names of files spell them
+    for one in listed:
+        read = log.read_eval_log(one)
+        assert read.status == "success" and len(read.samples) == 4
+        assert read.samples[0].output.completion == read.samples[0].messages[-1].text
+
+
+def test_a_folder_for_logs_that_cannot_be_made_is_refused_before_measuring(measure, trained, tmp_path):
+    (tmp_path / "file").touch()
+    code, out, error = measure(str(trained), "--inspect", str(tmp_path / "file"))
+    assert (code, out) == (2, "")
+    assert "eval --inspect" in error and "Choose another folder" in error
