@@ -54,6 +54,13 @@ class Task(Component):
         """Return the true first error of a response, or None if this task cannot know it (capability `oracle`)."""
         return None
 
+    def traits(self, problem: Problem, text: str) -> Mapping[str, float]:
+        """Return named numbers that say how a response is written, apart from whether it is right: `{"slow": 0.4}`.
+
+        Evaluations average each over the samples of a suite that have it, so that a change of manner can be seen.
+        """
+        return {}
+
 
 def _existing_files(value: object) -> Iterator[Path]:
     """Yield the files that a value, or any value inside it, is the path of."""

@@ -143,7 +143,13 @@ def comparison_note(comparisons: Sequence[Comparison]) -> str:
     note = evaluation_note([side for c in comparisons for side in (c.after, c.before)])
     if WORST_CASE not in note and any(c.difference.worst_case for c in comparisons):
         note += f"; {WORST_CASE} all differences are equal: the interval is a worst-case bound"
-    return f"{note}; * the interval excludes zero"
+    note += "; * the interval excludes zero"
+    for one in comparisons:
+        before, after = one.before.traits, one.after.traits
+        if one.in_domain and (both := [name for name in after if name in before]):
+            shares = ", ".join(f"{name} {before[name]:.2f} → {after[name]:.2f}" for name in both)
+            note += f"; how responses of {one.suite} are written: {shares}"
+    return note
 
 
 def unchanged_note(comparisons: Sequence[Comparison], totals: Mapping[str, float]) -> str:

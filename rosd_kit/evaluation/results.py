@@ -26,7 +26,7 @@ class SuiteResult:
     `pass_at` maps j to pass@j. `majority` is majority@k, None if the verifier does not report answers. `bigrams` is distinct-2
     in [0, 1], `entropy` the mean of -log p of the sampled tokens in nats, `leaks` the share of samples that mention a
     reference, and `truncated` the number of samples that were cut off at the length limit. These are None in
-    evaluations written before they were measured.
+    evaluations written before they were measured. `traits` are the means of the task's traits of responses, by name.
     """
 
     suite: str
@@ -46,6 +46,7 @@ class SuiteResult:
     entropy: float | None = None
     leaks: float | None = None
     truncated: int | None = None
+    traits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def interval(self) -> Interval:
@@ -65,7 +66,7 @@ class SuiteResult:
 
     def to_json(self) -> JsonObject:
         """Return the result as plain values, for `from_json`."""
-        return asdict(self) | {"scores": dict(self.scores)}
+        return asdict(self) | {"scores": dict(self.scores), "traits": dict(self.traits)}
 
     @classmethod
     def from_json(cls, value: JsonObject) -> SuiteResult:

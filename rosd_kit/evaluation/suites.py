@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import nan
 
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
@@ -17,7 +18,7 @@ from rosd_kit.evaluation.inspect_log import Judgement
 from rosd_kit.evaluation.intervals import Interval, cluster_means
 from rosd_kit.evaluation.metrics import compute
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.faults import Faults, check_verdicts
+from rosd_kit.faults import Faults, check_traits, check_verdicts
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.seeds import stable_seed
 from rosd_kit.settings import EvaluationSettings, SamplingSettings
@@ -80,6 +81,7 @@ def evaluate_suites(
             suite,
             [(problem, next(completions)) for problem in problems for _ in range(settings.samples)],
             in_domain=suite in task.in_domain(),
+            task=task,
             verifier=verifier,
             settings=settings,
             faults=faults,
@@ -130,6 +132,7 @@ def _measure(
     responses: Sequence[tuple[Problem, Completion]],
     *,
     in_domain: bool,
+    task: Task,
     verifier: Verifier,
     settings: EvaluationSettings,
     faults: Faults,
@@ -164,10 +167,23 @@ def _measure(
         entropy=sampled_entropy(completions),
         leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
         truncated=sum(completion.finish_reason == "length" for completion in completions),
+        traits=_traits(task, responses, faults),
     )
     pairs = zip(responses, verdicts, strict=True)
     judged(result, [Judgement(problem=p, completion=c, verdict=verdict) for (p, c), verdict in pairs])
     return result
+
+
+def _traits(task: Task, responses: Sequence[tuple[Problem, Completion]], faults: Faults) -> dict[str, float]:
+    """Return the mean of each trait over the samples that have it."""
+    if type(task).traits is Task.traits:
+        return {}
+    values: dict[str, list[float]] = {}
+    for problem, completion in responses:
+        measured = faults.attempt(task, f"problem {problem.id!r}", partial(task.traits, problem, completion.text), check_traits)
+        for name, value in (measured or {}).items():
+            values.setdefault(name, []).append(float(value))
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
 def _verdict(verifier: Verifier, problem: Problem, completion: Completion, faults: Faults) -> Verdict:

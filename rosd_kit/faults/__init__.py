@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -97,6 +97,13 @@ def check_verdicts(count: int) -> Callable[[Sequence[Verdict]], None]:
                 raise ValueError(f"a score of {verdict.score}; scores are in [0, 1]")
 
     return check
+
+
+def check_traits(traits: Mapping[str, float]) -> None:
+    """Check what a task says of how a response is written."""
+    for name, value in traits.items():
+        if not isinstance(name, str) or not math.isfinite(value):
+            raise ValueError(f"gave the trait {shortened(name)} the value {shortened(value)}; names are str, values finite")
 
 
 def check_decision(group: Group) -> Callable[[GateDecision], None]:

@@ -150,6 +150,8 @@ def _figures(result: SuiteResult) -> Iterator[tuple[str, float]]:
     yield "high", result.high
     yield "format_rate", result.format_rate
     yield "mean_tokens", result.mean_tokens
+    for name, value in result.traits.items():
+        yield f"trait/{name}", value
 
 
 def _tell(faults: Mapping[str, BaseException]) -> None:

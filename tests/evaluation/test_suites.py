@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-from types import SimpleNamespace
 
 import pytest
 
-from rosd_kit.contracts import Verifier
+from rosd_kit.contracts import Task, Verifier
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.metrics import METRICS, compute
 from rosd_kit.evaluation.results import SuiteResult, compare
@@ -50,21 +49,56 @@ class OddVerifier(Verifier):
         return Verdict(score=float(response == "1"), success=response == "1", feedback="", status="ok")
 
 
-def fixed_task(**suites: list[str]):
-    def problems(ids):
-        return [Problem(id=i, messages=({"role": "user", "content": i},), answer="1") for i in ids]
+class FixedTask(Task):
+    """Has these suites of problems, and measures how long responses are; of problem `b` it measures nothing."""
 
-    return SimpleNamespace(
-        name="fixed",
-        suites=lambda count, seed: {name: problems(ids) for name, ids in suites.items()},
-        in_domain=lambda: {"one"},
-    )
+    name = "fixed"
+
+    def __init__(self, ids: dict[str, list[str]]) -> None:
+        super().__init__()
+        self.ids = ids
+
+    def train_batch(self, *, step, count, seed):
+        return []
+
+    def suites(self, *, count, seed):
+        return {
+            name: [Problem(id=i, messages=({"role": "user", "content": i},), answer="1") for i in ids]
+            for name, ids in self.ids.items()
+        }
+
+    def in_domain(self):
+        return frozenset({"one"})
+
+    def traits(self, problem, text):
+        return {} if problem.id == "b" else {"ones": float(text == "1")}
 
 
-def measure(task, engine, settings=SMALL, **training):
+def fixed_task(**suites: list[str]) -> FixedTask:
+    return FixedTask(suites)
+
+
+def test_traits_are_averaged_over_the_samples_that_have_them():
+    (result, other) = measure(fixed_task(one=["a", "b", "c"], two=["b"]), engine := RecordingEngine())
+    seeds = [request.seed for request in engine.calls[0][:6]]
+    assert result.traits == {"ones": sum(seed % 2 for seed in (*seeds[:2], *seeds[4:])) / 4} and other.traits == {}
+    assert SuiteResult.from_json(json.loads(json.dumps(result.to_json()))).traits == result.traits
+
+
+def test_a_trait_that_is_no_number_is_a_fault_of_the_task():
+    class Wrong(FixedTask):
+        def traits(self, problem, text):
+            return {"ones": float("nan")}
+
+    faults = Faults()
+    with pytest.raises(ValueError, match="gave the trait 'ones' the value nan"):
+        measure(Wrong({"one": ["a"]}), RecordingEngine(), faults=faults)
+
+
+def measure(task, engine, settings=SMALL, faults=None, **training):
     return evaluate_suites(
         task=task, engine=engine, verifier=OddVerifier(), prompt_ids=lambda m: tuple(m[0]["content"].encode()),
-        settings=settings, training=SamplingSettings(**{"max_new_tokens": 9, **training}),
+        settings=settings, training=SamplingSettings(**{"max_new_tokens": 9, **training}), faults=faults,
     )  # fmt: skip
 
 

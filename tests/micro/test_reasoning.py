@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rosd_kit.components.tasks.micro_reasoning import MicroReasoning, as_problem
 from rosd_kit.components.verifiers.micro_reasoning import MicroReasoningVerifier
 from rosd_kit.errors import RecipeError
+from rosd_kit.micro.reasoning.manner import manner
 from rosd_kit.micro.reasoning.oracle import first_error
 from rosd_kit.micro.reasoning.solver import HABITS, Habits, canonical, misconceptions, solve
 from rosd_kit.micro.reasoning.text import Answer, Check, Correction, Move, SlowMove, find_answer, read, write
@@ -243,3 +244,13 @@ def test_a_flawless_solver_knows_no_misconception():
     statements = solve(journey, rng, Habits(shaky=0.0, slip=0.0))
     assert first_error(journey, write(statements)).status == "none"
     assert all(one.verdict == "right" for one in statements if isinstance(one, Check))
+
+
+def test_the_manner_of_a_solution():
+    text = f"{SLOW} {ASH} {CHECK.replace('right', 'wrong')} Wait , Ann is at {A1} . {ELM} {ANSWER}"
+    assert manner(f"{OAK} {CHECK} {ASH} {ELM} {ANSWER}") == {
+        "slow": 0.0, "checked": 1 / 3, "brings": 1 / 3, "switches": 1.0, "mended": 0.0,
+    }  # fmt: skip
+    assert manner(text)["slow"] == 1 / 3 and manner(text)["mended"] == 1.0
+    assert manner("nothing of the kind") == {}
+    assert "checked" not in manner(SLOW)  # there was no move by heart

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rosd_kit.contracts import Task
 from rosd_kit.errors import RecipeError
+from rosd_kit.micro.reasoning.manner import manner
 from rosd_kit.micro.reasoning.oracle import first_error
 from rosd_kit.micro.reasoning.solver import canonical
 from rosd_kit.micro.reasoning.text import write
@@ -53,6 +55,9 @@ class MicroReasoning(Task):
 
     def first_error(self, problem: Problem, text: str) -> FirstError:
         return first_error(problem.meta["journey"], text)
+
+    def traits(self, problem: Problem, text: str) -> Mapping[str, float]:
+        return manner(text)
 
 
 def as_problem(journey: Journey, *, suite: str, id: str) -> Problem:

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from rosd_kit.micro.reasoning.text import Check, Move, SlowMove, Statement, Wording
 from rosd_kit.micro.reasoning.worlds import Journey, world
@@ -64,7 +65,7 @@ class Guide:
 def steps_of(statements: Sequence[Statement]) -> tuple[Step, ...]:
     """Return the manner of a solution, move by move."""
     steps = []
-    for one, after in zip(statements, [*statements[1:], None], strict=True):
+    for one, after in zip_longest(statements, statements[1:]):
         if isinstance(one, SlowMove):
             steps.append(Step(who=one.who, path=one.path, slow=True))
         elif isinstance(one, Move):

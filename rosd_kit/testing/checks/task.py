@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from rosd_kit.contracts import Task
 from rosd_kit.testing.check import Bench, check, does_not_apply, rebuilt, require
 from rosd_kit.testing.difference import difference
@@ -103,6 +105,18 @@ def check_capabilities_hold(task: Task, bench: Bench) -> None:
             error = task.first_error(problem, text)
             require(isinstance(error, FirstError) and error.status in _STATUSES, f"first_error of {name}: {error!r:.100}")
             require(error is None or error.start <= error.end <= len(text), f"first_error of {name}: {error!r:.100}")
+
+
+@check("task")
+def check_traits_are_finite(task: Task, bench: Bench) -> None:
+    """`traits` handles any text: it maps names to finite numbers, the same for the same response."""
+    if type(task).traits is Task.traits:
+        raise does_not_apply("it measures no traits")
+    problem = task.train_batch(step=0, count=1, seed=1)[0]
+    for name, text in {**adversarial_texts(problem), "solution": problem.solution or ""}.items():
+        traits = task.traits(problem, text)
+        usable = all(isinstance(key, str) and isfinite(value) for key, value in traits.items())
+        require(usable and traits == task.traits(problem, text), f"traits of {name}: {traits!r:.100}")
 
 
 def _contents(problems: list[Problem]) -> list[str]:
