@@ -161,7 +161,8 @@ def test_logs_for_inspect_are_read_by_inspect(measure, trained, tmp_path):
     log = pytest.importorskip("inspect_ai.log", reason="needs inspect-ai, which reads the logs")
     measure(str(trained), "--quiet", "--inspect", str(tmp_path))
     listed = log.list_eval_logs(str(tmp_path))
-    assert {one.task for one in listed} == {"sums", "sums-long", "coins", "clock", "colours"}  # as the names of files spell them
+    # as the names of files spell them
+    assert {one.task for one in listed} == {"sums", "sums-long", "coins", "clock", "colours"}
     for one in listed:
         read = log.read_eval_log(one)
         assert read.status == "success" and len(read.samples) == 4
