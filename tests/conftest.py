@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 import rosd_kit
+from rosd_kit.plugins import manager as plugin_manager
 from rosd_kit.renames import MODULES
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -38,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     home = tempfile.TemporaryDirectory(prefix="rosd-kit-tests-")
     config.add_cleanup(home.cleanup)
     os.environ |= {"XDG_CONFIG_HOME": f"{home.name}/config", "XDG_STATE_HOME": f"{home.name}/state"}
+    plugin_manager.SLOW = math.inf  # on a busy machine, any plugin's import may be slow enough for a warning
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -25,18 +25,18 @@ def two_steps(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("runs") / "two", "steps=2", "evaluation.problems=2", "evaluation.samples=1")
 
 
-def test_five_steps_and_five_more_after_a_resume_equal_ten_steps(run, same, tmp_path):
-    measured = ("evaluation.problems=1", "evaluation.samples=1", "evaluation.every=5")
-    whole = run(tmp_path / "whole", "steps=10", *measured)
-    run(tmp_path / "resumed", "steps=5", *measured)
+def test_three_steps_and_three_more_after_a_resume_equal_six_steps(run, same, tmp_path):
+    measured = ("evaluation.problems=1", "evaluation.samples=1", "evaluation.every=3")
+    whole = run(tmp_path / "whole", "steps=6", *measured)
+    run(tmp_path / "resumed", "steps=3", *measured)
     random.seed(99)
-    resumed = run(tmp_path / "resumed", "steps=10", *measured, resume=True)
+    resumed = run(tmp_path / "resumed", "steps=6", *measured, resume=True)
     assert same(whole.weights(), resumed.weights())
     assert whole.sampled() == resumed.sampled()
     assert whole.lines("evaluations.jsonl") == resumed.lines("evaluations.jsonl")
-    assert [line["step"] for line in whole.lines("evaluations.jsonl")] == [0, 5, 10]
-    assert [line["step"] for line in resumed.lines("metrics.jsonl")] == list(range(1, 11))
-    assert not same(whole.student(9), whole.student(10))
+    assert [line["step"] for line in whole.lines("evaluations.jsonl")] == [0, 3, 6]
+    assert [line["step"] for line in resumed.lines("metrics.jsonl")] == list(range(1, 7))
+    assert not same(whole.student(5), whole.student(6))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_five_steps_and_five_more_after_a_resume_equal_ten_steps(run, same, tmp_
     ids="{0[0]}".format,
 )
 def test_every_kind_of_state_is_saved(run, same, tmp_path, changes):
-    whole = run(tmp_path / "whole", "steps=4", *changes)
+    whole = run(tmp_path / "whole", "steps=3", *changes)
     run(tmp_path / "resumed", "steps=2", *changes)
-    resumed = run(tmp_path / "resumed", "steps=4", *changes, resume=True)
+    resumed = run(tmp_path / "resumed", "steps=3", *changes, resume=True)
     assert same(whole.weights(), resumed.weights())
     assert whole.sampled() == resumed.sampled()
 
@@ -136,14 +136,14 @@ def test_a_number_of_steps_given_on_resume_is_kept(run, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_reported_and_without_it_the_previous_one_is_used(run, same, tmp_path):
-    folder = run(tmp_path / "run", "steps=3")
+    folder = run(tmp_path / "run", "steps=2")
     weights = folder.weights()
-    newest = folder.path / "checkpoints/step-000003"
+    newest = folder.path / "checkpoints/step-000002"
     (newest / "student.safetensors").write_bytes((newest / "student.safetensors").read_bytes()[:-100])
-    with pytest.raises(RunError, match=r"step-000003/student\.safetensors: the checkpoint is damaged.*Remove .*step-000003 "):
-        run(tmp_path / "run", "steps=3", resume=True)
+    with pytest.raises(RunError, match=r"step-000002/student\.safetensors: the checkpoint is damaged.*Remove .*step-000002 "):
+        run(tmp_path / "run", "steps=2", resume=True)
     newest.rename(tmp_path / "away")
-    run(tmp_path / "run", "steps=3", resume=True)
+    run(tmp_path / "run", "steps=2", resume=True)
     assert same(weights, folder.weights())
 
 
