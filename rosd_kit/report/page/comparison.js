@@ -20,7 +20,7 @@ function drawResults() {
       several && el("td", {}, row.p === null ? "" : row.p < 0.001 ? "<0.001" : row.p.toFixed(3)), el("td", { class: tone }, row.verdict));
   });
   if (measure.before) body.unshift(el("tr", { class: "mean" }, el("th", { scope: "row" }, "before training"), el("td"), el("td", {}, cell(measure.before)), el("td"), el("td"), el("td")));
-  const worst = rows.some((row) => row.value?.worst_case) ? " † all scores are equal: the interval is a worst-case bound." : "";
+  const worst = rows.some((row) => row.value?.worst_case) ? " † all scores, or all differences, are equal: the interval is a worst-case bound." : "";
   byId("results").replaceChildren(el("table", {}, el("caption", {}, `Differences are from ${data.groups[0]}.${worst}`),
     el("thead", {}, el("tr", {}, heads.map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, body)));
   replaceChildren(byId("forest"), forest(measure.name, rows));

@@ -24,11 +24,11 @@ function results({ differences, evaluations }) {
   const worstCase = differences.some((d) => d.before.worst_case || d.after.worst_case || d.change.worst_case);
   const last = evaluations[evaluations.length - 1], errors = last.results.reduce((sum, r) => sum + (r.errors ?? 0), 0);
   const note = `mean@${last.results[0].samples} over ${last.results[0].problems} problems per suite, before and after ${last.step} steps, in %, with 95 % intervals; * the interval excludes zero.`
-    + (worstCase ? " † all scores are equal: the interval is a worst-case bound." : "") + (errors ? ` The verifier failed on ${errors} samples, which are not counted.` : "");
+    + (worstCase ? " † all scores, or all differences, are equal: the interval is a worst-case bound." : "") + (errors ? ` The verifier failed on ${errors} samples, which are not counted.` : "");
   const rows = differences.map((d) => {
     const direction = d.change.low > 0 ? "up" : d.change.high < 0 ? "down" : "";
     return el("tr", { class: d.average && "mean" }, el("th", { scope: "row" }, d.name + (d.in_domain ? " (trained)" : "")), el("td", {}, cell(d.before)), el("td", {}, cell(d.after)),
-      el("td", { class: direction }, signed(d.change.mean), direction ? " * " : " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}`)));
+      el("td", { class: direction }, signed(d.change.mean), direction ? " * " : " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}${d.change.worst_case ? " †" : ""}`)));
   });
   return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Results" }, el("table", {}, el("caption", {}, note),
     el("thead", {}, el("tr", {}, ["suite", "before", "after", "difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))];
