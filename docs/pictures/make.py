@@ -5,6 +5,7 @@ The upper part is the live display early in the run, the lower part the summary 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 from collections.abc import Mapping
@@ -44,10 +45,10 @@ def main() -> None:
     plugins = PluginManager()
     recipe = load_recipe("recipes/rosd.yaml", registry=plugins.registry)
     display = RecordedDisplay()
-    with tempfile.TemporaryDirectory() as out:
-        run_recipe(recipe, plugins=plugins, out=Path(out), name="rosd-1", resume=None, display=display)
-        picture = display.recording.export_svg(title="rosd-kit").replace(out, "runs")
-    Path(__file__).with_name("run.svg").write_text(picture)
+    picture = Path(__file__).resolve().with_name("run.svg")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # so that the picture has short paths
+        run_recipe(recipe, plugins=plugins, out=Path("runs"), name="rosd-1", resume=None, display=display)
+    picture.write_text(display.recording.export_svg(title="rosd-kit"))
 
 
 if __name__ == "__main__":
