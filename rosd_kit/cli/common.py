@@ -65,6 +65,8 @@ def load_plugins(
     manager: PluginManager = context.obj
     if lists:
         defer(*HEAVY)
+    elif files:
+        import torch  # noqa: F401  (the command needs it, so that no plugin is called slow for importing it)
     for file in files or ():
         manager.load_file(file)
     for file in _recorded(recipe, files or ()) if recipe is not None else ():

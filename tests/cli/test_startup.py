@@ -51,6 +51,14 @@ def test_only_the_components_that_are_shown_are_imported(command):
     assert not components & {"divergences.reverse_kl", "tasks.dataset", "verifiers.math", "teachers.ema"}
 
 
+def test_a_command_that_trains_has_torch_before_a_plugin_file_asks_for_it(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\nprint('torch' in sys.modules)\n")
+    words = ["run", "rosd", "no.such=field", "--plugin", str(tmp_path / "mine.py")]
+    program = "import sys; from rosd_kit.cli import main; print('torch' in sys.modules); main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
 PACKAGES = sorted((Path(__file__).parents[2] / "plugins").glob("*/src/rosd_kit_*/__init__.py"))
 PLUGIN = """
 import importlib, sys
