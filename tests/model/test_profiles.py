@@ -13,7 +13,7 @@ from rosd_kit.recipe import load_recipe
 from rosd_kit.run.dry_run import rehearse
 from tests.model.tiny_models import save
 
-REAL = ("one-gpu", "paper-4b", "paper-8b")
+REAL = ("one-gpu", "paper-8b", pytest.param("paper-4b", marks=pytest.mark.slow))
 SMALL = (
     "verifier={name: coin, truncated: score}",
     "rollout=transformers",
