@@ -65,11 +65,10 @@ def load_plugins(
     manager: PluginManager = context.obj
     if lists:
         defer(*HEAVY)
-    elif files:
+    to_load = [*(files or ()), *(_recorded(recipe, files or ()) if recipe is not None else ())]
+    if to_load and not lists:
         import torch  # noqa: F401  (the command needs it, so that no plugin is called slow for importing it)
-    for file in files or ():
-        manager.load_file(file)
-    for file in _recorded(recipe, files or ()) if recipe is not None else ():
+    for file in to_load:
         manager.load_file(file)
     manager.load_components()
     if warn:
