@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe, to_values
 from rosd_kit.sweep.plan import make_plan
 from rosd_kit.sweep.settings import read_sweep
+from tests.plugins.by_hand import write_metadata
 from tests.sweep.made_up_results import finish
 
 ROOT = Path(__file__).parents[2]
@@ -118,12 +118,7 @@ def installed(workdir, monkeypatch):
     """The folder plugins/ in the working folder, with its packages installed."""
     (workdir / "plugins").symlink_to(ROOT / "plugins")
     for package in PACKAGES:
-        project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-        info = workdir / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-        points = "\n".join(f"{name} = {module}" for name, module in project["entry-points"]["rosd_kit"].items())
-        (info / "entry_points.txt").write_text(f"[rosd_kit]\n{points}\n")
+        write_metadata(package, workdir)
         monkeypatch.syspath_prepend(str(package / "src"))
     monkeypatch.syspath_prepend(str(workdir))
 

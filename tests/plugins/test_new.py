@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,10 @@ from rosd_kit.cli import main
 from rosd_kit.contracts import SLOTS
 from rosd_kit.plugins.manager import VARIABLE, PluginManager
 from rosd_kit.recipe import load_recipe
+from tests.plugins.by_hand import write_metadata
+
+#: The slot whose package pip installs.
+PIPPED = "localizer"
 
 
 def call(*words: str) -> int:
@@ -23,15 +28,22 @@ def call(*words: str) -> int:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory) -> dict[str, Path]:
-    """Write a package for every slot, pip-install all; return where each lies, and under "" where they are installed."""
+    """Write a package for every slot and install all; return where each lies, and under "" where they are installed.
+
+    pip installs one; the others follow the same template, so their metadata is written as pip would write it.
+    """
     home = tmp_path_factory.mktemp("new")
     for kind in SLOTS:
         assert call("plugins", "new", f"my-{kind}", "--kind", kind, "--out", str(home)) == 0
     roots = {kind: home / f"rosd-kit-my-{kind}" for kind in SLOTS}
     target = home / "installed"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*pip, "--target", str(target), *map(str, roots.values())], capture_output=True, text=True)
+    done = subprocess.run([*pip, "--target", str(target), str(roots[PIPPED])], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    for kind, root in roots.items():
+        if kind != PIPPED:
+            write_metadata(root, target)
+            shutil.copy(root / f"rosd_kit_my_{kind}.py", target)
     return {**roots, "": target}
 
 
@@ -40,7 +52,7 @@ def test_a_new_package_is_found_when_installed_and_its_recipe_shows_a_sample(pac
     monkeypatch.syspath_prepend(str(packages[""]))
     monkeypatch.setenv(VARIABLE, f"my_{kind}")
     monkeypatch.chdir(packages[kind])
-    assert call("run", "recipe.yaml", "--dry-run", "problems_per_step=4") == 0
+    assert call("run", "recipe.yaml", "--dry-run", "problems_per_step=4", "group_size=4") == 0
     said = capsys.readouterr()
     assert "nothing was trained" in said.out and "warning" not in said.err
     manager = PluginManager()
