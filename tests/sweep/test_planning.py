@@ -299,6 +299,17 @@ def test_shipped_sweeps_are_found_by_name_and_resolve(registry):
     assert set(table4.ids) & set(crossed.ids) == {trial.id for trial in table4.trials if trial.combination == 0}
 
 
+@pytest.mark.parametrize(
+    ("name", "combinations", "trials"), [("cells", 16, 48), ("methods", 5, 25), ("rates", 20, 20), ("others", 6, 12)]
+)
+def test_the_sweeps_on_problems_that_leave_choices_resolve_with_equal_rollouts(registry, name, combinations, trials):
+    made = make_plan(read_sweep(f"recipes/ablations/reasoning-{name}.sweep.yaml"), registry)
+    recipes = [one.resolution.recipe for one in made.combinations]
+    assert (len(recipes), len(made.trials), made.skipped) == (combinations, trials, ())
+    assert {recipe.problems_per_step * recipe.group_size for recipe in recipes} == {64}
+    assert {(recipe.task.name, recipe.model.path) for recipe in recipes} == {("micro_reasoning", "micro-reasoning")}
+
+
 def test_a_trial_id_depends_on_everything_that_changes_the_numbers_and_nothing_else(registry):
     def id_of(*words, source="rosd"):
         return trial_id(load_recipe(source, words, registry=registry), registry)
