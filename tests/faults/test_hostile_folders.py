@@ -226,7 +226,7 @@ class TestSweeps:
         with pytest.raises(
             RunError, match=f"holds another recipe for trial {id}: it would be trial {trial_id(changed, registry)}"
         ):
-            _run(tmp_path, row, trust_digests(to_yaml(recipe), ()))
+            _run(tmp_path, row, trust_digests(to_yaml(recipe), ()), None)
         assert not (tmp_path / "trials" / id).exists()
 
     @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"SQLite format 3\0" + b"\xff" * 4096, b"[1]"])

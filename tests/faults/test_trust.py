@@ -432,9 +432,9 @@ class TestCommands:
 
         (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
         with pytest.raises(NotTrusted, match=r"model\.pickle_weights"):
-            _run(tmp_path, row(), ())
+            _run(tmp_path, row(), (), None)
         with pytest.raises(RunError, match=r"names plugin files that this sweep was not started with: .*evil\.py"):
-            _run(tmp_path, row((str(tmp_path / "evil.py"),)), trust_digests(recipe, ()))
+            _run(tmp_path, row((str(tmp_path / "evil.py"),)), trust_digests(recipe, ()), None)
         assert not (tmp_path / "ran").exists()
 
 
