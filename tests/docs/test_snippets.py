@@ -199,8 +199,9 @@ def test_a_shown_plugin_fills_its_slot(workdir, text):
 
 def test_the_readmes_plugin_takes_its_option(workdir):
     registry = PluginManager([Path("after_keyword.py")]).registry
-    recipe = load_recipe("rosd", ["localizer=after_keyword"], registry=registry)
-    assert build_components(recipe, registry).localizer.config.keyword == "Answer"
+    for changes, keyword in ((), "="), (("localizer.keyword=Answer",), "Answer"):
+        recipe = load_recipe("rosd", ["localizer=after_keyword", *changes], registry=registry)
+        assert build_components(recipe, registry).localizer.config.keyword == keyword
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
