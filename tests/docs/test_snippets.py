@@ -28,6 +28,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *MANUAL,
     ROOT / "rosd_kit/model/micro/base/README.md",
+    ROOT / "rosd_kit/model/micro/reasoning/README.md",
     ROOT / "plugins/README.md",
     *(package / "README.md" for package in PACKAGES),
 ]
