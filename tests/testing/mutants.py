@@ -180,6 +180,12 @@ class NoSolutions(Micro):
         return [replace(p, solution=None) for p in super().train_batch(step=step, count=count, seed=seed)]
 
 
+@breaks("task", "traits_are_finite")
+class TraitsOfNothing(Micro):
+    def traits(self, problem, text):
+        return {"words": float(len(text.split())) if text.split() else float("nan")}
+
+
 @breaks("verifier", "accepts_any_text")
 class Fragile(MicroVerifier):
     def verify(self, problem, text):
