@@ -90,7 +90,6 @@ TOLERANCES = {
 }
 
 
-@torch.inference_mode()
 def trainer_logprobs(
     model: nn.Module, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, temperature: float
 ) -> list[list[float]]:
@@ -99,16 +98,26 @@ def trainer_logprobs(
     Runs one sequence at a time and its head in chunks, so that a long response with a large vocabulary needs little memory. A
     head in a narrow type is computed in float32, which takes its own rounding out of the comparison.
     """
+    return _logprobs_at((temperature,), model, prompts, responses)[temperature]
+
+
+@torch.inference_mode()
+def _logprobs_at(
+    temperatures: Sequence[float], model: nn.Module, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> dict[float, list[list[float]]]:
+    """Return `trainer_logprobs` at several temperatures, from one pass over the model."""
     network = split_model(model)
-    logprobs = []
+    logprobs: dict[float, list[list[float]]] = {temperature: [] for temperature in temperatures}
     for prompt, response in zip(prompts, responses, strict=True):
         layout = build_layout([TokenSequence(tuple(prompt), tuple(response))], pad_id=0, mode="padded")
         hidden = network.hidden(layout)[0, layout.state_indices]
         ids = torch.tensor(response, device=hidden.device)
-        chunks = zip(torch.split(hidden, _CHUNK_TOKENS), torch.split(ids, _CHUNK_TOKENS), strict=True)
-        logprobs.append(
-            [value for states, tokens in chunks for value in _token_logprobs(_logits(network, states), tokens, temperature)]
-        )
+        for values in logprobs.values():
+            values.append([])
+        for states, tokens in zip(torch.split(hidden, _CHUNK_TOKENS), torch.split(ids, _CHUNK_TOKENS), strict=True):
+            logits = _logits(network, states)
+            for temperature, values in logprobs.items():
+                values[-1] += _token_logprobs(logits, tokens, temperature)
     return logprobs
 
 
@@ -164,8 +173,5 @@ def fit_temperature(
 ) -> float:
     """Return which of a few common temperatures brings the trainer's log-probs nearest to the engine's."""
     candidates = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0)
-
-    def mean_gap(temperature: float) -> float:
-        return LogprobGap.between(engine, trainer_logprobs(model, prompts, responses, temperature=temperature)).mean
-
-    return min(candidates, key=mean_gap)
+    trainer = _logprobs_at(candidates, model, prompts, responses)
+    return min(candidates, key=lambda temperature: LogprobGap.between(engine, trainer[temperature]).mean)

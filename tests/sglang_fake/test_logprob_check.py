@@ -10,7 +10,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from rosd_kit.errors import EngineError
 from rosd_kit.sglang import logprob_check
-from rosd_kit.sglang.logprob_check import LogprobGap, Tolerance, trainer_logprobs
+from rosd_kit.sglang.logprob_check import LogprobGap, Tolerance, fit_temperature, trainer_logprobs
 from rosd_kit.sglang.probe import _probe_sequences
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.backend import MicroBackend
@@ -187,3 +187,14 @@ def test_the_trainers_log_probs_do_not_depend_on_the_chunk_size(student, monkeyp
                 expected_logprobs, rel=1e-6, abs=1e-5
             )  # float32 carries seven digits, also of a log-prob of -23
             assert one == same and other == same
+
+
+def test_the_temperature_that_fits_is_found_in_one_pass(student):
+    prompts, responses, passes = [(5, 9, 11), (7, 8)], [(20, 21, 22), (30, 31)], []
+    engine = trainer_logprobs(student.model, prompts, responses, temperature=0.7)
+    hook = student.model.get_input_embeddings().register_forward_hook(lambda *_: passes.append(1))
+    try:
+        assert fit_temperature(engine, student.model, prompts, responses) == 0.7
+    finally:
+        hook.remove()
+    assert len(passes) == len(responses)
