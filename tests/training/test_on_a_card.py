@@ -83,9 +83,10 @@ def test_bfloat16_computes_the_loss_of_float64_up_to_its_rounding(device: str, s
         copy.deepcopy(model).double(), copy.deepcopy(teacher).double(), SUPPORTS[support](), DIVERGENCES[divergence]()
     )
     narrow = loss_and_gradients(model.to(device), teacher.to(device), SUPPORTS[support](), DIVERGENCES[divergence]())
-    assert narrow[0] == pytest.approx(exact[0], rel=0.05) and exact[0] > 1e-3
-    for name, expected in exact[1].items():  # processors add bfloat16 products up in their own ways: up to 10 % were seen
-        assert (narrow[1][name] - expected).norm() < 0.2 * expected.norm() + 1e-6, name
+    assert narrow[0] == pytest.approx(exact[0], rel=0.03) and exact[0] > 1e-3
+    bound = 0.2 if support == "student_topk" else 0.1  # rounding may choose another entry at the edge of the student's top k
+    for name, expected in exact[1].items():
+        assert (narrow[1][name] - expected).norm() < bound * expected.norm() + 1e-6, name
 
 
 @on_both
