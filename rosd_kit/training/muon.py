@@ -18,7 +18,7 @@ Options: TypeAlias = dict[str, Any]
 
 
 class Muon(torch.optim.Muon):
-    """`torch.optim.Muon`, with the same options and states; weights on a CPU are orthogonalised in float32."""
+    """`torch.optim.Muon` with the same states; on a CPU and with the usual `adjust_lr_fn`, it orthogonalises in float32."""
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -27,7 +27,7 @@ class Muon(torch.optim.Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update the weights that have gradients."""
-        if any(p.device.type != "cpu" for group in self.param_groups for p in group["params"]):
+        if not all(map(_is_ours, self.param_groups)):
             return cast("float | None", super().step(closure))  # type: ignore[no-untyped-call]
         loss = None
         if closure is not None:
@@ -49,6 +49,10 @@ class Muon(torch.optim.Muon):
         rows, columns = weight.shape
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(update.to(weight.dtype), alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+
+
+def _is_ours(group: Options) -> bool:
+    return group["adjust_lr_fn"] in (None, "original") and all(weight.device.type == "cpu" for weight in group["params"])
 
 
 def orthogonal(

@@ -40,6 +40,14 @@ def test_a_state_of_torchs_continues():
     assert torch.allclose(after, 0.95 * before + 0.05 * weight.grad)
 
 
+def test_another_adjustment_of_the_rate_is_torchs():
+    ours, theirs = (torch.ones(4, 8, requires_grad=True) for _ in range(2))
+    for weight, cls in ((ours, Muon), (theirs, torch.optim.Muon)):
+        weight.grad = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+        cls([weight], lr=0.1, adjust_lr_fn="match_rms_adamw").step()
+    assert torch.equal(ours, theirs)
+
+
 def test_weights_without_a_gradient_stay():
     moving, still = torch.ones(4, 4, requires_grad=True), torch.ones(4, 4, requires_grad=True)
     moving.grad = torch.eye(4)
