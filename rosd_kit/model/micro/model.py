@@ -13,27 +13,25 @@ from rosd_kit.model.micro.tokenizer import MAX_TOKENS, build_tokenizer, vocabula
 #: Value of `model.path` for the architecture of `micro` with random weights.
 BLANK = "micro-blank"
 
-#: `model.path` of an embedded model -> the folder of its weights and the recipe that trains it.
-EMBEDDED = {"micro": ("base", "base"), "micro-reasoning": ("reasoning", "reasoning")}
+#: `model.path` of an embedded model -> the folder of its weights, which has the name of the recipe that trains it.
+EMBEDDED = {"micro": "base", "micro-reasoning": "reasoning"}
 #: `model.path` of an embedded architecture with random weights -> the model of this architecture.
 BLANKS = {f"{name}-blank": name for name in EMBEDDED}
-_WIDTHS = {"micro": 256, "micro-reasoning": 256}
 
 
 def base_path(name: str = "micro") -> Path:
     """Return the folder of an embedded model. Raises `RunError` if the package was installed without it."""
-    place, recipe = EMBEDDED[name]
-    folder = Path(__file__).parent / place
+    folder = Path(__file__).parent / EMBEDDED[name]
     if not (folder / "model.safetensors").is_file():
         raise RunError(
             f"model.path: {name!r} needs the embedded model, which is not in this installation. Train it with "
-            f"`rosd-kit run recipes/micro/{recipe}.yaml`, or name another model."
+            f"`rosd-kit run recipes/micro/{folder.name}.yaml`, or name another model."
         )
     return folder
 
 
 def blank_model(seed: int, path: str = BLANK) -> Qwen3ForCausalLM:
-    """Return a randomly initialised model of an embedded architecture: Qwen3, about 0.7 or 0.9 million parameters."""
+    """Return a randomly initialised model of an embedded architecture: Qwen3, about 0.7 million parameters."""
     name = BLANKS[path]
     tokenizer = build_tokenizer(name)
     config = Qwen3Config(
@@ -43,7 +41,7 @@ def blank_model(seed: int, path: str = BLANK) -> Qwen3ForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=4,
         head_dim=32,
-        intermediate_size=_WIDTHS[name],
+        intermediate_size=256,
         tie_word_embeddings=True,
         max_position_embeddings=MAX_TOKENS,
         bos_token_id=None,
