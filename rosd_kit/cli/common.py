@@ -35,7 +35,8 @@ Overrides = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
-        help="Where to run: micro, smol, one-gpu, paper-4b, paper-8b, a file, or none. Wins over the recipe's own.",
+        help="Where to run: micro, micro-reasoning, smol, one-gpu, paper-4b, paper-8b, a file, or none. "
+        "Wins over the recipe's own.",
         autocompletion=completion.profiles,
     ),
 ]
