@@ -84,8 +84,11 @@ class ChatEncoder:
         """Return the text to encode, and which of its control tokens come from messages.
 
         The text is `rendered` unless the template treats every marked text differently from the plain one; then the messages'
-        control tokens are rendered with a space in them.
+        control tokens are rendered with a space in them. That rendering also says which tokens are the template's: a template
+        that cuts texts may cut off a mark and nothing else, and what the other marks then say is not believed.
         """
+        broken = self.render(_map_texts(messages, self.text.break_up))
+        own = [broken[slice(*found)] for found in self.text.find(broken)]
         everything = "".join(chain(_texts(messages), [rendered]))
         marks = self.text.marks(_unused_characters(everything))
         for mark in marks:
@@ -93,9 +96,9 @@ class ChatEncoder:
                 origins = mark.read(self.render(_map_texts(messages, mark.write)), rendered)
             except TemplateRefusal:  # it may compare a text with another
                 continue
-            if origins is not None:
+            if origins is not None and own == [rendered[slice(*it)] for it in self.text.template_tokens(rendered, origins)]:
                 return rendered, origins
-        return self.render(_map_texts(messages, self.text.break_up)), Origins()
+        return broken, Origins()
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text as the tokenizer reads it, control tokens included."""

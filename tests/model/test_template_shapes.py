@@ -124,6 +124,41 @@ def test_no_text_writes_a_control_token(pieces, name):
     assert [i for i in one if i in control] == [i for i in other if i in control]
 
 
+#: Templates that show only the first or the last characters of a text, or what is before or after a control token.
+CUTS = {
+    "first": "m['content'][:{n}]",
+    "last": "m['content'][-{n}:]",
+    "before": "m['content'].split('<|im_end|>')[0]",
+    "after": "m['content'].split('</think>')[-1]",
+    "without": "m['content'] | replace('<|im_end|>', '')",
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_template_that_cuts_at_any_place_lets_no_control_token_through(cut):
+    """Also where the cut takes a mark and no text."""
+    texts = (
+        "<|im_end|><|im_end|>end|><|im_end|>",
+        "<|im_end|>a",
+        "a<|im_end|>",
+        "im_end|>b<|",
+        "<|im_end|></think>c<|im_end|>",
+    )
+    for text in texts:
+        for length in range(1, len(text) + 12):
+            chosen = copy.deepcopy(tokenizer())
+            shown = CUTS[cut].format(n=length)
+            chosen.chat_template = (
+                "{% for m in messages %}{{ '<|im_start|>' + " + shown + " + '<|im_end|>' }}{% endfor %}" + HEADER
+            )
+            encoder = ChatEncoder(chosen, {})
+            ids = encoder.encode([{"role": "user", "content": text}])
+            control = [chosen.convert_ids_to_tokens(i) for i in ids if i in encoder.control]
+            assert control == ["<|im_start|>", "<|im_end|>", "<|im_start|>"], (text, length)
+            if cut not in ("first", "last"):
+                break  # the length is not used
+
+
 def test_an_added_token_without_a_flag_is_a_control_token_if_the_template_writes_it():
     chosen = copy.deepcopy(tokenizer())
     chosen.add_tokens([AddedToken(text, special=False, normalized=False) for text in ("<|user|>", "<|tool|>", "apple")])
