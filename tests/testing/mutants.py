@@ -1,4 +1,4 @@
-"""Mutants: components that each have one defect, keyed by (slot, law), the law that must catch it."""
+"""Mutants: components that each have one defect, by (slot, law, name of the class): the law that must catch it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from rosd_kit.components.verifiers import MicroVerifier
 from rosd_kit.contracts import Component, TeacherModel
 from rosd_kit.types import Passed, Reflection, TokenWeights, Verdict, View
 
-MUTANTS: dict[tuple[str, str], Callable[[], Component]] = {}
+MUTANTS: dict[tuple[str, str, str], Callable[[], Component]] = {}
 
 
 def breaks(kind: str, law: str, **options: object):
     """Register a class as the mutant that must fail this law; `options` are its own."""
 
     def add(cls: type[Component]) -> type[Component]:
-        assert (kind, law) not in MUTANTS, law
-        MUTANTS[kind, law] = lambda: cls(cls.Config(**options))
+        assert (kind, law, cls.__name__) not in MUTANTS, cls
+        MUTANTS[kind, law, cls.__name__] = lambda: cls(cls.Config(**options))
         return cls
 
     return add
@@ -162,6 +162,12 @@ class IgnoresTheStep(Micro):
         return super().train_batch(step=0, count=count, seed=seed)
 
 
+@breaks("task", "steps_and_seeds_differ")
+class IgnoresTheSeed(Micro):
+    def train_batch(self, *, step, count, seed):
+        return super().train_batch(step=step, count=count, seed=0)
+
+
 @breaks("task", "held_out")
 class EvaluatesOnTrainingProblems(Micro):
     def suites(self, *, count, seed):
@@ -203,6 +209,19 @@ class AlwaysRight(MicroVerifier):
 class VerifiesTheFirst(MicroVerifier):
     def verify_group(self, problem, texts):
         return [self.verify(problem, texts[0])] * len(texts)
+
+
+@breaks("verifier", "one_verdict_per_text")
+class ReversesVerdicts(MicroVerifier):
+    def verify_group(self, problem, texts):
+        return super().verify_group(problem, texts)[::-1]
+
+
+@breaks("verifier", "one_verdict_per_text")
+class ShiftsVerdicts(MicroVerifier):
+    def verify_group(self, problem, texts):
+        verdicts = super().verify_group(problem, texts)
+        return [*verdicts[1:], *verdicts[:1]]
 
 
 @breaks("verifier", "gives_feedback")

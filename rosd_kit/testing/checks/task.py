@@ -70,11 +70,14 @@ def check_steps_are_independent(task: Task, bench: Bench) -> None:
 
 @check("task")
 def check_steps_and_seeds_differ(task: Task, bench: Bench) -> None:
-    """Different steps have different problems; waived by `may_repeat = True`."""
+    """Steps differ in their problems, seeds at least in the order of problems; waived by `may_repeat = True`."""
     if task.may_repeat:
         raise does_not_apply("its class sets may_repeat = True")
-    first, second = (_contents(task.train_batch(step=step, count=_COUNT, seed=1)) for step in (0, 1))
+    first, second, other = (
+        _contents(task.train_batch(step=step, count=_COUNT, seed=seed)) for step, seed in ((0, 1), (1, 1), (0, 2))
+    )
     require(set(first) != set(second), "steps 0 and 1 have the same problems")
+    require(list(first) != list(other), "seeds 1 and 2 have the same problems in the same order")
 
 
 @check("task")
