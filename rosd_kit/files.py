@@ -50,15 +50,15 @@ def read_json_object(file: Path) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def write_atomically(file: Path, parts: Iterable[str], *, sync: bool = False) -> None:
-    """Write a text file, whole or not at all: beside its final name first, then renamed.
+def write_atomically(file: Path, parts: Iterable[str | bytes], *, sync: bool = False) -> None:
+    """Write a file, whole or not at all: beside its final name first, then renamed. Text is written as UTF-8.
 
     With `sync` its content is on the disk before it gets its name, so that not even a power failure leaves half a file.
     """
     aside = file.with_name(f".{file.name}.{os.getpid()}.writing")  # two processes may write the same file
     try:
-        with aside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
-            stream.writelines(parts)
+        with aside.open("wb") as stream:
+            stream.writelines(part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass") for part in parts)
             if sync:
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -96,6 +96,10 @@ def run(
     ] = None,
     keep: Annotated[Kept, typer.Option(help="What stays of a finished trial besides its records.")] = Kept.model,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed trials again.")] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Take the trials that are finished in it (see sweep export). Repeatable."),
+    ] = None,
     lease: Annotated[float, typer.Option(help="Seconds after which a silent trial elsewhere counts as dead.")] = 60.0,
     trust_recipe: TrustRecipe = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials and how long they take; run none.")] = False,
@@ -114,7 +118,8 @@ def run(
         print_dry_run(asked, manager, folder, jobs=jobs or 1)
         return
     launch = LaunchSettings(launcher=launcher, options=_options(launcher_option or ()), jobs=jobs, threads=threads, lease=lease)
-    if not run_sweep(asked, manager, folder, [str(file.resolve()) for file in plugin or ()], launch, keep.value, retry=retry):
+    plugins = [str(file.resolve()) for file in plugin or ()]
+    if not run_sweep(asked, manager, folder, plugins, launch, keep.value, retry=retry, finished=results or ()):
         raise typer.Exit(1)
 
 
@@ -133,6 +138,17 @@ def report(
     from rosd_kit.sweep.command import print_report
 
     print_report(folder, plan=plan, format=format.value, suites=suites, plots=plots)
+
+
+@sweep.command(short_help="Write the results of finished trials into a file.")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.", autocompletion=completion.sweeps)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A line of JSON a trial; compressed if it ends in .gz.")],
+) -> None:
+    """Write the results of finished trials into a file: for a repository, or to continue elsewhere with --results FILE."""
+    from rosd_kit.sweep.command import print_export
+
+    print_export(folder, file)
 
 
 def _design(pairwise: bool, one_at_a_time: bool, random: int | None, seed: int) -> Design | None:

@@ -18,6 +18,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import to_yaml
 from rosd_kit.run.links import check_entries
 from rosd_kit.sweep.combinations import describe
+from rosd_kit.sweep.exchange import export_results, import_results
 from rosd_kit.sweep.launchers import make_launcher
 from rosd_kit.sweep.live_table import LiveTable
 from rosd_kit.sweep.plan import Plan, make_plan, write_plan
@@ -49,8 +50,9 @@ def run_sweep(
     keep: Keep,
     *,
     retry: bool,
+    finished: Sequence[Path] = (),
 ) -> bool:
-    """Run or continue a sweep. Return whether all its trials are finished."""
+    """Run or continue a sweep; trials that are finished in the files `finished` do not run. Return whether all are finished."""
     _check(launch)
     console = Console(highlight=False)
     plan = make_plan(sweep, manager.registry)
@@ -60,6 +62,8 @@ def run_sweep(
     try:
         with Store(folder, create=True) as store:
             write_plan(plan, store, plugins)
+            for file in finished:
+                print_line(console, f"{import_results(store, plan.ids, file)} trials are finished in {file}")
             if retry:
                 store.retry(plan.ids)
             jobs = launch.jobs or launcher.jobs
@@ -147,6 +151,13 @@ def print_report(folder: Path, *, plan: str | None, format: str, suites: bool, p
 
         for file in write_plots(results, plots):
             print_line(Console(stderr=True, highlight=False), f"wrote {file}")
+
+
+def print_export(folder: Path, file: Path) -> None:
+    """Write the results of a sweep's finished trials into a file, and say how many they are."""
+    with Store(folder) as store:
+        count = export_results(store, file)
+    print_line(Console(highlight=False), f"wrote the results of {count} finished trials to {file}")
 
 
 def available_cores() -> int:

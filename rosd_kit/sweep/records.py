@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from rosd_kit.types import JsonObject
 
@@ -19,7 +19,8 @@ class TrialResult(TypedDict):
     """What a finished trial leaves in the store: its evaluations, seconds and warnings.
 
     `resumed` says whether another process had begun it, so that `seconds` are not the whole time. `made_with` holds versions,
-    device and a digest of the source code.
+    device and a digest of the source code. `training` is the mean of each metric over the steps that have it; earlier versions
+    did not write it.
     """
 
     evaluations: list[EvaluationRecord]
@@ -27,6 +28,7 @@ class TrialResult(TypedDict):
     made_with: dict[str, object]
     warnings: list[str]
     seconds: float
+    training: NotRequired[dict[str, float]]
 
 
 class StoredCombination(TypedDict):

@@ -248,6 +248,18 @@ class Store:
         """Record a trial's result. Return whether this token held it; if not, the result is dropped."""
         return self._end(id, token, "finished", result=json.dumps(result))
 
+    def adopt(self, results: Mapping[str, TrialResult]) -> int:
+        """Finish those of these trials that are waiting or failed, with results from elsewhere. Return how many they were."""
+        with self._transaction():
+            adopted = [id for id, row in self.rows(results).items() if row.state in ("waiting", "failed")]
+            now = time.time()
+            self._db.executemany(
+                "UPDATE trials SET state = 'finished', error = NULL, result = ?, changed = ? WHERE id = ?",
+                [(json.dumps(results[id]), now, id) for id in adopted],
+            )
+            self._db.executemany("INSERT INTO finishes VALUES (?, 'adopted', ?)", [(id, now) for id in adopted])
+        return len(adopted)
+
     def _end(self, id: str, token: str, state: State, *, error: str | None = None, result: str | None = None) -> bool:
         with self._transaction():
             if self._held(id, token) is None:

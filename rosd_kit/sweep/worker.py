@@ -9,6 +9,7 @@ Meanwhile it renews its lease. When another process holds the trial, it exits at
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from rosd_kit.files import lock_file, read_json_lines, read_json_object
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.records import EvaluationRecord, TrialResult
 from rosd_kit.sweep.store import FILE, Row, Store
+from rosd_kit.types import JsonObject
 
 DONE, FAILED, STOPPED, NOT_HELD = 0, 13, 14, 15
 """Exit codes: finished, failed, stopped on request, and held by another process. Any other code is a crash."""
@@ -136,7 +138,18 @@ def _run(folder: Path, row: Row, planned: Sequence[str], origins: str | None) ->
         "made_with": _made_with(path),
         "warnings": list(outcome.summary.warnings),
         "seconds": time.time() - start,
+        "training": _means(path / "metrics.jsonl"),
     }
+
+
+def _means(file: Path) -> dict[str, float]:
+    """Return the mean of each metric over the steps that have it."""
+    values: dict[str, list[float]] = {}
+    for step in read_json_lines(file):
+        for name, value in cast(JsonObject, step).items():
+            if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+                values.setdefault(name, []).append(value)
+    return {name: sum(found) / len(found) for name, found in sorted(values.items())}
 
 
 def _made_with(path: Path) -> dict[str, object]:
