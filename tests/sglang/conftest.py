@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from rosd_kit.sglang.server import ServerProcess
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 ROOT = Path(__file__).parents[2]
+#: Servers with one thread each: the threads of one wait for each other, which takes long where cores are shared.
+ONE_THREAD = "rollout.launch.env={OMP_NUM_THREADS: '1'}"
 
 
 def find_python() -> str:
@@ -34,6 +37,11 @@ def find_python() -> str:
 @pytest.fixture(scope="session")
 def python() -> str:
     return find_python()
+
+
+def launch_options(python: str, **more: Any) -> dict[str, Any]:
+    """Return how tests launch servers: with one thread each, and with these options."""
+    return {"python": python, "env": {"OMP_NUM_THREADS": "1"}, **more}
 
 
 def micro_student() -> Student:
@@ -56,7 +64,7 @@ def server(python, tmp_path_factory) -> Iterator[ServerProcess]:
     """Start one server that most tests share; engines wait until it is ready."""
     folder = tmp_path_factory.mktemp("server")
     student = Student.load(ModelSettings(path=str(base_path()), device="cpu"), keep_initial=False)
-    (command,) = launch_commands(student, Launch(python=python), folder=folder, colocated=False, api_key=None)
+    (command,) = launch_commands(student, Launch(**launch_options(python)), folder=folder, colocated=False, api_key=None)
     process = ServerProcess(command, folder / "sglang.log")
     process.start()
     yield process
@@ -69,7 +77,7 @@ def engine_at(server, tmp_path) -> Iterator[Callable[..., SGLangEngine]]:
     engines: list[SGLangEngine] = []
 
     def start(student: Student, **options) -> SGLangEngine:
-        engine = SGLangEngine(SGLangEngine.Config(url=server.command.url, patience=100, **options))
+        engine = SGLangEngine(SGLangEngine.Config(url=server.command.url, patience=400, **options))
         engine.start(student, Site(tmp_path))
         engines.append(engine)
         return engine

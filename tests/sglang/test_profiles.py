@@ -17,7 +17,7 @@ from rosd_kit.files import read_json_lines
 from rosd_kit.sglang.server import free_port
 from tests.model.conftest import COIN
 from tests.model.tiny_models import save
-from tests.sglang.conftest import ROOT
+from tests.sglang.conftest import ONE_THREAD, ROOT
 
 SIZES = (
     *("steps=2", "problems_per_step=2", "group_size=2", "sampling.max_new_tokens=10", "reflector.max_new_tokens=10"),
@@ -40,7 +40,7 @@ def test_a_profile_trains_saves_and_resumes(python, tmp_path, profile, processes
     where = [
         *("model.device=cpu", f"model.path={model}", "rollout.colocated=false", f"rollout.launch.python={python}"),
         "rollout.launch.args={mem_fraction_static: 0.1}",
-        "rollout.launch.env={OMP_NUM_THREADS: '1'}",
+        ONE_THREAD,
     ]
     start = [sys.executable, "-m", "rosd_kit"]
     if processes > 1:

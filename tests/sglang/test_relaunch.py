@@ -14,14 +14,14 @@ import pytest
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError
-from tests.sglang.conftest import greedy, requests_for, train, transformers_engine
+from tests.sglang.conftest import greedy, launch_options, requests_for, train, transformers_engine
 from tests.sglang_fake.processes import wait_until
 
 
 @pytest.fixture
 def launched(python, student, tmp_path) -> Iterator[SGLangEngine]:
     """Launch a server with the engine; a short timeout notices a hang soon."""
-    engine = SGLangEngine(SGLangEngine.Config(launch={"python": python}, timeout=15, relaunches=1))
+    engine = SGLangEngine(SGLangEngine.Config(launch=launch_options(python), timeout=30, relaunches=1))
     engine.start(student, Site(tmp_path))
     yield engine
     engine.close()

@@ -15,7 +15,7 @@ import pytest
 from rosd_kit.cli import main
 from rosd_kit.files import read_json_lines
 from tests.leaves import numbers_in
-from tests.sglang.conftest import ROOT
+from tests.sglang.conftest import ONE_THREAD, ROOT
 
 #: Almost greedy, so that two engines with different random numbers sample the same tokens; reflections are greedy anyway.
 NEARLY_GREEDY = [
@@ -52,7 +52,7 @@ def read(folder: Path, name: str) -> list[dict]:
 
 def test_a_run_trains_as_with_transformers(server, tmp_path):
     names = ["train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect"]
-    sglang = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
+    sglang = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=400")
     transformers = run(tmp_path / "transformers")
     steps = read(sglang, "metrics.jsonl")
     assert len(steps) == 4
@@ -65,7 +65,7 @@ def test_a_run_trains_as_with_transformers(server, tmp_path):
 
 
 def test_a_run_whose_server_is_gone_stops_with_an_error_and_can_be_resumed(python, server, tmp_path, capsys):
-    folder = run(tmp_path, "steps=2", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=100")
+    folder = run(tmp_path, "steps=2", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=400")
     unreachable = ["rollout.url=http://127.0.0.1:9", "rollout.patience=1"]
     with pytest.raises(SystemExit) as exit_:
         main(["run", "--resume", str(folder), "--quiet", "steps=3", *unreachable])
@@ -78,7 +78,7 @@ def test_a_run_whose_server_is_gone_stops_with_an_error_and_can_be_resumed(pytho
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_launched_server_stops_with_the_run(python, tmp_path, sent):
-    changes = ["steps=1000", "evaluation.problems=0", "rollout=sglang", f"rollout.launch.python={python}"]
+    changes = ["steps=1000", "evaluation.problems=0", "rollout=sglang", f"rollout.launch.python={python}", ONE_THREAD]
     command = [sys.executable, "-m", "rosd_kit", *arguments(tmp_path, *changes)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "rosd-1/metrics.jsonl"

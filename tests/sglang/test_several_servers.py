@@ -12,13 +12,13 @@ import pytest
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.sglang.server import free_port
-from tests.sglang.conftest import greedy, micro_student, requests_for, train, transformers_engine
+from tests.sglang.conftest import greedy, launch_options, micro_student, requests_for, train, transformers_engine
 
 
 @pytest.fixture(scope="module")
 def engine_of_two(python, tmp_path_factory) -> Iterator[SGLangEngine]:
     """Start an engine that launches two servers."""
-    engine = SGLangEngine(SGLangEngine.Config(launch={"python": python, "servers": 2}))
+    engine = SGLangEngine(SGLangEngine.Config(launch=launch_options(python, servers=2)))
     folder = tmp_path_factory.mktemp("two")
     engine.start(micro_student(), Site(folder))
     yield engine

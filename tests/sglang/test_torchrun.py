@@ -24,7 +24,7 @@ from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
 from rosd_kit.sglang.server import ServerProcess, free_port
-from tests.sglang.conftest import ROOT
+from tests.sglang.conftest import ONE_THREAD, ROOT, launch_options
 from tests.sglang.test_runs import arguments, run
 
 ALL = itertools.product(("ddp", "fsdp"), ("disk", "tensor", "distributed"), ("launch", "url"), (False, True))
@@ -45,7 +45,9 @@ def two_servers(python, tmp_path_factory) -> Iterator[list[str]]:
     folder = tmp_path_factory.mktemp("servers")
     student = Student.load(ModelSettings(path=str(base_path()), device="cpu"), keep_initial=False)
     with ExitStack() as stack:
-        commands = launch_commands(student, Launch(python=python, servers=2), folder=folder, colocated=False, api_key=None)
+        commands = launch_commands(
+            student, Launch(**launch_options(python, servers=2)), folder=folder, colocated=False, api_key=None
+        )
         for number, command in enumerate(commands):
             process = ServerProcess(command, folder / f"{number}.log")
             process.start()
@@ -59,7 +61,7 @@ def two_servers(python, tmp_path_factory) -> Iterator[list[str]]:
 def test_ranks_with_servers_train_as_one_process_with_transformers(
     python, expected, tmp_path, request, mode, sync, how, killed
 ):
-    where = [f"rollout.launch.python={python}", "rollout.launch.env={OMP_NUM_THREADS: '1'}"]
+    where = [f"rollout.launch.python={python}", ONE_THREAD]
     if how == "url":
         where = [f"rollout.url=[{','.join(request.getfixturevalue('two_servers'))}]", "rollout.patience=400"]
     changes = [
