@@ -58,7 +58,7 @@ class Layout:
 
     `state_indices[offsets[i] + t]` is the index, among the flattened hidden states, of the state that predicts token `t` of
     the response of sequence `i`. `positions` is None where every row starts at 0. With a `tree`, `ids` are its segments one
-    after the other, without the cached `prefix` that they continue from.
+    after the other, without the cached `prefix` that they continue from. `lengths` are those of the sequences of a packed row.
     """
 
     ids: Int[Tensor, "rows length"]
@@ -67,6 +67,7 @@ class Layout:
     offsets: Int[Tensor, " sequences"]
     tree: PrefixTree | None = None
     prefix: Ids = ()
+    lengths: tuple[int, ...] = ()
 
     def indices_of(self, sequence: Int[Tensor, " tokens"], token: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
         """Return the indices of the flattened hidden states that predict these response tokens of these sequences."""
@@ -143,7 +144,8 @@ def build_layout(sequences: Sequence[TokenSequence], *, pad_id: int, mode: Layou
 
     Padded rows come without an attention mask: causal attention never looks to the right, so no token sees the padding. A mask
     would rule out the fused kernels, and with sliding windows would leave padded rows nothing to attend to, which some
-    attention implementations turn into NaN. In a packed row transformers separates the sequences by their positions.
+    attention implementations turn into NaN. In a packed row transformers separates the sequences by their positions, and flash
+    attention by their lengths.
     """
     if mode == "shared":
         return _tree_layout(sequences, prefix)
@@ -159,7 +161,8 @@ def build_layout(sequences: Sequence[TokenSequence], *, pad_id: int, mode: Layou
         torch.arange(len(sequence.prompt) - 1, len(sequence.ids)) + start
         for sequence, start in zip(sequences, starts.tolist(), strict=True)
     ]
-    return Layout(ids, positions, torch.cat(predicting), _offsets(predicting))
+    packed = tuple(lengths.tolist()) if mode == "packed" else ()
+    return Layout(ids, positions, torch.cat(predicting), _offsets(predicting), lengths=packed)
 
 
 def dummy_layout() -> Layout:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
@@ -89,12 +90,24 @@ class SplitModel:
         if layout.positions is not None:
             inputs["position_ids"] = to_device(layout.positions, device)
         if layout.tree is None:
-            return _last_hidden_state(self.backbone(**inputs))
+            return _last_hidden_state(self.backbone(**inputs, **self._boundaries(layout, device)))
         lengths, ancestors = zip(*((len(segment.ids), segment.ancestors) for segment in layout.tree.segments), strict=True)
         past = self.prefix_cache.keys_and_values(layout.prefix, device)
         tree = AttentionTree(lengths, ancestors, past=past, recorded=recorded)
         with attend_along(self.backbone.config, tree):
             return _last_hidden_state(self.backbone(**inputs))
+
+    def _boundaries(self, layout: Layout, device: torch.device) -> dict[str, Tensor | int]:
+        """Return where the sequences of a packed row begin, for flash attention.
+
+        Without them transformers finds the boundaries in the positions, and the host waits for the GPU in every layer.
+        """
+        attention = str(self.backbone.config.get_text_config()._attn_implementation)
+        if not layout.lengths or not attention.startswith("flash"):
+            return {}
+        ends = to_device(torch.tensor([0, *accumulate(layout.lengths)], dtype=torch.int32), device)
+        longest = max(layout.lengths)
+        return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
 
     def layout_mode(self, requested: Literal["auto", "padded", "packed", "shared"]) -> LayoutMode:
         """Return the layout to use for this model.
