@@ -94,7 +94,7 @@ class ModelSettings(Config):
     """Type of the weights during training; for the trained ones see `optimizer.master_weights`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to run; `auto` uses a GPU if there is one."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
     """Attention implementation of transformers."""
     lora: LoraSettings | None = None
     """Train adapters only; null trains all weights."""
@@ -103,9 +103,9 @@ class ModelSettings(Config):
     dropout: bool = False
     """Train with the dropout, layer drop and router noise of the model's config. They are off by default, because rollouts are
     sampled without them and importance ratios would start away from 1; `lora.dropout` is separate."""
-    gradient_checkpointing: Literal[False, True, "selective"] = False
+    gradient_checkpointing: Literal[False, True, "selective", "auto"] = False
     """Recompute activations in the backward pass to save memory: `true` recomputes whole layers, `selective` only what
-    is cheap: everything but matrix products and attention."""
+    is cheap: everything but matrix products and attention; `auto` as little as fits into the memory that is free."""
     trust_remote_code: Annotated[bool, Trusted("can run Python code that comes with a model")] = False
     """Run Python code that comes with a model. Leave this off unless you have read that code."""
     chat_template_kwargs: TemplateOptions = Field(default_factory=dict)

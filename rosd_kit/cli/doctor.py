@@ -39,6 +39,11 @@ PACKAGES = (
     "peft",
 )
 
+#: The module that an attention implementation needs, and the package that it comes with.
+_FLASH_ATTENTION = {
+    "flash_attention_2": ("flash_attn", "flash-attn"),
+    "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
+}
 #: What an A100 or H100 with 80 GB offers to tensors.
 _NO_GPU = 79 << 30
 
@@ -88,6 +93,7 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
 
     from rosd_kit.memory import estimate_memory
     from rosd_kit.memory.estimate import format_bytes, table_rows
+    from rosd_kit.memory.recomputation import choose_recomputation
     from rosd_kit.recipe import build_components
 
     print(f"{recipe.name} with {recipe.model.path}: {'; '.join(missing_for(recipe)) or 'ready'}")
@@ -95,6 +101,10 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     processes = recipe.parallel.processes or 1
     components = build_components(recipe, manager.registry)
     with _without_noise():
+        if recipe.model.gradient_checkpointing == "auto":
+            choice = choose_recomputation(recipe, components, device=kind, ranks=processes, free=size)
+            print(f"model.gradient_checkpointing=auto {choice}")
+            recipe = choice.applied_to(recipe)
         found = estimate_memory(recipe, components, device=kind, ranks=processes, device_bytes=size)
     lines = Table(box=None, pad_edge=False, header_style="bold")
     for title, side in (("memory", "left"), ("training", "right"), ("sampling", "right"), ("", "left")):
@@ -126,7 +136,7 @@ def _without_noise() -> Iterator[None]:
 def _remedy(found: MemoryEstimate) -> str:
     """Return what to change so that the phase that needs most memory needs less."""
     if found.train == found.peak:
-        return "lower batch.tokens, use model.lora or model.gradient_checkpointing"
+        return "lower batch.tokens, use model.lora or model.gradient_checkpointing=true"
     if found.server:
         return (
             "lower rollout.launch.args.mem_fraction_static, train on more devices, use model.lora, or give the servers GPUs of "
@@ -162,8 +172,8 @@ def missing_for(recipe: Recipe) -> list[str]:
         missing.append(f"no GPU: {model.path} on the CPU is very slow")
     if model.lora is not None and find_spec("peft") is None:
         missing.append("needs peft: pip install 'rosd-kit[lora]'")
-    if model.attention == "flash_attention_2" and find_spec("flash_attn") is None:
-        missing.append("needs flash-attn, or model.attention=sdpa")
+    if (module := _FLASH_ATTENTION.get(model.attention)) and find_spec(module[0]) is None:
+        missing.append(f"needs {module[1]}, or model.attention=sdpa")
     if recipe.optimizer.name == "adamw8bit" and find_spec("bitsandbytes") is None:
         missing.append("needs bitsandbytes: pip install 'rosd-kit[8bit]'")
     if model.gguf is not None and find_spec("gguf") is None:

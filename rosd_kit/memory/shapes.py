@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.activation_checkpointing import enable_checkpointing
+from rosd_kit.model.activation_checkpointing import apply_checkpointing
 from rosd_kit.model.dropout import disable_dropout
 from rosd_kit.model.loading import find_model, local_folder
 from rosd_kit.model.lora import add_lora, freeze
@@ -57,8 +57,7 @@ def model_on_meta(settings: ModelSettings) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=_ATTENTION)
         if not settings.dropout:
             disable_dropout(model)
-        if settings.gradient_checkpointing:
-            enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
+        apply_checkpointing(model, settings)
         if settings.lora is not None:
             model = add_lora(model, settings.lora, 0)
         else:

@@ -22,6 +22,8 @@ from rosd_kit.model.tree_attention import capture_tree
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from rosd_kit.settings import ModelSettings
+
 
 #: Expensive operators by name, including every kernel that scaled dot-product attention may choose.
 _EXPENSIVE = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "_flash_attn_forward", "_flash_attn_varlen_forward")
@@ -33,6 +35,12 @@ def enable_checkpointing(model: PreTrainedModel, *, selective: bool) -> None:
     # transformers 5.2x renames the method
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False, "context_fn": partial(_contexts, selective)})
+
+
+def apply_checkpointing(model: PreTrainedModel, settings: ModelSettings) -> None:
+    """Turn on what `model.gradient_checkpointing` says. `auto` is nothing here: a run that trains has chosen before."""
+    if settings.gradient_checkpointing in (True, "selective"):
+        enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
 
 
 def _contexts(selective: bool) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
 from rosd_kit.model import export
-from rosd_kit.model.activation_checkpointing import enable_checkpointing
+from rosd_kit.model.activation_checkpointing import apply_checkpointing
 from rosd_kit.model.chat import Chat
 from rosd_kit.model.dropout import disable_dropout, enter_training
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
@@ -122,8 +122,7 @@ class Student:
         tokenizer = load_tokenizer(folder, settings)
         model = load_model(folder, settings, seed)
         dropout = None if settings.dropout else disable_dropout(model)
-        if settings.gradient_checkpointing:
-            enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
+        apply_checkpointing(model, settings)
         if settings.lora is not None:
             model = add_lora(model, settings.lora, seed)
         else:

@@ -13,7 +13,9 @@ from rich.text import Text
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.display.text import left_out, sanitize
 from rosd_kit.errors import RunError, shortened
+from rosd_kit.memory.recomputation import recomputation_of
 from rosd_kit.model.student import Student
+from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.plugins.attribution import culprit_named
 from rosd_kit.plugins.manager import PluginManager
@@ -60,7 +62,10 @@ def rehearse(recipe: Recipe, plugins: PluginManager, console: Console | None = N
 def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     components = build_components(recipe, plugins.registry)
     keep_initial = any(component.wants_initial() for component in components)
-    student = Student.load(recipe.model, keep_initial=keep_initial, seed=recipe.seed)
+    recomputation = recomputation_of(recipe, components, Ranks.alone(recipe.model.device))
+    student = Student.load(
+        (recomputation.applied_to(recipe) if recomputation else recipe).model, keep_initial=keep_initial, seed=recipe.seed
+    )
     suites = components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
     check_readable(student, train_problems(recipe, components, 0), suites)
     student.check_layout(recipe.batch.layout)

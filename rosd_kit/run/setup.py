@@ -11,6 +11,7 @@ from accelerate.utils import set_seed
 from rosd_kit.contracts import Site
 from rosd_kit.display import Display
 from rosd_kit.errors import RunError
+from rosd_kit.memory.recomputation import recomputation_of
 from rosd_kit.model.loading import pin_revision
 from rosd_kit.model.lora import resolve_model
 from rosd_kit.model.split import check_split, mark_wrong_layouts, split_model
@@ -70,8 +71,11 @@ def prepare(
     problems = train_problems(recipe, components, 0)
     suites = components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed)
     recipe = recipe.model_copy(update={"model": ranks.from_main(resolve_model(pin_revision(recipe.model)))})
+    recomputation = recomputation_of(recipe, components, ranks)
+    if recomputation is not None:
+        display.waiting(f"model.gradient_checkpointing=auto {recomputation}")
     display.waiting(f"loading the model {recipe.model.path} ...")
-    student = _load_student(recipe, components, ranks)
+    student = _load_student(recomputation.applied_to(recipe) if recomputation else recipe, components, ranks)
     check_readable(student, problems, suites)
     components.teacher.attach(student)
     _check_teacher(recipe, components, student)
