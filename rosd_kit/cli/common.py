@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,6 +67,8 @@ def load_plugins(
     manager: PluginManager = context.obj
     if lists:
         defer(*HEAVY)
+    else:
+        _say_loading(context)
     to_load = [*(files or ()), *(_recorded(recipe, files or ()) if recipe is not None else ())]
     if to_load and not lists:
         import torch  # noqa: F401  (the command needs it, so that no plugin is called slow for importing it)
@@ -81,6 +84,14 @@ def load_plugins(
         for report in manager.slow:
             print(f"warning: plugin {report} is slow: its import took {report.seconds:.1f} s", file=sys.stderr)
     return manager
+
+
+def _say_loading(context: typer.Context) -> None:
+    """Say on a terminal what takes the first seconds of a command that needs torch, and much longer on a busy machine."""
+    if any(context.params.get(option) for option in ("quiet", "json")) or os.environ.get("RANK", "0") != "0":
+        return
+    if sys.stderr.isatty() and "torch" not in sys.modules:
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
 
 
 def _recorded(recipe: str, files: Sequence[Path]) -> Iterator[Path]:

@@ -59,6 +59,17 @@ def test_a_command_that_trains_has_torch_before_a_plugin_file_asks_for_it(tmp_pa
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
+@pytest.mark.parametrize(("more", "lines"), [((), ["loading PyTorch ..."]), (("--quiet",), []), (("--json",), [])])
+def test_a_terminal_shows_what_is_loaded_before_torch_is(more, lines):
+    program = (
+        "import sys; sys.stderr.isatty = lambda: True; from rosd_kit.cli import main; import rosd_kit.cli.common as common\n"
+        "common.PluginManager.load_components = lambda self: sys.exit('torch' in sys.modules and 9)\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "run", "rosd", *more], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()) == (0, lines)
+
+
 PACKAGES = sorted((Path(__file__).parents[2] / "plugins").glob("*/src/rosd_kit_*/__init__.py"))
 PLUGIN = """
 import importlib, sys
