@@ -100,6 +100,25 @@ def lock_file(file: Path, *, wait: bool = False, required: bool = False) -> IO[s
     return stream
 
 
+def is_locked(file: Path) -> bool | None:
+    """Return whether another process, or another part of this one, holds `lock_file`; None where that cannot be known."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def finite(value: object) -> object:
     """Return plain values with NaN and infinity as None, since JSON has neither."""
     if isinstance(value, float):

@@ -25,12 +25,7 @@ class ComparedRun:
     records: RunRecords
     name: str
     group: int
-    state: str = ""
-
-    @property
-    def last_step(self) -> int:
-        """The last recorded step; 0 before the first."""
-        return max((record["step"] for record in self.records.metrics), default=0)
+    state: str
 
     @property
     def last_results(self) -> list[SuiteResult]:
@@ -58,10 +53,12 @@ def read_runs(folders: Sequence[Path], warn: Warn = silent) -> list[ComparedRun]
     if twice := next((folder for folder in folders if resolved.count(folder.resolve()) > 1), None):
         raise RunError(f"report: {str(twice)!r} is given twice. Name each run once.")
     names = [folder.name for folder in resolved]
-    return [
-        ComparedRun(records=RunRecords.read(folder, warn), name=name if names.count(name) == 1 else str(folder), group=index)
-        for index, (folder, name) in enumerate(zip(folders, names, strict=True))
-    ]
+    found = []
+    for index, (folder, name) in enumerate(zip(folders, names, strict=True)):
+        records = RunRecords.read(folder, warn)
+        unique = name if names.count(name) == 1 else str(folder)
+        found.append(ComparedRun(records=records, name=unique, group=index, state=records.state))
+    return found
 
 
 def pairings(runs: Sequence[ComparedRun]) -> list[Pairing]:
@@ -114,7 +111,7 @@ def packed_run(run: ComparedRun, link: str | None) -> Record:
         "name": run.name,
         "group": run.group,
         "state": run.state,
-        "step": run.last_step,
+        "step": run.records.last_step,
         "steps": run.records.recipe.get("steps"),
         "link": link,
         "at": [record["step"] for record in metrics],
@@ -131,6 +128,11 @@ def interval(value: Interval) -> Record:
 def notes(paired: Sequence[Pairing]) -> list[str]:
     """Return the caveats that a reader of the numbers needs."""
     found = [f"{each.run.name} is not compared: {each.why_not}" for each in paired if each.why_not]
+    found += [
+        f"{each.run.name} is still running: write the report again when it has finished"
+        for each in paired
+        if each.run.state == "running"
+    ]
     steps = {each.run.name: each.run.tested_after for each in paired if each.comparisons}
     if len(set(steps.values())) > 1:
         found.append(

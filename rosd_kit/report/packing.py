@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
 
+from rosd_kit.display.text import comparison_note
 from rosd_kit.evaluation.results import comparison_rows
 from rosd_kit.report.reading import Record, RunRecords
 from rosd_kit.text.leaks import leaks
@@ -40,10 +41,12 @@ _SNIPPET = 120
 def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 0) -> Record:
     """Return the page's data without the rollouts; metrics and evaluations start at the given indices."""
     environment, model, samples = run.environment, run.recipe.get("model"), run.recipe.get("samples")
+    comparisons = run.comparisons()
     return {
         "name": run.folder.resolve().name,
         "method": run.recipe.get("name"),
         "steps": run.recipe.get("steps"),
+        "state": run.state,
         "group": run.recipe.get("group_size"),
         "model": model.get("path") if isinstance(model, dict) else None,
         "recipe": _text(run.origins.get("explained")) or run.recipe_text,
@@ -59,7 +62,8 @@ def overview(run: RunRecords, *, first_metric: int = 0, first_evaluation: int = 
         "watch": run.watch.model_dump(),
         "metrics": [_shorten(record) for record in run.metrics[first_metric:]],
         "evaluations": [without_scores(record) for record in run.evaluations[first_evaluation:]],
-        "differences": [asdict(row) for row in comparison_rows(run.comparisons())],
+        "differences": [asdict(row) for row in comparison_rows(comparisons)],
+        "note": comparison_note(comparisons) if comparisons else "",
         "warnings": run.warnings(),
     }
 

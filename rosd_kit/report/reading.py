@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pydantic
 
 from rosd_kit.errors import RecipeError, RunError
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
-from rosd_kit.files import read_json_object
+from rosd_kit.files import is_locked, read_json_object
 from rosd_kit.recipe.shipped import label
 from rosd_kit.recipe.sources import parse
 from rosd_kit.run.collapse_warnings import CollapseWatch
-from rosd_kit.run.folder import ORIGINS
+from rosd_kit.run.folder import LOCK, ORIGINS
 from rosd_kit.run.records import in_words, read_records
 from rosd_kit.settings import WatchSettings
 from rosd_kit.types import JsonObject
@@ -63,6 +64,23 @@ class RunRecords:
             metrics=records(folder / "metrics.jsonl", warn),
             evaluations=[record for record in records(folder / "evaluations.jsonl", warn) if record.get("results")],
         )
+
+    @property
+    def last_step(self) -> int:
+        """The last recorded step; 0 before the first."""
+        return max((record["step"] for record in self.metrics), default=0)
+
+    @property
+    def state(self) -> Literal["running", "finished", "stopped"]:
+        """Whether a process works in the folder; if none does, whether the last step was taken.
+
+        After its last step a run still evaluates and exports. Where locks are not known, an unfinished run counts as running.
+        """
+        steps, locked = self.recipe.get("steps"), is_locked(self.folder / LOCK)
+        over = isinstance(steps, int) and self.last_step >= steps
+        if locked or (locked is None and not over):
+            return "running"
+        return "finished" if over else "stopped"
 
     @property
     def watch(self) -> WatchSettings:

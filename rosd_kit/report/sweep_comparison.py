@@ -22,8 +22,9 @@ def read_trials(folder: Path, plan: str | None = None, warn: Warn = silent) -> l
         path = folder / TRIALS / trial["id"]
         if (path / "recipe.yaml").is_file():
             label = ", ".join([*stored["cells"][trial["cell"]]["labels"], f"seed {trial['seed']}"])
-            state = rows[trial["id"]].state if trial["id"] in rows else ""
-            trials.append(ComparedRun(records=RunRecords.read(path, warn), name=label, group=trial["cell"], state=state))
+            records = RunRecords.read(path, warn)
+            state = rows[trial["id"]].state if trial["id"] in rows else records.state
+            trials.append(ComparedRun(records=records, name=label, group=trial["cell"], state=state))
     return trials
 
 

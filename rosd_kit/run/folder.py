@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,8 @@ from rosd_kit.run.links import check_entries
 from rosd_kit.run.records import in_words, read_records
 from rosd_kit.types import JsonObject
 
-RECIPE, ORIGINS = "recipe.yaml", "origins.json"
+RECIPE, ORIGINS, LOCK = "recipe.yaml", "origins.json", ".lock"
+_MOMENT = 0.1
 #: Folders of a run that the kit itself writes into, each with its levels.
 _WRITTEN = {"samples": 1, "checkpoints": 2}
 #: What a process leaves that is killed while it writes a file of the run; reports are written without the lock.
@@ -205,7 +207,7 @@ class RunFolder:
         """Lock the folder; the system releases the lock when the process ends, however it ends."""
         with explain_write_errors(f"{self.path}:", "Choose another folder with --out."):
             try:
-                lock = lock_file(self.path / ".lock")
+                lock = _lock_twice(self.path / LOCK)
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path}: another process is working in this folder. Wait until it ends, or choose another --name."
@@ -214,6 +216,15 @@ class RunFolder:
                 if _LEFTOVER.fullmatch(left.name):
                     left.unlink()
             return lock
+
+
+def _lock_twice(file: Path) -> IO[str]:
+    """Lock a file; try again once, because a report that looks whether the run is at work holds the lock for a moment."""
+    try:
+        return lock_file(file)
+    except BlockingIOError:
+        time.sleep(_MOMENT)
+        return lock_file(file)
 
 
 class _Watched(RunFolder):

@@ -13,6 +13,7 @@ import pytest
 from rosd_kit.cli import main
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import compare
+from rosd_kit.files import lock_file
 from rosd_kit.report.comparison import comparison, notes, pairings, read_runs, recipe_differences
 from rosd_kit.report.comparison_page import write_comparison
 from tests.report.run_writer import RunWriter, record
@@ -47,6 +48,16 @@ def folders(tmp_path_factory):
         run.evaluation(4, after, 0.5)
     RunWriter(out / "c").step(1, [record(1, 0)])
     return [out / name for name in "abc"]
+
+
+def test_runs_that_are_at_work_or_were_stopped_are_named(folders):
+    with lock_file(folders[1] / ".lock"):
+        paired = pairings(read_runs(folders))
+    assert notes(paired)[:2] == [
+        "c is not compared: c has no evaluation yet",
+        "b is still running: write the report again when it has finished",
+    ]
+    assert [run["state"] for run in comparison(paired, {})["runs"]] == ["stopped", "running", "stopped"]
 
 
 def test_differences_are_those_of_the_paired_comparison_with_the_first_run(folders):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from rosd_kit.errors import RunError
+from rosd_kit.files import lock_file
 from rosd_kit.report.live import Follower, LiveServer
 from tests.report.run_writer import record
 
@@ -106,7 +107,7 @@ def test_a_folder_without_a_run_and_a_taken_port_are_errors(run, tmp_path):
 
 
 def test_an_open_page_updates_itself(run, open_page):
-    with LiveServer(run.folder) as server:
+    with lock_file(run.folder / ".lock"), LiveServer(run.folder) as server:
         page = open_page(server.address)
         assert "step 1 of 9" in page.inner_text("#facts") and page.inner_text("#live") == "live"
         page.click("#tab-rollouts")
@@ -121,6 +122,21 @@ def test_an_open_page_updates_itself(run, open_page):
         assert "+50.0" in page.inner_text("#results")
         assert page.errors == [] and all(url.startswith(server.address) for url in page.requests if not url.startswith("data:"))
     page.locator("#live", has_text="connection lost").wait_for()
+
+
+def test_a_page_is_live_only_while_a_process_works_in_the_folder(run, open_page):
+    with LiveServer(run.folder) as server:
+        with lock_file(run.folder / ".lock"):
+            page = open_page(server.address)
+            assert page.inner_text("#live") == "live" and "step 1 of 9, running" in page.inner_text("#facts")
+        page.locator("#live", has_text="stopped").wait_for()
+        assert "step 1 of 9, stopped" in page.inner_text("#facts")
+        with lock_file(run.folder / ".lock"):  # resumed; after its last step it still evaluates
+            run.step(9, [record(9, 0)])
+            page.locator("#facts", has_text="step 9 of 9").wait_for()
+            assert page.inner_text("#live") == "live"
+        page.locator("#live", has_text="finished").wait_for()
+        assert "running" not in page.inner_text("#facts")
 
 
 def test_updates_contain_null_instead_of_nan(run):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rosd_kit.display.text import comparison_note, percent
 from rosd_kit.report.page import write_report
+from rosd_kit.report.reading import RunRecords
 from tests.report.run_writer import WORDS, record
 
 EVIL = (
@@ -271,3 +273,45 @@ def test_a_chart_is_saved_as_csv_and_png(page):
 def test_every_chart_has_a_legend_and_no_field_hides_a_method_of_the_form(page):
     assert page.evaluate("[...document.querySelectorAll('figure')].every((figure) => figure.querySelector('.key'))")
     assert page.evaluate("typeof document.getElementById('filters').matches") == "function"
+
+
+def test_halves_are_rounded_as_on_the_terminal(page):
+    ties = [0.4725, 0.6625, 0.3875, -0.0125, 0.0125, 0.4775, 0.0, 0.99975, 0.00125, 1 / 3, 0.6245, 0.62475]
+    assert page.evaluate("ties => ties.map((value) => percent(value))", ties) == [percent(value) for value in ties]
+    assert page.evaluate("signed(-0.0125)") == "−1.2" and page.evaluate("percent(0.9995, 1)") == percent(0.9995)
+
+
+def test_the_address_follows_keys_and_colours_and_leads_back(page, report, open_page):
+    page.keyboard.press("r")
+    page.wait_for_selector("#tokens")
+    page.keyboard.press("j")
+    page.keyboard.press("2")
+    page.wait_for_function("location.hash === '#rollouts/1/1?colour=divergence'")
+    address = page.url
+    page.keyboard.press("o")
+    assert page.evaluate("location.hash") == "#overview"
+    page.click("#tab-rollouts")
+    assert page.url == address
+    other = open_page(report)
+    other.evaluate("hash => { location.hash = hash; }", address.split("#")[1])
+    other.locator("#detail .title", has_text="#1").wait_for()
+    assert other.locator('input[name="heat"][value="divergence"]').is_checked()
+    assert other.is_visible("#rollouts-panel")
+
+
+@pytest.mark.parametrize(
+    ("localized", "weights", "badge"),
+    [
+        ("full", [1.0] * 20, "whole response"),
+        ("keyword", [0.0] * 5 + [1.0] * 15, "weights: keyword"),
+        ("exact_ambiguous", [1.0] * 20, "quote exact ambiguous"),
+        ("missing", [1.0] * 20, "quote missing"),
+    ],
+)
+def test_only_quotes_are_called_quotes(page, localized, weights, badge):
+    assert page.evaluate("one => weightsInWords(one)", {"localized": localized, "weights": weights}) == badge
+
+
+def test_the_note_under_the_results_is_that_of_the_terminal(report, page):
+    expected = comparison_note(RunRecords.read(report.parent).comparisons())
+    assert page.inner_text("#results caption") == f"before and after 2 steps: {expected}"

@@ -17,7 +17,7 @@ function drawResults() {
     const tone = { better: "up", worse: "down" }[row.verdict] ?? "";
     return el("tr", {}, el("th", { scope: "row" }, key("", row.group % 6, Math.floor(row.group / 6) % 3), row.name), several && el("td", {}, row.seeds), el("td", {}, cell(row.value)),
       el("td", { class: tone }, row.difference ? [signed(row.difference.mean), " ", el("small", {}, `${signed(row.difference.low)} .. ${signed(row.difference.high)}`)] : ""),
-      several && el("td", {}, row.p === null ? "" : row.p < 0.001 ? "<0.001" : row.p.toFixed(3)), el("td", { class: tone }, row.verdict));
+      several && el("td", {}, row.p === null ? "" : row.p < 0.001 ? "<0.001" : fixed(row.p, 3)), el("td", { class: tone }, row.verdict));
   });
   if (measure.before) body.unshift(el("tr", { class: "mean" }, el("th", { scope: "row" }, "before training"), el("td"), el("td", {}, cell(measure.before)), el("td"), el("td"), el("td")));
   const worst = rows.some((row) => row.value?.worst_case) ? " † all scores, or all differences, are equal: the interval is a worst-case bound." : "";
@@ -70,7 +70,7 @@ function drawOptions() {
 
 function drawRuns() {
   const rows = data.runs.map((run) => el("tr", {}, el("th", { scope: "row" }, run.link ? el("a", { href: run.link }, run.name) : run.name),
-    el("td", {}, run.state || (run.steps && run.step >= run.steps ? "finished" : "not finished")), el("td", {}, `${run.step} of ${run.steps ?? "?"}`)));
+    el("td", {}, run.state), el("td", {}, `${run.step} of ${run.steps ?? "?"}`)));
   byId("runs").replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ["run", "state", "step"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)));
 }
 

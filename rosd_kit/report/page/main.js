@@ -19,12 +19,18 @@ function openTab(name, focus = false) {
   scrollTo(0, scrolled.get(name) ?? 0);
 }
 
+/** Open a tab that the reader chose, and put it into the address. */
+function goToTab(name, rollouts, focus = false) {
+  openTab(name, focus);
+  history.replaceState(null, "", `#${name === "rollouts" ? rollouts.address() : name}`);
+}
+
 function startTabs(rollouts) {
   for (const [i, tab] of TABS.entries()) {
-    byId(`tab-${tab}`).addEventListener("click", () => { openTab(tab); history.replaceState(null, "", `#${tab}${tab === "rollouts" ? rollouts.query() : ""}`); });
+    byId(`tab-${tab}`).addEventListener("click", () => goToTab(tab, rollouts));
     byId(`tab-${tab}`).addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (by) openTab(TABS[(i + by + TABS.length) % TABS.length], true);
+      if (by) goToTab(TABS[(i + by + TABS.length) % TABS.length], rollouts, true);
     });
   }
 }
@@ -35,8 +41,8 @@ function startKeys(rollouts) {
     if (event.key === "Escape" && typing) byId("list").focus();
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const action = {
-      o: () => openTab("overview", true), r: () => openTab("rollouts", true),
-      j: () => rollouts.move(1), k: () => rollouts.move(-1), "/": () => { openTab("rollouts"); byId("by-text").focus(); },
+      o: () => goToTab("overview", rollouts, true), r: () => goToTab("rollouts", rollouts, true),
+      j: () => rollouts.move(1), k: () => rollouts.move(-1), "/": () => { goToTab("rollouts", rollouts); byId("by-text").focus(); },
       1: () => rollouts.setHeat("weight"), 2: () => rollouts.setHeat("divergence"), 3: () => rollouts.setHeat("gap"),
     }[event.key];
     if (action) { event.preventDefault(); action(); }
@@ -46,7 +52,7 @@ function startKeys(rollouts) {
 function describe({ overview }) {
   const { components, environment } = overview, done = overview.metrics.length ? overview.metrics[overview.metrics.length - 1].step : 0;
   const slots = Object.entries(components).filter(([, name]) => name).map(([slot, name]) => `${slot} ${name}`);
-  byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}`, ...slots].filter(Boolean).join(" · ");
+  byId("facts").textContent = [overview.method, overview.model, `step ${done} of ${overview.steps ?? "?"}${overview.state === "finished" ? "" : `, ${overview.state}`}`, ...slots].filter(Boolean).join(" · ");
   byId("recipe").replaceChildren(...explainedLines(overview.recipe));
   replaceChildren(byId("changes"), changes(overview));
   const facts = { ...environment, versions: Object.entries(environment.versions ?? {}).map((pair) => pair.join(" ")).join(", "), git: environment.git ? `${environment.git.commit}${environment.git.dirty ? ", with uncommitted changes" : ""}` : null };
@@ -77,28 +83,25 @@ async function openAddress(run, rollouts) {
   const [place, query] = location.hash.slice(1).split("?");
   const [tab, step, index] = place.split("/");
   if (TABS.includes(tab)) openTab(tab);
-  if (query) await rollouts.restore(new URLSearchParams(query));
+  if (tab === "rollouts") await rollouts.restore(new URLSearchParams(query));
   const position = rollouts.shown.findIndex((row) => row.step === Number(step) && row.index === Number(index));
   if (index !== undefined && position >= 0) await rollouts.select(position);
-}
-
-/** Whether the run has taken its last step. */
-function isOver({ overview }) {
-  const { metrics, steps } = overview;
-  return metrics.length > 0 && metrics[metrics.length - 1].step >= steps;
 }
 
 async function followRun(run, rollouts) {
   const status = byId("live");
   status.hidden = false;
   for (;;) {
-    status.textContent = isOver(run) ? "finished" : "live";
-    status.classList.toggle("over", isOver(run));
+    const { state } = run.overview;
+    status.textContent = state === "running" ? "live" : state;
+    status.classList.toggle("over", state !== "running");
     await new Promise((done) => setTimeout(done, POLL));
     if (document.hidden) continue;
     try {
       const update = await run.source.update();
       status.classList.remove("lost");
+      run.overview.state = update.overview.state;
+      describe(run);
       if (!update.restarted && !update.overview.metrics.length && !update.overview.evaluations.length && !update.chunks.length) continue;
       run.add(update);
       describe(run);
@@ -127,6 +130,7 @@ async function start() {
   drawOverview(run);
   await rollouts.refresh();
   await openAddress(run, rollouts);
+  addEventListener("hashchange", () => openAddress(run, rollouts));
   document.documentElement.dataset.ready = "yes";
   if (live) followRun(run, rollouts);
 }

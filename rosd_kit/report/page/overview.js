@@ -18,25 +18,22 @@ function drawOverview(run) {
   }));
 }
 
-function results({ differences, evaluations }) {
+function results({ differences, evaluations, note }) {
   if (!differences.length) return evaluations.length ? [latest(evaluations[evaluations.length - 1])] : [el("p", { class: "quiet" }, "No evaluation yet.")];
   const cell = (interval) => [percent(interval.mean), " ", el("small", {}, `${percent(interval.low)} .. ${percent(interval.high)}${interval.worst_case ? " †" : ""}`)];
-  const worstCase = differences.some((d) => d.before.worst_case || d.after.worst_case || d.change.worst_case);
-  const last = evaluations[evaluations.length - 1], errors = last.results.reduce((sum, r) => sum + (r.errors ?? 0), 0);
-  const note = `mean@${last.results[0].samples} over ${last.results[0].problems} problems per suite, before and after ${last.step} steps, in %, with 95 % intervals; * the interval excludes zero.`
-    + (worstCase ? " † all scores, or all differences, are equal: the interval is a worst-case bound." : "") + (errors ? ` The verifier failed on ${errors} samples, which are not counted.` : "");
+  const caption = `before and after ${counted(evaluations[evaluations.length - 1].step, "step")}: ${note}`;
   const rows = differences.map((d) => {
     const direction = d.change.low > 0 ? "up" : d.change.high < 0 ? "down" : "";
     return el("tr", { class: d.average && "mean" }, el("th", { scope: "row" }, d.name + (d.in_domain ? " (trained)" : "")), el("td", {}, cell(d.before)), el("td", {}, cell(d.after)),
       el("td", { class: direction }, signed(d.change.mean), direction ? " * " : " ", el("small", {}, `${signed(d.change.low)} .. ${signed(d.change.high)}${d.change.worst_case ? " †" : ""}`)));
   });
-  return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Results" }, el("table", {}, el("caption", {}, note),
+  return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Results" }, el("table", {}, el("caption", {}, caption),
     el("thead", {}, el("tr", {}, ["suite", "before", "after", "difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, rows)))];
 }
 
 function latest({ step, results }) {
   const means = results.map((r) => `${r.suite} ${percent(r.mean)}% (${percent(r.low)} .. ${percent(r.high)})`);
-  return el("p", {}, `After ${step} steps: ${means.join(", ")}`);
+  return el("p", {}, `After ${counted(step, "step")}: ${means.join(", ")}`);
 }
 
 function curves({ evaluations }) {

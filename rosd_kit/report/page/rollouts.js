@@ -1,6 +1,7 @@
 /* The rollouts tab: a list that draws only its visible rows, and one rollout in full. */
 
 const ROW_HEIGHT = 52;
+const HEATS = ["weight", "divergence", "gap"];
 const FILTERS = ["by-outcome", "by-suite", "from-step", "to-step", "by-text"];
 
 class Rollouts {
@@ -33,7 +34,7 @@ class Rollouts {
   /** Filter, and put the filters into the address. */
   async filterAndLink() {
     await this.filter();
-    history.replaceState(null, "", `#rollouts${this.query()}`);
+    history.replaceState(null, "", `#${this.address()}`);
   }
 
   async filter() {
@@ -105,13 +106,14 @@ class Rollouts {
     } catch (error) {
       if (this.selected === row) byId("detail").replaceChildren(el("p", { class: "notice", role: "alert" }, `This rollout cannot be read: ${error.message}`));
     }
-    if (setAddress) history.replaceState(null, "", `#rollouts/${row.step}/${row.index}${this.query()}`);
+    if (setAddress) history.replaceState(null, "", `#${this.address()}`);
   }
 
-  /** Return the filters as the query of a link, empty without any. */
-  query() {
-    const set = FILTERS.map((id) => [id, this.named(id)]).filter(([, value]) => value);
-    return set.length ? `?${new URLSearchParams(set)}` : "";
+  /** Return the address of this view: the rollout, the filters and the colour of the tokens. */
+  address() {
+    const set = [...FILTERS.map((id) => [id, this.named(id)]), ["colour", this.heat === "weight" ? "" : this.heat]].filter(([, value]) => value);
+    const rollout = this.selected ? `/${this.selected.step}/${this.selected.index}` : "";
+    return `rollouts${rollout}${set.length ? `?${new URLSearchParams(set)}` : ""}`;
   }
 
   /** Return a filter's value; an outcome by its name, because its number may differ in a later version. */
@@ -120,13 +122,15 @@ class Rollouts {
     return id === "by-outcome" && value ? this.run.overview.outcomes[Number(value)] : value;
   }
 
-  /** Set the filters that a link names. */
+  /** Set the filters and the colour that a link names. */
   async restore(query) {
     for (const id of FILTERS) {
       const value = query.get(id) ?? "", at = this.run.overview.outcomes.indexOf(value);
       byId(id).value = id === "by-outcome" ? (at < 0 ? "" : String(at)) : value;
     }
+    this.heat = HEATS.find((name) => name === query.get("colour")) ?? HEATS[0];
     await this.filter();
+    if (this.selected) await this.select(this.shown.indexOf(this.selected), false);
   }
 
   show(row, one) {
@@ -145,18 +149,25 @@ class Rollouts {
     this.paint();
   }
 
+  /** Colour the tokens by what the reader chose, and put it into the address. */
+  chooseHeat(kind) {
+    this.heat = this.shownHeat = kind;
+    this.paint();
+    history.replaceState(null, "", `#${this.address()}`);
+  }
+
   heatChoice(one) {
     const scored = one.divergence?.some((v) => v !== 0);
     const kinds = [["weight", "weight", Boolean(one.weights)], ["divergence", "divergence", scored], ["gap", "teacher against student", scored && Boolean(one.teacher_logprobs)]];
     if (!kinds.find(([kind, , available]) => kind === this.heat && available)) this.shownHeat = (kinds.find(([, , available]) => available) ?? [null])[0];
     else this.shownHeat = this.heat;
-    const radios = kinds.map(([kind, name, available]) => el("label", {}, el("input", { type: "radio", name: "heat", value: kind, disabled: !available, checked: kind === this.shownHeat, onchange: () => { this.heat = this.shownHeat = kind; this.paint(); } }), name));
+    const radios = kinds.map(([kind, name, available]) => el("label", {}, el("input", { type: "radio", name: "heat", value: kind, disabled: !available, checked: kind === this.shownHeat, onchange: () => this.chooseHeat(kind) }), name));
     return el("div", { class: "heat" }, el("fieldset", { "aria-label": "Token colour" }, radios), el("span", { class: "quiet", id: "scale" }));
   }
 
   setHeat(kind) {
     const radio = document.querySelector(`input[name="heat"][value="${kind}"]:not(:disabled)`);
-    if (radio) { radio.checked = true; this.heat = this.shownHeat = kind; this.paint(); }
+    if (radio) { radio.checked = true; this.chooseHeat(kind); }
   }
 
   /** Colour the tokens. Text that no token covers stays plain. */
@@ -229,9 +240,16 @@ function whyNone({ samples_every: every, metrics }) {
   return "The folder samples/ of this run is missing or empty. Its recipe asks for samples, so the files were moved or deleted.";
 }
 
+/** Say what the localizer did: how it found a quote, or where else its weights lie. */
+function weightsInWords({ localized, weights }) {
+  const outcome = localized.replaceAll("_", " ");
+  if (/^(missing|(exact|normalised|fuzzy)(_ambiguous)?)$/.test(localized)) return `quote ${outcome}`;
+  return weights?.length && weights.every((weight) => weight === weights[0] && weight > 0) ? "whole response" : `weights: ${outcome}`;
+}
+
 function badges(row, one) {
   const badges = [el("span", { class: `badge ${one.success ? "good" : "bad"}` }, one.success ? "correct" : "wrong")];
-  if (one.localized) badges.push(el("span", { class: `badge ${one.localized === "missing" ? "bad" : ""}` }, one.success ? "whole response" : `quote ${one.localized.replace("_", " ")}`));
+  if (one.localized) badges.push(el("span", { class: `badge ${one.localized === "missing" ? "bad" : ""}` }, weightsInWords(one)));
   if (one.judged?.start) badges.push(el("span", { class: `badge ${one.judged.start === "missed" ? "bad" : "good"}` }, `oracle: ${one.judged.start.replace("_", " ")}`));
   if (one.status !== "ok") badges.push(el("span", { class: "badge bad" }, `not trained on: ${(one.reason ?? one.status ?? "?").replaceAll("_", " ")}`));
   return [...badges, el("span", { class: "quiet" }, `step ${row.step}`)];

@@ -30,9 +30,17 @@ function replaceChildren(parent, ...children) {
   fill(parent, {}, children);
 }
 
-const percent = (share, digits = 1) => (share === null || Number.isNaN(share) ? "–" : (100 * share).toFixed(digits));
+/** Return a number with so many digits. Halves go to the even digit as in Python, so that page and terminal show the same. */
+function fixed(value, digits) {
+  const rounded = Math.abs(value).toFixed(digits), exact = Math.abs(value).toFixed(60);
+  const isHalf = /^50*$/.test(exact.slice(exact.indexOf(".") + 1 + digits)), isOdd = /[13579]$/.test(rounded);
+  const even = isHalf && isOdd ? (Number(rounded) - 10 ** -digits).toFixed(digits) : rounded;
+  return (value < 0 ? "-" : "") + even;
+}
+
+const percent = (share, digits = 1) => (share === null || Number.isNaN(share) ? "–" : fixed(100 * share, digits));
 const asPercent = (value) => percent(value, 0) + "%";
-const signed = (share) => (share >= 0 ? "+" : "−") + Math.abs(100 * share).toFixed(1);
+const signed = (share) => (share >= 0 ? "+" : "−") + fixed(Math.abs(100 * share), 1);
 
 /** Return a number with 3 significant digits. */
 function short(value) {
@@ -43,6 +51,7 @@ function short(value) {
   return String(Number(size >= 1000 ? value.toFixed(0) : value.toPrecision(3)));
 }
 
+const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const grouped = (count) => count.toLocaleString("en-US");
 
 /** Compare two texts word by word. Returns, for each text, segments [kind, text] with kind `same`, `removed` or `added`. */
