@@ -92,7 +92,7 @@ def run_sweep(
     with Store(folder) as store:
         rows = store.rows(plan.ids)
     failed = [row for row in rows.values() if row.state == "failed"]
-    print_line(console, f"{_states(rows)}; see: rosd-kit sweep report {folder}")
+    print_line(console, f"{_states(rows)}; see: rosd-kit sweep report {folder}, or as a page: rosd-kit report {folder}")
     if failed:
         print_line(console, "to run failed trials again, add --retry")
     return done and not failed

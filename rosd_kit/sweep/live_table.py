@@ -19,6 +19,8 @@ from rosd_kit.sweep.progress import TrialLabel, TrialProgress, seconds_left
 _INTERVAL = 1.0
 #: Lines that the title, the footer and a line of the scheduler need.
 _OTHER_LINES = 6
+#: What a running trial does before its first step, where it loads and may evaluate, and after its last.
+_AT_THE_ENDS = ("starting", "evaluating")
 _ORDER = {"running": 0, "failed": 1, "finished": 2, "waiting": 3}
 
 
@@ -64,16 +66,17 @@ class LiveTable:
         return Group(table, Text(more + self._footer(progress), style="dim"))
 
     def _cells(self, label: TrialLabel, one: TrialProgress) -> list[Text]:
-        left = (label.steps - one.step) * one.seconds_per_step
+        steps = label.steps - one.step
+        state = one.state if one.state != "running" else "running" if 0 < one.step and steps else _AT_THE_ENDS[steps == 0]
         score, success = (percent(value) if isfinite(value) else "" for value in (one.score, one.success))
         cells = [
             *label.values,
             str(label.seed),
-            one.state,
+            state,
             f"{one.step}/{label.steps}",
             score,
             success,
-            duration(left) if one.state == "running" and one.seconds_per_step else "",
+            duration(steps * one.seconds_per_step) if state == "running" and one.seconds_per_step else "",
         ]
         return [Text(sanitize(cell), overflow="ellipsis") for cell in cells]
 

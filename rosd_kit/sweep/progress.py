@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, nan
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class TrialProgress:
 
     `score` is the mean of its latest evaluation in the trained domain in [0, 1], or of all suites where none is trained;
     `success` is the share of right rollouts at its latest step. Both are NaN before the first, where `seconds_per_step` is 0.
+    `seconds` is how long a finished trial took, with loading and evaluations.
     """
 
     state: str
@@ -41,6 +42,7 @@ class TrialProgress:
     score: float = nan
     success: float = nan
     seconds_per_step: float = 0.0
+    seconds: float = 0.0
 
 
 def trial_labels(plan: Plan) -> dict[str, TrialLabel]:
@@ -55,17 +57,22 @@ def trial_labels(plan: Plan) -> dict[str, TrialLabel]:
 
 def read_progress(folder: Path, store: Store, ids: Sequence[str]) -> dict[str, TrialProgress]:
     """Return how far each trial is, by id. Reads only the end of the files of those that run."""
-    return {id: _progress(folder / TRIALS / id, state) for id, state in store.states(ids).items()}
+    progress = {id: _progress(folder / TRIALS / id, state) for id, state in store.states(ids).items()}
+    return progress | {id: replace(progress[id], seconds=seconds) for id, seconds in store.seconds(progress).items()}
 
 
 def seconds_left(labels: Mapping[str, TrialLabel], progress: Mapping[str, TrialProgress], jobs: int) -> float | None:
-    """Return how long all unfinished trials take at the speed of those that have begun; None before any step."""
-    speeds = [one.seconds_per_step for one in progress.values() if one.seconds_per_step]
+    """Return how long all unfinished trials take at the speed of the finished ones, or else of those that have begun.
+
+    None before any step.
+    """
+    finished = [one.seconds / labels[id].steps for id, one in progress.items() if one.seconds]
+    speeds = finished or [one.seconds_per_step for one in progress.values() if one.seconds_per_step]
     if not speeds:
         return None
     usual = sum(speeds) / len(speeds)
     left = [
-        (labels[id].steps - one.step) * (one.seconds_per_step or usual)
+        (labels[id].steps - one.step) * (usual if finished else one.seconds_per_step or usual)
         for id, one in progress.items()
         if one.state in ("waiting", "running")
     ]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.live_table import LiveTable
-from rosd_kit.sweep.progress import describe_end, read_progress, seconds_left, trial_labels
+from rosd_kit.sweep.progress import TrialProgress, describe_end, read_progress, seconds_left, trial_labels
 from rosd_kit.sweep.store import Store
 from tests.sweep.made_up_results import finish
 
@@ -44,9 +44,28 @@ def test_progress_is_read_from_the_files_of_the_trials(folder):
     assert running.success == pytest.approx(0.3)
     assert waiting.step == 0 and isnan(waiting.score)
     labels = trial_labels(made)
-    assert seconds_left(labels, progress, jobs=1) == 5 * 2.0 + 8 * 2.0
-    assert seconds_left(labels, progress, jobs=4) == 8 * 2.0
+    begun = {id: progress[id] for id in made.ids[2:]}
+    assert seconds_left(labels, begun, jobs=1) == 5 * 2.0 + 8 * 2.0
+    assert seconds_left(labels, begun, jobs=4) == 8 * 2.0
     assert seconds_left(labels, {made.ids[3]: waiting}, jobs=1) is None
+
+
+def test_the_time_left_counts_what_finished_trials_took_besides_their_steps(folder):
+    path, made = folder
+    with Store(path) as store:
+        progress = read_progress(path, store, made.ids)
+    assert [one.seconds for one in progress.values()] == [60.0, 60.0, 0.0, 0.0]
+    assert seconds_left(trial_labels(made), progress, jobs=1) == (5 + 8) * 60.0 / 8
+
+
+@pytest.mark.parametrize(("step", "words"), [(0, ["starting", "0/8"]), (8, ["evaluating", "8/8"])])
+def test_a_trial_before_its_first_and_after_its_last_step_is_not_called_running(folder, step, words):
+    _, made = folder
+    console = Console(file=io.StringIO(), width=80, record=True)
+    progress = {made.ids[0]: TrialProgress(state="running", step=step, seconds_per_step=2.0 * bool(step))}
+    table = LiveTable(console=console, axes=["localizer"], labels=trial_labels(made), jobs=1, read=lambda: progress)
+    console.print(table.table(progress))
+    assert console.export_text().splitlines()[1].split()[2:] == words
 
 
 def test_the_table_fits_80_columns_and_shows_running_trials_first(folder):
@@ -60,7 +79,7 @@ def test_the_table_fits_80_columns_and_shows_running_trials_first(folder):
     assert lines[0].split() == ["localizer", "seed", "state", "step", "held-out", "%", "rollouts", "%", "left"]
     name, seed = made.labels(made.combinations[made.trials[2].combination])[0], str(made.trials[2].seed)
     assert lines[1].split() == [name, seed, "running", "3/8", "62.5", "30.0", "0:10"]
-    assert lines[-1] == "2 finished, 1 running, 1 waiting; about 0:26 left"
+    assert lines[-1] == "2 finished, 1 running, 1 waiting; about 1:37 left"
     assert max(map(len, lines)) <= 80
 
 
