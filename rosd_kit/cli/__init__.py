@@ -13,6 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from rosd_kit.cli.common import FieldsCommand
 from rosd_kit.cli.crashes import explain_crash, explain_path
 from rosd_kit.cli.diagnose import diagnose
 from rosd_kit.cli.diff import diff
@@ -40,14 +41,14 @@ def build_app(manager: PluginManager) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    app.command()(run)
-    app.command("eval")(evaluate)
+    app.command(cls=FieldsCommand)(run)
+    app.command("eval", cls=FieldsCommand)(evaluate)
     app.command(short_help="Show a run as one page.")(report)
     app.command(short_help="Upload a run's model to the hub.")(push)
-    app.command(short_help="Measure where a recipe's signal lies, before training.")(diagnose)
+    app.command(cls=FieldsCommand, short_help="Measure where a recipe's signal lies, before training.")(diagnose)
     app.add_typer(sweep, name="sweep", short_help="Run a recipe with components swapped and compare.")
-    app.command()(show)
-    app.command()(diff)
+    app.command(cls=FieldsCommand)(show)
+    app.command(cls=FieldsCommand)(diff)
     app.command()(components)
     app.add_typer(plugins, name="plugins")
     app.command(short_help="List the shipped recipes.")(recipes)

@@ -6,16 +6,36 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from rosd_kit.cli import completion
 from rosd_kit.deferred import HEAVY, defer
+from rosd_kit.errors import RosdError
 from rosd_kit.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
     from rosd_kit.recipe import Resolution
+
+
+class FieldsCommand(TyperCommand):
+    """A command that takes fields of a recipe as `FIELD=VALUE`; explains those that are written as options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # a Context of click or of typer, by version
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = getattr(error, "option_name", None)
+            if type(error).__name__ != "NoSuchOption":
+                raise
+            from rosd_kit.recipe.nearest_option import option_in_words
+
+            if (meant := option_in_words(str(option))) is None:
+                raise
+            raise RosdError(f"{option}: rosd-kit {ctx.info_name} has no such option. {meant}") from None
+
 
 RecipeArgument = Annotated[
     str,

@@ -17,7 +17,7 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="A run's folder, finished or not; several to compare; or a sweep's.",
             autocompletion=completion.runs_and_sweeps,
         ),

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from rosd_kit.cli import completion
-from rosd_kit.cli.common import PluginFiles, Profile, TrustRecipe, load_plugins
+from rosd_kit.cli.common import FieldsCommand, PluginFiles, Profile, TrustRecipe, load_plugins
 from rosd_kit.errors import RunError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ sweep = typer.Typer(
 )
 
 
-@sweep.command(_DEFAULT)
+@sweep.command(_DEFAULT, cls=FieldsCommand)
 def run(
     context: typer.Context,
     recipe: Annotated[

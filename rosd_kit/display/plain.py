@@ -91,10 +91,13 @@ class PlainDisplay(Display):
             print_line(self.console, line)
 
 
-def print_line(console: Console, line: str) -> None:
-    """Print text that may contain data: wrapped at words on a terminal, unwrapped elsewhere."""
+def print_line(console: Console, line: str, *, copied: bool = False) -> None:
+    """Print text that may contain data: wrapped at words on a terminal, unwrapped elsewhere.
+
+    A command or path, which is to be `copied`, is left to the terminal to wrap: a line break in it would be copied too.
+    """
     text = Text(sanitize(line), overflow="fold")
-    console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+    console.print(text, highlight=False, soft_wrap=copied or not console.is_terminal)
 
 
 def print_summary(console: Console, summary: RunSummary) -> None:
@@ -112,10 +115,10 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         print_line(console, comparison_note(summary.comparisons))
     if unchanged := unchanged_note(summary.comparisons, summary.rollouts):
         print_line(console, unchanged)
-    print_line(console, f"\nrun folder: {summary.folder}")
+    print_line(console, f"\nrun folder: {summary.folder}", copied=True)
     if summary.next_steps:
         for line in ("try next:", *(f"  {line}" for line in summary.next_steps)):
-            print_line(console, line)
+            print_line(console, line, copied=True)
 
 
 def _steps(count: int) -> str:

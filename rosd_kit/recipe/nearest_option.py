@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel
 
+from rosd_kit.contracts import SLOTS
 from rosd_kit.errors import did_you_mean
 from rosd_kit.settings import CoreSettings
 
@@ -59,6 +60,15 @@ _MEANINGS = {
     "loss_type": "divergence",
     "top_k_logits": "support.k",
 }
+#: Options of the command that people look for among the fields of a recipe.
+_OF_THE_COMMAND = {
+    **dict.fromkeys(
+        ("folder", "output_dir", "default_local_dir", "out", "out_dir", "output", "save_dir", "run_dir", "dir"), "--out"
+    ),
+    **dict.fromkeys(("experiment_name", "run_folder"), "--name"),
+    **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint", "resume_mode"), "--resume"),
+    "plugin": "--plugin",
+}
 #: The option that a value for a whole section most likely means.
 MAIN_OPTIONS = {
     "model": "model.path",
@@ -84,6 +94,8 @@ def nearest_option(word: str, known: Iterable[str], *, top: bool) -> str:
     if not top:
         return did_you_mean(word, known)
     plain = word.lower().replace("-", "_")
+    if plain in _OF_THE_COMMAND:
+        return f" It is no field of a recipe: give the command {_OF_THE_COMMAND[plain]}, as rosd-kit run --help says."
     if plain in _MEANINGS:
         return f" Did you mean {_MEANINGS[plain]!r}?"
     paths = list(_paths(CoreSettings))
@@ -91,6 +103,17 @@ def nearest_option(word: str, known: Iterable[str], *, top: bool) -> str:
     if same:
         return f" Did you mean {' or '.join(map(repr, same[:_MOST]))}?"
     return did_you_mean(word, known) or did_you_mean(word, paths)
+
+
+def option_in_words(option: str) -> str | None:
+    """Return how to give what a user wrote as an option, for example `--steps`; None if it means nothing that is known."""
+    plain = option.lstrip("-").lower().replace("-", "_")
+    if plain in _OF_THE_COMMAND:
+        return f"Did you mean {_OF_THE_COMMAND[plain]}?"
+    paths = [*_paths(CoreSettings), *SLOTS]
+    same = [path for path in paths if path == plain] or [path for path in paths if path.rpartition(".")[2] == plain]
+    meant = _MEANINGS.get(plain) or next(iter(same), None)
+    return meant and f"Fields of a recipe are given without dashes: {meant}=VALUE"
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,9 @@ def run_sweep(
     with Store(folder) as store:
         rows = store.rows(plan.ids)
     failed = [row for row in rows.values() if row.state == "failed"]
-    print_line(console, f"{_states(rows)}; see: rosd-kit sweep report {folder}, or as a page: rosd-kit report {folder}")
+    print_line(console, _states(rows))
+    for command, shows in (("sweep report", "as text"), ("report", "as a page")):
+        print_line(console, f"  rosd-kit {command} {shlex.quote(str(folder))}    # {shows}", copied=True)
     if failed:
         print_line(console, "to run failed trials again, add --retry")
     return done and not failed

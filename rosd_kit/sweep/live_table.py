@@ -67,7 +67,7 @@ class LiveTable:
 
     def _cells(self, label: TrialLabel, one: TrialProgress) -> list[Text]:
         steps = label.steps - one.step
-        state = one.state if one.state != "running" else "running" if 0 < one.step and steps else _AT_THE_ENDS[steps == 0]
+        state = one.state if one.state != "running" else "running" if one.step > 0 and steps else _AT_THE_ENDS[steps == 0]
         score, success = (percent(value) if isfinite(value) else "" for value in (one.score, one.success))
         cells = [
             *label.values,

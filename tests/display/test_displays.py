@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rosd_kit.display import RunSummary, make_display
 from rosd_kit.display.live import LiveDisplay
-from rosd_kit.display.plain import PlainDisplay
+from rosd_kit.display.plain import PlainDisplay, print_summary
 from rosd_kit.display.text import duration, localisation, oracle_lines, sanitize, sparkline, truncation, unchanged_note
 from rosd_kit.evaluation.intervals import Interval
 from rosd_kit.evaluation.results import SuiteResult, compare
@@ -117,7 +117,8 @@ def test_the_summary_shows_everything_within_the_width(kind, width):
     console = terminal(width)
     kind(console).finish(SUMMARY)
     text = output(console)
-    assert_fits(text, width)
+    copied = (f"run folder: {SUMMARY.folder}", *(f"  {command}" for command in SUMMARY.next_steps))
+    assert_fits("\n".join(line for line in text.splitlines() if line not in copied), width)
     change = SUMMARY.comparisons[0].difference
     read = without_spaces(text)
     for fact in (
@@ -227,6 +228,15 @@ def test_plain_lines_are_not_wrapped_outside_a_terminal():
         "located: exact start 60%, within step 30%, missed 10% of 10 | 1:30 left"
     )
     assert lines[4] == "warning: a warning that is longer than thirty characters"
+
+
+def test_a_command_to_copy_has_no_line_break_on_a_narrow_terminal():
+    console = Console(file=io.StringIO(), width=40, height=24, force_terminal=True, color_system=None)
+    command = "rosd-kit run runs/rosd-1/recipe.yaml reflector=oracle localizer=oracle    # the upper bound"
+    folder = "runs/" + "a-name-of-many-letters-" * 3
+    print_summary(console, RunSummary(name="rosd", folder=folder, steps=1, seconds=1.0, next_steps=(command,)))
+    lines = console.file.getvalue().splitlines()
+    assert f"  {command}" in lines and f"run folder: {folder}" in lines
 
 
 def test_the_time_left_is_estimated_from_the_steps_since_the_resume():
