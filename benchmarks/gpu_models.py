@@ -64,7 +64,7 @@ def layout_gap(model: Any, mode: Any) -> dict[str, float]:
 def own_logprobs(student: Any) -> list[list[float]]:
     """Return the log-probs of the solutions of the laboratory's first problems, after their prompts."""
     from rosd_kit.components.tasks import Micro
-    from rosd_kit.sglang.logprob_check import trainer_logprobs
+    from rosd_kit.serving.logprob_check import trainer_logprobs
 
     problems = Micro().train_batch(step=0, count=8, seed=0)
     prompts = [student.prompt_ids(problem.messages) for problem in problems]

@@ -24,10 +24,10 @@ from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.loop import run_recipe
+from rosd_kit.serving.server import ServerProcess
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import ServerProcess
 
 RESULTS = Path(__file__).parent / "results/prefetch.jsonl"
 METRICS = ("time/step", "time/generate", "time/reflect", "time/train", "time/prefetch", "rollout/staleness", "train/ratio_mean")

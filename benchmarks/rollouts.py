@@ -30,10 +30,10 @@ from rosd_kit.errors import EngineError
 from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
+from rosd_kit.serving.server import ServerProcess
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import ServerProcess
 from rosd_kit.types import GenerateRequest, Sampling
 
 RESULTS = Path(__file__).parent / "results"

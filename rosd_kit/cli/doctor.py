@@ -201,9 +201,9 @@ def _missing_for_servers(recipe: Recipe, *, on_gpu: bool) -> list[str]:
     if options.url:
         return faults
     from rosd_kit.sglang.interpreter import lacking
-    from rosd_kit.sglang.launch import server_python
+    from rosd_kit.sglang.launch import PROGRAM
 
-    return faults + lacking(options, server_python(options.launch), torch_version=torch.__version__, on_gpu=on_gpu)
+    return faults + lacking(options, PROGRAM.python(options.launch), torch_version=torch.__version__, on_gpu=on_gpu)
 
 
 def _profiles(manager: PluginManager) -> dict[str, list[str]]:

@@ -27,8 +27,8 @@ from rosd_kit.model.split import SplitModel, split_model
 from rosd_kit.model.tree_attention import use_kernel
 from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
+from rosd_kit.serving.weight_transfer.sizes import BUCKET_BYTES
 from rosd_kit.settings import OptimizerSettings
-from rosd_kit.sglang.weight_transfer.sizes import BUCKET_BYTES
 from rosd_kit.training.chunked_loss import tile_bytes
 
 if TYPE_CHECKING:

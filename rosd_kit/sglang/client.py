@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from pathlib import Path
 
-from rosd_kit.errors import EngineError
-from rosd_kit.sglang.protocol import (
-    GenerateResult,
-    RequestRejected,
-    ServerFault,
-    ServerInfo,
-    parse_generate,
-    parse_scores,
-    parse_server_info,
-)
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import GenerateResult, RequestRejected, ServerFault, ServerInfo
+from rosd_kit.sglang.protocol import parse_generate, parse_scores, parse_server_info
 from rosd_kit.types import JsonObject, Sampling
 
-if TYPE_CHECKING:
-    from httpx import AsyncClient
-
-#: Seconds to open a connection.
-_CONNECT_TIMEOUT = 5.0
 #: Seconds that a cache flush waits for running requests to finish.
 _FLUSH_TIMEOUT = 30.0
 #: Added to the logit of a token that must not be sampled; JSON has no infinity.
 _NEVER = -1e9
-_RETRYABLE_STATUS = frozenset({429, 500, 502, 503, 504})
-_SHOWN_CHARACTERS = 400
 
 
-class Client:
-    """Sends requests to one server; one without a response for `timeout` seconds has failed.
+class SGLangClient(Client):
+    """Sends requests to one SGLang server."""
 
-    Every method raises `ServerFault` where a retry may help and `RequestRejected` where the request itself is wrong.
-    """
-
-    def __init__(self, url: str, *, timeout: float, api_key: str | None = None, any_version: bool = False) -> None:
-        httpx = _import_httpx()
-        self.url = url.rstrip("/")
-        self._any_version = any_version
-        self._http: AsyncClient = httpx.AsyncClient(
-            base_url=self.url,
-            timeout=httpx.Timeout(timeout, connect=_CONNECT_TIMEOUT, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            trust_env=not is_loopback(url),
-        )
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def is_healthy(self, *, timeout: float) -> bool:
-        """Return whether the server reports that it can generate."""
-        try:
-            await self._request("GET", "/health", timeout=timeout)
-        except (ServerFault, RequestRejected):
-            return False
-        return True
+    engine = "SGLang"
 
     async def server_info(self) -> ServerInfo:
-        """Return version, model and limits of the server. Raises `EngineError` for an unsupported version."""
         return parse_server_info(await self.get("/server_info"), any_version=self._any_version)
 
     async def weight_label(self) -> str:
-        """Return the label of the weights that the server holds."""
         return str((await self.get("/model_info")).get("weight_version"))
 
     async def generate(
@@ -81,11 +37,6 @@ class Client:
         end_ids: Sequence[int],
         never: Sequence[int] = (),
     ) -> GenerateResult:
-        """Continue a prompt by at most `budget` tokens, none of them in `never`.
-
-        A token of `end_ids`, or one that completes a stop string, ends the response and belongs to it. The log-probs are those
-        of the distribution without the tokens in `never`.
-        """
         # A server decodes a batch of `top_k` 1 greedily, with log-probs at temperature 1; `min_p` 1 leaves the same token.
         only_likeliest = sampling.top_k == 1
         params: JsonObject = {
@@ -105,7 +56,6 @@ class Client:
         return parse_generate(await self.post("/generate", payload), prompt_ids)
 
     async def score(self, ids: Sequence[int]) -> list[float]:
-        """Return the log-prob of each of `ids[1:]` given the ids before it, in nats at temperature 1."""
         payload = {
             "input_ids": list(ids),
             "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
@@ -114,6 +64,10 @@ class Client:
         }
         return parse_scores(await self.post("/generate", payload), ids)
 
+    async def load_files(self, folder: Path, label: str) -> None:
+        request = {"model_path": str(folder), "weight_version": label, "flush_cache": False}
+        await self.post("/update_weights_from_disk", request)
+
     async def flush_cache(self) -> None:
         """Drop the server's key-value cache. The server first waits until no request is running, including its own."""
         try:
@@ -121,58 +75,8 @@ class Client:
         except RequestRejected as rejected:
             raise ServerFault("unavailable", str(rejected)) from rejected
 
-    async def get(self, route: str) -> JsonObject:
-        """Return the JSON object that a route responds with."""
-        response = await self._request("GET", route)
-        if not isinstance(response, dict):
-            raise ServerFault("garbled", f"{self.url}{route}: not a JSON object: {_shorten(str(response))}")
-        return response
+    async def release_memory(self) -> None:
+        await self.post("/release_memory_occupation", {"tags": ["kv_cache", "weights"]})
 
-    async def post(self, route: str, payload: object) -> Any:
-        """Post a payload and return the response: parsed JSON, else text. Raises `RequestRejected` on `success: false`."""
-        response = await self._request("POST", route, json=payload)
-        if isinstance(response, dict) and response.get("success") is False:
-            raise RequestRejected(f"{route}: {response.get('message')}")
-        return response
-
-    async def _request(self, method: str, route: str, **options: Any) -> Any:  # httpx's arguments; JSON or text
-        import httpx
-
-        try:
-            response = await self._http.request(method, route, **options)
-        except httpx.TimeoutException as error:
-            raise ServerFault("timeout", f"{self.url}{route} did not respond in time") from error
-        except httpx.HTTPError as error:
-            raise ServerFault("unreachable", f"{self.url}{route}: {error or type(error).__name__}") from error
-        if response.status_code in _RETRYABLE_STATUS:
-            raise ServerFault("unavailable", f"{self.url}{route}: HTTP {response.status_code} {_shorten(response.text)}")
-        if response.status_code >= 400:
-            raise RequestRejected(f"{self.url}{route}: HTTP {response.status_code} {_shorten(response.text)}")
-        if not response.content or "json" not in response.headers.get("content-type", ""):
-            return response.text
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServerFault("garbled", f"{self.url}{route}: invalid JSON of {len(response.content)} bytes") from error
-
-
-def _import_httpx() -> ModuleType:
-    """Import httpx. Raises `EngineError` if the extra is not installed."""
-    try:
-        import httpx
-    except ImportError as error:
-        raise EngineError('rollout=sglang needs httpx, which is not installed. Run: pip install "rosd-kit[sglang]"') from error
-    return httpx
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether an address is a loopback address, which no other machine can reach."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
+    async def resume_memory(self, tag: str) -> None:
+        await self.post("/resume_memory_occupation", {"tags": [tag]})

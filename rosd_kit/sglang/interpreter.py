@@ -9,9 +9,9 @@ from functools import cache
 
 from packaging.version import InvalidVersion, Version
 
+from rosd_kit.serving.server import server_environment
 from rosd_kit.sglang.options import EngineOptions
 from rosd_kit.sglang.protocol import NEWEST, OLDEST
-from rosd_kit.sglang.server import server_environment
 
 _PACKAGES = ("sglang", "torch", "transformers")
 _CODE = (

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from rosd_kit.contracts import RolloutEngine, Seconds
-from rosd_kit.options import Config, Trusted
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_Host = Trusted("can let others reach the servers", harmless=_LOOPBACK)
-_Url = Trusted("can send prompts and weights to a host")
+from rosd_kit.options import Trusted
+from rosd_kit.serving import options as shared
+from rosd_kit.serving.options import HOST, URL, ServedOptions
 
 
-class Launch(Config):
+class Launch(shared.Launch):
     """Servers that the run starts and stops itself; under data parallelism each rank starts its own."""
-
-    fixed_because: ClassVar[str] = "the servers are started once"
 
     python: Annotated[str | None, Trusted("can start any program")] = None
     """Interpreter that has SGLang installed; null takes the one that the environment variable `ROSD_KIT_SGLANG_PYTHON` names,
@@ -26,92 +21,25 @@ class Launch(Config):
         default_factory=dict
     )
     """Arguments of `sglang.launch_server`: `mem_fraction_static: 0.5` becomes `--mem-fraction-static 0.5`."""
-    env: Annotated[dict[str, str], Trusted("can make a server import other code")] = Field(default_factory=dict)
-    """Environment variables of the servers."""
-    host: Annotated[str, _Host] = "127.0.0.1"
-    """Address to listen on. Anyone who can reach it can replace the model; keep it loopback unless you control the network."""
-    port: NonNegativeInt = 0
-    """Port of the first server; the others take the ports after it. 0 picks free ports."""
-    servers: PositiveInt = 1
-    """Servers per rank, each with the whole model (data parallel)."""
-    devices: list[str] = Field(default_factory=list)
-    """`CUDA_VISIBLE_DEVICES` of each server on a machine, in order, for example `["4,5", "6,7"]`. Empty leaves it unchanged,
-    except that a colocated server gets the GPU of its rank."""
-    deadline: Seconds = 900.0
-    """Seconds until a server must be ready."""
 
 
-class ProbeSettings(Config):
-    """When engine and trainer are compared, and how much they may differ."""
-
-    fixed_because: ClassVar[str] = "the servers are started once"
-
-    every: NonNegativeInt = 50
-    """Compare sampled log-probs at step 0 and every so many steps; 0 turns this off."""
-    samples: PositiveInt = 8
-    """Responses per comparison."""
-    probe: bool = True
-    """After each transfer of weights, score a few fixed tokens on both sides."""
-    max_difference: PositiveFloat | None = None
-    """Largest difference of one log-prob in nats; null: 0.02 in float32, 2 with bfloat16."""
-    mean_difference: PositiveFloat | None = None
-    """Largest mean difference in nats; null: 0.002 in float32, 0.1 with bfloat16."""
-    median_difference: PositiveFloat | None = None
-    """Largest median difference in nats; null: 0.002 in float32, 0.05 with bfloat16. The three are for temperature 1; a lower
-    temperature multiplies log-probs, and these bounds with them."""
-
-
-class EngineOptions(RolloutEngine.Config):
+class EngineOptions(ServedOptions):
     """Servers, transfer of weights, and checks."""
 
-    fixed_because: ClassVar[str] = "the servers are started once"
+    on_other_gpus: ClassVar[str] = "colocated=false and sync=disk or distributed"
 
-    url: Annotated[str | list[str], _Url] = Field(default_factory=list)
-    """Running servers, for example `http://127.0.0.1:30000`. With none, servers are launched as `launch` says.
-
-    Several ranks share them out: each rank uses its own servers and sends them its weights."""
-    router: Annotated[str | None, _Url] = None
+    router: Annotated[str | None, URL] = None
     """SGLang's router in front of `url`: requests go through it, weights still go to each server."""
-    initial_url: Annotated[str | list[str], _Url] = Field(default_factory=list)
-    """Servers that keep the initial weights, for frozen reflectors. Without them, the other servers swap weights."""
     launch: Launch = Launch()
     """How to launch servers if there is no `url`."""
     sync: Literal["disk", "tensor", "distributed"] = "disk"
     """How weights reach the servers: files, memory of the same host, or a process group (NCCL on GPUs, gloo on CPUs)."""
     sync_dir: str | None = None
     """Folder for `disk` that trainer and servers both see; null: memory-backed if there is space, else the run's folder."""
-    sync_host: Annotated[str, _Host] = "127.0.0.1"
+    sync_host: Annotated[str, HOST] = "127.0.0.1"
     """Address at which servers reach the trainer, for `distributed`."""
-    colocated: bool = False
-    """Trainer and server share a GPU: the server releases its memory while the trainer works."""
-    concurrency: PositiveInt = 256
-    """Maximum number of requests in flight per server."""
-    timeout: Seconds = 600.0
-    """Seconds without a response after which a request has failed."""
-    tries: PositiveInt = 6
-    """How often a request is tried."""
-    relaunches: NonNegativeInt = 3
-    """How often in a row a launched server is restarted without a response in between."""
-    patience: Seconds = 120.0
-    """Seconds to wait for a server at `url` to come back."""
-    api_key_env: Annotated[str | None, Trusted("can send any environment variable to a host")] = None
-    """Name of the environment variable that holds the servers' API key."""
     any_version: bool = False
     """Accept an SGLang version that this client was not tested with."""
-    check: ProbeSettings = ProbeSettings()
-    """Comparison of engine and trainer."""
-
-    @model_validator(mode="after")
-    def _colocated_servers_share_the_gpu_of_their_rank(self) -> Self:
-        launch = self.launch
-        if self.colocated and (launch.devices or launch.servers > 1) and not self.url:
-            option = "devices" if launch.devices else f"servers={launch.servers}"
-            raise ValueError(
-                f"colocated and launch.{option} contradict each other: a colocated server, one per rank, shares the GPU of its "
-                "rank. For servers on other GPUs set colocated=false and sync=disk or distributed; else leave "
-                f"launch.{option.partition('=')[0]} out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _router_has_servers(self) -> Self:

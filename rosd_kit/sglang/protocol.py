@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from rosd_kit.errors import EngineError
+from rosd_kit.serving.protocol import IDS_CHANGED, GenerateResult, RequestRejected, ServerFault, ServerInfo
 from rosd_kit.types import JsonObject
 
 OLDEST, NEWEST = Version("0.5.17"), Version("0.5.23")
 #: Since this version, tensor and distributed updates run between begin_weight_update and end_weight_update.
 UPDATE_SESSION_SINCE = Version("0.5.21")
 
-_IDS_CHANGED = "Token ids must reach the model unchanged: look for a router or a server option that adds tokens."
 
-FaultKind = Literal["unreachable", "timeout", "unavailable", "garbled", "aborted", "stale"]
-
-
-class ServerFault(Exception):
-    """A request failed in a way that a retry may fix. `kind` is its name in the metrics."""
-
-    def __init__(self, kind: FaultKind, text: str) -> None:
-        super().__init__(f"{kind}: {text}")
-        self.kind: FaultKind = kind
-
-
-class RequestRejected(Exception):
-    """The server rejected the request itself; a retry would not help."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerInfo:
-    """Version, model and limits of a server.
-
-    `context_length` is the longest sequence in tokens, prompt and response together; `ranks` the size of tensor parallelism.
-    """
-
-    version: Version
-    model: str
-    dtype: str
-    context_length: int
-    ranks: int
-
-    @property
-    def has_update_sessions(self) -> bool:
-        """Return whether weight updates must be enclosed in begin_weight_update and end_weight_update."""
-        return self.version >= UPDATE_SESSION_SINCE
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateResult:
-    """One sampled response; `labels` are the labels of all weights that its tokens were sampled from."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: Literal["stop", "length"]
-    labels: frozenset[str]
+def has_update_sessions(info: ServerInfo) -> bool:
+    """Return whether weight updates must be enclosed in begin_weight_update and end_weight_update."""
+    return info.version >= UPDATE_SESSION_SINCE
 
 
 def parse_server_info(info: JsonObject, *, any_version: bool) -> ServerInfo:
@@ -107,7 +67,7 @@ def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:  
         raise ServerFault("garbled", f"{len(ids)} ids but log-probs of {len(pairs)}; they must be of the same tokens")
     if prompt_tokens != len(prompt_ids):
         raise RequestRejected(
-            f"template: the server read a prompt of {prompt_tokens} tokens; {len(prompt_ids)} were sent. {_IDS_CHANGED}"
+            f"template: the server read a prompt of {prompt_tokens} tokens; {len(prompt_ids)} were sent. {IDS_CHANGED}"
         )
     return GenerateResult(
         token_ids=ids,
@@ -128,6 +88,6 @@ def parse_scores(payload: Any, ids: Sequence[int]) -> list[float]:
     # SGLang takes the last id of the vocabulary for image padding and reports it as 0; its score is right.
     if len(scored_ids) != len(ids) or any(scored not in (sent, 0) for scored, sent in zip(scored_ids, ids, strict=True)):
         raise RequestRejected(
-            f"template: the server scored {len(scored_ids)} tokens that are not the {len(ids)} sent. {_IDS_CHANGED}"
+            f"template: the server scored {len(scored_ids)} tokens that are not the {len(ids)} sent. {IDS_CHANGED}"
         )
     return logprobs

@@ -15,8 +15,8 @@ from rosd_kit.errors import RunError
 from rosd_kit.model.lora import base_of_adapter, resolve_adapter
 from rosd_kit.model.student import Student
 from rosd_kit.run.evaluate import _model
+from rosd_kit.serving.launch import _model_path
 from rosd_kit.settings import LoraSettings, ModelSettings, OptimizerSettings
-from rosd_kit.sglang.launch import _model_path
 from rosd_kit.training.optimizer import Optimizer
 from tests.model.architectures import ARCHITECTURES
 from tests.model.test_layouts import make

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rosd_kit.parallel import devices
-from rosd_kit.sglang.event_loop import EventLoopThread
+from rosd_kit.serving.event_loop import EventLoopThread
 
 
 class Cuda(threading.local):

@@ -15,10 +15,10 @@ from rosd_kit.components.tasks import Micro
 from rosd_kit.contracts import RolloutEngine, Site
 from rosd_kit.model.micro.model import base_path
 from rosd_kit.model.student import Student
+from rosd_kit.serving.server import ServerProcess
 from rosd_kit.settings import LoraSettings, ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import ServerProcess
 from rosd_kit.types import Completion, GenerateRequest, Sampling
 
 ROOT = Path(__file__).parents[2]

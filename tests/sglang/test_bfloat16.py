@@ -13,8 +13,8 @@ from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError
 from rosd_kit.model.student import Student
+from rosd_kit.serving.weight_transfer import LabeledWeights
 from rosd_kit.settings import ModelSettings
-from rosd_kit.sglang.weight_transfer import LabeledWeights
 from rosd_kit.types import GenerateRequest, Sampling
 
 QUESTIONS = ("Why is the sky blue?", "Name three rivers of Europe.", "What is 3 + 4?", "Write a line of a poem about rain.")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.logprob_check import LogprobGap, trainer_logprobs
-from rosd_kit.sglang.weight_transfer import LabeledWeights
+from rosd_kit.serving.logprob_check import LogprobGap, trainer_logprobs
+from rosd_kit.serving.weight_transfer import LabeledWeights
 from rosd_kit.types import Sampling
 from tests.sglang.conftest import greedy, requests_for, train, transformers_engine
 

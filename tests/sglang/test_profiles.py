@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rosd_kit.files import read_json_lines
-from rosd_kit.sglang.server import free_port
+from rosd_kit.serving.server import free_port
 from tests.model.conftest import COIN
 from tests.model.tiny_models import save
 from tests.sglang.conftest import ONE_THREAD, ROOT

@@ -69,9 +69,9 @@ def test_a_launched_server_stops_when_its_run_is_killed(python, tmp_path):
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from rosd_kit.sglang.server import ServerCommand, ServerProcess\n"
+        "from rosd_kit.serving.server import ServerCommand, ServerProcess\n"
         f"python = {python!r}\n"
-        "command = ServerCommand(python=python, model='none', host='127.0.0.1', port=1, arguments={}, environment={})\n"
+        "command = ServerCommand(python=python, program=[], host='127.0.0.1', port=1, arguments={}, environment={})\n"
         "object.__setattr__(command, 'argv', lambda: ['sleep', '300'])\n"
         f"server = ServerProcess(command, Path({str(tmp_path / 'log')!r}))\n"
         "server.start(); print('started', flush=True); time.sleep(300)\n"

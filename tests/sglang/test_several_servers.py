@@ -11,7 +11,7 @@ import pytest
 
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
-from rosd_kit.sglang.server import free_port
+from rosd_kit.serving.server import free_port
 from tests.sglang.conftest import greedy, launch_options, micro_student, requests_for, train, transformers_engine
 
 

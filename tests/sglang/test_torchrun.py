@@ -20,10 +20,10 @@ import pytest
 from rosd_kit.files import read_json_lines
 from rosd_kit.model.micro.model import base_path
 from rosd_kit.model.student import Student
+from rosd_kit.serving.server import ServerProcess, free_port
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import ServerProcess, free_port
 from tests.sglang.conftest import ONE_THREAD, ROOT, launch_options
 from tests.sglang.test_runs import arguments, run
 

@@ -12,9 +12,9 @@ import torch
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.model.student import Student
+from rosd_kit.serving import pool, replica
+from rosd_kit.serving import server as server_module
 from rosd_kit.settings import ModelSettings
-from rosd_kit.sglang import pool, replica
-from rosd_kit.sglang import server as server_module
 from tests.sglang_fake.backend import MicroBackend
 from tests.sglang_fake.fake_server import FakeServer
 from tests.sglang_fake.processes import FakeSGLang, wait_until

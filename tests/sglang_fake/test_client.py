@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.client import Client, is_loopback
-from rosd_kit.sglang.protocol import RequestRejected, ServerFault, parse_generate, parse_scores
+from rosd_kit.serving.client import is_loopback
+from rosd_kit.serving.protocol import RequestRejected, ServerFault
+from rosd_kit.sglang.client import SGLangClient
+from rosd_kit.sglang.protocol import has_update_sessions, parse_generate, parse_scores
 from rosd_kit.types import Sampling
 from tests.sglang_fake import fake_server
 
@@ -25,7 +27,7 @@ def request(url: str, *, timeout: float = 60.0, score: bool = False, **options):
     """Send one request: generate, or score the prompt."""
 
     async def send():
-        client = Client(url, timeout=timeout, **options)
+        client = SGLangClient(url, timeout=timeout, **options)
         try:
             if score:
                 return await client.score(PROMPT)
@@ -67,7 +69,7 @@ def test_sampling_options_arrive_as_the_server_names_them(serve):
     server = serve()
 
     async def send(*samplings):
-        client = Client(server.url, timeout=60.0)
+        client = SGLangClient(server.url, timeout=60.0)
         try:
             for sampling in samplings:
                 await client.generate(PROMPT, sampling, budget=3, seed=1, end_ids=[3])
@@ -136,7 +138,7 @@ def test_only_tested_versions_are_accepted_unless_any_is_allowed(serve, version,
     server = serve(version=version)
 
     async def server_info(any_version):
-        client = Client(server.url, timeout=60.0, any_version=any_version)
+        client = SGLangClient(server.url, timeout=60.0, any_version=any_version)
         try:
             return await client.server_info()
         finally:
@@ -144,7 +146,7 @@ def test_only_tested_versions_are_accepted_unless_any_is_allowed(serve, version,
 
     assert asyncio.run(server_info(True)).context_length == 512
     if accepted:
-        assert asyncio.run(server_info(False)).has_update_sessions == (version != "0.5.17")
+        assert has_update_sessions(asyncio.run(server_info(False))) == (version != "0.5.17")
     else:
         with pytest.raises(EngineError, match=rf"SGLang {version}; .* 0\.5\.17 to 0\.5\.23.*rollout\.any_version=true"):
             asyncio.run(server_info(False))

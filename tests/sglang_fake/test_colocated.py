@@ -112,7 +112,7 @@ def test_the_trainer_gives_back_its_cached_memory_before_the_server_takes_its_ow
     freed_at: list[list[str]] = []
     resumed = "/resume_memory_occupation"
     monkeypatch.setattr(
-        "rosd_kit.sglang.colocation.free_cached_memory",
+        "rosd_kit.serving.colocation.free_cached_memory",
         lambda: freed_at.append(
             [tag for request in server.received if request.route == resumed for tag in request.payload["tags"]]
         ),

@@ -15,10 +15,10 @@ import torch
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
 from rosd_kit.errors import EngineError, RecipeError
-from rosd_kit.sglang import replica
+from rosd_kit.serving import replica
+from rosd_kit.serving.server import free_port, server_environment
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
-from rosd_kit.sglang.server import free_port, server_environment
 from tests.sglang_fake.helpers import requests_for
 from tests.sglang_fake.processes import wait_until
 

@@ -9,9 +9,9 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang import logprob_check
-from rosd_kit.sglang.logprob_check import LogprobGap, Tolerance, fit_temperature, trainer_logprobs
-from rosd_kit.sglang.probe import _probe_sequences
+from rosd_kit.serving import logprob_check
+from rosd_kit.serving.logprob_check import LogprobGap, Tolerance, fit_temperature, trainer_logprobs
+from rosd_kit.serving.probe import _probe_sequences
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.backend import MicroBackend
 from tests.sglang_fake.helpers import expected, ids, requests_for, train

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.replica import Replica
+from rosd_kit.serving.replica import Replica
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.helpers import expected, ids, requests_for, train
 

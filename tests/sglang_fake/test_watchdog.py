@@ -8,15 +8,18 @@ import sys
 
 import pytest
 
-from rosd_kit.sglang.server import ServerCommand, ServerProcess, free_port
+from rosd_kit.serving.server import ServerCommand, ServerProcess, free_port
 from tests.sglang_fake.processes import wait_until
 
 RUN = """
 import sys, time
 from pathlib import Path
-from rosd_kit.sglang.server import ServerCommand, ServerProcess
+from rosd_kit.serving.server import ServerCommand, ServerProcess
 port, environment, log = eval(sys.argv[1])
-command = ServerCommand(python=sys.executable, model="m", host="127.0.0.1", port=port, arguments={}, environment=environment)
+program = ("-m", "sglang.launch_server", "--model-path", "m")
+command = ServerCommand(
+    python=sys.executable, program=program, host="127.0.0.1", port=port, arguments={}, environment=environment
+)
 ServerProcess(command, Path(log)).start()
 time.sleep(300)
 """
@@ -27,7 +30,14 @@ def command(fake_sglang):
     def make(*faults, python=sys.executable) -> ServerCommand:
         environment = fake_sglang.environment(*faults)
         port = free_port("127.0.0.1")
-        return ServerCommand(python=python, model="m", host="127.0.0.1", port=port, arguments={}, environment=environment)
+        return ServerCommand(
+            python=python,
+            program=("-m", "sglang.launch_server", "--model-path", "m"),
+            host="127.0.0.1",
+            port=port,
+            arguments={},
+            environment=environment,
+        )
 
     return make
 

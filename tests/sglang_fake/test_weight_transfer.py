@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from torch.multiprocessing import reductions
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.weight_transfer import DiskTransfer, LabeledWeights, distributed, tensor
-from rosd_kit.sglang.weight_transfer.base import buckets, with_last_flag
-from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder
+from rosd_kit.serving.weight_transfer import DiskTransfer, LabeledWeights
+from rosd_kit.serving.weight_transfer.base import buckets, with_last_flag
+from rosd_kit.serving.weight_transfer.scratch import ScratchFolder
+from rosd_kit.sglang.weight_transfer import distributed, tensor
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.helpers import expected, ids, requests_for, train
 
@@ -171,7 +171,7 @@ def counted_weights(label, reads):
 def test_files_are_written_once_for_all_servers_and_previous_weights_are_deleted(tmp_path):
     folder, posted, written = tmp_path / "rosd-kit-test", [], []
 
-    class RecordingClient(Client):
+    class RecordingClient(SGLangClient):
         async def post(self, route, payload):
             posted.append((route, payload["weight_version"], payload["model_path"]))
             return {"success": True}
@@ -200,7 +200,7 @@ def test_scratch_folders_of_killed_runs_are_removed_and_those_of_running_ones_ke
     running = ScratchFolder(locked)
     running.open()
     script = (
-        "import os; from pathlib import Path; from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder\n"
+        "import os; from pathlib import Path; from rosd_kit.serving.weight_transfer.scratch import ScratchFolder\n"
         f"ScratchFolder(Path({str(abandoned)!r})).open(); os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)

@@ -1,46 +1,22 @@
-"""Samples rollouts with SGLang servers, which get the student's weights after every step and are compared with the trainer.
-
-    start     launch servers or connect to those at `url`, wait until they are ready, send them the weights
-    generate  spread requests over the servers; recover a failed server and send its requests again
-    sync      send new weights under a new label; a probe must then give the trainer's log-probs
-    rest      release the memory of a GPU that trainer and server share
-
-Knows nothing of HTTP or processes: see `rosd_kit.sglang`.
-"""
+"""Samples rollouts with SGLang servers: the engine of `rosd_kit.serving` with SGLang's options and routes."""
 
 from __future__ import annotations
 
-import secrets
-import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rosd_kit.contracts import Policy, RolloutEngine, Site
-from rosd_kit.errors import EngineError, RecipeError
+from rosd_kit.contracts import Policy, Site
+from rosd_kit.errors import RecipeError
+from rosd_kit.serving.engine import ServedEngine
 from rosd_kit.sglang.options import EngineOptions
-from rosd_kit.text.spans import decode_with_spans
-from rosd_kit.text.specials import ids_without_token
-from rosd_kit.text.stops import completes_stop
-from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
-    from rosd_kit.sglang.client import Client
-    from rosd_kit.sglang.factory import PoolFactory
-    from rosd_kit.sglang.pool import Pool
-    from rosd_kit.sglang.protocol import GenerateResult
-    from rosd_kit.sglang.weight_transfer import LabeledWeights
+    from rosd_kit.serving.factory import PoolFactory
 
 
-class SGLangEngine(RolloutEngine):
+class SGLangEngine(ServedEngine):
     """Samples with SGLang servers, at `url` or launched with the run; sends them new weights every step and checks them."""
 
     name = "sglang"
-    provides = frozenset({"overlap"})
-    streams = True
 
     class Config(EngineOptions):
         """Servers, transfer of weights, and checks."""
@@ -48,209 +24,15 @@ class SGLangEngine(RolloutEngine):
     Config.free_on_resume = frozenset(Config.model_fields)
     config: Config
 
-    @classmethod
-    def offers(cls, options: Config) -> frozenset[str]:
-        return cls.provides - {"overlap"} if options.colocated else cls.provides
+    def pool_factory(self) -> type[PoolFactory[Any]]:
+        from rosd_kit.sglang.factory import SGLangPoolFactory
 
-    def wants_initial(self) -> bool:
-        return bool(self.config.initial_url)
+        return SGLangPoolFactory
 
     def start(self, student: Policy, site: Site | None = None) -> None:
-        # Imported here: they need httpx, and listing the components must not.
-        from rosd_kit.parallel.devices import use_in_this_thread
-        from rosd_kit.sglang.colocation import ColocatedMemory
-        from rosd_kit.sglang.event_loop import EventLoopThread
-        from rosd_kit.sglang.factory import PoolFactory
-        from rosd_kit.sglang.probe import LogprobChecker
-        from rosd_kit.sglang.weight_lease import WeightLease
-
-        self.student = student
-        self.site = site or Site()
-        live_urls, initial_urls = self._urls_of_rank("url"), self._urls_of_rank("initial_url")
-        self.version = 0
-        self._without_token = ids_without_token(student.tokenizer, student.vocabulary)
-        self._name = secrets.token_hex(4)
-        self._metrics: defaultdict[str, float] = defaultdict(float)
-        if self.site.folder is not None:
-            self.site.folder.mkdir(exist_ok=True)
-        self._compared: set[tuple[int, float]] = set()
-        self._pools: list[Pool] = []
-        self._temporary = tempfile.TemporaryDirectory(prefix="rosd-kit-")
-        self._loop = EventLoopThread(partial(use_in_this_thread, student.device))
-        self._memory = ColocatedMemory(self._loop)
-        self._checker = LogprobChecker(student=student, settings=self.config.check, loop=self._loop)
-        self._lease = WeightLease(holds=self._holds, load=lambda which: self._load(self._pool, which))
-        factory = PoolFactory(
-            student=student,
-            config=self.config,
-            site=self.site,
-            folder=self.site.folder or Path(self._temporary.name),
-            name=self._name,
-            progress=self.site.tell,
-            add_metric=self._add_metric,
-        )
-        try:
-            self._pool = self._start_pool(factory, live_urls, "live")
-            self._initial = self._start_pool(factory, initial_urls, "initial") if initial_urls else None
-        except BaseException:
-            self.close()
-            raise
-
-    def _urls_of_rank(self, field: str) -> list[str]:
-        """Return the servers named in a field that this rank uses. Raises `RecipeError` if some rank would have none."""
-        value, count = getattr(self.config, field), self.site.count
-        urls = [value] if isinstance(value, str) else list(value)
+        count = (site or Site()).count
         if count > 1 and self.config.router:
             raise RecipeError(
                 f"rollout.router: each of {count} ranks needs its own servers, and a router would mix them. Use null."
             )
-        if urls and len(urls) < count:
-            raise RecipeError(
-                f"rollout.{field}: {len(urls)} of {count} ranks would have a server, and each needs its own. "
-                f"Give at least {count} addresses, or launch servers with the run (rollout.launch)."
-            )
-        return urls[self.site.rank :: count]
-
-    def _start_pool(self, factory: PoolFactory, urls: Sequence[str], which: PolicyWeights) -> Pool:
-        """Return a pool whose servers are ready and hold these weights."""
-
-        async def start() -> Pool:
-            pool = factory.create(urls, which)
-            self._pools.append(pool)
-            await pool.start()
-            return pool
-
-        pool = self._loop.run(start())
-        self._load(pool, which)
-        return pool
-
-    def sync(self, student: Policy, version: int) -> None:
-        self.version = version
-        self._memory.resume(self._pool, "weights")
-        with self._lease.hold("live"):
-            pass
-        self._memory.resume(self._pool, "kv_cache")
-
-    def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
-        completions = dict(self.stream(requests, weights=weights))
-        return [completions[index] for index in range(len(requests))]
-
-    def stream(
-        self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
-    ) -> Iterator[tuple[int, Completion]]:
-        self._check_ids(requests)
-        with self._pool_with(weights) as pool:
-            fitting = [index for index, request in enumerate(requests) if len(request.prompt_ids) < pool.context_length - 1]
-            for index in sorted(set(range(len(requests))) - set(fitting)):
-                yield index, self._completion(requests[index], None, weights)
-            calls = [partial(self._generate_one, pool, requests[index]) for index in fitting]
-            to_compare: list[Completion] = []
-            for position, result in self._loop.stream(calls):
-                index = fitting[position]
-                completion = self._completion(requests[index], result, weights)
-                if len(to_compare) < self.config.check.samples and completion.token_ids:
-                    to_compare.append(completion)
-                yield index, completion
-            if weights == "live" and to_compare:
-                self._compare_if_due(to_compare, requests[fitting[0]].sampling.temperature)
-
-    def _compare_if_due(self, completions: Sequence[Completion], temperature: float) -> None:
-        """Compare log-probs with the trainer's, once per due step and temperature."""
-        every = self.config.check.every
-        if every == 0 or self.version % every or (self.version, temperature) in self._compared:
-            return
-        self._compared.add((self.version, temperature))
-        gap = self._checker.compare(self._pool, completions, temperature)
-        self._metrics["engine/mismatch_greatest"] = gap.max
-        self._metrics["engine/mismatch_mean"] = gap.mean
-        self._metrics["engine/mismatch_ratio_least"] = gap.ratio_min
-        self._metrics["engine/mismatch_ratio_greatest"] = gap.ratio_max
-
-    def rest(self) -> None:
-        if self.config.colocated:
-            self._memory.release(self._pool)
-
-    def metrics(self) -> Mapping[str, float]:
-        metrics, self._metrics = self._metrics, defaultdict(float)
-        return dict(metrics)
-
-    def close(self) -> None:
-        self._lease.close(cancel_load=self._loop.cancel)
-        while self._pools:
-            self._loop.run(self._pools.pop().close())
-        self._loop.close()
-        self._temporary.cleanup()
-
-    # -- weights
-
-    def _labeled_weights(self, which: PolicyWeights) -> LabeledWeights:
-        from rosd_kit.sglang.weight_transfer import LabeledWeights
-
-        label = "initial" if which == "initial" else str(self.version)
-        return LabeledWeights(f"{self._name}-{label}", partial(self.student.full_weights, which))
-
-    @contextmanager
-    def _pool_with(self, which: PolicyWeights) -> Iterator[Pool]:
-        """Yield a pool that holds these weights until the block ends; wait first for requests that need others."""
-        if which == "initial" and self._initial is not None:
-            yield self._initial
-            return
-        with self._lease.hold(which):
-            yield self._pool
-
-    def _holds(self, which: PolicyWeights) -> bool:
-        return self._pool.weights is not None and self._pool.weights.label == self._labeled_weights(which).label
-
-    def _load(self, pool: Pool, which: PolicyWeights) -> None:
-        self._loop.run(pool.load(self._labeled_weights(which)))
-        self._memory.resume(pool, "kv_cache")  # the probe needs it, the transfer did not
-        if self.config.check.probe:
-            gap = self._checker.probe(pool, which)
-            self._metrics["engine/probe_max"] = max(self._metrics["engine/probe_max"], gap.max)
-
-    # -- requests
-
-    async def _generate_one(self, pool: Pool, request: GenerateRequest) -> GenerateResult:
-        budget = min(request.sampling.max_new_tokens, pool.context_length - len(request.prompt_ids))
-        end_ids = sorted(self.student.end_ids)
-
-        async def send(client: Client) -> GenerateResult:
-            return await client.generate(
-                request.prompt_ids,
-                request.sampling,
-                budget=budget,
-                seed=request.seed,
-                end_ids=end_ids,
-                never=self._without_token,
-            )
-
-        return await pool.call(send)
-
-    def _check_ids(self, requests: Sequence[GenerateRequest]) -> None:
-        """Raise `EngineError` for ids outside the vocabulary: a server that reads one crashes."""
-        for request in requests:
-            for token in (min(request.prompt_ids, default=0), max(request.prompt_ids, default=0)):
-                if not 0 <= token < self.student.vocabulary:
-                    raise EngineError(
-                        f"rollout: a prompt has the token id {token}; the model's are 0 to {self.student.vocabulary - 1}. "
-                        "Tokenizer and model do not match: correct model.path."
-                    )
-
-    def _completion(self, request: GenerateRequest, result: GenerateResult | None, weights: PolicyWeights) -> Completion:
-        """Return the completion of a request; without a result, its prompt was too long."""
-        ids = result.token_ids if result else ()
-        text, spans = decode_with_spans(self.student.tokenizer, ids)
-        ended = bool(ids) and ids[-1] in self.student.end_ids
-        ended = ended or completes_stop(self.student.tokenizer, ids, request.sampling.stop)
-        return Completion(
-            prompt_ids=request.prompt_ids,
-            token_ids=ids,
-            logprobs=result.logprobs if result else (),
-            text=text,
-            token_spans=tuple(spans),
-            finish_reason="overlong" if result is None else "stop" if ended else "length",
-            weight_version=self.version if weights == "live" else 0,
-        )
-
-    def _add_metric(self, name: str, amount: float) -> None:
-        self._metrics[name] += amount
+        super().start(student, site)

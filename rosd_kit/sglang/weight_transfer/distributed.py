@@ -18,16 +18,16 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed import ProcessGroup, distributed_c10d
 
 from rosd_kit.parallel.devices import use_in_this_thread
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import ServerFault, ServerInfo
-from rosd_kit.sglang.weight_transfer.base import (
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import ServerFault, ServerInfo
+from rosd_kit.serving.weight_transfer.base import (
     Bucket,
     LabeledWeights,
     WeightTransfer,
     buckets,
-    update_session,
     with_last_flag,
 )
+from rosd_kit.sglang.weight_transfer.session import update_session
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")

@@ -19,16 +19,16 @@ from torch import Tensor
 from torch.multiprocessing import reductions
 
 from rosd_kit.parallel.devices import free_cached_memory
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import ServerInfo
-from rosd_kit.sglang.weight_transfer.base import (
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import ServerInfo
+from rosd_kit.serving.weight_transfer.base import (
     Bucket,
     LabeledWeights,
     WeightTransfer,
     buckets,
-    update_session,
     with_last_flag,
 )
+from rosd_kit.sglang.weight_transfer.session import update_session
 
 #: Torch's sharing strategy is global to the process, and several servers are sent weights at once.
 _STRATEGY_LOCK = Lock()

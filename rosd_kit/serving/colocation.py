@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rosd_kit.parallel.devices import free_cached_memory
-from rosd_kit.sglang.event_loop import EventLoopThread
-from rosd_kit.sglang.pool import Pool
-from rosd_kit.sglang.protocol import ServerFault
-from rosd_kit.sglang.replica import Replica
+from rosd_kit.serving.event_loop import EventLoopThread
+from rosd_kit.serving.pool import Pool
+from rosd_kit.serving.protocol import ServerFault
+from rosd_kit.serving.replica import Replica
 
 
 class ColocatedMemory:
@@ -20,9 +20,8 @@ class ColocatedMemory:
     def release(self, pool: Pool) -> None:
         """Make all servers release their memory, unless they already have."""
         if not self._released:
-            tags = {"tags": ["kv_cache", "weights"]}
             self._loop.run(pool.call_each(lambda replica: replica.client.flush_cache()))
-            self._loop.run(pool.call_each(lambda replica: replica.client.post("/release_memory_occupation", tags)))
+            self._loop.run(pool.call_each(lambda replica: replica.client.release_memory()))
             self._released = {"kv_cache", "weights"}
             self._starts_at_release = {replica: replica.starts for replica in pool.replicas}
 
@@ -39,7 +38,7 @@ class ColocatedMemory:
                 return
             sent.add(replica)
             try:
-                await replica.client.post("/resume_memory_occupation", {"tags": [tag]})
+                await replica.client.resume_memory(tag)
             except ServerFault as fault:
                 if fault.kind == "unavailable":
                     sent.discard(replica)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import RequestRejected, ServerFault, ServerInfo
-from rosd_kit.sglang.server import ServerProcess
-from rosd_kit.sglang.weight_transfer import LabeledWeights, WeightTransfer
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import RequestRejected, ServerFault, ServerInfo
+from rosd_kit.serving.server import ServerProcess
+from rosd_kit.serving.weight_transfer import LabeledWeights, WeightTransfer
 
 #: Adds an amount to a metric of the step.
 AddMetric = Callable[[str, float], None]
@@ -83,8 +83,8 @@ class Replica:
             self._info = await self._read_info()
         except (ServerFault, RequestRejected) as error:
             raise EngineError(
-                f"rollout: cannot read the server info of {self.client.url}: {error}. Is it an SGLang server, and is "
-                "rollout.api_key_env right?"
+                f"rollout: cannot read the server info of {self.client.url}: {error}. Is it a server of "
+                f"{self.client.engine}, and is rollout.api_key_env right?"
             ) from error
 
     async def _read_info(self) -> ServerInfo:
@@ -168,12 +168,12 @@ class Replica:
             return
         if self._relaunches >= self._limits.relaunches:
             raise EngineError(
-                f"rollout: the SGLang server failed {self._relaunches + 1} times in a row; last fault: {fault}. "
+                f"rollout: the {self.client.engine} server failed {self._relaunches + 1} times in a row; last fault: {fault}. "
                 f"See {self.process.log}, which ends:\n{self.process.log_tail()}"
             )
         self._relaunches += 1
         self._add_metric("engine/relaunches", 1)
-        self._progress(f"restarting the SGLang server ({self._relaunches} of {self._limits.relaunches})")
+        self._progress(f"restarting the {self.client.engine} server ({self._relaunches} of {self._limits.relaunches})")
         try:
             await self.start()
         except EngineError:
@@ -189,19 +189,20 @@ class Replica:
             waited = time.monotonic() - start
             if self.process is not None and not self.process.running:
                 raise EngineError(
-                    f"rollout: the SGLang server exited before it was ready. See {self.process.log}, which ends:\n"
-                    f"{self.process.log_tail()}"
+                    f"rollout: the {self.client.engine} server exited before it was ready. See {self.process.log}, which "
+                    f"ends:\n{self.process.log_tail()}"
                 )
             if waited > seconds:
                 raise EngineError(self._timeout_message(seconds))
             if waited - last_progress >= _PROGRESS_INTERVAL:
                 last_progress = waited
                 log = f", log {self.process.log}" if self.process else ""
-                self._progress(f"waiting for SGLang at {self.client.url} ({waited:.0f} s of at most {seconds:.0f}{log})")
+                limit = f"{waited:.0f} s of at most {seconds:.0f}{log}"
+                self._progress(f"waiting for {self.client.engine} at {self.client.url} ({limit})")
             await asyncio.sleep(_POLL_INTERVAL)
 
     def _timeout_message(self, seconds: float) -> str:
-        text = f"rollout: no healthy SGLang server at {self.client.url} after {seconds:.0f} s. "
+        text = f"rollout: no healthy {self.client.engine} server at {self.client.url} after {seconds:.0f} s. "
         if self.process is None:
             return text + "Start it, or correct rollout.url; checkpoints are kept, and the run can be resumed."
         return (

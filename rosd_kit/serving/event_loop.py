@@ -23,9 +23,9 @@ class EventLoopThread:
     def __init__(self, begin_thread: Callable[[], object] = lambda: None) -> None:
         """Start the loop. `begin_thread` is called once in each of its threads, also in those of `asyncio.to_thread`."""
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="rosd-kit-sglang", initializer=begin_thread))
+        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="rosd-kit-servers", initializer=begin_thread))
         self._loop.call_soon(begin_thread)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rosd-kit-sglang", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rosd-kit-servers", daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[object, None, T]) -> T:

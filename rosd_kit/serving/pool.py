@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import GenerateResult, RequestRejected, ServerFault
-from rosd_kit.sglang.replica import AddMetric, Replica
-from rosd_kit.sglang.weight_transfer import LabeledWeights, WeightTransfer
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import GenerateResult, RequestRejected, ServerFault
+from rosd_kit.serving.replica import AddMetric, Replica
+from rosd_kit.serving.weight_transfer import LabeledWeights, WeightTransfer
 
 T = TypeVar("T")
 

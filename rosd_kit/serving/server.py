@@ -1,4 +1,4 @@
-"""Processes of SGLang servers that the run launches: their commands, their logs, and their end with the run."""
+"""Processes of servers that the run launches: their commands, their logs, and their end with the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +33,13 @@ _LAUNCHER_VARIABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ServerCommand:
-    """The command line and environment of one server. `python` is an interpreter that has SGLang.
+    """The command line and environment of one server. `program` are the arguments with which `python` starts it.
 
     An argument `some_name: value` becomes `--some-name value`; true makes it a flag, false leaves it out.
     """
 
     python: str
-    model: str
+    program: Sequence[str]
     host: str
     port: int
     arguments: Mapping[str, Argument]
@@ -52,8 +52,7 @@ class ServerCommand:
 
     def argv(self) -> list[str]:
         """Return the command line."""
-        argv = [self.python, "-m", "sglang.launch_server", "--model-path", self.model]
-        argv += ["--host", self.host, "--port", str(self.port)]
+        argv = [self.python, *self.program, "--host", self.host, "--port", str(self.port)]
         for name, value in self.arguments.items():
             if value is not False:
                 argv.append(f"--{name.replace('_', '-')}")
@@ -149,9 +148,9 @@ def free_port(host: str) -> int:
     raise EngineError(f"rollout.launch.host: cannot listen on {host!r}. Name an address of this machine.")
 
 
-def has_sglang(python: str, environment: Mapping[str, str]) -> bool:
-    """Return whether an interpreter has SGLang in an environment, without importing it."""
-    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('sglang') is None)"
+def has_module(python: str, module: str, environment: Mapping[str, str]) -> bool:
+    """Return whether an interpreter has a module in an environment, without importing it."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     try:
         result = subprocess.run([python, "-c", code], capture_output=True, timeout=60, env=server_environment(environment))
         return result.returncode == 0

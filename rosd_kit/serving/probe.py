@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from rosd_kit.contracts import Policy, TeacherModel
 from rosd_kit.errors import EngineError
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.event_loop import EventLoopThread
-from rosd_kit.sglang.logprob_check import (
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.event_loop import EventLoopThread
+from rosd_kit.serving.logprob_check import (
     TOLERANCES,
     LogprobGap,
     Tolerance,
@@ -20,9 +20,9 @@ from rosd_kit.sglang.logprob_check import (
     likely_cause,
     trainer_logprobs,
 )
-from rosd_kit.sglang.options import ProbeSettings
-from rosd_kit.sglang.pool import Pool
-from rosd_kit.sglang.replica import Replica
+from rosd_kit.serving.options import ProbeSettings
+from rosd_kit.serving.pool import Pool
+from rosd_kit.serving.replica import Replica
 from rosd_kit.types import Completion, PolicyWeights
 
 if TYPE_CHECKING:

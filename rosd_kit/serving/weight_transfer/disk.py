@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from rosd_kit.errors import EngineError
 from rosd_kit.files import explain_write_errors
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import ServerInfo
-from rosd_kit.sglang.weight_transfer.base import LabeledWeights, WeightTransfer, buckets
-from rosd_kit.sglang.weight_transfer.scratch import ScratchFolder
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import ServerInfo
+from rosd_kit.serving.weight_transfer.base import LabeledWeights, WeightTransfer, buckets
+from rosd_kit.serving.weight_transfer.scratch import ScratchFolder
 
 
 class DiskTransfer(WeightTransfer):
@@ -35,8 +35,7 @@ class DiskTransfer(WeightTransfer):
     async def send(self, weights: LabeledWeights, client: Client, info: ServerInfo) -> int:
         async with self._writing:
             model_path = await asyncio.to_thread(self._ensure_written, weights)
-        request = {"model_path": str(model_path), "weight_version": weights.label, "flush_cache": False}
-        await client.post("/update_weights_from_disk", request)
+        await client.load_files(model_path, weights.label)
         return self._bytes
 
     async def close(self) -> None:

@@ -1,19 +1,18 @@
-"""Shared by all transfers: weights with a label, their buckets, and the session that encloses an update."""
+"""Shared by all transfers of weights: weights with a label, and their buckets."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
 
 from rosd_kit.model.export import NamedTensors
-from rosd_kit.sglang.client import Client
-from rosd_kit.sglang.protocol import RequestRejected, ServerInfo
-from rosd_kit.sglang.weight_transfer.sizes import BUCKET_BYTES
+from rosd_kit.serving.client import Client
+from rosd_kit.serving.protocol import ServerInfo
+from rosd_kit.serving.weight_transfer.sizes import BUCKET_BYTES
 
 Bucket = list[tuple[str, Tensor]]
 T = TypeVar("T")
@@ -67,23 +66,3 @@ def with_last_flag(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
         yield held, False
         held = item
     yield held, True
-
-
-@asynccontextmanager
-async def update_session(client: Client, info: ServerInfo) -> AsyncIterator[None]:
-    """Begin and end an update if the server's version needs that; end first a session that was left open."""
-    if not info.has_update_sessions:
-        yield
-        return
-    try:
-        await client.post("/begin_weight_update", {})
-    except RequestRejected:
-        await client.post("/end_weight_update", {})
-        await client.post("/begin_weight_update", {})
-    try:
-        yield
-    except BaseException:
-        with suppress(Exception):
-            await client.post("/end_weight_update", {})
-        raise
-    await client.post("/end_weight_update", {})
