@@ -3,7 +3,8 @@
     python plugins/measure.py [NAME ...] --out runs/plugins
 
 Each recipe runs with `rosd-kit run` in a separate process, unless its run folder exists. `grpo` and `rosd` are built-in
-recipes. `external-reflector` uses the endpoint in ROSD_KIT_REFLECTOR_URL and is skipped if that is not set.
+recipes. `external-reflector` uses the endpoint in ROSD_KIT_REFLECTOR_URL, `vllm` the interpreter in ROSD_KIT_VLLM_PYTHON;
+each is skipped if that is not set.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from rosd_kit.run.folder import RunFolder
 
 HERE = Path(__file__).parent
 SHIPPED = ("grpo", "rosd")
+#: Environment variables without which a package's recipe cannot run.
+NEEDS = {"external-reflector": "ROSD_KIT_REFLECTOR_URL", "vllm": "ROSD_KIT_VLLM_PYTHON"}
 PACKAGES = tuple(sorted(path.parent.name.removeprefix("rosd-kit-") for path in HERE.glob("*/recipe.yaml")))
 SETTINGS = (
     "steps=30",
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="Packages or built-in recipes (default: all).")
     parser.add_argument("--out", type=Path, default=Path("runs/plugins"))
     arguments = parser.parse_args()
-    available = [name for name in PACKAGES if name != "external-reflector" or os.environ.get("ROSD_KIT_REFLECTOR_URL")]
+    available = [name for name in PACKAGES if name not in NEEDS or os.environ.get(NEEDS[name])]
     print("| recipe | in domain | out of domain | s per step |\n|---|---|---|---|")
     for name in arguments.names or (*SHIPPED, *available):
         print(row(name, run(name, arguments.out)), flush=True)
