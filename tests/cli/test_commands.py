@@ -15,7 +15,7 @@ from rosd_kit.recipe.shipped import SHIPPED, shipped_names
 from rosd_kit.version import __version__
 
 COMMANDS = (
-    *("", "run", "eval", "report", "push", "sweep", "sweep run", "sweep report"),
+    *("", "run", "eval", "report", "push", "sweep", "sweep run", "sweep report", "sweep export"),
     *("show", "diff", "components", "recipes", "profiles", "tasks", "plugins", "schema", "doctor", "diagnose"),
 )
 
