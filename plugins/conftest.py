@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import rosd_kit as rk
 from rosd_kit.files import read_json_lines
+
+# The machine may be busy; pytest-timeout ends what hangs.
+settings.register_profile("rosd-kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rosd-kit")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import rosd_kit
 from rosd_kit.plugins import manager as plugin_manager
@@ -20,7 +20,8 @@ from rosd_kit.renames import MODULES
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the workers share the cores
 
-settings.register_profile("rosd-kit", deadline=None)  # the machine may be busy; pytest-timeout ends what hangs
+# The machine may be busy; pytest-timeout ends what hangs.
+settings.register_profile("rosd-kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rosd-kit")
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -38,7 +38,7 @@ def test_a_backslash_makes_a_reference_text(registry, tmp_path, written, text):
 @given(st.text(alphabet="\\${}ab \n\"'", max_size=16))
 @example("\\\\${a}\n\\${")
 @example("$${{")
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_text_of_a_resolved_recipe_survives_being_written_and_read(registry, tmp_path, text):
     base = load_recipe("grpo", ["task=dataset", "task.path=q.jsonl", "verifier=exact"], registry=registry)
     options = base.task.options.model_copy(update={"solution": f"x{text}"})

@@ -199,7 +199,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(field=st.sampled_from(FIELDS), value=VALUES)
 @example(field="seed", value="2001-01-01")
 @example(field="localizer", value="{1: 2}")
@@ -214,7 +214,7 @@ def test_any_text_is_a_recipe_or_a_recipe_error(registry, field, value):
         assert recipe.steps > 0
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(text=st.text(alphabet=":-{}[]!&*?|>%@`#,'\"$ \n\tab1.~", max_size=30))
 def test_random_bytes_in_a_file_are_a_recipe_error(registry, tmp_path, text):
     file = tmp_path / "any.yaml"

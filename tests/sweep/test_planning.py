@@ -6,7 +6,7 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rosd_kit.errors import RecipeError, RosdError
@@ -167,7 +167,6 @@ def test_pairwise_covers_every_possible_pair_with_fewer_trials(plan):
     assert 9 <= len(pairwise.combinations) <= 12
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(*[st.sampled_from("012")] * 3), min_size=1, max_size=20))
 def test_covering_pairs_omits_no_pair(rows):
     combinations = [SimpleNamespace(assignment=dict(zip("abc", row, strict=True))) for row in rows]

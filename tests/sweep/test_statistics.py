@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.sweep.statistics import _variance, holm, mean_with_interval, resampled_means
@@ -76,7 +76,7 @@ def test_invalid_score_tables_are_refused(suites):
         mean_with_interval(suites)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(2, 6), st.integers(0, 99))
 def test_swapping_the_sides_of_a_difference_changes_only_its_sign(seeds, problems, seed):
     table = np.random.default_rng(seed).normal(0, 1, (seeds, problems))
