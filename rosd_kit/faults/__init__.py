@@ -9,6 +9,7 @@ know the order of the stages.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,18 +36,22 @@ class Fault:
 class Faults:
     """The number of calls per slot in a step, the calls that failed, and the first exception per slot.
 
-    The exceptions stay on the rank that raised them: pickling leaves them out.
+    A result that breaks the contract is no exception of the component: `files` says where its class is written. The exceptions
+    stay on the rank that raised them: pickling leaves them out.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     failed: list[Fault] = field(default_factory=list)
     first: dict[str, Exception] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, component: Component, subject: str, call: Callable[[], T], check: Callable[[T], None]) -> T | None:
         """Return what `call` returns if it passes `check`; otherwise record a fault and return None."""
         self.calls[component.kind] += 1
+        returned = False
         try:
             value = call()
+            returned = True
             check(value)
             return value
         except BaseException as raised:
@@ -55,7 +60,10 @@ class Faults:
             error = own_fault(raised, f"{component.kind} {component.name!r}")
             cause = raised.__cause__ if isinstance(raised, ComponentError) and raised.__cause__ else raised
             self.failed.append(Fault(component.kind, component.name, subject, say(cause)))
-            self.first.setdefault(component.kind, error)
+            if not returned:
+                self.first.setdefault(component.kind, error)
+            elif component.kind not in self.first:
+                self.files.setdefault(component.kind, str(getattr(sys.modules.get(type(component).__module__), "__file__", "")))
             return None
 
     def add(self, other: Faults) -> None:
@@ -63,15 +71,16 @@ class Faults:
         self.calls += other.calls
         self.failed += other.failed
         self.first = {**other.first, **self.first}
+        self.files = {**other.files, **self.files}
 
     def raise_if_all_failed(self) -> None:
         """Raise the first error of a slot all of whose calls failed, if there was more than one call."""
         for slot, total in Counter(fault.slot for fault in self.failed).items():
             if total == self.calls[slot] > 1:
-                message = self._message(slot, total)
                 if slot not in self.first:
-                    raise RunError(f"{message}. Fix the component, or choose another one for the slot.")
-                self.first[slot].add_note(message)
+                    where = f" in {file}" if (file := self.files.get(slot)) else ""
+                    raise RunError(f"{self._message(slot, total)}. Mend it{where}, or choose another {slot}.")
+                self.first[slot].add_note(self._count(slot, total))
                 raise self.first[slot]
 
     def messages(self) -> tuple[str, ...]:
@@ -79,12 +88,15 @@ class Faults:
         return tuple(self._message(slot, total) for slot, total in Counter(fault.slot for fault in self.failed).items())
 
     def _message(self, slot: str, total: int) -> str:
+        return f"{self._count(slot, total)}: {next(fault for fault in self.failed if fault.slot == slot).error}"
+
+    def _count(self, slot: str, total: int) -> str:
         first = next(fault for fault in self.failed if fault.slot == slot)
         amount = f"{total} of {self.calls[slot]}" if total > 1 else "one"
-        return f"{slot} {first.component!r} failed on {amount}; first on {first.subject}: {first.error}"
+        return f"{slot} {first.component!r} failed on {amount}; first on {first.subject}"
 
     def __getstate__(self) -> JsonObject:
-        return {"calls": self.calls, "failed": self.failed, "first": {}}
+        return {"calls": self.calls, "failed": self.failed, "first": {}, "files": self.files}
 
 
 def check_verdicts(count: int) -> Callable[[Sequence[Verdict]], None]:

@@ -29,7 +29,8 @@ class Origin:
     file: str
 
     def __str__(self) -> str:
-        return f"{self.plugin} ({self.distribution} {self.version}, {self.file})"
+        version = "" if self.version == "-" else f" {self.version},"
+        return f"{self.plugin} ({self.distribution}{version} {self.file})"
 
 
 @dataclass(frozen=True)

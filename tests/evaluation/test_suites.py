@@ -91,7 +91,9 @@ def test_a_trait_that_is_no_number_is_a_fault_of_the_task():
             return {"ones": float("nan")}
 
     faults = Faults()
-    with pytest.raises(ValueError, match="gave the trait 'ones' the value nan"):
+    with pytest.raises(
+        RunError, match=r"gave the trait 'ones' the value nan.*Mend it in .*test_suites\.py, or choose another task"
+    ):
         measure(Wrong({"one": ["a"]}), RecordingEngine(), faults=faults)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -13,10 +15,11 @@ import torch
 from rosd_kit.cli import main
 from rosd_kit.components.localizers import Full
 from rosd_kit.errors import ComponentError, RunError, UserInterrupt, is_users_interrupt, own_fault, say
-from rosd_kit.faults import Faults
+from rosd_kit.faults import Faults, check_located
 from rosd_kit.faults.surroundings import ITEMS, Surroundings
 from rosd_kit.files import read_json_lines
 from rosd_kit.run.interrupts import user_interrupts
+from rosd_kit.types import TokenWeights
 from tests.faults.test_hostile_plugins import HEALTHY, MORE, PLUGIN
 from tests.run.conftest import TINY
 
@@ -388,3 +391,13 @@ def test_an_error_without_a_text_is_reported():
 
     assert say(Mute()) == "Mute: (no text: its __str__ raised SystemExit)"
     assert isinstance(own_fault(SystemExit(0), "x"), ComponentError) and issubclass(ComponentError, RunError)
+
+
+def test_a_component_that_always_returns_a_wrong_shape_is_named_with_its_file():
+    faults = Faults()
+    for rollout in ("a rollout", "another"):
+        faults.attempt(Full(), rollout, lambda: TokenWeights(weights=(1.0,), outcome="x"), check_located(2))
+    file = sys.modules[Full.__module__].__file__
+    text = f"2 of 2; first on a rollout: ValueError: 1 weights for 2 tokens. Mend it in {file}, or choose another localizer."
+    with pytest.raises(RunError, match=re.escape(text)):
+        faults.raise_if_all_failed()

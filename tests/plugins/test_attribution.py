@@ -19,5 +19,5 @@ def test_an_error_in_a_component_names_the_plugin_it_came_from(tmp_path, good):
     with pytest.raises(KeyError, match="boom") as caught:
         run_recipe(recipe, plugins=manager, out=tmp_path, name="run", resume=None, display=make_display(quiet=True))
     cause, note = caught.value.__notes__
-    assert cause.startswith("localizer 'everywhere' failed on ") and "KeyError: 'boom'" in cause
+    assert cause.startswith("localizer 'everywhere' failed on ") and "boom" not in cause, "the error says that itself"
     assert "localizer 'everywhere'" in note and str(file) in note
