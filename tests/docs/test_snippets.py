@@ -138,6 +138,8 @@ def test_a_command_works_as_written(workdir, line, capsys, request):
         finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
     elif words[:2] == ["report", "sweeps/rosd"]:
         finish(Path(words[1]), make_plan(read_sweep("rosd", ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
+    elif words[:2] == ["sweep", "export"]:
+        finish(Path(words[2]), make_plan(read_sweep("rosd", ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
     elif words[0] == "sweep":
         words += [*SMALL, "evaluation.problems=2", "--dry-run"]
     elif words[0] == "diagnose":

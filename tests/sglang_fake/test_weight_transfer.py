@@ -23,6 +23,7 @@ from rosd_kit.errors import EngineError
 from rosd_kit.serving.weight_transfer import DiskTransfer, LabeledWeights
 from rosd_kit.serving.weight_transfer.base import buckets, with_last_flag
 from rosd_kit.serving.weight_transfer.scratch import ScratchFolder
+from rosd_kit.sglang.client import SGLangClient
 from rosd_kit.sglang.weight_transfer import distributed, tensor
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.helpers import expected, ids, requests_for, train

@@ -305,7 +305,7 @@ def test_the_sweeps_on_problems_that_leave_choices_resolve_with_equal_rollouts(r
     made = make_plan(read_sweep(f"recipes/ablations/reasoning-{name}.sweep.yaml"), registry)
     recipes = [one.resolution.recipe for one in made.combinations]
     assert (len(recipes), len(made.trials), made.skipped) == (combinations, trials, ())
-    assert {recipe.problems_per_step * recipe.group_size for recipe in recipes} == {64}
+    assert {recipe.problems_per_step * recipe.group_size for recipe in recipes} == {32}
     assert {(recipe.task.name, recipe.model.path) for recipe in recipes} == {("micro_reasoning", "micro-reasoning")}
 
 
