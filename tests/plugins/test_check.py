@@ -8,6 +8,28 @@ import pytest
 
 from rosd_kit.cli import main
 
+FORGETS_THE_LAST = """
+from __future__ import annotations
+
+import rosd_kit as rk
+
+rosd_kit_api = 2
+
+
+class Forgetful(rk.Reflector):
+    \"\"\"Skips every case, and forgets the last.\"\"\"
+
+    name = "forgetful"
+
+    def reflect(self, cases, generate):
+        return [rk.Reflection(status="skipped") for _ in cases][:-1]
+
+
+@rk.hookimpl
+def rosd_kit_components():
+    return [Forgetful]
+"""
+
 NEEDS_AN_OPTION = '''
 import rosd_kit as rk
 
@@ -72,6 +94,15 @@ def test_laws_that_fail_for_one_reason_are_told_once(check):
     [line] = [line for line in said.splitlines() if "laws for one reason" in line]
     assert "one_weight_per_token" in line and "is_stateless" in line
     assert int(line.split("broken, ")[1].split()[0]) == line.count(",")
+
+
+def test_a_reflector_that_returns_too_few_is_told_so_once(check):
+    code, said = check(FORGETS_THE_LAST)
+    assert code == 1
+    [found] = [line.strip() for line in said.splitlines() if line.strip().startswith("found:")]
+    assert found == "found: 21 reflections for 22 cases"
+    [line] = [line for line in said.splitlines() if "laws for one reason" in line]
+    assert "one_reflection_per_case" in line and "reports_failed_generation" in line
 
 
 def test_an_option_that_must_be_given_takes_an_example_or_the_command_line(check):

@@ -66,6 +66,7 @@ def check_reports_failed_generation(reflector: Reflector, bench: Bench) -> None:
         "abort": lambda: fake_completion("", finish_reason="abort"),
         "length": lambda: fake_completion("<error_quote>25", finish_reason="length"),
     }
+    _reflect(reflector, bench, _echo)  # so that a wrong number of reflections is found as one, not when it is unpacked
     generates = False
     for reason, answer in failed.items():
         generate = fake_generate(answer())
