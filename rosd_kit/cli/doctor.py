@@ -96,7 +96,7 @@ def _examined(recipe: Recipe, manager: PluginManager) -> bool:
     from rosd_kit.memory.recomputation import choose_recomputation
     from rosd_kit.recipe import build_components
 
-    print(f"{recipe.name} with {recipe.model.path}: {'; '.join(missing_for(recipe)) or 'ready'}")
+    print(f"{recipe.name} with {recipe.model.path}: {'; '.join(missing_for(recipe, manager)) or 'ready'}")
     kind, size, said = _device(recipe)
     processes = recipe.parallel.processes or 1
     components = build_components(recipe, manager.registry)
@@ -157,13 +157,16 @@ def _device(recipe: Recipe) -> tuple[str, int, str]:
     return "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
 
 
-def missing_for(recipe: Recipe) -> list[str]:
+def missing_for(recipe: Recipe, manager: PluginManager) -> list[str]:
     """Return what this machine lacks for a recipe, each with its remedy; empty if it is ready."""
     import torch
 
+    from rosd_kit.contracts import RolloutEngine
     from rosd_kit.model.loading import local_folder
     from rosd_kit.model.micro.model import BLANKS, EMBEDDED
 
+    engine = manager.registry.get("rollout", recipe.rollout.name)
+    assert issubclass(engine, RolloutEngine)
     model, missing = recipe.model, []
     gpu = torch.cuda.is_available()
     if model.device == "cuda" and not gpu:
@@ -178,7 +181,7 @@ def missing_for(recipe: Recipe) -> list[str]:
         missing.append("needs bitsandbytes: pip install 'rosd-kit[8bit]'")
     if model.gguf is not None and find_spec("gguf") is None:
         missing.append("needs gguf: pip install 'rosd-kit[gguf]'")
-    missing.extend(_missing_for_servers(recipe, on_gpu=gpu and model.device != "cpu"))
+    missing.extend(engine.missing(recipe.rollout.options, on_gpu=gpu and model.device != "cpu"))
     try:
         if local_folder(model) is None and model.path != "micro-blank" and not _is_cached(model.path, model.revision):
             missing.append(f"{model.path} is not on this machine yet; the first run fetches it from the hub")
@@ -188,31 +191,13 @@ def missing_for(recipe: Recipe) -> list[str]:
     return missing
 
 
-def _missing_for_servers(recipe: Recipe, *, on_gpu: bool) -> list[str]:
-    """Return what this machine and SGLang's interpreter lack for the servers of a recipe."""
-    import torch
-
-    from rosd_kit.sglang.options import EngineOptions
-
-    options = recipe.rollout.options
-    if recipe.rollout.name != "sglang" or not isinstance(options, EngineOptions):
-        return []
-    faults = [] if find_spec("httpx") else ["needs httpx: pip install 'rosd-kit[sglang]'"]
-    if options.url:
-        return faults
-    from rosd_kit.sglang.interpreter import lacking
-    from rosd_kit.sglang.launch import PROGRAM
-
-    return faults + lacking(options, PROGRAM.python(options.launch), torch_version=torch.__version__, on_gpu=on_gpu)
-
-
 def _profiles(manager: PluginManager) -> dict[str, list[str]]:
     from rosd_kit.recipe import load_recipe, shipped_names
 
     findings = {}
     for profile in shipped_names("profiles"):
         try:
-            findings[profile] = missing_for(load_recipe("rosd", profile=profile, registry=manager.registry))
+            findings[profile] = missing_for(load_recipe("rosd", profile=profile, registry=manager.registry), manager)
         except RosdError as error:
             findings[profile] = [str(error)]
     return findings

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rosd_kit.contracts.component import Component
 from rosd_kit.contracts.policy import Policy
@@ -47,6 +47,14 @@ class RolloutEngine(Component):
     kind = "rollout"
     streams: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+
+    @classmethod
+    def missing(cls, options: Any, *, on_gpu: bool) -> list[str]:
+        """Return what this machine lacks for this engine with these options, each with its remedy; start nothing.
+
+        Called by `rosd-kit doctor`; `on_gpu` says whether the model would be on one.
+        """
+        return []
 
     @abstractmethod
     def start(self, student: Policy, site: Site | None = None) -> None:

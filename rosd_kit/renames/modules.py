@@ -52,6 +52,7 @@ MODULES: dict[str, Renamed] = table(
         "sglang.colocation": "serving.colocation",
         "sglang.event_loop": "serving.event_loop",
         "sglang.guard": "serving.watchdog",
+        "sglang.interpreter": "serving.interpreter",
         "sglang.launching": "sglang.launch",
         "sglang.logprob_check": "serving.logprob_check",
         "sglang.member": "serving.replica",

@@ -5,6 +5,7 @@
     client           HTTP requests to one server; an engine adds the routes of its server
     server           starting one server process and stopping it
     watchdog         a small program that holds a server process and stops it when the run is gone
+    interpreter      what the interpreter that is to run servers has
     launch           the commands that start servers for a student: interpreter, model folder, devices
     weight_transfer  weights with a label, their buckets, and files that servers load
     replica          one server of the run: made ready, given the run's weights, recovered when it fails

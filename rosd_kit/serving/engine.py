@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,16 @@ class ServedEngine(RolloutEngine):
     @classmethod
     def offers(cls, options: ServedOptions) -> frozenset[str]:
         return cls.provides - {"overlap"} if options.colocated else cls.provides
+
+    @classmethod
+    def missing(cls, options: Any, *, on_gpu: bool) -> list[str]:
+        faults = [] if find_spec("httpx") else ["needs httpx: pip install httpx"]
+        return faults if options.url else faults + cls.missing_for_launch(options, on_gpu=on_gpu)
+
+    @classmethod
+    def missing_for_launch(cls, options: Any, *, on_gpu: bool) -> list[str]:
+        """Return what the interpreter that would run the servers lacks, each with its remedy."""
+        return []
 
     def wants_initial(self) -> bool:
         return bool(self.config.initial_url)

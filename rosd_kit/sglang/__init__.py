@@ -4,7 +4,6 @@
     protocol         responses of a server, and what differs between SGLang versions
     client           SGLang's routes
     launch           the command that starts a server for a student
-    interpreter      what the interpreter that runs the servers has
     weight_transfer  two ways to send weights besides files: tensor, distributed
     factory          builds a pool of servers from a recipe's options
 

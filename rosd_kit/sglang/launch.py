@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rosd_kit.contracts import Policy, Site
+from rosd_kit.serving.interpreter import lacking, torch_release
 from rosd_kit.serving.launch import Program
 from rosd_kit.serving.options import Launch
 from rosd_kit.serving.server import Argument, ServerCommand
+from rosd_kit.sglang.options import EngineOptions
+from rosd_kit.sglang.protocol import NEWEST, OLDEST
 
 PROGRAM = Program(
     engine="SGLang",
@@ -16,6 +19,24 @@ PROGRAM = Program(
     variable="ROSD_KIT_SGLANG_PYTHON",
     page="docs/sglang.md",
 )
+
+
+def missing_for_launch(options: EngineOptions, *, on_gpu: bool) -> list[str]:
+    """Return what keeps the servers' interpreter from working with this trainer, each with its remedy."""
+    import torch
+
+    faults = lacking(PROGRAM, options, (OLDEST, NEWEST), on_gpu=on_gpu)
+    theirs, ours = torch_release(PROGRAM, options), torch.__version__
+    if theirs is not None and options.sync != "disk" and _release(theirs) != _release(ours):
+        faults.append(
+            f"{PROGRAM.python(options.launch)} has torch {theirs}, the trainer {ours}; rollout.sync={options.sync} needs the "
+            "same release on both sides: install it, or set rollout.sync=disk"
+        )
+    return faults
+
+
+def _release(version: str) -> list[str]:
+    return version.split("+")[0].split(".")[:2]
 
 
 def launch_commands(

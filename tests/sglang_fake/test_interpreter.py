@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rosd_kit.cli import main
-from rosd_kit.sglang.interpreter import installed, lacking
+from rosd_kit.serving.interpreter import installed
+from rosd_kit.sglang.launch import missing_for_launch
 from rosd_kit.sglang.options import EngineOptions
 
 Interpreter = Callable[..., str]
@@ -43,18 +44,19 @@ def interpreter(tmp_path: Path) -> Interpreter:
         ({"sglang": "0.5.21", "torch": "2.11.0"}, {"sync": "disk"}, True, []),
     ],
 )  # fmt: skip
-def test_what_an_interpreter_lacks_is_named_with_its_remedy(interpreter, versions, options, on_gpu, faults):
+def test_what_an_interpreter_lacks_is_named_with_its_remedy(interpreter, monkeypatch, versions, options, on_gpu, faults):
+    monkeypatch.setattr("torch.__version__", "2.13.0+cu130")
     python = interpreter(**versions)
-    found = lacking(EngineOptions(**options), python, torch_version="2.13.0+cu130", on_gpu=on_gpu)
+    found = missing_for_launch(EngineOptions(launch={"python": python}, **options), on_gpu=on_gpu)
     assert len(found) == len(faults)
     for fault, words in zip(found, faults, strict=True):
         assert fault.startswith(python) and words in fault
 
 
 def test_an_interpreter_that_cannot_be_asked_is_named(interpreter, tmp_path):
-    assert installed(interpreter(code=3), {}) == "cannot be run: broken"
-    assert str(installed(str(tmp_path / "none"), {})).startswith("cannot be run: ")
-    (fault,) = lacking(EngineOptions(), interpreter(code=3), torch_version="2.13.0", on_gpu=True)
+    assert installed("sglang", interpreter(code=3), {}) == "cannot be run: broken"
+    assert str(installed("sglang", str(tmp_path / "none"), {})).startswith("cannot be run: ")
+    (fault,) = missing_for_launch(EngineOptions(launch={"python": interpreter(code=3)}), on_gpu=True)
     assert "cannot be run: broken; name one that has it with rollout.launch.python or ROSD_KIT_SGLANG_PYTHON" in fault
 
 

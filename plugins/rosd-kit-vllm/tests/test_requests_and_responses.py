@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from pathlib import Path
 
 import pydantic
@@ -207,3 +208,25 @@ def test_a_launched_server_finds_the_worker_extension_and_nothing_else(monkeypat
     monkeypatch.setenv("ROSD_KIT_VLLM_PYTHON", "/opt/vllm/bin/python")
     assert PROGRAM.python(VLLMEngine.Config().launch) == "/opt/vllm/bin/python"
     assert PROGRAM.python(VLLMEngine.Config(launch={"python": "mine"}).launch) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("versions", "fault"),
+    [
+        (
+            {"torch": "2.13.0"},
+            "has no vLLM; name one that has it with rollout.launch.python or ROSD_KIT_VLLM_PYTHON (the ",
+        ),
+        ({"vllm": "0.31.0", "torch": "2.13.0"}, "has vLLM 0.31.0; this client was tested with 0.32.0 to 0.32.99"),
+        ({"vllm": "0.32.0+cpu", "torch": "2.13.0+cpu"}, None),
+    ],
+)
+def test_doctor_asks_the_interpreter_that_the_environment_names(tmp_path, monkeypatch, versions, fault):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{json.dumps(versions)}'\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("ROSD_KIT_VLLM_PYTHON", str(python))
+    found = VLLMEngine.missing(VLLMEngine.Config(), on_gpu=False)
+    assert len(found) == (fault is not None)
+    assert all(f"{python} {fault}" in line for line in found)
+    assert VLLMEngine.missing(VLLMEngine.Config(url="http://127.0.0.1:8000"), on_gpu=False) == []

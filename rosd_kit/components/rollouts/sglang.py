@@ -29,6 +29,12 @@ class SGLangEngine(ServedEngine):
 
         return SGLangPoolFactory
 
+    @classmethod
+    def missing_for_launch(cls, options: EngineOptions, *, on_gpu: bool) -> list[str]:
+        from rosd_kit.sglang.launch import missing_for_launch
+
+        return missing_for_launch(options, on_gpu=on_gpu)
+
     def start(self, student: Policy, site: Site | None = None) -> None:
         count = (site or Site()).count
         if count > 1 and self.config.router:

@@ -46,3 +46,11 @@ class VLLMEngine(ServedEngine):
         from rosd_kit_vllm.launch import VLLMPoolFactory
 
         return VLLMPoolFactory
+
+    @classmethod
+    def missing_for_launch(cls, options: shared.ServedOptions, *, on_gpu: bool) -> list[str]:
+        from rosd_kit.serving.interpreter import lacking
+        from rosd_kit_vllm.launch import PROGRAM
+        from rosd_kit_vllm.protocol import NEWEST, OLDEST
+
+        return lacking(PROGRAM, options, (OLDEST, NEWEST), on_gpu=on_gpu)
