@@ -88,7 +88,7 @@ def plan_micro_batches(
     `shared`, groups stay together. A group that exceeds the budget alone is cut into several micro-batches, which hold nothing
     else; neighbours in the prefix tree stay together, and with `can_cache_prefix` all continue from their prompts' common
     prefix. `groups_continue` says that more sequences of the same groups follow in a later call, so that caching pays even for
-    a group that fits. A sequence longer than the budget gets a micro-batch to itself.
+    a group that fits. A sequence longer than the budget gets a micro-batch to itself, with its duplicates in `shared`.
     """
     groups: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids)):

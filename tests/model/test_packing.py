@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, Qwen3RotaryEmbedding
@@ -44,14 +44,17 @@ def test_a_prefix_tree_holds_every_sequence_as_a_path_and_every_prefix_once(sequ
 
 @settings(max_examples=100)
 @given(sequences=SEQUENCES, budget=st.integers(1, 150), mode=st.sampled_from(MODES))
+@example(sequences=[sequence(9, 1), sequence(9, 1)], budget=1, mode="shared")  # one path in the tree, which costs as much as one
 def test_every_sequence_is_in_one_micro_batch_and_each_stays_within_the_budget(
     sequences: list[TokenSequence], budget: int, mode: LayoutMode
 ) -> None:
     batches = plan_micro_batches(sequences, budget=budget, mode=mode)
     assert sorted(index for batch in batches for index in batch.indices) == list(range(len(sequences)))
     for batch in batches:
-        layout = build_layout([sequences[index] for index in batch.indices], pad_id=0, mode=mode, prefix=batch.prefix)
-        assert len(batch.indices) == 1 or layout.ids.numel() + len(batch.prefix) <= budget
+        members = [sequences[index] for index in batch.indices]
+        layout = build_layout(members, pad_id=0, mode=mode, prefix=batch.prefix)
+        distinct = {one.prompt + one.response for one in members} if mode == "shared" else members
+        assert len(distinct) == 1 or layout.ids.numel() + len(batch.prefix) <= budget
 
 
 @settings(max_examples=100)

@@ -109,25 +109,23 @@ def test_files_that_are_missing_or_not_compressed_are_refused(half, tmp_path):
                 import_results(store, plan.ids, tmp_path / name)
 
 
-def test_a_sweep_takes_finished_trials_from_a_file_and_runs_the_rest(tmp_path, capsys):
-    """On the command line, with real trials: what was finished in one folder does not run in another one."""
+def test_a_sweep_takes_finished_trials_from_a_file_and_runs_the_rest(half, tmp_path, capsys):
+    """On the command line: what was finished in one folder does not run in another one."""
 
     def rosd(*words):
         with pytest.raises(SystemExit) as end:
             main(["sweep", *words])
         assert not end.value.code
+        return capsys.readouterr().out
 
-    words = ("rosd", "steps=1", *SMALL, "--threads", "1", "--keep", "results")
+    _, here = half
     file = str(tmp_path / "results.jsonl.gz")
-    rosd(*words, "localizer=error_quote,full", "--out", str(tmp_path / "one"))
-    rosd("export", str(tmp_path / "one/rosd"), file)
-    assert "2 finished trials" in capsys.readouterr().out
-    rosd(*words, "localizer=error_quote,full,oracle", "--out", str(tmp_path / "two"), "--results", file)
-    output = capsys.readouterr().out
-    assert "2 trials are finished in" in output and "3 finished" in output
-    with Store(tmp_path / "two/rosd") as store:
+    assert "3 finished trials" in rosd("export", str(here), file)
+    output = rosd(*WORDS, "--threads", "1", "--keep", "results", "--out", str(tmp_path / "there"), "--results", file)
+    assert "3 trials are finished in" in output and "4 finished" in output
+    with Store(tmp_path / "there/rosd") as store:
         rows = store.rows()
-    ran = [folder.name for folder in (tmp_path / "two/rosd/trials").iterdir() if folder.is_dir()]
-    assert len(rows) == 3 and len(ran) == 1
+    ran = [folder.name for folder in (tmp_path / "there/rosd/trials").iterdir() if folder.is_dir()]
+    assert len(rows) == 4 and len(ran) == 1
     training = rows[ran[0]].result["training"]
     assert training["train/loss"] > 0 and training["rollout/count"] == 32 and "step" not in training
