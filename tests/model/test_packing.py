@@ -44,7 +44,7 @@ def test_a_prefix_tree_holds_every_sequence_as_a_path_and_every_prefix_once(sequ
 
 @settings(max_examples=100)
 @given(sequences=SEQUENCES, budget=st.integers(1, 150), mode=st.sampled_from(MODES))
-@example(sequences=[sequence(9, 1), sequence(9, 1)], budget=1, mode="shared")  # one path in the tree, which costs as much as one
+@example(sequences=[sequence(9, 1), sequence(9, 1)], budget=1, mode="shared")  # as many tokens as one
 def test_every_sequence_is_in_one_micro_batch_and_each_stays_within_the_budget(
     sequences: list[TokenSequence], budget: int, mode: LayoutMode
 ) -> None:
