@@ -13,8 +13,9 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.sweep.exchange import export_results, import_results
@@ -30,7 +31,22 @@ PAGE = ROOT / "docs/results.md"
 TIERS = ("rates", "cells", "methods", "twice", "others")
 #: The tables are between these two lines of the page; the text around them is written by hand.
 BEGIN, END = "<!-- tables: python benchmarks/reasoning_methods.py report -->", "<!-- end of tables -->"
-TRAINED, LONG = "woods", "woods_long"
+TRAINED = "woods"
+#: The suites, and how a column is headed. The first is the trained one.
+SUITES = ((TRAINED, "woods"), ("woods_long", "longer"), ("docks", "docks"), ("mines", "mines"), ("gates", "gates"))
+#: An evaluation's suites by name, as they are recorded.
+Suites: TypeAlias = Mapping[str, Any]
+#: Columns on how solutions are written: shares, nats per token, distinct bigrams among samples, tokens per solution.
+STYLE: tuple[tuple[str, str, Callable[[Suites], float]], ...] = (
+    ("slow, woods", "{:.0%}", lambda suites: suites[TRAINED]["traits"]["slow"]),
+    ("slow, mines", "{:.0%}", lambda suites: suites["mines"]["traits"]["slow"]),
+    ("mended", "{:.0%}", lambda suites: suites[TRAINED]["traits"]["mended"]),
+    ("switches", "{:.0%}", lambda suites: suites[TRAINED]["traits"]["switches"]),
+    ("entropy", "{:.3f}", lambda suites: suites[TRAINED]["entropy"]),
+    ("bigrams", "{:.2f}", lambda suites: suites[TRAINED]["bigrams"]),
+    ("tokens", "{:.0f}", lambda suites: suites[TRAINED]["mean_tokens"]),
+    ("pass@4", "{:.0%}", lambda suites: suites[TRAINED]["pass_at"]["4"]["mean"]),
+)
 
 
 def sweep_of(tier: str) -> Path:
@@ -67,28 +83,37 @@ def read(tier: str) -> tuple[Results, dict[str, TrialResult]]:
         return read_results(Path(folder)), finished
 
 
-def table(results: Results, trials: dict[str, TrialResult]) -> str:
-    """Return one line for each combination that has finished trials, and one for the model before training."""
-    titles = [
-        *results.axes,
-        *("seeds", "woods, %", "longer", "other worlds", "from the first line"),
-        *("slow, woods", "slow, mines", "mended", "entropy", "pass@4", "tokens", "s/step"),
+def score_table(results: Results) -> str:
+    """Return what was solved, in percent with 95 % intervals: a line before training and one for each combination."""
+    titles = [*results.axes, "seeds", *(title for _, title in SUITES), "woods, difference", "other suites, difference"]
+    before = ["before", *[""] * len(results.axes), *(_percent(results.before[name]) for name, _ in SUITES), "", ""]
+    rows = [
+        [
+            *one.labels,
+            str(len(one.trials)),
+            *(_percent(one.means[name]) for name, _ in SUITES),
+            *(_difference(one, name) for name in (IN_DOMAIN, OUT_OF_DOMAIN)),
+        ]
+        for one in results.combinations
+        if one.trials
     ]
-    before = next(iter(trials.values()))
-    rows = [["before", *[""] * len(results.axes), *_means(results.before), "", *_style([before], 0), ""]]
+    return _markdown(titles, [before, *rows])
+
+
+def style_table(results: Results, trials: dict[str, TrialResult]) -> str:
+    """Return how solutions of the evaluation are written, and what the training did: means over trials."""
+    titles = [*results.axes, *(title for title, _, _ in STYLE), "located", "weighted tokens", "s/step"]
+    rows = [["before", *[""] * (len(results.axes) - 1), *_style([next(iter(trials.values()))], 0), "", "", ""]]
     for one in results.combinations:
-        if one.trials:
-            own = [trials[id] for id in one.trials]
-            rows.append(
-                [*one.labels, str(len(own)), *_means(one.means), _difference(one), *_style(own, -1), f"{_seconds(own):.1f}"]
-            )
+        if own := [trials[id] for id in one.trials]:
+            weighted, seconds = _training(own, "train/weighted_tokens"), _training(own, "time/step")
+            rows.append([*one.labels, *_style(own, -1), _located(own), f"{weighted:.0f}", f"{seconds:.1f}"])
+    return _markdown(titles, rows)
+
+
+def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def _means(means: dict[str, MeanWithInterval] | object) -> list[str]:
-    """Return the scores of the trained problems, of longer ones, and of all others, in percent with 95 % intervals."""
-    return [_percent(means[name]) for name in (IN_DOMAIN, LONG, OUT_OF_DOMAIN)]  # type: ignore[index]
 
 
 def _percent(mean: MeanWithInterval) -> str:
@@ -96,9 +121,9 @@ def _percent(mean: MeanWithInterval) -> str:
     return f"{100 * mean.mean:.0f} ({100 * low:.0f}..{100 * high:.0f})"
 
 
-def _difference(one: CombinationResult) -> str:
-    """Return the paired difference on trained problems, with its verdict."""
-    difference = one.differences.get(IN_DOMAIN)
+def _difference(one: CombinationResult, suites: str) -> str:
+    """Return the paired difference from the first combination on these suites, with its verdict."""
+    difference = one.differences.get(suites)
     if difference is None:
         return ""
     interval = difference.value.interval
@@ -106,27 +131,21 @@ def _difference(one: CombinationResult) -> str:
 
 
 def _style(trials: Sequence[TrialResult], index: int) -> list[str]:
-    """Return how solutions are written at the evaluation of this index: means over trials."""
-    suites = [{suite["suite"]: suite for suite in trial["evaluations"][index]["results"]} for trial in trials]
-
-    def mean(values: Iterable[float]) -> float:
-        found = list(values)
-        return sum(found) / len(found)
-
-    shares = [
-        mean(one[TRAINED]["traits"]["slow"] for one in suites),
-        mean(one["mines"]["traits"]["slow"] for one in suites),
-        mean(one[TRAINED]["traits"]["mended"] for one in suites),
-    ]
-    entropy = mean(one[TRAINED]["entropy"] for one in suites)
-    solved = mean(one[TRAINED]["pass_at"]["4"]["mean"] for one in suites)
-    tokens = mean(one[TRAINED]["mean_tokens"] for one in suites)
-    return [*(f"{100 * share:.0f}" for share in shares), f"{entropy:.3f}", f"{100 * solved:.0f}", f"{tokens:.0f}"]
+    """Return the columns of `STYLE` at the evaluation of this index: means over trials."""
+    named = [{suite["suite"]: suite for suite in trial["evaluations"][index]["results"]} for trial in trials]
+    return [form.format(sum(map(value, named)) / len(named)) for _, form, value in STYLE]
 
 
-def _seconds(trials: Sequence[TrialResult]) -> float:
-    times = [trial["training"]["time/step"] for trial in trials]
-    return sum(times) / len(times)
+def _training(trials: Sequence[TrialResult], metric: str) -> float:
+    """Return a metric's mean over steps and trials; 0 where it was never recorded."""
+    return sum(trial["training"].get(metric, 0.0) for trial in trials) / len(trials)
+
+
+def _located(trials: Sequence[TrialResult]) -> str:
+    """Return in what share of the wrong rollouts whose error the oracle knows the weights begin exactly there."""
+    exact, *others = (_training(trials, f"oracle/{name}") for name in ("exact_start", "within_step", "missed"))
+    asked = exact + sum(others)
+    return f"{100 * exact / asked:.0f}" if asked else ""
 
 
 def write_page() -> None:
@@ -136,7 +155,8 @@ def write_page() -> None:
         if results_of(tier).is_file():
             results, trials = read(tier)
             planned = sum(one.planned for one in results.combinations)
-            blocks += [f"### {tier.capitalize()}: {len(trials)} of {planned} trials", "", table(results, trials), ""]
+            blocks += [f"### {tier.capitalize()}: {len(trials)} of {planned} trials", "", score_table(results), ""]
+            blocks += [style_table(results, trials), ""]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(blocks) + f"\n{END}{rest.partition(END)[2]}")
 
