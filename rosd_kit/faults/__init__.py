@@ -196,7 +196,7 @@ def _require_all(kind: type, values: Iterable[object], count: int | None = None)
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise TypeError(f"returned {shortened(values)}, not a sequence of {kind.__name__}")
     if count is not None and len(values) != count:
-        raise ValueError(f"returned {len(values)} of {kind.__name__}; {count} were expected")
+        raise ValueError(f"returned {len(values)} instances of {kind.__name__} instead of {count}")
     for value in values:
         if not isinstance(value, kind):
             raise TypeError(f"returned {shortened(value)} in its sequence, not a {kind.__name__}")

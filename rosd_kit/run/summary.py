@@ -50,13 +50,16 @@ def read_evaluations(folder: Path) -> dict[int, tuple[SuiteResult, ...]]:
 def summarise_run(run: Run, *, seconds: float) -> RunSummary:
     """Summarise a finished run from its records, with the commands to try next."""
     evaluations = read_evaluations(run.folder.path)
-    commands = next_steps(run.folder.path, run.recipe, knows_truth="oracle" in run.components.task.provides)
+    records = run.folder.read(METRICS)
+    trained = bool(_totals(records, {"train/samples"}.__contains__).get("train/samples"))
+    knows_truth = "oracle" in run.components.task.provides
+    commands = next_steps(run.folder.path, run.recipe, knows_truth=knows_truth, trained=trained)
     return summarise(
         name=run.recipe.name,
         folder=run.folder.path,
         steps=run.recipe.steps,
         seconds=seconds,
-        records=run.folder.read(METRICS),
+        records=records,
         before=evaluations.get(0, ()),
         after=evaluations.get(run.recipe.steps, ()),
         warnings=run.reporter.warnings,
@@ -94,10 +97,15 @@ def summarise(
     )
 
 
-def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool) -> tuple[str, ...]:
-    """Return commands to try after a run: look at it, measure it, or repeat it with another component in one of its slots."""
+def next_steps(folder: Path, recipe: Recipe, *, knows_truth: bool, trained: bool) -> tuple[str, ...]:
+    """Return commands to try after a run: look at it, measure it, or repeat it with another component in one of its slots.
+
+    After a run that had nothing to train on, no other component helps: see what becomes of each rollout.
+    """
     again = f"rosd-kit run {shlex.quote(str(folder / 'recipe.yaml'))}"
     steps = [f"rosd-kit {look} {shlex.quote(str(folder))}" for look in ("report", "eval")]
+    if not trained:
+        return steps[0], f"{again} --dry-run    # one step: what becomes of each rollout, and why"
     if recipe.reflector.name not in ("none", "oracle") and knows_truth:
         steps.append(f"{again} reflector=oracle localizer=oracle    # the upper bound")
     if recipe.localizer.name != "full":

@@ -201,6 +201,12 @@ def test_a_quiet_command_prints_only_the_result(tmp_path, tiny, capfd):
 )
 def test_suggested_commands_fit_the_recipe(name, shown, absent):
     recipe = load_recipe(name, registry=PluginManager(selection="builtin").registry)
-    lines = "\n".join(next_steps(Path("runs/x"), recipe, knows_truth=True))
+    lines = "\n".join(next_steps(Path("runs/x"), recipe, knows_truth=True, trained=True))
     assert "rosd-kit report runs/x\nrosd-kit eval runs/x" in lines
     assert all(word in lines for word in shown) and not any(word in lines for word in absent)
+
+
+def test_after_a_run_without_a_sample_no_other_component_is_suggested():
+    recipe = load_recipe("rosd", registry=PluginManager(selection="builtin").registry)
+    lines = next_steps(Path("runs/x"), recipe, knows_truth=True, trained=False)
+    assert [line.split("    #")[0] for line in lines] == ["rosd-kit report runs/x", "rosd-kit run runs/x/recipe.yaml --dry-run"]
