@@ -102,6 +102,15 @@ def workdir(tmp_path, monkeypatch):
     return tmp_path
 
 
+def new_files() -> dict[str, str]:
+    """Return the commands of the manual that write a plugin file, by the file."""
+    found = (line for line in commands() if line.startswith("rosd-kit plugins new ") and line.endswith(" --file"))
+    return {f"{shlex.split(line)[3].replace('-', '_')}.py": line for line in found}
+
+
+NEW_FILES = new_files()
+
+
 def test_every_block_has_a_known_kind_and_each_kind_occurs():
     assert len(commands()) >= 10 and len(blocks("yaml")) >= 2 and len(plugins()) >= 3 and len(transcripts()) >= 1
     for page in PAGES:
@@ -130,9 +139,9 @@ def test_a_command_works_as_written(workdir, line, capsys, request):
     if any(word.startswith("plugins/") for word in words):
         request.getfixturevalue("installed")
         words[0] = words[0].replace("run", "show")  # the packages' own tests run their recipes
-    if words[:2] == ["plugins", "check"] and words[2] == "after_word.py":
+    if words[:2] == ["plugins", "check"] and (before := NEW_FILES.get(words[2])):
         with pytest.raises(SystemExit):
-            main(["plugins", "new", "after-word", "--kind", "localizer", "--file"])  # as the line before it says
+            main(shlex.split(before)[1:])
     if words[:2] == ["sweep", "report"]:
         name = f"recipes/ablations/{words[4]}.sweep.yaml" if "--plan" in words else "rosd"
         finish(Path(words[2]), make_plan(read_sweep(name, ["seed=0..1"]), PluginManager().registry), lambda *_: 0.5)
