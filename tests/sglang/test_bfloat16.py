@@ -35,7 +35,7 @@ def engine(python, tmp_path_factory) -> Iterator[SGLangEngine]:
 
 
 def requests(engine: SGLangEngine, temperature: float) -> list[GenerateRequest]:
-    sampling = Sampling(temperature=temperature, max_new_tokens=12)
+    sampling = Sampling(temperature=temperature, max_new_tokens=24)
     prompts = [engine.student.prompt_ids([{"role": "user", "content": question}]) for question in QUESTIONS]
     return [GenerateRequest(prompt_ids=prompt, sampling=sampling, seed=seed) for prompt in prompts for seed in range(2)]
 

@@ -48,7 +48,7 @@ def test_health_checks_do_not_disturb_transfers(student, engine_at, server):
     for thread in threads:
         thread.start()
     try:
-        for version in range(1, 6):
+        for version in range(1, 11):
             engine.sync(student, version)
     finally:
         stopped.set()
