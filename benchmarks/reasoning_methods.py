@@ -10,6 +10,7 @@ in `benchmarks/results` does not run again, and an interrupt leaves there what h
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -65,11 +66,13 @@ def run(tier: str, out: Path, jobs: int) -> None:
     command = [sys.executable, "-m", "rosd_kit", "sweep", str(sweep_of(tier)), "--name", tier, "--out", str(out)]
     command += ["--jobs", str(jobs), "--threads", "1", "--keep", "results"]
     command += ["--results", str(known)] if known.is_file() else []
-    try:
-        subprocess.run(command, check=True)
-    finally:
-        with Store(out / tier) as store:
-            print(f"{export_results(store, known)} trials are in {known.relative_to(ROOT)}")
+    code = 130  # of an interrupt, which the sweep gets too and ends by itself
+    with contextlib.suppress(KeyboardInterrupt):
+        code = subprocess.run(command).returncode
+    with Store(out / tier) as store:
+        print(f"{export_results(store, known)} trials are in {known.relative_to(ROOT)}")
+    if code:
+        sys.exit(code)
 
 
 def read(tier: str) -> tuple[Results, dict[str, TrialResult]]:
