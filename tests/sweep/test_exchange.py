@@ -118,14 +118,19 @@ def test_a_sweep_takes_finished_trials_from_a_file_and_runs_the_rest(half, tmp_p
         assert not end.value.code
         return capsys.readouterr().out
 
-    _, here = half
+    plan, here = half
     file = str(tmp_path / "results.jsonl.gz")
     assert "3 finished trials" in rosd("export", str(here), file)
     output = rosd(*WORDS, "--threads", "1", "--keep", "results", "--out", str(tmp_path / "there"), "--results", file)
     assert "3 trials are finished in" in output and "4 finished" in output
     with Store(tmp_path / "there/rosd") as store:
         rows = store.rows()
+        assert export_results(store, tmp_path / "all.jsonl.gz") == 4
     ran = [folder.name for folder in (tmp_path / "there/rosd/trials").iterdir() if folder.is_dir()]
     assert len(rows) == 4 and len(ran) == 1
+    with Store(tmp_path / "third", create=True) as store:  # a real trial's result survives the file, too
+        write_plan(plan, store, [])
+        assert import_results(store, plan.ids, tmp_path / "all.jsonl.gz") == 4
+        assert {id: row.result for id, row in store.rows().items()} == {id: row.result for id, row in rows.items()}
     training = rows[ran[0]].result["training"]
     assert training["train/loss"] > 0 and training["rollout/count"] == 32 and "step" not in training

@@ -131,6 +131,6 @@ def test_a_trial_that_cannot_run_reports_why_and_suggests_a_retry(tmp_path, caps
     with Store(tmp_path / "rosd") as store:
         first = store.rows()
     assert all(row.state == "failed" and "nowhere" in row.error for row in first.values())
-    assert sweep(*words, out=tmp_path) == 1  # neither runs again
+    assert sweep(*words, out=tmp_path) == 1
     with Store(tmp_path / "rosd") as store:
         assert store.rows() == first
