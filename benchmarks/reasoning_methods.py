@@ -66,13 +66,14 @@ def run(tier: str, out: Path, jobs: int) -> None:
     command = [sys.executable, "-m", "rosd_kit", "sweep", str(sweep_of(tier)), "--name", tier, "--out", str(out)]
     command += ["--jobs", str(jobs), "--threads", "1", "--keep", "results"]
     command += ["--results", str(known)] if known.is_file() else []
-    code = 130  # of an interrupt, which the sweep gets too and ends by itself
-    with contextlib.suppress(KeyboardInterrupt):
-        code = subprocess.run(command).returncode
+    with subprocess.Popen(command) as sweep:
+        while sweep.poll() is None:
+            with contextlib.suppress(KeyboardInterrupt):  # the sweep gets it too, and ends once its trials have saved
+                sweep.wait()
     with Store(out / tier) as store:
         print(f"{export_results(store, known)} trials are in {known.relative_to(ROOT)}")
-    if code:
-        sys.exit(code)
+    if sweep.returncode:
+        sys.exit(sweep.returncode)
 
 
 def read(tier: str) -> tuple[Results, dict[str, TrialResult]]:
