@@ -12,6 +12,9 @@ import typer
 from rosd_kit.cli import completion
 from rosd_kit.errors import RunError
 
+#: The longest text in a column of the table of options; the page shows all of it.
+_WIDEST = 32
+
 
 def report(
     runs: Annotated[
@@ -77,15 +80,18 @@ def _compare(runs: Sequence[Path], out: Path | None) -> None:
 
 
 def _print_options(names: Sequence[str], options: Sequence[tuple[str, Sequence[str | None]]]) -> None:
-    """Print a line per option that differs, with its value in each run."""
+    """Print a line per option that differs, with its value in each run; only count those that a component lacks."""
     from rosd_kit.display.text import sanitize
 
     print(f"\nThe recipes differ in {len(options)} option{'s' * (len(options) != 1)}" + (":" if options else "."))
-    for path, values in options:
-        print(f"  {path}")
-        for name, value in zip(names, values, strict=True):
-            shown = "(has no such option)" if value is None else sanitize(value)
-            print(f"    {sanitize(name)}: {shown if len(shown) <= 90 else shown[:89] + '…'}")
+    shared = [(path, [value for value in values if value is not None]) for path, values in options if None not in values]
+    rows = [[sanitize(text) for text in row] for row in (("", *names), *((path, *values) for path, values in shared))]
+    rows = [[text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…" for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows if shared else ():
+        print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    if count := len(options) - len(shared):
+        print(f"  {'and ' * bool(shared)}{count} of components that not every run has; the page lists them")
     print()
 
 

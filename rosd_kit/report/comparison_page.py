@@ -13,7 +13,7 @@ from rosd_kit.report.page import markup, packed_data, write_report
 from rosd_kit.report.reading import Record, Warn, silent
 from rosd_kit.report.sweep_comparison import read_trials, sweep_comparison
 
-SCRIPTS = ("text.js", "data.js", "charts.js", "forest.js", "comparison_data.js", "comparison.js")
+SCRIPTS = ("text.js", "data.js", "saving.js", "charts.js", "forest.js", "comparison_data.js", "comparison.js")
 _SOURCES = ("recipe.yaml", "metrics.jsonl", "evaluations.jsonl")
 
 

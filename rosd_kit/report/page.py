@@ -21,7 +21,7 @@ from rosd_kit.files import explain_write_errors, finite, write_atomically
 from rosd_kit.report.packing import detail, overview, row
 from rosd_kit.report.reading import RunRecords, Warn, records, sample_files, silent
 
-SCRIPTS = ("text.js", "data.js", "charts.js", "overview.js", "rollouts.js", "main.js")
+SCRIPTS = ("text.js", "data.js", "saving.js", "charts.js", "overview.js", "rollouts.js", "main.js")
 
 
 def write_report(folder: Path, out: Path | None = None, warn: Warn = silent) -> Path:

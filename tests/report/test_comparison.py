@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rosd_kit.cli import main
+from rosd_kit.cli.report import _print_options
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import compare
 from rosd_kit.files import lock_file
@@ -124,6 +125,19 @@ def test_the_command_prints_the_numbers_of_the_page_and_links_each_run(folders, 
     assert all((folder / "report.html").is_file() for folder in folders)
 
 
+def test_options_are_a_line_each_and_those_that_a_component_lacks_only_counted(capsys):
+    _print_options(
+        ["a", "b"], [("steps", ["3", "60"]), ("localizer.name", ['"x"', '"y"']), ("localizer.min_ratio", ["80.0", None])]
+    )
+    assert capsys.readouterr().out.strip().splitlines() == [
+        "The recipes differ in 3 options:",
+        "                  a    b",
+        "  steps           3    60",
+        '  localizer.name  "x"  "y"',
+        "  and 1 of components that not every run has; the page lists them",
+    ]
+
+
 def test_a_comparison_elsewhere_links_relative_to_its_own_place(folders, tmp_path):
     out = tmp_path / "deep" / "x.html"
     out.parent.mkdir()
@@ -194,6 +208,21 @@ def test_curves_that_hide_each_other_are_drawn_apart(page):
     assert sum(title.startswith("train/loss") for title in titles) == 1
     page.check("#apart")
     assert sum(title.startswith("train/loss") for title in page.locator("#charts figcaption").all_inner_texts()) == 3
+
+
+def test_curves_drawn_apart_share_both_axes_begin_a_row_and_are_saved_by_run(page):
+    page.check("#apart")
+    losses = page.locator("figure", has=page.get_by_role("img", name=re.compile("^train.loss")))
+    steps = [{text for text in figure.locator("text").all_text_contents() if text.isdigit()} for figure in losses.all()]
+    assert steps == [{"0", "1", "2", "3", "4"}] * 3  # the third run has one step; 0 is a loss
+    assert [figure.evaluate("figure => figure.classList.contains('row-start')") for figure in losses.all()] == [
+        True,
+        False,
+        False,
+    ]
+    with page.expect_download() as saved:
+        losses.nth(1).get_by_role("button", name="CSV").click()
+    assert saved.value.suggested_filename == "train-loss-b.csv"
 
 
 def test_the_tables_are_saved_as_csv(page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -266,8 +267,17 @@ def test_a_chart_is_saved_as_csv_and_png(page):
     with page.expect_download() as saved:
         figure.get_by_role("button", name="PNG").click()
     assert saved.value.suggested_filename == "loss.png"
-    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    picture = Path(saved.value.path()).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    above = page.evaluate("figure => legendLines(figure, 320).map(({ text, x, y }) => [text, x, y])", figure.element_handle())
+    assert above == [["Loss", 10, 18], ["nats per token", above[1][1], 18], ["Loss", 10, 34]]  # title, note, legend
+    assert struct.unpack(">II", picture[16:24]) == (2 * (320 + 2 * 10), 2 * (34 + 8 + 150 + 10))
     assert page.errors == []
+
+
+def test_a_run_of_two_steps_has_both_on_its_axis(page):
+    chart = page.locator("figure", has=page.get_by_role("img", name=re.compile("^Loss")))
+    assert [text for text in chart.locator("text").all_text_contents() if text in ("1", "2")] == ["1", "2"]
 
 
 def test_every_chart_has_a_legend_and_no_field_hides_a_method_of_the_form(page):

@@ -11,8 +11,8 @@ function ticks(low, high, count) {
   return values;
 }
 
-/** Draw a chart. `range` fixes the y axis, `limit` draws a threshold, `format` formats a value, `stacked` stacks shares. */
-function chart({ title, note = "", lines, range = null, limit = null, format = short, stacked = false }) {
+/** Draw a chart. `range` and `span` fix the y and the x axis, `limit` draws a threshold, `format` formats a value, `stacked` stacks shares. */
+function chart({ title, note = "", lines, range = null, span = null, limit = null, format = short, stacked = false, file = fileName(title) }) {
   const all = lines.flatMap((line) => line.points);
   if (!all.length) return null;
   const steps = [...new Set(all.map((p) => p[0]))].sort((a, b) => a - b);
@@ -20,7 +20,7 @@ function chart({ title, note = "", lines, range = null, limit = null, format = s
   if (!values.length) return null;
   let [low, high] = range ?? [Math.min(...values, 0), Math.max(...values)];
   if (low === high) high = low + (Math.abs(low) || 1);
-  const [first, last] = [steps[0], Math.max(steps[steps.length - 1], steps[0] + 1)];
+  const first = span?.[0] ?? steps[0], last = Math.max(span?.[1] ?? steps[steps.length - 1], first + 1);
   const x = (v) => BOX.left + ((v - first) / (last - first)) * (BOX.width - BOX.left - BOX.right);
   const y = (v) => BOX.height - BOX.bottom - ((v - low) / (high - low)) * (BOX.height - BOX.top - BOX.bottom);
   const at = (px, py) => `${x(px).toFixed(1)},${y(Math.min(Math.max(py, low), high)).toFixed(1)}`;
@@ -28,7 +28,7 @@ function chart({ title, note = "", lines, range = null, limit = null, format = s
   for (const tick of ticks(low, high, 4)) picture.append(
     svg("line", { class: "axis", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(tick), y2: y(tick) }),
     svg("text", { x: BOX.left - 5, y: y(tick) + 3.5, "text-anchor": "end" }, format(tick)));
-  for (const tick of ticks(first, last, 5).filter(Number.isInteger)) picture.append(
+  for (const tick of ticks(first, last, Math.min(5, last - first))) picture.append(
     svg("text", { x: x(tick), y: BOX.height - 5, "text-anchor": "middle" }, String(tick)));
   if (stacked) drawStack(picture, lines, at);
   else for (const [i, line] of lines.entries()) drawLine(picture, line.points.filter((p) => Number.isFinite(p[1])), colourOf(line, i), at, line.dash ?? 0);
@@ -37,8 +37,8 @@ function chart({ title, note = "", lines, range = null, limit = null, format = s
   const keys = lines.map((line, i) => key(line.name, colourOf(line, i), line.dash ?? 0));
   makeReadable(picture, readout, steps, lines, x, format);
   const save = el("span", { class: "save" },
-    el("button", { class: "plain", title: `Save ${title} as CSV`, onclick: () => download(`${fileName(title)}.csv`, csv(steps, lines), "text/csv") }, "CSV"),
-    el("button", { class: "plain", title: `Save ${title} as PNG`, onclick: () => savePicture(picture, `${fileName(title)}.png`) }, "PNG"));
+    el("button", { class: "plain", title: `Save ${title} as CSV`, onclick: () => download(`${file}.csv`, csv(steps, lines), "text/csv") }, "CSV"),
+    el("button", { class: "plain", title: `Save ${title} as PNG`, onclick: () => savePicture(save.closest("figure"), `${file}.png`) }, "PNG"));
   return el("figure", {}, el("figcaption", {}, title, el("span", {}, note), save), keys.length ? el("div", {}, keys) : null, picture, readout);
 }
 
@@ -107,53 +107,4 @@ function makeReadable(picture, readout, steps, lines, x, format) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by) { select(selected + by); event.preventDefault(); }
   });
-}
-
-const fileName = (title) => title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "chart";
-
-/** Return a chart's values as CSV: a row per step, a column per line, and the ends of its interval where it has them. */
-function csv(steps, lines) {
-  const byStep = lines.map((line) => new Map(line.points.map((p) => [p[0], p])));
-  const banded = lines.map((line) => line.points.some((p) => Number.isFinite(p[2])));
-  const head = ["step", ...lines.flatMap(({ name }, i) => (banded[i] ? [name, `${name} low`, `${name} high`] : [name]))];
-  const rows = steps.map((step) => [step, ...lines.flatMap((line, i) => {
-    const point = byStep[i].get(step) ?? [];
-    return (banded[i] ? [1, 2, 3] : [1]).map((at) => (Number.isFinite(point[at]) ? point[at] : ""));
-  })]);
-  return csvRows([head, ...rows]);
-}
-
-/** Return rows of texts and numbers as CSV. */
-function csvRows(rows) {
-  const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  return rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n";
-}
-
-function download(name, content, type) {
-  const link = el("a", { href: `data:${type};charset=utf-8,${encodeURIComponent(content)}`, download: name });
-  link.click();
-}
-
-/** Save a chart as it looks now, at twice its size. The colours are copied into it, because a picture has no style sheet. */
-function savePicture(picture, name) {
-  const copy = picture.cloneNode(true), parts = [...picture.querySelectorAll("*")];
-  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  const { width, height } = picture.viewBox.baseVal;
-  copy.setAttribute("width", 2 * width);
-  copy.setAttribute("height", 2 * height);
-  for (const [i, part] of [...copy.querySelectorAll("*")].entries()) {
-    const style = getComputedStyle(parts[i]);
-    for (const key of ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "font-size", "font-family", "opacity", "visibility"])
-      part.setAttribute(key, style.getPropertyValue(key));
-  }
-  const image = new Image();
-  image.onload = () => {
-    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height });
-    const context = canvas.getContext("2d");
-    context.fillStyle = getComputedStyle(document.body).backgroundColor;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(image, 0, 0);
-    el("a", { href: canvas.toDataURL("image/png"), download: name }).click();
-  };
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
 }

@@ -41,12 +41,15 @@ function drawCharts() {
     const apart = choice.apart || isHidden(lines), more = { note, range, format: isShare(name) ? asPercent : short };
     if (!apart || lines.length < 2) return [[name, chart({ title: name, lines, ...more })]];
     const ends = lines.flatMap((line) => line.points.flatMap((p) => p.slice(1))).filter(Number.isFinite);
-    const same = range ?? [Math.min(...ends, 0), Math.max(...ends)];  // one scale, so that the eye can compare
-    return lines.map((line) => [name, chart({ title: name, lines: [line], ...more, note: [note, !choice.apart && "drawn apart: curves coincide"].filter(Boolean).join(", "), range: same })]);
+    const at = lines.flatMap((line) => line.points.map((p) => p[0]));
+    const scale = { range: range ?? [Math.min(...ends, 0), Math.max(...ends)], span: [Math.min(...at), Math.max(...at)] };  // one, so that the eye can compare
+    return lines.map((line, i) => [name, chart({ title: name, file: fileName(`${name} ${line.name}`), lines: [line], ...more, ...scale, note: [note, !choice.apart && "drawn apart: curves coincide"].filter(Boolean).join(", ") }), i === 0]);
   });
-  byId("charts").replaceChildren(...figures.map(([name, figure]) => {
+  const isApart = (i) => figures[i]?.length > 2;
+  byId("charts").replaceChildren(...figures.map(([name, figure, isFirst], i) => {
     const drawn = figure ?? el("figure", {}, el("figcaption", {}, name), el("p", { class: "quiet" }, "None of the shown runs has it."));
     drawn.querySelector("figcaption").append(el("button", { class: "plain", type: "button", title: `Remove ${name}`, "aria-label": `Remove ${name}`, onclick: () => change({ metrics: choice.metrics.filter((one) => one !== name) }) }, "×"));
+    if (isFirst || (isApart(i - 1) && !isApart(i))) drawn.classList.add("row-start");
     return drawn;
   }));
 }
@@ -63,7 +66,7 @@ function drawOptions() {
   const head = ["option", ...shown.map((group) => data.groups[group])], cells = rows.map(([path, values]) => [path, ...shown.map((group) => values[group] ?? "–")]);
   byId("options").replaceChildren(rows.length
     ? el("table", { class: "values" }, el("thead", {}, el("tr", {}, head.map((title) => el("th", { scope: "col" }, title)))),
-      el("tbody", {}, cells.map(([path, ...values]) => el("tr", {}, el("th", { scope: "row" }, path), values.map((value) => el("td", {}, value))))))
+      el("tbody", {}, cells.map(([path, ...values]) => el("tr", {}, el("th", { scope: "row" }, breakable(path)), values.map((value) => el("td", {}, value))))))
     : el("p", { class: "quiet" }, data.options.length ? "No option matches." : "Nothing: the recipes are equal."));
   byId("save-options").replaceChildren(saveTable("options", [head, ...cells]));
 }

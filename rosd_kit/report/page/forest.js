@@ -25,8 +25,8 @@ function forest(title, rows) {
       svg("line", { class: `line ${colourClass(row.group)}`, x1: x(100 * from), x2: x(100 * to), y1: y, y2: y }),
       svg("circle", { class: `${colourClass(row.group)}${decided ? "" : " open"}`, cx: x(100 * mean), cy: y, r: 4 }));
   }
-  const save = el("span", { class: "save" }, el("button", { class: "plain", type: "button", onclick: () => savePicture(picture, `differences-${fileName(title)}.png`) }, "PNG"));
-  return el("figure", {}, el("figcaption", {}, `Differences, ${title}`, el("span", {}, "filled: shown"), save), picture);
+  const save = el("span", { class: "save" }, el("button", { class: "plain", type: "button", onclick: () => savePicture(save.closest("figure"), `differences-${fileName(title)}.png`) }, "PNG"));
+  return el("figure", {}, el("figcaption", {}, `Differences, ${title}`, el("span", {}, "filled: a difference is shown"), save), picture);
 }
 
 const points = ({ mean, low, high }) => `${signed(mean)} (${signed(low)} .. ${signed(high)})`;

@@ -71,7 +71,7 @@ function explainedLines(text) {
 function changes({ preset, profile, changes: rows }) {
   if (!preset) return null;
   const head = `Changed from ${preset}`, under = profile && profile !== "none" ? ` with profile ${profile}` : "";
-  const body = rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.path), [row.preset ?? "–", row.value ?? "–", row.origin].map((text) => el("td", {}, text ?? ""))));
+  const body = rows.map((row) => el("tr", {}, el("th", { scope: "row" }, breakable(row.path)), [row.preset ?? "–", row.value ?? "–", row.origin].map((text) => el("td", {}, text ?? ""))));
   return [el("h2", {}, head + under), rows.length
     ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": head }, el("table", { class: "values" },
       el("thead", {}, el("tr", {}, ["option", preset, "this run", "set by"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, body)))

@@ -95,6 +95,9 @@ function mergeSegments(segments) {
   return merged;
 }
 
+/** Return a dotted name that may break after a dot or an underscore, so that a narrow column does not cut its words. */
+const breakable = (name) => String(name).split(/(?<=[._])/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
+
 /** Let the button switch between the system's theme, light and dark. */
 function startTheme() {
   const names = ["system", "light", "dark"], dark = matchMedia("(prefers-color-scheme: dark)");
