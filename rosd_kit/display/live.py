@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.plain import print_summary
-from rosd_kit.display.text import duration, evaluation_table, left_out, localisation, sanitize, sparkline, truncation
+from rosd_kit.display.text import counted, duration, evaluation_table, left_out, localisation, sanitize, sparkline, truncation
 from rosd_kit.evaluation.results import SuiteResult
 
 
@@ -86,7 +86,7 @@ class LiveDisplay(Display):
         step, results = self.results
         if results:
             contents += [
-                Text(f"evaluation after {step} steps", style="dim"),
+                Text(f"evaluation after {counted(step, 'step')}", style="dim"),
                 evaluation_table(results, self.console.width - 4),
             ]
         return Panel(Group(*contents), title=Text(sanitize(self.title)), border_style="cyan")

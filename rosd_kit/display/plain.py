@@ -64,7 +64,7 @@ class PlainDisplay(Display):
 
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         if results and not self.quiet:
-            self.console.print(f"evaluation after {step} steps", highlight=False)
+            self.console.print(f"evaluation after {step} {_steps(step)}", highlight=False)
             self.console.print(evaluation_table(results, self.console.width))
 
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:

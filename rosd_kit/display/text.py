@@ -69,7 +69,7 @@ def left_out(metrics: Mapping[str, float]) -> str:
         elif count and kind in ("skip", "sample") and reason != "ok":
             rollouts.append((reason, count))
     return ", ".join(
-        f"{_counted(round(count), noun)} {reason.replace('_', ' ')}"
+        f"{counted(round(count), noun)} {reason.replace('_', ' ')}"
         for noun, reasons in (("group", groups), ("rollout", rollouts))
         for reason, count in reasons
     )
@@ -161,18 +161,20 @@ def unchanged_note(comparisons: Sequence[Comparison], totals: Mapping[str, float
         return ""
     measured = next((c for c in comparisons if c.in_domain), comparisons[0])
     points = 50 * (measured.difference.high - measured.difference.low)
-    size = f"{_counted(measured.after.problems, 'problem')} x {_counted(measured.after.samples, 'sample')}"
+    size = f"{counted(measured.after.problems, 'problem')} x {counted(measured.after.samples, 'sample')}"
     note = (
         "nothing moved measurably: every difference's interval includes zero. "
         f"With {size}, less than about {points:.0f} points cannot be distinguished from chance"
     )
     if count := totals.get("rollout/count", 0.0):
         trained = totals.get("train/samples", 0.0)
+        if not trained:
+            return f"nothing moved: the run trained on none of its {count:.0f} rollouts, so the model is the one it began with."
         note += f"; the run trained on {trained:.0f} of its {count:.0f} rollouts"
     return f"{note}. More evaluation.problems show smaller differences; more steps may make larger ones."
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 

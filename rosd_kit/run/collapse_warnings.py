@@ -77,7 +77,11 @@ class CollapseWatch:
         reasons = ", ".join(f"{why.replace('_', ' ')} {count:.0f}" for why, count in left_out.items())
         groups = sum(self._sum(f"gate/{outcome}") for outcome in ("all_wrong", "all_right", "mixed", "equal_rewards"))
         stuck = groups > 0 and self._sum("gate/mixed") == 0 and passed == 0
-        stuck_advice = advice(self._sum, n, truncated=self.truncated) if stuck or self._every_verdict_failed() else None
+        stuck_advice = (
+            advice(self._sum, self.recent.maxlen or 1, truncated=self.truncated)
+            if stuck or self._every_verdict_failed()
+            else None
+        )
         yield ("groups", stuck_advice is not None, stuck_advice or "")
         shares, limit = [_share_cut_off(metrics) for metrics in self.recent], self.settings.truncated
         yield (

@@ -105,7 +105,7 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
 
 def _no_sample(totals: Mapping[str, float], batch: StepBatch, truncated: str) -> RunError:
     """Return the error that says why no step had a sample, with a response of the last one to look at."""
-    cause = advice(lambda name: totals.get(name, 0.0), f"{_TRIES} steps", truncated=truncated)
+    cause = advice(lambda name: totals.get(name, 0.0), _TRIES, truncated=truncated)
     shown = next((rollout for group in batch.groups for rollout in group.rollouts), None)
     example = ""
     if shown is not None:

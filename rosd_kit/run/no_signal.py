@@ -7,12 +7,13 @@ from collections.abc import Callable
 Count = Callable[[str], float]
 
 
-def advice(count: Count, steps: str, *, truncated: str = "wrong") -> str | None:
+def advice(count: Count, number: int, *, truncated: str = "wrong") -> str | None:
     """Return the cause of missing signal and its remedy, or None if none of the known causes holds.
 
-    `count` gives the sum of a metric over the steps that are looked at, `steps` names them ("5 steps"), and `truncated` is the
+    `count` gives the sum of a metric over the steps that are looked at, `number` is how many these are, and `truncated` is the
     option `verifier.truncated`.
     """
+    steps = f"{number} step{'s' * (number != 1)}"
     rollouts = count("rollout/count") or sum(count(f"verify/{status}") for status in ("ok", "unparsable", "error"))
     failed, unparsable, cut_off = count("verify/error"), count("verify/unparsable"), count("rollout/truncated")
     half = 0.5 * rollouts
@@ -40,6 +41,11 @@ def advice(count: Count, steps: str, *, truncated: str = "wrong") -> str | None:
             "task.prompt say how to write the answer, or choose a verifier that reads it; samples/ holds the responses."
         )
     wrong, right = count("gate/all_wrong"), count("gate/all_right")
+    if wrong and _same_answers(count, number, wrong + right):
+        return (
+            f"{opening}, and all wrong responses to a problem gave the same answer, so that more of them find "
+            "nothing new. Raise sampling.temperature, or take problems that this model sometimes solves."
+        )
     if wrong and not right:
         return (
             f"{opening}: every response was wrong, so there is nothing to compare. The problems are too hard for this model, "
@@ -53,3 +59,9 @@ def advice(count: Count, steps: str, *, truncated: str = "wrong") -> str | None:
     if wrong or right or count("gate/equal_rewards"):
         return f"{opening}, so there is nothing to compare. Change the problems' difficulty, or raise group_size."
     return None
+
+
+def _same_answers(count: Count, steps: int, groups: float) -> bool:
+    """Return whether the wrong responses of a group have one answer: then distinct answers per answer are one in its size."""
+    distinct, size = count("diversity/wrong_answers") / steps, count("rollout/count") / groups
+    return size > 1 and 0 < distinct * size < 1.01

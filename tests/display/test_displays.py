@@ -153,6 +153,12 @@ def test_a_run_that_moved_nothing_says_so_and_how_much_would_show():
     assert "truncated: 12 of 240 (5%) rollouts were cut off" in text
 
 
+def test_a_run_that_trained_on_nothing_does_not_ask_for_more_steps():
+    assert unchanged_note(UNCHANGED, {"rollout/count": 240.0}) == (
+        "nothing moved: the run trained on none of its 240 rollouts, so the model is the one it began with."
+    )
+
+
 def test_a_run_that_moved_something_does_not_say_that_nothing_moved():
     assert unchanged_note(SUMMARY.comparisons, {}) == unchanged_note((), {}) == ""
 

@@ -21,6 +21,7 @@ CAUSES = {
     "graded": ({**STUCK, "rollout/reward_spread": 0.5}, "Set gate=mixed_rewards"),
     "truncated": ({**STUCK, "rollout/truncated": 5.0}, "Raise sampling.max_new_tokens"),
     "unparsable": ({**STUCK, "verify/ok": 2.0, "verify/unparsable": 6.0}, "the verifier found no answer in"),
+    "always the same": ({**STUCK, "gate/all_right": 1.0, "diversity/wrong_answers": 0.375}, "Raise sampling.temperature"),
     "too hard": (STUCK, "every response was wrong"),
     "too easy": ({**STUCK, "gate/all_wrong": 0.0, "gate/all_right": 2.0}, "every response was right"),
     "both": ({**STUCK, "gate/all_right": 1.0}, "Change the problems' difficulty, or raise group_size"),
@@ -29,7 +30,7 @@ CAUSES = {
 
 @pytest.mark.parametrize(("metrics", "told"), CAUSES.values(), ids=CAUSES)
 def test_each_cause_has_its_advice(metrics, told):
-    text = advice(Counter(metrics).__getitem__, "5 steps")
+    text = advice(Counter(metrics).__getitem__, 5)
     assert told in text and "5 steps" in text
     assert ("8 of 8 responses" in text) == ("failed" in told) and ("6 of 8 responses" in text) == ("found no" in told)
     assert sum(other in text for _, other in CAUSES.values()) == 1
@@ -37,8 +38,8 @@ def test_each_cause_has_its_advice(metrics, told):
 
 def test_responses_that_were_cut_off_are_not_called_wrong_where_the_verifier_scores_them():
     cut = Counter({**STUCK, "rollout/truncated": 5.0}).__getitem__
-    assert "counts as wrong" in advice(cut, "5 steps") and "verifier.truncated=score" in advice(cut, "5 steps")
-    scored = advice(cut, "5 steps", truncated="score")
+    assert "counts as wrong" in advice(cut, 5) and "verifier.truncated=score" in advice(cut, 5)
+    scored = advice(cut, 5, truncated="score")
     assert "cut off" in scored and "wrong" not in scored and "verifier.truncated" not in scored
 
 
