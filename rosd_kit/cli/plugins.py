@@ -21,10 +21,20 @@ app = typer.Typer(help="List plugins, start a new one, or check one.", rich_mark
 def plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
     """List every plugin: what it brings, or why it is left out. Or start a new one, or check one."""
     if context.invoked_subcommand is None:
-        for report in load_plugins(context, plugin, warn=False, lists=True).reports:
-            print("\n".join(_lines(report)))
+        _print_list(context, plugin)
     elif plugin:
         raise PluginError(f"plugins: --plugin is for the list. Write rosd-kit plugins check {plugin[0]}")
+
+
+def _print_list(context: typer.Context, plugin: list[Path] | None) -> None:
+    for report in load_plugins(context, plugin, warn=False, lists=True).reports:
+        print("\n".join(_lines(report)))
+
+
+@app.command("list", hidden=True)
+def list_plugins(context: typer.Context, plugin: PluginFiles = None) -> None:
+    """List every plugin, as the command without a word does."""
+    _print_list(context, plugin)
 
 
 @app.command(short_help="Write a new plugin that works.")
@@ -37,11 +47,11 @@ def new(
 ) -> None:
     """Write a new plugin that works: a package with a recipe, a test and a README, or one file."""
     from rosd_kit.contracts import SLOTS
-    from rosd_kit.scaffold import new_file, new_package
+    from rosd_kit.scaffold import component_name, new_file, new_package
 
     if kind not in SLOTS:
         raise PluginError(f"--kind: {kind!r} is not a slot.{did_you_mean(kind, SLOTS)} Slots: {', '.join(SLOTS)}")
-    if taken := _taken(context.obj.registry, kind, name):
+    if taken := _taken(context.obj.registry, kind, component_name(name)):
         raise PluginError(f"plugins new: {taken}. Choose another name.")
     if file:
         path = new_file(name, kind, out)
@@ -54,9 +64,8 @@ def new(
     print(f"\ncd {root}\npip install -e '.[test]'\nrosd-kit run recipe.yaml --dry-run\npytest")
 
 
-def _taken(registry: Registry, kind: str, name: str) -> str | None:
+def _taken(registry: Registry, kind: str, component: str) -> str | None:
     """Return who has the name of a new component already, or None."""
-    component = name.replace("-", "_")
     if component not in registry.names(kind):
         return None
     return f"there is a {kind} {component!r} already, from {registry.entry(kind, component).origin.plugin}"

@@ -108,6 +108,10 @@ class Registry:
             if capability in entry.cls.provides
         ]
 
+    def with_option(self, kind: str, option: str) -> list[str]:
+        """Return the names of a slot's components that have an option, to suggest them where another has not."""
+        return [name for name, entry in self.entries[kind].items() if option in entry.cls.Config.model_fields]
+
     def _broken_note(self) -> str:
         if not self.broken:
             return ""

@@ -24,11 +24,14 @@ _MEANINGS = {
     "max_tokens": "sampling.max_new_tokens",
     "max_completion_length": "sampling.max_new_tokens",
     "max_response_length": "sampling.max_new_tokens",
+    "max_length": "sampling.max_new_tokens",
+    "max_seq_length": "sampling.max_new_tokens",
     "max_prompt_length": "sampling.max_prompt_tokens",
     "batch_size": "problems_per_step",
     "train_batch_size": "problems_per_step",
     "per_device_train_batch_size": "problems_per_step",
     "micro_batch_size": "batch.tokens",
+    "gradient_accumulation_steps": "batch.tokens",
     "num_generations": "group_size",
     "rollouts": "group_size",
     "n": "group_size",
@@ -38,24 +41,46 @@ _MEANINGS = {
     "num_train_epochs": "steps",
     "model_name": "model.path",
     "model_name_or_path": "model.path",
+    "name_or_path": "model.path",
     "bf16": "model.dtype",
+    "fp16": "model.dtype",
     "torch_dtype": "model.dtype",
     "lora_rank": "model.lora.rank",
     "lora_r": "model.lora.rank",
     "lora_alpha": "model.lora.alpha",
     "peft": "model.lora",
+    "lora": "model.lora.rank",
+    "use_lora": "model.lora.rank",
+    "use_peft": "model.lora.rank",
     "save_steps": "checkpoint.every",
     "save_freq": "checkpoint.every",
+    "save_total_limit": "checkpoint.keep",
     "eval_steps": "evaluation.every",
     "test_freq": "evaluation.every",
+    "eval": "evaluation.problems",
+    "evaluate": "evaluation.problems",
+    "num_samples": "evaluation.samples",
     "report_to": "tracking.to",
     "logger": "tracking.to",
+    "logging": "tracking.to",
+    "wandb": "tracking.to",
     "run_name": "name",
     "dataset": "task.path",
     "data": "task.path",
     "train_files": "task.path",
+    "prompt": "task.prompt",
+    "answer": "task.answer",
+    "system": "task.system",
+    "system_prompt": "task.system",
     "reward": "verifier",
     "reward_funcs": "verifier",
+    "reward_fn": "verifier",
+    "use_vllm": "rollout",
+    "vllm": "rollout",
+    "sglang": "rollout",
+    "gpus": "parallel.processes",
+    "num_processes": "parallel.processes",
+    "teacher_model": "teacher",
     "loss": "objective",
     "loss_type": "divergence",
     "top_k_logits": "support.k",
@@ -86,23 +111,21 @@ MAIN_OPTIONS = {
 _MOST = 3
 
 
-def nearest_option(word: str, known: Iterable[str], *, top: bool) -> str:
-    """Return `" Did you mean 'x'?"` for an unknown field, or an empty text.
-
-    `known` are the fields beside it. At the `top` of a recipe options of all sections are looked through.
-    """
-    if not top:
-        return did_you_mean(word, known)
-    plain = word.lower().replace("-", "_")
-    if plain in _OF_THE_COMMAND:
+def nearest_option(field: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for an unknown field, a dotted path, or an empty text. `known` are the fields beside it."""
+    section, _, word = field.rpartition(".")
+    plain, paths = word.lower().replace("-", "_"), list(_paths(CoreSettings))
+    if not section and plain in _OF_THE_COMMAND:
         return f" It is no field of a recipe: give the command {_OF_THE_COMMAND[plain]}, as rosd-kit run --help says."
-    if plain in _MEANINGS:
-        return f" Did you mean {_MEANINGS[plain]!r}?"
-    paths = list(_paths(CoreSettings))
-    same = [path for path in paths if path.rpartition(".")[2] == plain]
-    if same:
-        return f" Did you mean {' or '.join(map(repr, same[:_MOST]))}?"
-    return did_you_mean(word, known) or did_you_mean(word, paths)
+    meant = _MEANINGS.get(plain) or _MEANINGS.get(f"{section}_{plain}")
+    near_paths = [path for path in paths if path.startswith("sampling.")] if section else paths
+    same = [path for path in near_paths if path.rpartition(".")[2] == plain]
+    elsewhere = [meant] if meant else same[:_MOST]
+    if section and not (meant and meant.startswith(f"{section}.")) and (near := did_you_mean(word, known)):
+        return near
+    if elsewhere:
+        return f" Did you mean {' or '.join(map(repr, elsewhere))}?"
+    return "" if section else did_you_mean(word, known) or did_you_mean(word, paths)
 
 
 def option_in_words(option: str) -> str | None:

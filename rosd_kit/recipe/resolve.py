@@ -219,7 +219,14 @@ def _options(path: str, kind: str, values: JsonObject, source: Callable[[str], s
     see = f"rosd-kit components {kind} {name}"
     return {
         "name": name,
-        "options": validated(registry.get(kind, name).Config, values, path=path, see=see, source=source),
+        "options": validated(
+            registry.get(kind, name).Config,
+            values,
+            path=path,
+            see=see,
+            source=source,
+            others=lambda option: registry.with_option(kind, option),
+        ),
     }
 
 

@@ -34,16 +34,18 @@ def validated(
     see: str,
     source: Callable[[str], str],
     also_known: Iterable[str] = (),
+    others: Callable[[str], Sequence[str]] = lambda option: (),
 ) -> M:
     """Return the values as a model. YAML's types are taken literally: "3" is not a number, true is not an integer.
 
     `path` is the field that holds the values (empty for the top level), `source` says which layer set the value at a path,
-    `also_known` lists further names to suggest. Raises `RecipeError` that lists every mistake.
+    `also_known` lists further names to suggest, `others` the components that have an option which this one lacks.
+    Raises `RecipeError` that lists every mistake.
     """
     try:
         return _with_lists(model, values)
     except ValidationError as error:
-        lines = [_explain(model, detail, path, source, also_known) for detail in error.errors(include_url=False)]
+        lines = [_explain(model, detail, path, source, also_known, others) for detail in error.errors(include_url=False)]
         if len(lines) > _MOST_ERRORS:
             lines[_MOST_ERRORS:] = [f"... and {len(lines) - _MOST_ERRORS} more"]
         raise RecipeError("\n".join([*lines, f"See: {see}"])) from None
@@ -116,6 +118,7 @@ def _explain(
     path: str,
     source: Callable[[str], str],
     also_known: Iterable[str],
+    others: Callable[[str], Sequence[str]],
 ) -> str:
     """Explain one mistake: field, value, what is allowed, remedy."""
     inner = [str(part) for part in detail["loc"]]
@@ -125,7 +128,12 @@ def _explain(
     if kind == "extra_forbidden":
         known = [*_fields_at(model, inner[:-1]), *(also_known if len(inner) == 1 else ())]
         options = f" Known: {', '.join(known)}" if known else " It takes no options"
-        near = nearest_option(inner[-1], known, top=not path and len(inner) == 1)
+        having = others(inner[-1]) if len(inner) == 1 else ()
+        near = (
+            f" {' and '.join(map(repr, having))} {'have' if len(having) > 1 else 'has'} it: {path}={having[0]}."
+            if having
+            else nearest_option(field, known)
+        )
         return f"{field}: unknown field{origin}.{near}{options}"
     if kind == "missing":
         return f"{field}: must be given. Set it in the recipe, its profile, or on the command line: {field}=..."

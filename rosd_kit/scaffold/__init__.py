@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 
@@ -90,7 +91,7 @@ pytest                                # checks the laws of every {kind}
 
 def new_file(name: str, kind: str, folder: Path) -> Path:
     """Write a plugin in one file and return its path. Raises `PluginError` if the name is invalid or the file exists."""
-    word = _word(name)
+    word = component_name(name)
     file = folder / f"{word}.py"
     _write(file, example(kind, word))
     return file
@@ -98,9 +99,11 @@ def new_file(name: str, kind: str, folder: Path) -> Path:
 
 def new_package(name: str, kind: str, folder: Path) -> Path:
     """Write an installable package and return its folder. Raises `PluginError` if the name is invalid or the folder exists."""
-    word = _word(name)
+    word = component_name(name)
     distribution = f"rosd-kit-{word.replace('_', '-')}"
     root = folder / distribution
+    if _is_installed(distribution):
+        raise PluginError(f"plugins new: a package {distribution!r} is installed already. Choose another name.")
     if root.exists():
         raise PluginError(f"plugins new: {str(root)!r} exists already. Choose another name, or remove it.")
     source = example(kind, word)
@@ -138,14 +141,24 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _word(name: str) -> str:
-    """Return the component's name in recipes: without the prefix `rosd-kit-` of distributions, with underscores."""
+def component_name(name: str) -> str:
+    """Return the component's name in recipes: without the prefix `rosd-kit-` of distributions, with underscores.
+
+    Raises `PluginError` if it is no name.
+    """
     plain = name.removeprefix("rosd-kit-").removeprefix("rosd_kit_")
     if not _NAME.fullmatch(plain):
         raise PluginError(
             f"plugins new: {name!r} is not a name. Allowed are lower-case letters, digits and -, for example after-keyword"
         )
     return plain.replace("-", "_")
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        return bool(metadata.distribution(distribution))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _summary(source: str) -> str:

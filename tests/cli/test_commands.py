@@ -246,10 +246,15 @@ def test_tasks_and_presets_are_listed_with_their_origin(call):
         assert re.search(rf"^{re.escape(name)} +Preset\. ", out, re.M), name
 
 
-def test_a_new_plugin_may_not_take_a_known_name(call, tmp_path):
-    code, _, errors = call("plugins", "new", "error-quote", "--kind", "localizer", "--out", str(tmp_path))
+@pytest.mark.parametrize("name", ["error-quote", "error_quote", "rosd-kit-error-quote"])
+def test_a_new_plugin_may_not_take_a_known_name(call, tmp_path, name):
+    code, _, errors = call("plugins", "new", name, "--kind", "localizer", "--out", str(tmp_path))
     assert code == 2 and "there is a localizer 'error_quote' already, from builtin. Choose another name." in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plugins_are_listed_with_and_without_the_word_list(call):
+    assert call("plugins", "list") == call("plugins") and "builtin  ok" in call("plugins", "list")[1]
 
 
 def test_sweep_help_shows_the_options_of_a_sweep(call):

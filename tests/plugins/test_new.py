@@ -95,3 +95,13 @@ def test_nothing_is_overwritten_and_mistakes_are_errors(tmp_path, monkeypatch, c
         assert message in capsys.readouterr().err
     assert Path("mine.py").read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_names_that_an_installed_package_has_are_refused(packages, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(packages[""]))
+    monkeypatch.setenv(VARIABLE, "my_gate")
+    assert call("plugins", "new", "rosd-kit-my-gate", "--kind", "gate", "--out", str(tmp_path)) == 2
+    assert "there is a gate 'my_gate' already, from my_gate." in capsys.readouterr().err
+    assert call("plugins", "new", "my-gate", "--kind", "support", "--out", str(tmp_path)) == 2
+    assert "a package 'rosd-kit-my-gate' is installed already." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,13 @@ from rosd_kit.settings import CoreSettings
         ("temperature=0.5", "'sampling.temperature' or 'evaluation.temperature'"),
         ("lora_rank=8", "'model.lora.rank'"),
         ("stepz=8", "'steps'"),
+        ("use_vllm=true", "'rollout'"),
+        ("optimizer.learning_rate=1", "'optimizer.lr'"),
+        ("model.name=micro", "'model.path'"),
+        ("model.lora_rank=8", "'model.lora.rank'"),
+        ("rollout.temperature=0.5", "'sampling.temperature'"),
+        ("rollout.n=8", "'group_size'"),
+        ("localizer.mising=skip", "'missing'"),
     ],
 )
 def test_a_field_by_another_name_is_answered_with_the_option_it_means(refuse, change, meant):
@@ -35,8 +42,20 @@ def test_a_value_for_a_whole_section_is_answered_with_its_main_option(refuse):
 
 
 def test_every_suggested_option_exists():
-    known = {*_paths(CoreSettings), "model.lora", "task.path", "verifier", "objective", "divergence", "support.k"}
+    slots = {"verifier", "objective", "divergence", "support.k", "rollout", "teacher"}
+    known = {*_paths(CoreSettings), "model.lora", *slots, *(f"task.{name}" for name in ("path", "prompt", "answer", "system"))}
     assert {*_MEANINGS.values(), *MAIN_OPTIONS.values()} <= known
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ("task.path=rows.jsonl", "'dataset' has it: task=dataset. Known: train, system"),
+        ("verifier.pattern=x", "'exact' and 'majority' have it: verifier=exact. Known: truncated"),
+    ],
+)
+def test_an_option_of_another_component_of_the_slot_names_that_component(refuse, change, advice):
+    assert f"{change.partition('=')[0]}: unknown field (from command line). {advice}" in refuse("extends: rosd", change)
 
 
 def test_a_misspelt_option_inside_a_section_is_compared_with_that_section(refuse):
