@@ -8,8 +8,7 @@ from __future__ import annotations
 import evaluate
 from datasets import Features, Sequence, Value
 
-from rosd_kit.evaluation.formulas import distinct_bigrams
-from rosd_kit.evaluation.intervals import clustered
+from rosd_kit.evaluation.formulas import mean_distinct_bigrams
 
 
 class DistinctBigrams(evaluate.Metric):
@@ -25,6 +24,4 @@ class DistinctBigrams(evaluate.Metric):
 
     def _compute(self, *, predictions: list[list[int]], references: list[str]) -> dict[str, float]:
         """Return `distinct_bigrams`; 0 if no sample has two tokens."""
-        by_problem = [distinct_bigrams(samples) for samples in clustered(predictions, references).values()]
-        shares = [share for share in by_problem if share is not None]
-        return {"distinct_bigrams": sum(shares) / len(shares) if shares else 0.0}
+        return {"distinct_bigrams": mean_distinct_bigrams(predictions, references)}

@@ -1,4 +1,7 @@
-"""Formulas over the samples of one problem. Pure functions, shared by the metrics and the training loop."""
+"""Formulas over samples: of one problem, and of a suite, where each problem gets one score.
+
+Pure functions, shared by evaluations, the modules for `evaluate` and the training loop.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from math import prod
+
+from rosd_kit.evaluation.intervals import clustered
 
 #: All correct answers count as one answer, however they are written.
 _CORRECT = ("correct",)
@@ -50,3 +55,27 @@ def distinct_bigrams(texts: Sequence[Sequence[Hashable]]) -> float | None:
     """
     pairs = [pair for text in texts for pair in pairwise(text)]
     return len(set(pairs)) / len(pairs) if pairs else None
+
+
+def pass_scores(correct: Sequence[float], problems: Sequence[str], k: int) -> list[float]:
+    """Return `pass_at_k` of every problem that has at least `k` samples; a sample above 0.5 is correct.
+
+    `problems` holds each sample's problem id. Raises `ValueError` if no problem has `k` samples.
+    """
+    enough = [samples for samples in clustered(correct, problems).values() if len(samples) >= k]
+    if not enough:
+        raise ValueError(f"no problem has {k} samples")
+    return [pass_at_k(len(samples), sum(value > 0.5 for value in samples), k) for samples in enough]
+
+
+def majority_scores(answers: Sequence[str | None], correct: Sequence[float], problems: Sequence[str]) -> list[float]:
+    """Return `majority_share` of every problem; a sample above 0.5 is correct. `problems` holds each sample's problem id."""
+    by_problem = clustered(zip(answers, correct, strict=True), problems).values()
+    return [majority_share([answer for answer, _ in one], [value > 0.5 for _, value in one]) for one in by_problem]
+
+
+def mean_distinct_bigrams(samples: Sequence[Sequence[Hashable]], problems: Sequence[str]) -> float:
+    """Return the mean of `distinct_bigrams` over the problems that have pairs; 0 if none has."""
+    by_problem = [distinct_bigrams(one) for one in clustered(samples, problems).values()]
+    shares = [share for share in by_problem if share is not None]
+    return sum(shares) / len(shares) if shares else 0.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import evaluate
 from datasets import Features, Value
 
-from rosd_kit.evaluation.formulas import majority_share
-from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, clustered
+from rosd_kit.evaluation.formulas import majority_scores
+from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean
 from rosd_kit.types import JsonObject
 
 
@@ -33,9 +33,7 @@ class MajorityAtK(evaluate.Metric):
         self, *, predictions: list[JsonObject], references: list[str], seed: int = 0, resamples: int = RESAMPLES
     ) -> JsonObject:
         """Return `majority_at_k`, `low`, `high`, `worst_case` (see `Interval`) and the number of `problems`."""
-        shares = [
-            majority_share([sample["answer"] for sample in samples], [sample["right"] > 0.5 for sample in samples])
-            for samples in clustered(predictions, references).values()
-        ]
-        interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
-        return interval.as_metric("majority_at_k", len(shares))
+        answers, correct = [sample["answer"] for sample in predictions], [sample["right"] for sample in predictions]
+        scores = majority_scores(answers, correct, references)
+        interval = bootstrap_mean(scores, seed=seed, resamples=resamples)
+        return interval.as_metric("majority_at_k", len(scores))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import evaluate
 from datasets import Features, Value
 
-from rosd_kit.evaluation.formulas import pass_at_k
-from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean, clustered
+from rosd_kit.evaluation.formulas import pass_scores
+from rosd_kit.evaluation.intervals import RESAMPLES, bootstrap_mean
 from rosd_kit.types import JsonObject
 
 
@@ -31,9 +31,6 @@ class PassAtK(evaluate.Metric):
 
         Skips problems with fewer than `k` samples. Raises `ValueError` if none is left.
         """
-        problems = [samples for samples in clustered(predictions, references).values() if len(samples) >= k]
-        if not problems:
-            raise ValueError(f"no problem has {k} samples")
-        shares = [pass_at_k(len(samples), sum(value > 0.5 for value in samples), k) for samples in problems]
-        interval = bootstrap_mean(shares, seed=seed, resamples=resamples)
-        return interval.as_metric("pass_at_k", len(shares))
+        scores = pass_scores(predictions, references, k)
+        interval = bootstrap_mean(scores, seed=seed, resamples=resamples)
+        return interval.as_metric("pass_at_k", len(scores))

@@ -14,9 +14,9 @@ from math import nan
 from rosd_kit.contracts import RolloutEngine, Task, Verifier
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.collapse_metrics import sampled_entropy
+from rosd_kit.evaluation.formulas import majority_scores, mean_distinct_bigrams, pass_scores
 from rosd_kit.evaluation.inspect_log import Judgement
-from rosd_kit.evaluation.intervals import Interval, cluster_means
-from rosd_kit.evaluation.metrics import compute
+from rosd_kit.evaluation.intervals import Interval, bootstrap_mean, cluster_means
 from rosd_kit.evaluation.results import Comparison, SuiteResult, compare
 from rosd_kit.faults import Faults, check_traits, check_verdicts
 from rosd_kit.parallel.ranks import Ranks
@@ -27,7 +27,7 @@ from rosd_kit.types import Completion, GenerateRequest, Message, Problem, Sampli
 
 __all__ = ["Comparison", "SuiteResult", "compare", "evaluate_suites", "evaluation_sampling"]
 
-_UNDEFINED = {"mean_at_k": nan, "low": nan, "high": nan}
+_UNDEFINED = Interval(mean=nan, low=nan, high=nan)
 
 
 def evaluate_suites(
@@ -146,24 +146,23 @@ def _measure(
     valid = [(p.id, v) for (p, _), v in zip(responses, verdicts, strict=True) if v.status != "error"]
     ids, correct = [id for id, _ in valid], [float(verdict.success) for _, verdict in valid]
     completions = [completion for _, completion in responses]
-    accuracy = compute("mean_at_k", predictions=correct, references=ids, seed=settings.seed) if valid else _UNDEFINED
+    scores = cluster_means(correct, ids)
+    accuracy = bootstrap_mean(list(scores.values()), seed=settings.seed) if valid else _UNDEFINED
     result = SuiteResult(
         suite=suite,
         in_domain=in_domain,
-        mean=accuracy["mean_at_k"],
-        low=accuracy["low"],
-        high=accuracy["high"],
+        mean=accuracy.mean,
+        low=accuracy.low,
+        high=accuracy.high,
         problems=len({problem.id for problem, _ in responses}),
         samples=settings.samples,
-        format_rate=compute("format_rate", predictions=[v.status for _, v in valid])["format_rate"] if valid else nan,
-        mean_tokens=compute("mean_tokens", predictions=[len(c.token_ids) for c in completions])["mean_tokens"],
-        scores=cluster_means(correct, ids),
+        format_rate=sum(v.status == "ok" for _, v in valid) / len(valid) if valid else nan,
+        mean_tokens=sum(len(c.token_ids) for c in completions) / len(completions),
+        scores=scores,
         failed=dict(Counter(p.id for (p, _), v in zip(responses, verdicts, strict=True) if v.status == "error")),
         pass_at=_pass_at(correct, ids, settings),
         majority=_majority(valid, settings),
-        bigrams=compute(
-            "distinct_bigrams", predictions=[list(c.token_ids) for c in completions], references=[p.id for p, _ in responses]
-        )["distinct_bigrams"],
+        bigrams=mean_distinct_bigrams([c.token_ids for c in completions], [p.id for p, _ in responses]),
         entropy=sampled_entropy(completions),
         leaks=sum(leaks(completion.text) for completion in completions) / len(completions),
         truncated=sum(completion.finish_reason == "length" for completion in completions),
@@ -197,24 +196,15 @@ def _pass_at(correct: Sequence[float], ids: Sequence[str], settings: EvaluationS
     """Return pass@j for j = 1, 2, 4, ... and k, over the problems with at least j judged samples."""
     most = max(Counter(ids).values(), default=0)
     sizes = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), settings.samples} - {0})
-    return {
-        str(k): _interval(compute("pass_at_k", predictions=correct, references=ids, k=k, seed=settings.seed), "pass_at_k")
-        for k in sizes
-        if k <= most
-    }
+    return {str(k): bootstrap_mean(pass_scores(correct, ids, k), seed=settings.seed) for k in sizes if k <= most}
 
 
 def _majority(judged: Sequence[tuple[str, Verdict]], settings: EvaluationSettings) -> Interval | None:
     """Return majority@k, or None if the verifier parsed a wrong answer without reporting it."""
     if not judged or any(v.status == "ok" and not v.success and v.answer is None for _, v in judged):
         return None
-    votes = [{"answer": verdict.answer or "", "right": float(verdict.success)} for _, verdict in judged]
-    metric = compute("majority_at_k", predictions=votes, references=[id for id, _ in judged], seed=settings.seed)
-    return _interval(metric, "majority_at_k")
-
-
-def _interval(metric: Mapping[str, float], name: str) -> Interval:
-    return Interval(mean=metric[name], low=metric["low"], high=metric["high"], worst_case=bool(metric["worst_case"]))
+    answers, correct = [verdict.answer for _, verdict in judged], [float(verdict.success) for _, verdict in judged]
+    return bootstrap_mean(majority_scores(answers, correct, [id for id, _ in judged]), seed=settings.seed)
 
 
 def _check(task: Task, suites: Mapping[str, Sequence[Problem]]) -> None:

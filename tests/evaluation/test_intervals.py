@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.evaluation.intervals import Interval, bootstrap_mean, cluster_means, paired_difference
-from rosd_kit.evaluation.metrics import compute
+from rosd_kit.evaluation.mean_at_k import MeanAtK
 
 shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30)
 
@@ -79,14 +79,14 @@ def test_intervals_over_problems_have_nearly_their_nominal_coverage(problems, le
     assert least <= np.mean(covered) <= 0.985
 
 
-def test_samples_of_one_problem_are_not_treated_as_independent():
+def test_samples_of_one_problem_are_not_treated_as_independent(tmp_path):
     """Sixteen copies of each of ten answers contain no more information than the ten answers."""
     answers = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]
     copies = {
         "predictions": [answer for answer in answers for _ in range(16)],
         "references": [f"p{i}" for i in range(10) for _ in range(16)],
     }
-    metric, expected = compute("mean_at_k", **copies), bootstrap_mean(answers)
+    metric, expected = MeanAtK(keep_in_memory=True, cache_dir=str(tmp_path)).compute(**copies), bootstrap_mean(answers)
     assert (metric["mean_at_k"], metric["low"], metric["high"]) == (expected.mean, expected.low, expected.high)
     assert metric["problems"] == 10
     if_independent = bootstrap_mean(copies["predictions"])
