@@ -125,18 +125,27 @@ def _loss_cell(name: str, case: Any) -> dict[str, Any]:
 
 
 def train(scale: Scale, _: str) -> Rows:
-    """A step of `sdpo` from given rollouts to new weights, at Qwen3-1.7B's shape, with and without recomputation."""
+    """A step of `sdpo` from given rollouts to new weights, at Qwen3-1.7B's shape: recomputation, and each kind of kernels."""
     import step as steps
     from phases import matmul_rate, matrix_parameters
 
-    programs = ("ours-256",) if scale.rehearse else ("ours-4096", "ours-16384", "selective-16384", "trl-4")
+    from rosd_kit.model.kernels import Kernels, apply_kernels
+
+    programs: tuple[tuple[str, Kernels], ...] = (
+        ("ours-4096", "plain"), ("ours-16384", "plain"), ("selective-16384", "plain"), ("trl-4", "plain"),
+        ("selective-16384", "liger"), ("ours-4096", "compile"),
+    )  # fmt: skip
+    if scale.rehearse:
+        programs = (("ours-256", "plain"), ("ours-256", "compile"))
     rate = matmul_rate(scale.device)
-    for name in programs:
-        if name.startswith("trl") and find_spec("trl") is None:
-            yield {"program": name, "absent": "trl is not installed"}
+    for name, kernels in programs:
+        needed = "trl" if name.startswith("trl") else "liger_kernel" if kernels == "liger" else None
+        if needed is not None and find_spec(needed) is None:
+            yield {"program": name, "kernels": kernels, "absent": f"{needed} is not installed"}
             continue
         model, tokenizer, samples = steps.model_and_samples("micro" if scale.rehearse else "qwen3-1.7b-random")
         backbone, head = matrix_parameters(model)
+        apply_kernels(model.to(scale.device), kernels)
         try:
             run = steps.program(name, model, tokenizer, samples, scale.device)
             value = run()
@@ -144,14 +153,14 @@ def train(scale: Scale, _: str) -> Rows:
                 run()
             times = take_turns({name: run}, repeats=2, device=scale.device)[name]
         except torch.OutOfMemoryError:
-            yield {"program": name, "failed": "out of memory"}
+            yield {"program": name, "kernels": kernels, "failed": "out of memory"}
             continue
         tokens = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
         seen = sum(len(s.teacher_views[0].prompt_ids) + len(s.response_ids) for s in samples)
         weighted = sum(len(s.response_ids) for s in samples)
         floor = (6 * backbone * tokens + 2 * backbone * seen + 8 * head * weighted) / rate
         yield {
-            "program": name, "loss": value, "seconds": times.to_json(), "tokens": tokens,
+            "program": name, "kernels": kernels, "loss": value, "seconds": times.to_json(), "tokens": tokens,
             "tokens_per_second": tokens / times.median, "floor_seconds": floor, "mfu": floor / times.median,
             "peak_mib": peak.bytes / 2**20,
         }  # fmt: skip

@@ -96,6 +96,9 @@ class ModelSettings(Config):
     """Where to run; `auto` uses a GPU if there is one."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
     """Attention implementation of transformers."""
+    kernels: Literal["plain", "liger", "compile"] = "plain"
+    """Kernels of norms, rotary embeddings and gated activations: torch's own, those of liger-kernel (on a GPU), or
+    `torch.compile`'s (norms and gates; the first steps take up to a minute longer)."""
     lora: LoraSettings | None = None
     """Train adapters only; null trains all weights."""
     freeze: list[str] = Field(default_factory=list)
@@ -290,6 +293,8 @@ class CheckpointSettings(Config):
     """Save every N steps; 0 only at the end."""
     keep: PositiveInt = 2
     """How many checkpoints to keep, newest first."""
+    background: bool | None = None
+    """Write while training goes on, from a copy in the CPU's memory; null: on a GPU. A run waits for the last one."""
 
 
 class SamplesSettings(Config):

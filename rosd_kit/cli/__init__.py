@@ -18,6 +18,7 @@ from rosd_kit.cli.crashes import explain_crash, explain_path
 from rosd_kit.cli.diagnose import diagnose
 from rosd_kit.cli.diff import diff
 from rosd_kit.cli.doctor import doctor
+from rosd_kit.cli.export import export
 from rosd_kit.cli.inspect import components, profiles, recipes, schema, show, tasks
 from rosd_kit.cli.plugins import app as plugins
 from rosd_kit.cli.push import push
@@ -44,6 +45,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app.command(cls=FieldsCommand)(run)
     app.command("eval", cls=FieldsCommand)(evaluate)
     app.command(short_help="Show a run as one page.")(report)
+    app.command(short_help="Write the model of a run's checkpoint.")(export)
     app.command(short_help="Upload a run's model to the hub.")(push)
     app.command(cls=FieldsCommand, short_help="Measure where a recipe's signal lies, before training.")(diagnose)
     app.add_typer(sweep, name="sweep", short_help="Run a recipe with components swapped and compare.")

@@ -21,6 +21,7 @@ from rosd_kit.model import export
 from rosd_kit.model.activation_checkpointing import apply_checkpointing
 from rosd_kit.model.chat import Chat
 from rosd_kit.model.dropout import disable_dropout, enter_training
+from rosd_kit.model.kernels import apply_kernels
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
 from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
@@ -77,6 +78,8 @@ class Student:
         if settings.lora is not None and settings.lora.path is not None:  # whole: some ask for it while weights are gathered
             self._first_adapter = [weight.clone() for weight in self.state().values()]
         self.sampler = self._separate_sampler() if keep_sampler else self
+        for network in self._networks():
+            apply_kernels(unwrap_lora(network), settings.kernels)
         if ranks.mode == "fsdp":
             for network in self._networks():
                 shard(unwrap_lora(network), split_model(network).backbone, ranks)

@@ -7,7 +7,7 @@ or checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -81,19 +81,9 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return detached.full_tensor() if isinstance(detached, DTensor) else detached
 
 
-def gather_to_main(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
-    """Return the full tensors on the main rank, and nothing on the others; gathers one tensor at a time."""
-    gathered: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        full = full_tensor(tensor)
-        if ranks.is_main:
-            gathered[name] = full.cpu() if isinstance(tensor, DTensor) else full
-    return gathered
-
-
 def shard_like(value: Tensor, like: Tensor) -> Tensor:
-    """Shard a full tensor in the same way as another; return it unchanged if the other is not sharded."""
-    if not isinstance(like, DTensor):
+    """Shard a full tensor in the same way as another; return it unchanged if the other is not sharded, or it is already."""
+    if not isinstance(like, DTensor) or isinstance(value, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 

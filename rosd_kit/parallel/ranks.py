@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -48,7 +48,7 @@ class Ranks:
     local_count: int = 1
     mode: Mode = "single"
     timeout: timedelta = timedelta(hours=1)
-    _group: dist.ProcessGroup | None = None
+    group: dist.ProcessGroup | None = None
 
     @classmethod
     def start(cls, settings: ParallelSettings, device: Literal["auto", "cpu", "cuda"] = "auto") -> Ranks:
@@ -79,7 +79,7 @@ class Ranks:
 
     def with_new_group(self) -> Ranks:
         """Return the same ranks with a separate process group, so that a second thread can communicate at the same time."""
-        return replace(self, _group=dist.new_group(backend="gloo", timeout=self.timeout)) if self.count > 1 else self
+        return replace(self, group=dist.new_group(backend="gloo", timeout=self.timeout)) if self.count > 1 else self
 
     @property
     def is_main(self) -> bool:
@@ -95,13 +95,27 @@ class Ranks:
         if self.count == 1:
             return [value]
         values = [value] * self.count
-        dist.all_gather_object(values, value, group=self._group)
+        dist.all_gather_object(values, value, group=self.group)
         values[self.rank] = value  # keeps what pickling loses, like the errors that components raised
         return values
 
     def from_main(self, value: T) -> T:
         """Return the main rank's value."""
         return self.gather(value)[0]
+
+    def together(self, action: Callable[[], T]) -> list[T]:
+        """Return what `action` returned on every rank, in the order of ranks. If it failed on one, all raise that error."""
+        outcome: T | Exception
+        try:
+            outcome = action()
+        except Exception as error:
+            if self.count == 1:
+                raise
+            outcome = error
+        outcomes = self.gather(outcome)
+        for failed in (one for one in outcomes if isinstance(one, Exception)):
+            raise failed
+        return outcomes  # type: ignore[return-value]
 
     def any(self, value: bool) -> bool:
         """Return whether the value is true on any rank."""

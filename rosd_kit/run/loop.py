@@ -80,6 +80,7 @@ def run_recipe(
             cleanup.callback(_notify, run, "rosd_kit_run_end")
             cleanup.callback(run.components.rollout.close)
             cleanup.callback(run.prefetcher.close)
+            cleanup.callback(run.checkpoints.close)
             if resume:
                 restore(run)
             run.components.boundary.first_step = run.step == 0
@@ -90,6 +91,7 @@ def run_recipe(
             record_environment(run, given)
             with interruptible(partial(_interrupt, run), stopping_signals(ranks)):
                 train(run, baseline)
+            run.checkpoints.wait()
             summary = finish(run, seconds=time.monotonic() - began)
             return RunOutcome(path=folder.path, finished=run.finished, summary=summary)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from rosd_kit.errors import RunError
 from rosd_kit.evaluation.results import SuiteResult
-from rosd_kit.parallel.fsdp import gather_to_main
 from rosd_kit.plugins.registry import Registry
 from rosd_kit.recipe import Recipe, load_recipe, to_values
 from rosd_kit.run.folder import RunFolder
@@ -20,9 +22,8 @@ from rosd_kit.training.checkpoint import (
     load_checkpoint,
     load_state,
     restore_random,
-    save_checkpoint,
 )
-from rosd_kit.training.optimizer import learning_rate
+from rosd_kit.training.optimizer import Optimizer, learning_rate
 from rosd_kit.types import JsonObject
 
 FREE = ("steps", "evaluation", "checkpoint", "samples", "watch", "tracking", "parallel")
@@ -127,25 +128,27 @@ def save(run: Run) -> None:
         return
     run.saved = run.step
     run.reporter.display.phase("save")
-    tensors = {
-        "student": gather_to_main(run.student.state(), run.ranks),
-        "optimizer": gather_to_main(run.optimizer.state(), run.ranks),
-        "teacher": gather_to_main(run.components.teacher.state_dict(), run.ranks),
+    state: RunValues = {
+        "warnings": run.reporter.warnings,
+        "prefetched": run.prefetcher.state(),
+        "identity": run.identity.state(run.recipe),
     }
-    if run.ranks.is_main:
-        state: RunValues = {
-            "warnings": run.reporter.warnings,
-            "prefetched": run.prefetcher.state(),
-            "identity": run.identity.state(run.recipe),
-        }
-        save_checkpoint(run.folder.checkpoints, run.step, tensors, state, keep=run.recipe.checkpoint.keep)
+    run.checkpoints.save(run.step, _tensors(run), state)
+
+
+def _tensors(run: Run) -> dict[str, dict[str, Tensor]]:
+    return {
+        "student": run.student.state(),
+        "optimizer": run.optimizer.state(),
+        "teacher": run.components.teacher.state_dict(),
+    }
 
 
 def restore(run: Run) -> None:
     """Put a run back to its newest checkpoint, or to its start when there is none, and drop later records."""
     newest = run.ranks.from_main(newest_checkpoint(run.folder))
     if newest is not None:
-        checkpoint = load_checkpoint(newest)
+        checkpoint = load_checkpoint(newest, like=partial(_like, _tensors(run), run.optimizer), ranks=run.ranks)
         identity = checkpoint.state.get("identity")
         if identity is not None:
             run.identity.check(identity, newest)
@@ -166,6 +169,11 @@ def restore(run: Run) -> None:
             run.reporter.warn(f"{problem}. The checkpoint is whole, so training goes on as it would have")
     _tell_gaps(run)
     _watch_again(run)
+
+
+def _like(present: Mapping[str, Mapping[str, Tensor]], optimizer: Optimizer, component: str, name: str) -> Tensor | None:
+    """Return the tensor as whose shards a saved one is needed; a new optimizer's state is not there yet."""
+    return optimizer.parameter_of(name) if component == "optimizer" else present[component].get(name)
 
 
 def _tell_gaps(run: Run) -> None:

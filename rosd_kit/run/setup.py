@@ -32,6 +32,7 @@ from rosd_kit.run.recipe_file import write_recipe
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.run.state import Run, check_readable, train_problems
 from rosd_kit.seeds import stable_seed
+from rosd_kit.training.checkpoint_writer import CheckpointWriter
 from rosd_kit.training.optimizer import Optimizer
 
 
@@ -92,6 +93,12 @@ def prepare(
         optimizer=optimizer,
         pipeline=pipeline,
         prefetcher=_prefetcher(recipe, components, pipeline, ranks),
+        checkpoints=CheckpointWriter(
+            folder.checkpoints,
+            ranks,
+            keep=recipe.checkpoint.keep,
+            background=ranks.device.type != "cpu" if recipe.checkpoint.background is None else recipe.checkpoint.background,
+        ),
         identity=_identity(run_id, ranks, student, components),
         reporter=Reporter(display=display, plugins=plugins, watch=_watch(recipe, components)),
         interrupts=Interrupts(ranks),

@@ -20,6 +20,7 @@ from rosd_kit.run.folder import RunFolder
 from rosd_kit.run.identity import Identity
 from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.reporter import Reporter
+from rosd_kit.training.checkpoint_writer import CheckpointWriter
 from rosd_kit.training.optimizer import Optimizer
 from rosd_kit.types import JsonObject, Problem
 
@@ -35,7 +36,7 @@ Baseline = Callable[[Recipe, Student, "Registry", Measure], tuple[SuiteResult, .
 class Run:
     """A training run. Every rank holds one and takes the same steps; only the main rank writes, displays and calls observers.
 
-    `step` counts finished optimizer steps, `saved` those in the newest checkpoint.
+    `step` counts finished optimizer steps, `saved` those in the newest checkpoint, also while it is being written.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Run:
     optimizer: Optimizer
     pipeline: Pipeline
     prefetcher: Prefetcher
+    checkpoints: CheckpointWriter
     identity: Identity
     reporter: Reporter
     interrupts: Interrupts

@@ -134,8 +134,13 @@ class Optimizer:
                     tensors[f"{self._names[parameter]}.{key}"] = torch.as_tensor(value)
         return tensors
 
+    def parameter_of(self, name: str) -> Tensor | None:
+        """Return the parameter that a tensor of `state` belongs to; None for the counters."""
+        owner = name.rpartition(".")[0]
+        return next((parameter for parameter, known in self._names.items() if known == owner), None)
+
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the result of `state`, given as full tensors."""
+        """Restore the result of `state`, given as full tensors or as this rank's shards."""
         self.step_count, self.bad_steps = (int(n) for n in state["counters"])
         by_parameter: dict[str, dict[str, Tensor]] = {}
         for name, value in state.items():

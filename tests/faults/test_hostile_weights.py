@@ -15,7 +15,8 @@ from rosd_kit.errors import RunError
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import resolve_adapter
 from rosd_kit.settings import LoraSettings, ModelSettings
-from rosd_kit.training.checkpoint import load_checkpoint, save_checkpoint
+from rosd_kit.training.checkpoint import load_checkpoint
+from rosd_kit.training.checkpoint_writer import save_checkpoint
 from tests.model.tiny_models import save
 
 

@@ -17,7 +17,7 @@ def rewritten(checkpoint, change):
     change(state)
     (checkpoint / "state.json").write_text(json.dumps(state))
     manifest = json.loads((checkpoint / "manifest.json").read_text())
-    manifest["state.json"] = checkpoints._digest(checkpoint / "state.json")
+    manifest["state.json"] = checkpoints.file_digest(checkpoint / "state.json")
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -16,7 +16,8 @@ from rosd_kit.model.micro.model import base_path
 from rosd_kit.run.folder import RunFolder
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sweep.baseline import SharedBaseline
-from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
+from rosd_kit.training.checkpoint_writer import save_checkpoint
 
 DEEP = "[" * 60_000 + "]" * 60_000
 

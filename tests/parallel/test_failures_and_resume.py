@@ -33,14 +33,14 @@ def assert_same(run, expected):
 
 def test_a_run_resumes_with_two_processes_and_then_with_one(whole, launch, alone, tmp_path):
     alone(tmp_path, job("steps=1", name="run"))
-    resumed = launch(tmp_path, job("steps=2", "parallel.mode=fsdp", resume=str(tmp_path / "run")))
+    resumed = launch(tmp_path, job("steps=2", "parallel.mode=fsdp", "checkpoint.background=true", resume=str(tmp_path / "run")))
     assert resumed.code == 0, resumed.cause
     alone(tmp_path, job("steps=3", resume=str(tmp_path / "run")))
     assert_same(Finished(tmp_path / "run"), whole)
 
 
 def test_when_one_process_is_killed_all_stop_and_the_run_can_resume(whole, launch, tmp_path):
-    lost = launch(tmp_path, job("steps=3", "parallel.mode=fsdp", name="run", at=[1, 1, "kill"]))
+    lost = launch(tmp_path, job("steps=3", "parallel.mode=fsdp", "checkpoint.background=true", name="run", at=[1, 2, "kill"]))
     assert lost.code != 0
     assert "Signal 9 (SIGKILL)" in lost.output and "rank      : 1" in lost.output
     assert "process 0 of 2 lost the others: " in lost.output and "rosd-kit run --resume" in lost.output

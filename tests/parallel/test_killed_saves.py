@@ -12,7 +12,12 @@ import pytest
 from tests.parallel.conftest import TINY, Finished
 
 MOMENTS = 5
-MODES = {"ddp": (), "fsdp": (), "fsdp with adapters": ("model.lora.rank=2",)}
+MODES = {
+    "ddp": (),
+    "fsdp": (),
+    "fsdp with adapters": ("model.lora.rank=2",),
+    "fsdp in the background": ("checkpoint.background=true",),
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # parallel.timeout_minutes ends a hang earlier
 

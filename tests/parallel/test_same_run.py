@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from rosd_kit.errors import RunError
 from rosd_kit.model.micro.model import base_path
+from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.recipe import load_recipe
+from rosd_kit.run.export import export_checkpoint
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 from tests.leaves import numbers_in
 from tests.parallel.conftest import TINY, Finished
@@ -126,11 +135,53 @@ def test_two_processes_reproduce_the_run_of_one(name, together, apart):
 
 
 @pytest.mark.parametrize("name", ["rosd-fsdp", "ema-teacher", "adapters"])
-def test_checkpoints_hold_full_tensors(name, together, apart):
+def test_one_process_reads_the_whole_tensors_of_a_sharded_checkpoint(name, together, apart):
     one, two = (load_checkpoint(list_checkpoints(run / "checkpoints")[-1]) for run in (apart(name), together(name)))
     for part in ("student", "optimizer", "teacher"):
-        shapes = {key: value.shape for key, value in one.tensors[part].items()}
-        assert {key: value.shape for key, value in two.tensors[part].items()} == shapes
+        assert two.tensors[part].keys() == one.tensors[part].keys()
+        for key, value in one.tensors[part].items():
+            torch.testing.assert_close(two.tensors[part][key], value, rtol=0, atol=2e-5)
+
+
+def test_a_sharded_checkpoint_exports_the_model_of_the_run(together, tmp_path):
+    run = together("adapters")
+    export_checkpoint(load_recipe(str(run / "recipe.yaml"), registry=PluginManager().registry), run, tmp_path / "model")
+    exported, written = load_file(tmp_path / "model/model.safetensors"), Finished(run).weights()
+    assert exported.keys() == written.keys()
+    assert all(exported[key].equal(value) for key, value in written.items())
+
+
+def test_each_process_writes_its_own_shards(together):
+    """Nothing is gathered: each of two writes about half. Fixed by the shapes, as only whole tensors go to one of them."""
+    sizes = {}
+    for file in (list_checkpoints(together("rosd-fsdp") / "checkpoints")[-1] / "shards").iterdir():
+        rank = file.name.split("-")[1]
+        sizes[rank] = sizes.get(rank, 0) + file.stat().st_size
+    assert sorted(sizes) == ["00001", "00002"] and max(sizes.values()) < 1.2 * min(sizes.values())
+
+
+def damaged(name, change):
+    def apply(folder):
+        file = sorted((folder / "shards").iterdir())[0]
+        change(file)
+        return file
+
+    return pytest.param(apply, id=name)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged("flipped", lambda file: file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))),
+        damaged("missing", Path.unlink),
+        damaged("linked", lambda file: file.symlink_to(file.rename(file.with_suffix(".elsewhere")))),
+    ],
+)
+def test_a_damaged_shard_is_named(damage, together, tmp_path):
+    folder = shutil.copytree(list_checkpoints(together("rosd-fsdp") / "checkpoints")[-1], tmp_path / "step-000002")
+    file = damage(folder)
+    with pytest.raises(RunError, match=re.escape(f"{file}: the checkpoint is damaged: ")):
+        load_checkpoint(folder)
 
 
 def test_only_the_main_rank_calls_hooks(together):

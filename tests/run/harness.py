@@ -33,7 +33,7 @@ from rosd_kit.model.student import Student
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import build_components, load_recipe
 from rosd_kit.settings import ModelSettings, OptimizerSettings
-from rosd_kit.training import checkpoint
+from rosd_kit.training import checkpoint_writer
 from rosd_kit.training.optimizer import Optimizer
 
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
@@ -48,8 +48,8 @@ class Killer:
     def __init__(self, folder: str, at: int, *, all_removals: bool) -> None:
         self.folder, self.at, self.count, self.all_removals = folder, at, 0, all_removals
         sys.addaudithook(self._audit)
-        self._save, self._append, self._write_text = checkpoint.save_file, rosd_kit.run.folder._append, Path.write_text
-        checkpoint.save_file = self._half_save
+        self._save, self._append, self._write_text = checkpoint_writer.save_file, rosd_kit.run.folder._append, Path.write_text
+        checkpoint_writer.save_file = self._half_save
         rosd_kit.run.folder._append = self._half_append
         Path.write_text = lambda *args, **options: self._half_write_text(*args, **options)  # type: ignore[method-assign]
 

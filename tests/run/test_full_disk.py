@@ -12,7 +12,7 @@ import rosd_kit.run.folder
 from rosd_kit.cli import main
 from rosd_kit.errors import RunError
 from rosd_kit.run.folder import RunFolder
-from rosd_kit.training import checkpoint
+from rosd_kit.training import checkpoint_writer
 from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -34,8 +34,8 @@ def fail_after(monkeypatch, owner, name, calls, error=FULL):
 @pytest.mark.parametrize(
     ("owner", "name", "calls", "named"),
     [
-        (checkpoint, "save_file", 5, "checkpoints/step-000002"),
-        (checkpoint, "_sync", 9, "checkpoints/step-000002"),
+        (checkpoint_writer, "save_file", 5, "checkpoints/step-000002"),
+        (checkpoint_writer, "_sync", 9, "checkpoints/step-000002"),
         (rosd_kit.run.folder, "_append", 2, "metrics.jsonl"),
         (Path, "replace", 5, "samples/step-000002.jsonl"),
         (PreTrainedModel, "save_pretrained", 0, "model"),

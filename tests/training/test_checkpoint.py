@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rosd_kit.errors import RunError
-from rosd_kit.training import checkpoint as checkpoint_module
-from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random, save_checkpoint
+from rosd_kit.training import checkpoint_writer
+from rosd_kit.training.checkpoint import list_checkpoints, load_checkpoint, restore_random
+from rosd_kit.training.checkpoint_writer import save_checkpoint
 
 TENSORS = {
     "student": {"a.weight": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor([1.5], dtype=torch.bfloat16)},
@@ -108,7 +109,7 @@ def operations(monkeypatch, fail_at):
         return operation
 
     for owner, name in (
-        (checkpoint_module, "save_file"),
+        (checkpoint_writer, "save_file"),
         (os, "fsync"),
         (os, "rename"),
         (Path, "write_text"),
