@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rosd_kit.errors import RunError
 from rosd_kit.sweep.lease import LeaseHolder
@@ -62,6 +62,24 @@ class Row:
         return self.state == "running" and self.holder is not None and self.holder.token == token
 
 
+class _Connection(sqlite3.Connection):
+    """Says what a lock that is never released means for a sweep."""
+
+    file: Path
+
+    def execute(self, *statement: Any) -> sqlite3.Cursor:
+        """Run one statement. Raises `RunError` if another process holds the lock for longer than the timeout."""
+        try:
+            return super().execute(*statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            raise RunError(
+                f"{self.file}: another process has locked it for {_BUSY_TIMEOUT:g} s. It may be suspended (`ps` says state T): let "
+                "it go on or end it, then start the sweep again. Finished trials are kept."
+            ) from error
+
+
 class Store:
     """An open connection to a sweep's database, for one thread of one process."""
 
@@ -72,7 +90,8 @@ class Store:
             raise RunError(f"{folder}: contains no sweep (no {FILE}). Give a sweep's folder, for example sweeps/rosd")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.file, timeout=_BUSY_TIMEOUT, isolation_level=None)
+            self._db = sqlite3.connect(self.file, timeout=_BUSY_TIMEOUT, isolation_level=None, factory=_Connection)
+            self._db.file = self.file
             self._db.execute("PRAGMA synchronous = FULL")
             if self.file.stat().st_size and (told := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(" ".join(str(told).split()))

@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 
 from rosd_kit.errors import RunError
+from rosd_kit.sweep import store as store_module
 from rosd_kit.sweep.lease import LeaseHolder
 from rosd_kit.sweep.store import FILE, Store
 
@@ -206,3 +207,18 @@ def test_processes_killed_at_any_moment_lose_nothing_and_finish_everything_once(
         assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert kills == KILLS
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+
+
+@pytest.mark.parametrize("use", [lambda store: store.rows(IDS[:1]), lambda store: store.add([(IDS[4], "recipe", 0)], [])])
+def test_a_lock_that_is_never_released_is_explained(use, tmp_path, monkeypatch):
+    """As of a process that was suspended inside a transaction."""
+    monkeypatch.setattr(store_module, "_BUSY_TIMEOUT", 0.05)
+    with Store(tmp_path, create=True) as opened, sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
+        opened.add([(IDS[0], "recipe", 0)], [])
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunError, match=r"sweep\.db: another process has locked it for 0\.05 s.*state T.*are kept"):
+            use(opened)
+        other.execute("ROLLBACK")
+        use(opened)
+        assert IDS[0] in opened.rows(IDS[:1])
+    other.close()
