@@ -75,8 +75,8 @@ class _Connection(sqlite3.Connection):
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             raise RunError(
-                f"{self.file}: another process has locked it for {_BUSY_TIMEOUT:g} s. It may be suspended (`ps` says state T): let "
-                "it go on or end it, then start the sweep again. Finished trials are kept."
+                f"{self.file}: another process has locked it for {_BUSY_TIMEOUT:g} s. It may be suspended (`ps` says state T): "
+                "let it go on or end it, then start the sweep again. Finished trials are kept."
             ) from error
 
 
