@@ -7,6 +7,7 @@ built-in components and the laws of `rosd_kit.testing`. `prose.yaml` adds the te
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -56,6 +57,7 @@ def all_pages() -> dict[Path, str]:
         **pages,
         Path("plugins/hooks.md"): hooks_page(),
         Path("api.md"): api_page(),
+        Path("signatures.md"): signatures_page(),
         Path("moved.md"): moved_page(registry),
     }
 
@@ -181,23 +183,54 @@ def hooks_page() -> str:
 
 
 def api_page() -> str:
+    """List the public names with their parameters or fields and one sentence: readable without Sphinx."""
+    lines = [NOTE, PROSE["api"]]
+    for title, names in public_names():
+        lines.append(f"## {title}\n")
+        if title == "The slots":
+            rows = [
+                (f"[`{name}`](plugins/slots/{slot}.md)", first_sentence(name)) for name, slot in zip(names, SLOTS, strict=True)
+            ]
+            lines.append(table(("base class", ""), rows))
+        elif any(parameters(name) for name in names):
+            rows = [(f"`{name}`", first_sentence(name), parameters(name)) for name in names]
+            lines.append(table(("name", "", PROSE["parameters"][title]), rows))
+        else:
+            lines.append(table(("name", ""), [(f"`{name}`", first_sentence(name)) for name in names]))
+    return "\n".join(lines)
+
+
+def signatures_page() -> str:
+    """Document the public names in full: Sphinx fills in signatures and docstrings."""
+    lines = [NOTE, PROSE["signatures"]]
+    for title, names in public_names():
+        lines += [f"## {title}\n", *map(documented, names)]
+    return "\n".join([*lines, *(_rst(f".. autoclass:: {name}") for name in PROSE["returned"])])
+
+
+def public_names() -> list[tuple[str, list[str]]]:
+    """Return the titles of the reference with their names; slots in the order of the pipeline, others by name."""
     names = [name for name in rosd_kit.__all__ if name != "__version__"]
     slots = [base.__name__ for base in SLOTS.values()]
-    lines = [
-        NOTE,
-        PROSE["api"],
-    ]
+    found = []
     for title, belongs in GROUPS:
         group = [name for name in names if belongs(getattr(rosd_kit, name))]
         names = [name for name in names if name not in group]
-        group.sort(key=lambda name: (slots.index(name) if name in slots else 0, name))
-        lines += [
-            f"## {title}\n",
-            table(("name", ""), [(f"`{name}`", first_sentence(name)) for name in group]),
-            *map(documented, group),
-        ]
-    lines += [_rst(f".. autoclass:: {name}") for name in PROSE["returned"]]
-    return "\n".join(lines)
+        found.append((title, sorted(group, key=lambda name: (slots.index(name) if name in slots else 0, name))))
+    return found
+
+
+def parameters(name: str) -> str:
+    """Return the parameters of a function, or the fields of a value, with a `?` behind those that have a default."""
+    value = getattr(rosd_kit, name)
+    if inspect.isfunction(value):
+        taken = [(each.name, each.default is not each.empty) for each in inspect.signature(value).parameters.values()]
+    elif dataclasses.is_dataclass(value):
+        missing = dataclasses.MISSING
+        taken = [(f.name, f.default is not missing or f.default_factory is not missing) for f in dataclasses.fields(value)]
+    else:
+        return ""
+    return ", ".join(f"`{each}`" + "?" * optional for each, optional in taken)
 
 
 def moved_page(registry: Registry) -> str:

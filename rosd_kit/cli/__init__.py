@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from rosd_kit.cli.common import FieldsCommand
+from rosd_kit.cli.common import Commands, FieldsCommand
 from rosd_kit.cli.crashes import explain_crash, explain_path
 from rosd_kit.cli.diagnose import diagnose
 from rosd_kit.cli.diff import diff
@@ -37,6 +37,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     app = typer.Typer(
         name="rosd-kit",
         help="On-policy self-distillation of language models: methods are recipes of interchangeable components.",
+        cls=Commands,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

@@ -9,15 +9,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from rosd_kit.cli import completion
 from rosd_kit.deferred import HEAVY, defer
-from rosd_kit.errors import RosdError
+from rosd_kit.errors import RosdError, did_you_mean, shortened
 from rosd_kit.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
     from rosd_kit.recipe import Resolution
+
+
+#: What people look for, and the command that does it.
+_COMMANDS = {
+    "train": "run RECIPE",
+    "start": "run RECIPE",
+    "resume": "run --resume RUN",
+    "continue": "run --resume RUN",
+    "dry-run": "run RECIPE --dry-run",
+    "test": "eval RUN",
+    "evaluate": "eval RUN",
+    "compare": "report RUN RUN",
+    "plot": "report RUN",
+    "view": "report RUN",
+    "list": "components",
+    "plugin": "plugins",
+    "new": "plugins new NAME --kind SLOT",
+    "check": "plugins check FILE",
+    "upload": "push RUN NAME",
+    "config": "show RECIPE",
+    "models": "run RECIPE model.path=NAME",
+}
+
+
+class Commands(TyperGroup):
+    """A group of commands that answers another tool's word for a command with its own."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        word = args[0]
+        if not word.startswith("-") and self.get_command(ctx, word) is None:
+            meant = f" Did you mean rosd-kit {_COMMANDS[word]}?" if word in _COMMANDS else did_you_mean(word, self.commands)
+            raise RosdError(f"there is no command {shortened(word)}.{meant} See: rosd-kit --help")
+        return super().resolve_command(ctx, args)
 
 
 class FieldsCommand(TyperCommand):

@@ -80,6 +80,8 @@ def _no_such_field(field: Placeholder, row: Mapping[str, object]) -> str:
     names = list(map(str, value)) if isinstance(value, Mapping) else []
     available = f"{len(value)} items" if is_list(value) else ", ".join(names) or type(value).__name__
     near = did_you_mean(part, names) or did_you_mean(part.strip().casefold(), names)
+    if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        near = f" Its columns seem to be separated by {mark!r}: rows of .csv need commas, those of .tsv tabs."
     written = f"{{{field.written}}}"
     return f"{written}: there is no {part!r}.{near} The row has: {available}. For the text {written} itself write \\{written}"
 

@@ -29,6 +29,8 @@ class Origin:
     file: str
 
     def __str__(self) -> str:
+        if self.distribution == "file":
+            return self.file
         version = "" if self.version == "-" else f" {self.version},"
         return f"{self.plugin} ({self.distribution}{version} {self.file})"
 

@@ -33,6 +33,8 @@ class PluginReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.distribution == "file":
+            return self.file
         return f"{self.name} ({self.distribution} {self.version}, {self.file})"
 
     @property

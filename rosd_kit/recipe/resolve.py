@@ -24,7 +24,7 @@ from rosd_kit.recipe.source_file import SourceFile
 from rosd_kit.recipe.sources import FileLayer, chain_of, read_chain, read_overrides
 from rosd_kit.recipe.task_presets import overlay_layer
 from rosd_kit.recipe.trust import Ask, asks_of
-from rosd_kit.recipe.validation import check_capabilities, validated
+from rosd_kit.recipe.validation import UnmetNeedError, check_capabilities, validated
 from rosd_kit.settings import CoreSettings
 from rosd_kit.types import JsonObject
 
@@ -93,7 +93,11 @@ def resolve_recipe(
         prompts.take(content, None, beneath)
         merged = overlay_layer(merged, content, COMMAND_LINE, None, registry, written.get(field))
     refuse_both([field for field, _ in command], merged, registry)
-    resolution = _validate(_preset(prompts.overlaid(merged, registry), preset, registry), registry)
+    try:
+        resolution = _validate(_preset(prompts.overlaid(merged, registry), preset, registry), registry)
+    except UnmetNeedError:
+        _explain_bare(chain, [field for field, _ in command])
+        raise
     shipped = next((path for path, _, _ in reversed(chain) if path.resolve().is_relative_to(SHIPPED)), None)
     name = shipped.resolve().relative_to(SHIPPED).with_suffix("").as_posix() if shipped is not None else None
     if base is not None and chosen.endswith((".yaml", ".yml")):  # a path in a file is relative to it
@@ -116,6 +120,15 @@ def _choose_profile(chain: list[FileLayer], command: list[JsonObject], profile: 
     if not isinstance(name, str):
         raise RecipeError(f"profile: {name!r} is not a name. Write a profile's name, a path, or none")
     return name, base
+
+
+def _explain_bare(chain: Sequence[FileLayer], changed: Sequence[str]) -> None:
+    """Raise `RecipeError` if a recipe builds on none and fills no slot: no method follows from the defaults alone."""
+    if len(chain) == 1 and not any(field.split(".")[0] in SLOTS for field in (*chain[0][1], *changed)):
+        raise RecipeError(
+            f"{label(chain[0][0])}: names no component and extends no recipe. Begin with a method: `extends: rosd`, and change "
+            "what differs. See: rosd-kit recipes"
+        ) from None
 
 
 def _profile_chain(profile: str, base: Path | None) -> list[FileLayer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rosd_kit.errors import RecipeError, did_you_mean, shortened
@@ -42,8 +43,14 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
         name = what.removeprefix("recipes/").rsplit(".", 1)[0].removeprefix(f"{folder}/" if folder else "")
         if name in shipped and base is None and what.startswith("recipes/"):
             return SHIPPED / folder / f"{name}.yaml"
+        if path.is_dir():
+            raise RecipeError(f"{shortened(str(path), 240)} is a folder, not a file. Give the path of a .yaml file.")
         raise RecipeError(
             f"no file {shortened(str(path), 240)}.{did_you_mean(name[:200], shipped)} {_choices(folder, shipped)}"
+        )
+    if what not in shipped and os.path.isfile(what):
+        raise RecipeError(
+            f"{shortened(what)} is not a .yaml file. Write the {_KINDS[folder]} as YAML, in a file that ends in .yaml."
         )
     if what not in shipped:
         raise RecipeError(

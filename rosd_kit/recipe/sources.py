@@ -123,6 +123,11 @@ def _parsed(text: str, where: str) -> JsonObject:
     return _checked_mapping(content, where)
 
 
+def _is_split(override: str, following: str) -> bool:
+    """Return whether two words look like a field and its value with a space between them."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*", override) is not None and following != "" and "=" not in following
+
+
 def read_overrides(overrides: Iterable[str]) -> list[tuple[str, JsonObject]]:
     """Return one layer per `field=value`; those that choose a component come first, in whatever order they were given."""
     given, layers = list(overrides), []
@@ -131,10 +136,13 @@ def read_overrides(overrides: Iterable[str]) -> list[tuple[str, JsonObject]]:
             f"{len(given)} overrides of {sum(map(len, given))} characters; at most {MAX_OVERRIDES} of {MAX_BYTES} characters "
             "together are read. Write them into a recipe that extends this one."
         )
-    for override in given:
+    for override, following in zip(given, [*given, ""][1:], strict=True):
         field, equals, value = override.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.\[\]]*", field):
-            raise RecipeError(f"override {shortened(override)} is not of the form field=value, for example optimizer.lr=1e-5")
+            joined = f" Did you mean {field}={shortened(following)[1:-1]}?" if _is_split(override, following) else ""
+            raise RecipeError(
+                f"override {shortened(override)} is not of the form field=value, for example optimizer.lr=1e-5.{joined}"
+            )
         layers.append((field, deepcopy(_read_override(override, field, value))))
     return sorted(layers, key=lambda layer: "." in layer[0].removesuffix(".name"))
 

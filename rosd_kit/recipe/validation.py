@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,7 @@ from rosd_kit.recipe.nearest_option import nearest_option
 
 M = TypeVar("M", bound=BaseModel)
 _MOST_ERRORS = 6
+_WANTS_NUMBER = ("int_type", "float_type")
 _WANTS_LIST = ("list_type",)
 
 
@@ -80,6 +82,10 @@ def _put_into_list(tree: object, place: Sequence[int | str]) -> bool:
     return True
 
 
+class UnmetNeedError(RecipeError):
+    """A chosen component needs what no chosen component provides."""
+
+
 def check_capabilities(recipe: Recipe, registry: Registry) -> None:
     """Raise `RecipeError` that lists every need of a chosen component that no chosen component meets."""
     filled = [(registry.get(kind, choice.name), choice.options) for kind, choice in recipe.choices()]
@@ -100,7 +106,7 @@ def check_capabilities(recipe: Recipe, registry: Registry) -> None:
             if need not in provided
         ]
     if faults:
-        raise RecipeError("\n".join(dict.fromkeys(faults)))
+        raise UnmetNeedError("\n".join(dict.fromkeys(faults)))
 
 
 def _remedy(need: str, registry: Registry) -> str:
@@ -147,7 +153,16 @@ def _explain(
     why = " Only an option that is a single number can have a schedule." if looks_like_schedule(detail["input"]) else ""
     if why and kind not in ("fixed_option", "value_error"):
         return f"{field}: {shortened(detail['input'])}{origin} is not allowed.{why}"
-    return f"{field}: {shortened(detail['input'])}{origin} is not allowed. {detail['msg']}"
+    quoted = " Write it without quotation marks." if kind in _WANTS_NUMBER and _is_number(detail["input"]) else ""
+    return f"{field}: {shortened(detail['input'])}{origin} is not allowed. {detail['msg']}{quoted and '.'}{quoted}"
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value is a text that reads as a finite number."""
+    try:
+        return isinstance(value, str) and isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _or_null(model: type[BaseModel], place: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
@@ -11,11 +10,11 @@ from typing import Any, ClassVar, Protocol
 import pydantic
 
 from rosd_kit.sandbox import isolation
+from rosd_kit.sandbox.failures import log_failure
 from rosd_kit.sandbox.pool import Outcome
 from rosd_kit.types import Problem, Verdict
 
 _VERDICT = pydantic.TypeAdapter(Verdict)
-_log = logging.getLogger(__name__)
 #: A method of a verifier; the first argument is the verifier, of a class that only its package knows.
 Verify = Callable[[Any, Problem, str], Verdict]
 VerifyGroup = Callable[[Any, Problem, Sequence[str]], list[Verdict]]
@@ -80,5 +79,5 @@ def _verdict_of(verifier: isolation.Confined, problem: Problem, outcome: Outcome
             if 0.0 <= verdict.score <= 1.0 and (verdict.status == "ok" or not verdict.success):
                 return verdict
         detail = f"no valid verdict: {outcome.value!r:.200}"
-    _log.warning("verifier %s on problem %s: %s %s", verifier.name, problem.id, outcome.status, detail)
+    log_failure(verifier, verifier.name, problem.id, f"{outcome.status} {detail}")
     return Verdict(score=0.0, success=False, status="error")

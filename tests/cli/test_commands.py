@@ -267,3 +267,13 @@ def test_show_says_whose_profile_is_in_the_values(call):
     first = call("show", "rosd")[1].splitlines()[0]
     assert first.startswith("profile: none ") and first.endswith("# the values of profile micro are written out below")
     assert call("show", "rosd", "--profile", "smol")[1].splitlines()[0].endswith("profile smol are written out below")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("train", "Did you mean rosd-kit run RECIPE?"), ("reprot", "Did you mean 'report'?"), ("xyz", "")]
+)
+def test_an_unknown_command_is_answered_with_the_one_that_is_meant(call, word, meant):
+    code, _, errors = call(word, "rosd")
+    assert code == 2 and errors.strip() == " ".join(
+        f"error: there is no command {word!r}. {meant} See: rosd-kit --help".split()
+    )

@@ -69,6 +69,21 @@ def test_a_function_that_raises_gives_status_error(registry, caplog):
     assert (verdict.status, verdict.success) == ("error", False) and "broken failed on problem p: KeyError" in caplog.text
 
 
+def test_a_mistake_that_fails_on_every_response_is_reported_once(registry, caplog):
+    broken = verifier(registry, "verifier=broken")
+    for text in ("x", "y", "z"):
+        assert broken.verify(asking(""), text).status == "error"
+    assert caplog.text.count("broken failed on problem p: KeyError") == 1
+
+
+def test_a_function_that_takes_other_parameters_is_refused_when_it_is_decorated():
+    def takes_one(problem):
+        return True
+
+    with pytest.raises(PluginError, match=r"verifier 'takes_one': .* Write def takes_one\(problem, text\)"):
+        rk.verifier(takes_one)
+
+
 @pytest.mark.parametrize(
     ("result", "score", "success", "feedback", "status"),
     [

@@ -247,3 +247,47 @@ def test_a_users_missing_file_is_never_taken_for_a_shipped_recipe(registry, tmp_
     with pytest.raises(RecipeError) as caught:
         load_recipe(name, registry=registry)
     assert_mentions(str(caught.value), [f"no file {str(Path(name))!r}", "Shipped recipes: "])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["steps", "5"],
+            "override 'steps' is not of the form field=value, for example optimizer.lr=1e-5. Did you mean steps=5?",
+        ),
+        (["steps", "seed=5"], "override 'steps' is not of the form field=value, for example optimizer.lr=1e-5."),
+    ],
+)
+def test_a_value_behind_a_space_is_answered_with_an_equals_sign(registry, words, told):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("rosd", words, registry=registry)
+    assert str(caught.value) == told
+
+
+def test_a_number_in_quotation_marks_is_told_apart_from_a_wrong_word(registry, tmp_path):
+    (tmp_path / "r.yaml").write_text("extends: rosd\nsteps: '10'\n")
+    with pytest.raises(RecipeError, match=r"steps: '10' .* valid integer. Write it without quotation marks."):
+        load_recipe(tmp_path / "r.yaml", registry=registry)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("rosd", ["steps=ten"], registry=registry)
+    assert "quotation" not in str(caught.value)
+
+
+def test_a_recipe_without_a_method_is_told_to_extend_one(registry, tmp_path):
+    file = tmp_path / "bare.yaml"
+    for text in ("", "steps: 3\n"):
+        file.write_text(text)
+        with pytest.raises(
+            RecipeError, match=r"names no component and extends no recipe. Begin with a method: `extends: rosd`"
+        ):
+            load_recipe(file, registry=registry)
+
+
+def test_a_file_or_folder_that_is_no_recipe_file_is_not_called_missing(registry, tmp_path):
+    (tmp_path / "r.json").write_text("{}")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(RecipeError, match=r"r.json' is not a .yaml file. Write the recipe as YAML"):
+        load_recipe(tmp_path / "r.json", registry=registry)
+    with pytest.raises(RecipeError, match=r"folder.yaml' is a folder, not a file"):
+        load_recipe(tmp_path / "folder.yaml", registry=registry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any, ClassVar, get_type_hints, overload
 
@@ -11,9 +10,8 @@ from pydantic import create_model
 
 from rosd_kit.contracts import Verifier
 from rosd_kit.errors import PluginError
+from rosd_kit.sandbox.failures import log_failure
 from rosd_kit.types import Problem, Verdict
-
-_log = logging.getLogger(__name__)
 
 
 class Function(Verifier):
@@ -27,7 +25,7 @@ class Function(Verifier):
             options = {name: getattr(self.config, name) for name in type(self).options}
             return as_verdict(type(self).function(problem, text, **options))
         except Exception as error:  # the function is at fault, not the response
-            _log.warning("verifier %s failed on problem %s: %s: %s", self.name, problem.id, type(error).__name__, error)
+            log_failure(self, self.name, problem.id, f"{type(error).__name__}: {error}")
             return Verdict(score=0.0, success=False, status="error")
 
 
@@ -48,7 +46,20 @@ def verifier(
     return (lambda function: _verifier_class(function, sandboxed)) if function is None else _verifier_class(function, sandboxed)
 
 
+def _check_parameters(function: Callable[..., object]) -> None:
+    """Raise `PluginError` unless a function can be called with a problem and a text, and options by name."""
+    keywords = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    try:
+        inspect.signature(function).bind(None, "", **dict.fromkeys(keywords))
+    except TypeError as error:
+        raise PluginError(
+            f"verifier {function.__name__!r}: it is called with the problem and the response's text ({error}). "
+            f"Write def {function.__name__}(problem, text), with options behind a *."
+        ) from None
+
+
 def _verifier_class(function: Callable[..., object], sandboxed: bool) -> type[Verifier]:
+    _check_parameters(function)
     hints = get_type_hints(function, include_extras=True)
     options: dict[str, Any] = {  # a type and a default, as pydantic's `create_model` takes them
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
