@@ -99,7 +99,6 @@ def test_every_component_is_described_with_its_options_and_origin(call, slot, na
     ("words", "message"),
     [
         (("run", "--nope"), "No such option: --nope"),
-        (("nope",), "No such command 'nope'"),
         (("show",), "RECIPE"),
         (("eval",), "RUN_OR_MODEL"),
     ],
