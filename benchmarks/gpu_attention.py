@@ -1,13 +1,14 @@
 """Attention over a group's prefix tree, forward and backward, by several engines on the same queries, keys and values.
 
-segments  `rosd_kit.model.tree_attention`: one call of torch's attention for each segment
-flex      FlexAttention with a block mask of the tree: one call; has no backward pass on a CPU
+segments  `model.tree_attention: segments`: one call of torch's attention for each segment
+flex      the same by FlexAttention (`model.tree_attention: flex`): one call; has no backward pass on a CPU
 padded    torch's attention over every sequence in full, what training costs without shared prefixes
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from harness import PeakMemory, take_turns
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from rosd_kit.model.flex_tree import Engine
 from rosd_kit.model.tree_attention import AttentionTree, _attend, attend_along
 
 
@@ -37,7 +39,7 @@ TOY = (Shape("toy", 24, 3, 20, heads=4, groups=2, size=16),)
 def attention(scale: Any, _: str) -> Iterator[dict[str, Any]]:
     """Times and kernels of each engine, and how far its output is from that of `segments`; what compiles is last."""
     expected: dict[Shape, Tensor] = {}
-    for name, make in (("segments", segments), ("padded", padded), ("flex", flex)):
+    for name, make in (("segments", segments), ("padded", padded), ("flex", partial(segments, engine="flex"))):
         for shape in TOY if scale.rehearse else SHAPES:
             try:
                 row = _measure(make(shape, scale.device), shape, scale, backward=name != "flex" or scale.device == "cuda")
@@ -76,12 +78,12 @@ def _measure(attend: Callable[..., Tensor], shape: Shape, scale: Any, *, backwar
     }  # fmt: skip
 
 
-def segments(shape: Shape, device: str) -> Callable[..., Tensor]:
+def segments(shape: Shape, device: str, engine: Engine = "segments") -> Callable[..., Tensor]:
     """Return the attention of rosd-kit along the tree."""
     from transformers import Qwen3Config
 
     lengths = [shape.prompt, *[shape.answer] * shape.responses]
-    tree = AttentionTree(lengths, [(), *[(0,)] * shape.responses])
+    tree = AttentionTree(lengths, [(), *[(0,)] * shape.responses], engine=engine)
     config, module = Qwen3Config(), torch.nn.Module()
     module.layer_idx = 0
 
@@ -90,22 +92,6 @@ def segments(shape: Shape, device: str) -> Callable[..., Tensor]:
             return _attend(module, query, key, value, None)[0][0]
 
     return run
-
-
-def flex(shape: Shape, device: str) -> Callable[..., Tensor]:
-    """Return one call of FlexAttention with the tree as a block mask; compiled on a GPU."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    counts = torch.tensor([shape.prompt, *[shape.answer] * shape.responses])
-    segment = torch.repeat_interleave(torch.arange(len(counts)), counts).to(device)
-
-    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & ((segment[key] == 0) | (segment[key] == segment[query]))
-
-    tokens = _tokens(shape)
-    mask = create_block_mask(visible, None, None, tokens, tokens, device=device)
-    call = torch.compile(flex_attention, dynamic=False) if device == "cuda" else flex_attention
-    return lambda query, key, value: call(query, key, value, block_mask=mask, enable_gqa=True)[0].transpose(0, 1)
 
 
 def padded(shape: Shape, device: str) -> Callable[..., Tensor]:

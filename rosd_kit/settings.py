@@ -96,6 +96,9 @@ class ModelSettings(Config):
     """Where to run; `auto` uses a GPU if there is one."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
     """Attention implementation of transformers."""
+    tree_attention: Literal["auto", "segments", "flex"] = "auto"
+    """How the layout `shared` attends: `segments` calls torch's attention for each, `flex` calls FlexAttention once for all.
+    `auto` takes `flex` on a GPU for many short segments, if a trial at the start succeeds."""
     kernels: Literal["plain", "liger", "compile"] = "plain"
     """Kernels of norms, rotary embeddings and gated activations: torch's own, those of liger-kernel (on a GPU), or
     `torch.compile`'s (norms and gates; the first steps take up to a minute longer)."""

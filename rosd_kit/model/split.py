@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
 from rosd_kit.model.dropout import enter_training
+from rosd_kit.model.flex_tree import Engine
 from rosd_kit.model.layout_check import FORWARD_ERRORS, LayoutCheck, in_words
 from rosd_kit.model.lora import unwrap_lora
 from rosd_kit.model.packing import Layout, LayoutMode
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
 #: Model types that multiply by `logits_scaling`; Granite and its relatives divide by it.
 _MULTIPLY_BY_SCALING = {"hyperclovax"}
-#: The attribute of a backbone that holds the layouts it computes wrongly.
+#: Attributes of a backbone: the layouts it computes wrongly, and the engine that the settings chose for it.
 _WRONG_LAYOUTS = "_rosd_kit_wrong_layouts"
+_TREE_ATTENTION = "_rosd_kit_tree_attention"
 _REASONS: dict[LayoutMode, str] = {
     "packed": "are packed into one row ({}), so its layers look across the boundary between them, or carry a state over it",
     "shared": "share a prefix ({}), so its attention does not use transformers' attention interface",
@@ -49,7 +51,7 @@ class SplitModel:
 
     `packs_efficiently`: attention over a packed row costs no more than over each sequence alone. `can_share_prefixes`:
     attention can run along a prefix tree. `can_cache_prefix`: a prefix that micro-batches share may run by itself.
-    `wrong_layouts` are those that `check_split` found to change the logits.
+    `wrong_layouts` are those that `check_split` found to change the logits. `tree_attention` is the engine for prefix trees.
     """
 
     backbone: PreTrainedModel
@@ -60,6 +62,7 @@ class SplitModel:
     can_share_prefixes: bool = False
     can_cache_prefix: bool = True
     wrong_layouts: frozenset[LayoutMode] = frozenset()
+    tree_attention: Engine = "auto"
 
     @cached_property
     def prefix_cache(self) -> PrefixCache:
@@ -93,7 +96,7 @@ class SplitModel:
             return _last_hidden_state(self.backbone(**inputs, **self._boundaries(layout, device)))
         lengths, ancestors = zip(*((len(segment.ids), segment.ancestors) for segment in layout.tree.segments), strict=True)
         past = self.prefix_cache.keys_and_values(layout.prefix, device)
-        tree = AttentionTree(lengths, ancestors, past=past, recorded=recorded)
+        tree = AttentionTree(lengths, ancestors, past=past, recorded=recorded, engine=self.tree_attention)
         with attend_along(self.backbone.config, tree):
             return _last_hidden_state(self.backbone(**inputs))
 
@@ -213,7 +216,13 @@ def split_model(model: nn.Module, *, attention: str | None = None) -> SplitModel
         can_share_prefixes=attention == "sdpa" and _attends_to_everything(inner, config),
         can_cache_prefix=not is_sharded(inner),  # under FSDP every rank must run the layers equally often
         wrong_layouts=getattr(backbone, _WRONG_LAYOUTS, frozenset()),
+        tree_attention=getattr(backbone, _TREE_ATTENTION, "auto"),
     )
+
+
+def choose_tree_attention(model: nn.Module, engine: Engine) -> None:
+    """Let a model attend along prefix trees by this engine, however it is split later."""
+    setattr(split_model(model).backbone, _TREE_ATTENTION, engine)
 
 
 def mark_wrong_layouts(model: nn.Module, layouts: Iterable[LayoutMode]) -> None:

@@ -24,7 +24,7 @@ from rosd_kit.model.dropout import disable_dropout, enter_training
 from rosd_kit.model.kernels import apply_kernels
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
-from rosd_kit.model.split import check_split, check_training_mode, mark_wrong_layouts, split_model
+from rosd_kit.model.split import check_split, check_training_mode, choose_tree_attention, mark_wrong_layouts, split_model
 from rosd_kit.model.template_tokens import written_tokens
 from rosd_kit.model.token_ids import check_sizes, configured_end_ids, embedding_rows
 from rosd_kit.model.unknown_tokens import check_readable
@@ -80,6 +80,7 @@ class Student:
         self.sampler = self._separate_sampler() if keep_sampler else self
         for network in self._networks():
             apply_kernels(unwrap_lora(network), settings.kernels)
+            choose_tree_attention(network, settings.tree_attention)
         if ranks.mode == "fsdp":
             for network in self._networks():
                 shard(unwrap_lora(network), split_model(network).backbone, ranks)

@@ -1,8 +1,8 @@
 """Attention along the paths of a prefix tree, in one row without padding: each token sees only its own sequence.
 
 Registered with transformers as an attention implementation, it runs torch's scaled dot-product attention segment by segment,
-over the keys of the segment and of its ancestors. It works for every architecture whose attention goes through transformers'
-attention interface. Does not know how the tree was made.
+over the keys of the segment and of its ancestors; or FlexAttention over all of them at once (`flex_tree.py`). It works for
+every architecture whose attention goes through transformers' attention interface. Does not know how the tree was made.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from rosd_kit.model.attention_interface import attend_by
+from rosd_kit.model.flex_tree import Engine, flex_attend, prefers_flex, tree_mask
 
 if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
     from transformers import PretrainedConfig
 
 
@@ -37,13 +39,16 @@ class AttentionTree:
 
     `ancestors[i]` are the segments before segment `i` on its path, outermost first. `past` holds keys and values, by layer, of
     a prefix that all segments continue from. `recorded`, where given, collects the row's own keys and values by layer.
+    `engine` says by what to attend.
     """
 
     lengths: Sequence[int]
     ancestors: Sequence[tuple[int, ...]]
     past: dict[int, KeysAndValues] = field(default_factory=dict)
     recorded: dict[int, KeysAndValues] | None = None
+    engine: Engine = "segments"
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _block_masks: dict[int, BlockMask] = field(default_factory=dict)
 
     def mask(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Return the causal mask of the last `queries` of `keys` tokens, `[queries, keys]`; None where all are visible.
@@ -58,6 +63,12 @@ class AttentionTree:
             everything = torch.ones(queries, keys, dtype=torch.bool, device=device)
             self._masks[queries, keys] = everything.tril(keys - queries)
         return self._masks[queries, keys]
+
+    def block_mask(self, past: int, device: torch.device) -> BlockMask:
+        """Return the mask of the whole row, behind `past` tokens that all see."""
+        if past not in self._block_masks:
+            self._block_masks[past] = tree_mask(self.lengths, self.ancestors, past, device)
+        return self._block_masks[past]
 
 
 _CURRENT: ContextVar[tuple[PretrainedConfig, AttentionTree]] = ContextVar("tree")
@@ -99,16 +110,25 @@ def _attend(
     dropout: float = 0.0,
     **_: object,
 ) -> tuple[Float[Tensor, "1 tokens heads size"], None]:
-    """Attend segment by segment. `attention_mask` is None: transformers builds none for attention it does not know."""
+    """Attend segment by segment, or in one call.
+
+    `attention_mask` is None: transformers builds none for attention it does not know.
+    """
     _config, tree = _CURRENT.get()
     layer = cast(int, module.layer_idx)
     if tree.recorded is not None:
         tree.recorded[layer] = key, value
     past = tree.past.get(layer, ())
+    kernel = _KERNEL.get()
+    if dropout == 0.0 and kernel is scaled_dot_product_attention and prefers_flex(tree.engine, tree.lengths, query):
+        if past:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(past, (key, value), strict=True))
+        mask = tree.block_mask(past[0].shape[2] if past else 0, query.device)
+        return flex_attend(query, key, value, mask, scaling).transpose(1, 2), None
     # The past, if any, is the last entry of the lists and the first of every path.
     root = (-1,) if past else ()
     keys, values = [*_split(key, tree.lengths), *past[:1]], [*_split(value, tree.lengths), *past[1:]]
-    outputs, kernel = [], _KERNEL.get()
+    outputs = []
     for index, (queries, ancestors) in enumerate(zip(_split(query, tree.lengths), tree.ancestors, strict=True)):
         path = (*root, *ancestors, index)
         k, v = (torch.cat([segments[i] for i in path], dim=2) for segments in (keys, values))
