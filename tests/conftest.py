@@ -60,6 +60,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let go of what was kept: extension modules would report it as leaked."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def forget_old_modules():
     """Remove modules that the test imported by old names: `rosd_kit.train` must be a function again afterwards."""
