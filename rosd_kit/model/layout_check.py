@@ -4,7 +4,7 @@
                         --backbone on a layout, head--> log-probs   (compared)
 
 Layers that carry a state, attention that ignores positions, and models that also read to the right all fail, whatever they are
-called. Windows longer than these sequences are not tested. Does not know what follows from a failure (`split.py`).
+called. Windows longer than these sequences are not tested. Does not know what follows from a failure (`split_check.py`).
 """
 
 from __future__ import annotations

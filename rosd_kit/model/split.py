@@ -3,7 +3,7 @@
     layout --backbone--> hidden states --head--> raw output --scale, soft-cap--> logits
 
 The split lets the head run on selected tokens only. This module also knows which layouts a model can take, by its configuration
-and by what `layout_check.py` measured. Does not know samples or losses.
+and by what `split_check.py` found. Does not know samples or losses.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rosd_kit.errors import RunError
-from rosd_kit.model.dropout import enter_training
 from rosd_kit.model.flex_tree import Engine
-from rosd_kit.model.layout_check import FORWARD_ERRORS, LayoutCheck, in_words
 from rosd_kit.model.lora import unwrap_lora
 from rosd_kit.model.packing import Layout, LayoutMode
 from rosd_kit.model.prefix_cache import PrefixCache
@@ -39,10 +37,6 @@ _MULTIPLY_BY_SCALING = {"hyperclovax"}
 #: Attributes of a backbone: the layouts it computes wrongly, and the engine that the settings chose for it.
 _WRONG_LAYOUTS = "_rosd_kit_wrong_layouts"
 _TREE_ATTENTION = "_rosd_kit_tree_attention"
-_REASONS: dict[LayoutMode, str] = {
-    "packed": "are packed into one row ({}), so its layers look across the boundary between them, or carry a state over it",
-    "shared": "share a prefix ({}), so its attention does not use transformers' attention interface",
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class SplitModel:
 
     `packs_efficiently`: attention over a packed row costs no more than over each sequence alone. `can_share_prefixes`:
     attention can run along a prefix tree. `can_cache_prefix`: a prefix that micro-batches share may run by itself.
-    `wrong_layouts` are those that `check_split` found to change the logits. `tree_attention` is the engine for prefix trees.
+    `wrong_layouts` are those that `split_check.py` found to change the logits. `tree_attention` is the engine for prefix trees.
     """
 
     backbone: PreTrainedModel
@@ -258,94 +252,3 @@ def _scale(config: PretrainedConfig) -> float:
     scale = float(getattr(config, "logit_scale", None) or 1.0) * float(getattr(config, "lm_head_multiplier", 1.0))
     scaling = float(getattr(config, "logits_scaling", 1.0))
     return scale * scaling if config.model_type in _MULTIPLY_BY_SCALING else scale / scaling
-
-
-@torch.no_grad()
-def check_split(
-    model: nn.Module, layout: Literal["auto", "padded", "packed", "shared"] = "auto", *, pad_id: int = 0
-) -> str | None:
-    """Check that backbone plus head reproduce the model's own log-probs, on the layout that training will use.
-
-    Called once, after loading, on all ranks. Under `auto`, a layout that fails is excluded from use with this network, and the
-    returned sentence says so. Takes no random numbers.
-
-    Raises `RunError` when logits are post-processed in an unknown way, when a requested layout fails, and when even padding
-    changes the log-probs.
-    """
-    parts = split_model(model)
-    mode = parts.layout_mode(layout)
-    training = [module for module in model.modules() if module.training]
-    try:
-        model.eval()
-        return _check_layouts(model, parts, layout, mode, pad_id)
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _check_layouts(model: nn.Module, parts: SplitModel, requested: str, mode: LayoutMode, pad_id: int) -> str | None:
-    inner = unwrap_lora(getattr(model, "module", model))
-    name = type(inner).__name__
-    if 0 < getattr(inner.config, "rescale_every", 0) < getattr(inner.config, "num_hidden_layers", 0):
-        raise RunError(
-            f"model.path: {name} rescales its own weights in place between training and sampling (rescale_every in "
-            "config.json). Set rescale_every to 0 there, or use another architecture."
-        )
-    try:
-        check = LayoutCheck.of(model, pad_id)
-        gap = check.head_gap(parts)
-    except torch.OutOfMemoryError:
-        raise
-    except FORWARD_ERRORS as error:
-        raise RunError(
-            f"model.path: {name} cannot run on a short text: {in_words(error)}. Use a complete causal language "
-            "model, or try another model.dtype and model.attention."
-        ) from error
-    if gap is not None:
-        raise RunError(
-            f"model.path: {name} post-processes its logits in a way that rosd-kit does not know ({gap}). Use an architecture "
-            "whose logits are the head's output, scaled or soft-capped."
-        )
-    gap = check.layout_gap(parts, mode)
-    if gap is None:
-        return None
-    note = None
-    if mode != "padded":
-        note = f"batch.layout: {name} gives different logits when sequences {_REASONS[mode].format(gap)}."
-        if requested != "auto":
-            raise RunError(f"{note} Use padded, or auto.")
-        mark_wrong_layouts(model, [mode])
-        gap = check.layout_gap(parts, "padded")
-    if gap is not None:
-        raise RunError(
-            f"model.path: {name} gives different logits when other tokens or padding follow a sequence ({gap}), so it "
-            "cannot be trained as a causal language model. Use another architecture, such as Qwen3 or Llama."
-        )
-    return f"{note} This run pads instead."
-
-
-@torch.no_grad()
-def check_training_mode(model: nn.Module) -> str | None:
-    """Return a sentence if the model computes other log-probs in training mode than while sampling; None if it does not.
-
-    For models from which `disable_dropout` has removed what it knows. The generators of random numbers are left as they were.
-    """
-    device = next(model.parameters()).device
-    training = [module for module in model.modules() if module.training]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            check = LayoutCheck.of(model.eval(), pad_id=0)
-            enter_training(model, dropout=False)
-            gap = check.head_gap(split_model(model))
-        except FORWARD_ERRORS:
-            return None  # `check_split` names the error
-        finally:
-            model.eval()
-            for module in training:
-                module.training = True
-    if gap is None:
-        return None
-    name = type(unwrap_lora(getattr(model, "module", model))).__name__
-    return (
-        f"model.dropout: {name} computes other log-probs in training mode than while sampling ({gap}), for a reason not known."
-    )

@@ -24,7 +24,8 @@ from rosd_kit.model.dropout import disable_dropout, enter_training
 from rosd_kit.model.kernels import apply_kernels
 from rosd_kit.model.loading import find_model, load_model, load_tokenizer
 from rosd_kit.model.lora import add_lora, freeze, resolve_model, unwrap_lora
-from rosd_kit.model.split import check_split, check_training_mode, choose_tree_attention, mark_wrong_layouts, split_model
+from rosd_kit.model.split import choose_tree_attention, mark_wrong_layouts, split_model
+from rosd_kit.model.split_check import check_split, check_training_mode
 from rosd_kit.model.template_tokens import written_tokens
 from rosd_kit.model.token_ids import check_sizes, configured_end_ids, embedding_rows
 from rosd_kit.model.unknown_tokens import check_readable

@@ -14,7 +14,8 @@ from rosd_kit.errors import RunError
 from rosd_kit.memory.recomputation import recomputation_of
 from rosd_kit.model.loading import pin_revision
 from rosd_kit.model.lora import resolve_model
-from rosd_kit.model.split import check_split, mark_wrong_layouts, split_model
+from rosd_kit.model.split import mark_wrong_layouts, split_model
+from rosd_kit.model.split_check import check_split
 from rosd_kit.model.student import Student
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.pipeline import Pipeline

@@ -10,7 +10,8 @@ from transformers import AutoConfig
 
 from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.dropout import disable_dropout, enter_training
-from rosd_kit.model.split import check_training_mode, split_model
+from rosd_kit.model.split import split_model
+from rosd_kit.model.split_check import check_training_mode
 from rosd_kit.model.student import Student
 from rosd_kit.settings import LoraSettings, ModelSettings
 from tests.model.architectures import GPT, MOE

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rosd_kit.components.rollouts.transformers import TransformersEngine
 from rosd_kit.errors import RunError
 from rosd_kit.model.packing import LayoutMode, TokenSequence, build_layout
-from rosd_kit.model.split import check_split, split_model
+from rosd_kit.model.split import split_model
+from rosd_kit.model.split_check import check_split
 from rosd_kit.model.student import Student
 from rosd_kit.settings import ModelSettings
 from rosd_kit.types import GenerateRequest, Sampling

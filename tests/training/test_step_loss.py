@@ -28,7 +28,8 @@ from rosd_kit.components.supports import Sampled, StudentTopK
 from rosd_kit.contracts import LossParts, TeacherModel, TokenScores
 from rosd_kit.errors import RunError
 from rosd_kit.model.packing import TokenSequence, build_layout
-from rosd_kit.model.split import check_split, split_model
+from rosd_kit.model.split import split_model
+from rosd_kit.model.split_check import check_split
 from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.recipe.built import WeightedObjective
 from rosd_kit.settings import BatchSettings
