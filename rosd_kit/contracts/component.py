@@ -72,7 +72,7 @@ class Component(ABC):
         return cls.provides
 
     def wants_initial(self) -> bool:
-        """Return whether this component needs a copy of the initial weights."""
+        """Return whether this component needs a copy of the initial weights: a teacher to score, others to sample with them."""
         return False
 
     def without_thinking(self, text: str) -> str:

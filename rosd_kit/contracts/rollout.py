@@ -39,9 +39,10 @@ class RolloutEngine(Component):
 
     `streams` declares that `stream` yields completions while others are still being generated, and that `generate` may be
     called from other threads meanwhile. With several ranks each has its own engine, which gets a share of the requests and
-    finds the student's weights gathered whenever it is called. An engine that can generate while the student trains on the same
-    device provides `overlap`. `replays` declares that completions do not come from the model: neither seeds nor weights
-    determine them, and their log-probs are not the model's.
+    finds the student's weights gathered whenever it is called, the initial ones only if a component other than the teacher says
+    `wants_initial()`. An engine that can generate while the student trains on the same device provides `overlap`. `replays`
+    declares that completions do not come from the model: neither seeds nor weights determine them, and their log-probs are
+    not the model's.
     """
 
     kind = "rollout"

@@ -144,9 +144,9 @@ def _whole_bytes(model: nn.Module) -> int:
 def _gathered(recipe: Recipe, components: BuiltComponents, model: nn.Module, weights: _WeightSizes) -> int:
     """Return the bytes by which whole layers exceed shards: every rank holds them while rollouts are sampled and sent weights.
 
-    The initial weights, where there is a copy of them, are gathered with the student's.
+    The initial weights, where there is a copy of them and something is sampled with them, are gathered with the student's.
     """
-    copied = recipe.model.lora is None and any(component.wants_initial() for component in components)
+    copied = recipe.model.lora is None and components.samples_initial
     return (_whole_bytes(model) + sum(b.nbytes for b in model.buffers()) - weights.bytes) * (2 if copied else 1)
 
 

@@ -260,10 +260,13 @@ class Student:
         yield self._initial
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Let each rank run the model independently of the others, by holding all weights. All ranks call it together."""
+    def gathered(self, *, initial: bool = True) -> Iterator[None]:
+        """Let each rank run the model independently of the others, by holding all weights. All ranks call it together.
+
+        Without `initial` only the present weights; a copy of the initial ones stays sharded.
+        """
         with ExitStack() as stack:
-            for network in self._networks():
+            for network in self._networks() if initial else [self.model]:
                 stack.enter_context(unsharded(network))
             yield
 

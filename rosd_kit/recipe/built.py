@@ -59,6 +59,11 @@ class BuiltComponents:
         """Whether any loss term needs the teacher: otherwise nothing is reflected on, localized or put into teacher prompts."""
         return any(term.objective.asks_teacher for term in self.objectives)
 
+    @property
+    def samples_initial(self) -> bool:
+        """Whether anything is sampled with the initial weights; a teacher only scores with them."""
+        return any(component.wants_initial() for component in self if component is not self.teacher)
+
     def with_weights(self, terms: Sequence[ObjectiveChoice]) -> Self:
         """Return the same components, with the weights of these loss terms."""
         weighted = [replace(built, weight=term.weight) for built, term in zip(self.objectives, terms, strict=True)]

@@ -156,7 +156,7 @@ def _train_step(run: Run, recipe: Recipe) -> None:
 
 def sample(run: Run) -> StepBatch:
     """Sample and diagnose the current step's batch with the current weights."""
-    with run.student.sampler.gathered():  # also while the engine rests: it may have to mend a server
+    with run.gathered():  # also while the engine rests: it may have to mend a server
         batch = run.pipeline.step(run.problems(run.step), run.step)
         if not run.prefetcher.enabled:
             run.components.rollout.rest()
@@ -208,7 +208,7 @@ def evaluate_if_due(run: Run, baseline: Baseline | None = None) -> None:
         faults=faults,
         begins_in_thinking="evaluation" in run.student.chat.roles_in_thinking(run.recipe.thinking),
     )
-    with run.student.sampler.gathered(), options_at(run.step):
+    with run.gathered(), options_at(run.step):
         if baseline is not None and run.step == 0:
             results = baseline(run.recipe, run.student, reporter.plugins.registry, measure)
         else:

@@ -140,7 +140,7 @@ def _start_engine(
     if is_new:
         write_recipe(folder, recipe, registry, display.warning)
     try:
-        with student.sampler.gathered():
+        with student.sampler.gathered(initial=components.samples_initial):
             components.rollout.start(student.sampler, _site(ranks, folder, display))
     except Exception:
         if is_new and all(entry.name.startswith(".") or entry == file for entry in folder.path.iterdir()):

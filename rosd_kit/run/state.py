@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -72,8 +73,12 @@ class Run:
         """Give the engine the present weights."""
         sampler = self.student.sampler
         sampler.follow(self.student)
-        with sampler.gathered():
+        with self.gathered():
             self.components.rollout.sync(sampler, self.step)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Let each rank's engine read and run the weights that it samples with. All ranks call it together."""
+        return self.student.sampler.gathered(initial=self.components.samples_initial)
 
     def view(self) -> RunView:
         """Return what observers see now."""

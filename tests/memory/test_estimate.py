@@ -145,6 +145,8 @@ def test_every_phase_of_a_colocated_run_counts_what_it_holds(folder):
     assert disk.transfer == disk.wake
     lora = {line.what: line for line in found("model.lora.rank=4").lines}
     assert lora["gathered weights"].sample < lines["gathered weights"].sample  # its initial weights are the student's
+    own_weights = {line.what: line for line in found("reflector.weights=live").lines}
+    assert own_weights["gathered weights"].sample == pytest.approx(0.75 * layers, abs=4)  # the teacher's stay sharded
     own_gpu = found("rollout.colocated=false")
     assert own_gpu.server == 0 and own_gpu.wake == resident
 
