@@ -139,4 +139,6 @@ def _write_failure(error: Exception) -> str | None:
         number = int(match[1] or match[2])
     else:
         return None
+    if number == errno.ENOENT and isinstance(error, OSError) and error.filename:
+        return f"there is no folder {str(Path(os.fsdecode(error.filename)).parent)!r}"
     return "the disk is full" if number in _FULL else str(error)

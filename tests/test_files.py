@@ -7,6 +7,7 @@ import fcntl
 import subprocess
 import sys
 from itertools import repeat
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,9 @@ def test_a_write_error_says_what_why_and_the_remedy():
     message = r"^a: cannot be written: the disk is full\. Make room\.$"
     with pytest.raises(EngineError, match=message), explain_write_errors("a:", "Make room.", EngineError):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
+    missing = r"^b: cannot be written: there is no folder 'nowhere/deep'\. Choose another\.$"
+    with pytest.raises(RunError, match=missing), explain_write_errors("b:", "Choose another."):
+        write_atomically(Path("nowhere/deep/x.html"), ["text"])
     with pytest.raises(ValueError, match="other"), explain_write_errors("a:", "Make room."):
         raise ValueError("other")
 

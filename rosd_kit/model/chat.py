@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Two contents, to see what a template makes of the difference.
 _CONTENTS = ("seven apples", "nine pears")
+#: Roles that templates know under one name or another; a misspelt one would become part of the prompt, or vanish from it.
+_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class Chat:
@@ -81,6 +83,11 @@ class Chat:
         """
         messages = self.adapt(messages)
         for message in messages:
+            if not self._knows_role(message["role"]):
+                raise RunError(
+                    f"a message has the role {shortened(message['role'])}, which is none of {', '.join(_ROLES)}, and which the "
+                    f"chat template of {self.settings.path!r} does not mention. Mend the data or the plugin."
+                )
             if fault := why_no_text(message["content"]):
                 raise RunError(
                     f"a {message['role']} message {fault}: {shortened(message['content'])}. Mend the data or the plugin."
@@ -103,6 +110,11 @@ class Chat:
             unknown = self._prompts.unknown + ids.count(self._unknown_id)
             self._prompts = UnreadText(tokens=self._prompts.tokens + len(ids), unknown=unknown)
         return ids
+
+    def _knows_role(self, role: str) -> bool:
+        """Return whether a role is a usual one, or one that the template's text names."""
+        template = str(getattr(self.tokenizer, "chat_template", None))
+        return role in _ROLES or f"'{role}'" in template or f'"{role}"' in template
 
     @cached_property
     def _unknown_id(self) -> int | None:

@@ -207,6 +207,16 @@ def test_a_template_that_refuses_a_chat_is_an_error():
         chat(picky).encode(MESSAGES[1:])
 
 
+def test_a_role_that_nobody_knows_is_an_error_unless_the_template_names_it():
+    asked = [{"role": "human", "content": "What is 3 + 4 ?"}]
+    with pytest.raises(
+        RunError, match=r"a message has the role 'human', which is none of system, developer, user, assistant, tool"
+    ):
+        chat(CHATML).encode(asked)
+    named = chat("{% if messages[0]['role'] == 'human' %}{% endif %}" + CHATML)
+    assert "What is 3 + 4 ?" in named.decode(named.encode(asked))
+
+
 def test_what_the_tokenizer_refuses_is_not_blamed_on_the_template(monkeypatch):
     plain = chat(CHATML)
     with pytest.raises(RunError, match=r"a user message holds U\+D83D, a lone surrogate, .* at character 2: 'x \\ud83d'"):
