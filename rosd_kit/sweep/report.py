@@ -88,6 +88,13 @@ class Results:
         return np.array([curve[:shortest] for curve in complete], dtype=np.float64)
 
 
+def _no_result(name: str, rows: Sequence[Row]) -> str:
+    """Return how far a sweep without a result is, and what to do."""
+    failed = [row for row in rows if row.state == "failed"]
+    lost = f"; {len(failed)} failed, first: {failed[0].error}. Their logs are in logs/" if failed else ""
+    return f"no trial of {name} is finished yet{lost}. Continue with rosd-kit sweep"
+
+
 def read_results(folder: Path, plan: str | None = None) -> Results:
     """Return the results in a sweep's folder so far. Raises `RunError` when no trial is finished yet."""
     with Store(folder) as store:
@@ -95,7 +102,7 @@ def read_results(folder: Path, plan: str | None = None) -> Results:
         rows = store.rows(trial["id"] for trial in stored_plan["trials"])
     final = {id: evaluation for id, row in rows.items() if (evaluation := _evaluation(row, -1))}
     if not final:
-        raise RunError(f"{folder}: no trial of {stored_plan['name']} is finished yet. Continue with rosd-kit sweep")
+        raise RunError(f"{folder}: {_no_result(stored_plan['name'], list(rows.values()))}")
     measures = _measures(next(iter(final.values())))
     trials = [
         [trial for trial in stored_plan["trials"] if trial["cell"] == index] for index in range(len(stored_plan["cells"]))

@@ -89,6 +89,18 @@ def test_a_report_without_finished_trials_is_an_error(plan, tmp_path):
         read_results(tmp_path)
 
 
+def test_a_report_whose_trials_failed_says_why(plan, tmp_path):
+    finish(tmp_path, plan(*WORDS), scores, leave=9)
+    with Store(tmp_path) as store:
+        holder = LeaseHolder.this_process()
+        claimed = store.claim(list(store.rows()), holder, 60)
+        store.fail(claimed.id, holder.token, "out of luck")
+    with pytest.raises(
+        RunError, match=r"no trial of rosd is finished yet; 1 failed, first: out of luck. Their logs are in logs/"
+    ):
+        read_results(tmp_path)
+
+
 def test_trials_on_different_problems_cannot_be_compared(plan, tmp_path):
     finish(tmp_path, plan("rosd", "localizer=error_quote,full", "steps=2"), scores, leave=1)
     with Store(tmp_path) as store:
