@@ -48,6 +48,8 @@ class CheckpointWriter:
     def save(self, step: int, tensors: StateTensors, state: RunValues) -> None:
         """Write a checkpoint, or begin to. Raises `RunError` when the disk is full, in the background at the next call."""
         self.wait()
+        if not (self._ranks.is_main or _is_sharded(tensors)):
+            return
         saved, generators = SavedState(**state, step=step, random=_random_states()), _generators()
         if self._thread is None:
             _write_checkpoint(self._folder, tensors, saved, generators, self._keep, self._ranks)
@@ -97,13 +99,11 @@ def save_checkpoint(folder: Path, step: int, tensors: StateTensors, state: RunVa
 def _write_checkpoint(
     folder: Path, tensors: StateTensors, state: SavedState, generators: Mapping[str, Tensor], keep: int, ranks: Ranks
 ) -> Path:
-    """Write a checkpoint; with sharded tensors all ranks together, else the main rank."""
+    """Write a checkpoint; with sharded tensors all ranks together, else the main rank alone."""
     step = state["step"]
     final, unfinished = folder / f"step-{step:06d}", folder / f".writing-{step:06d}"
     remedy = "Earlier checkpoints are untouched. Make room, then continue with rosd-kit run --resume."
-    shards = tensors if any(isinstance(t, DTensor) for named in tensors.values() for t in named.values()) else {}
-    if not (ranks.is_main or shards):
-        return final
+    shards = tensors if _is_sharded(tensors) else {}
     if not shards:
         ranks = Ranks(device=ranks.device)  # the others have nothing to write
     whole = {component: named for component, named in tensors.items() if not (shards and named)}
@@ -124,6 +124,10 @@ def _write_checkpoint(
         for old in list_checkpoints(folder)[:-keep]:
             _remove(old)
     return final
+
+
+def _is_sharded(tensors: StateTensors) -> bool:
+    return any(isinstance(tensor, DTensor) for named in tensors.values() for tensor in named.values())
 
 
 def _begin(folder: Path, unfinished: Path) -> None:
