@@ -25,6 +25,9 @@ from rosd_kit.sweep.combinations import Combination
 from rosd_kit.version import __version__
 
 _FIELDS_WITHOUT_EFFECT = ("name", "checkpoint", "samples", "watch", "tracking")
+#: Fields that are younger than results which people keep, each with the value that means what was done before it: with this
+#: value they are left out of an id, so that those results stay those of the same trial.
+_YOUNGER: dict[tuple[str, str], object] = {("model", "kernels"): "plain", ("model", "tree_attention"): "auto"}
 _DIGITS = 16
 
 
@@ -58,6 +61,8 @@ def make_trials(combinations: Sequence[Combination], seeds: Sequence[int], regis
 def trial_id(recipe: Recipe, registry: Registry) -> str:
     """Return a trial's id: the first digits of a SHA-256 of everything its numbers depend on."""
     values = {field: value for field, value in to_values(recipe).items() if field not in _FIELDS_WITHOUT_EFFECT}
+    for (field, name), before in _YOUNGER.items():
+        values[field] = {key: value for key, value in values[field].items() if key != name or value != before}
     return digest({"recipe": values, "rosd-kit": __version__, "code": plugin_versions(recipe, registry, SLOTS)})
 
 

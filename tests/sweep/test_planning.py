@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -308,6 +310,15 @@ def test_the_sweeps_on_problems_that_leave_choices_resolve_with_equal_rollouts(r
     assert (len(recipes), len(made.trials), made.skipped) == (combinations, trials, ())
     assert {recipe.problems_per_step * recipe.group_size for recipe in recipes} == {32}
     assert {(recipe.task.name, recipe.model.path) for recipe in recipes} == {("micro_reasoning", "micro-reasoning")}
+
+
+@pytest.mark.parametrize("tier", ["rates", "cells"])
+def test_kept_results_are_those_of_the_sweeps_that_ship(registry, tier):
+    """A new field of recipes must not change the ids of what was measured before it: see `_YOUNGER` in trial_id.py."""
+    planned = {trial.id for trial in make_plan(read_sweep(f"recipes/ablations/reasoning-{tier}.sweep.yaml"), registry).trials}
+    with gzip.open(f"benchmarks/results/reasoning-{tier}.jsonl.gz", "rt") as lines:
+        kept = {json.loads(line)["id"] for line in lines}
+    assert kept and kept <= planned
 
 
 def test_a_trial_id_depends_on_everything_that_changes_the_numbers_and_nothing_else(registry):
