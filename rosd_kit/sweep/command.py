@@ -178,7 +178,8 @@ def _check(launch: LaunchSettings) -> None:
 
 def _size(plan: Plan) -> str:
     seeds, combinations = len({trial.seed for trial in plan.trials}), len(plan.combinations)
-    return f"{plan.sweep.name}: {len(plan.ids)} trials: {combinations} combinations ({plan.sweep.design}), {seeds} seed{'s' * (seeds != 1)}"
+    noun = "seed" if seeds == 1 else "seeds"
+    return f"{plan.sweep.name}: {len(plan.ids)} trials: {combinations} combinations ({plan.sweep.design}), {seeds} {noun}"
 
 
 def _states(rows: Mapping[str, Row]) -> str:
