@@ -149,25 +149,38 @@ def _from_file(path: Path) -> Sweep:
     where = label(path)
     written, file = read_file(path)
     content = validated(SweepFile, written, path="", see=_DOCS, source=lambda _: where)
-    recipe = path.parent / content.recipe if content.recipe.endswith((".yaml", ".yml")) else content.recipe
     if isinstance(content.design, RandomDesign):
         design = Design("random", content.design.random, content.design.seed)
     else:
         design = Design(content.design)
     sweep = Sweep(
         name=content.sweep,
-        recipe=str(recipe),
+        recipe=_beside(path, content.recipe),
         profile=content.profile,
         fixed=tuple(overrides(content.set)),
         design=design,
-        rules=tuple(content.rules),
+        rules=tuple(_rule_beside(path, rule) for rule in content.rules),
         file=file,
     )
     for field, values in content.axes.items():
         if field == "seed":
             raise RecipeError(f"{where}: axes.seed: write the seeds as `seeds: 0..2`; every combination runs with each of them")
-        sweep = replace(sweep, axes=(*sweep.axes, make_axis(field, value_texts(values))))
+        texts = value_texts(values)
+        texts = [_beside(path, text) for text in texts] if field == "recipe" else texts
+        sweep = replace(sweep, axes=(*sweep.axes, make_axis(field, texts)))
     return sweep if content.seeds is None else _with_axis(sweep, make_axis("seed", value_texts(content.seeds)))
+
+
+def _beside(file: Path, recipe: str) -> str:
+    """Return a recipe of a sweep file: a shipped name as it is, a path relative to the file."""
+    return str(file.parent / recipe) if recipe.endswith((".yaml", ".yml")) else recipe
+
+
+def _rule_beside(file: Path, rule: Rule) -> Rule:
+    if "recipe" not in rule.when or isinstance(rule.when["recipe"], dict):
+        return rule
+    recipes: list[object] = [_beside(file, text) for text in value_texts(rule.when["recipe"])]
+    return rule.model_copy(update={"when": {**rule.when, "recipe": recipes}})
 
 
 def overrides(values: Mapping[str, object]) -> list[str]:

@@ -376,3 +376,20 @@ def test_origins_tell_axis_rule_file_seeds_and_recipe_apart(plan, registry, tmp_
 @pytest.mark.parametrize("stored", [None, "", "[]", "{}", '{"preset": null, "profile": "micro", "origins": [1]}', "[" * 99999])
 def test_origins_that_are_missing_or_damaged_are_left_out(registry, stored):
     assert with_stored_origins(resolve_recipe("rosd", registry=registry), stored) is None
+
+
+def test_recipes_of_a_sweep_file_are_looked_up_beside_it(registry, tmp_path, monkeypatch):
+    """Also those of the axis and of rules; from whatever folder the sweep is started."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("extends: rosd\nname: mine\nlocalizer: full\n")
+    (folder / "both.sweep.yaml").write_text(
+        "sweep: both\nrecipe: mine.yaml\naxes: {recipe: [rosd, mine.yaml], optimizer.lr: [0.0001, 0.001]}\n"
+        "rules:\n  - {when: {recipe: mine.yaml, optimizer.lr: 0.001}, skip: true, because: it breaks}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(read_sweep("deep/both.sweep.yaml"), registry)
+    found = [(one.recipe.name, one.recipe.localizer.name, one.recipe.optimizer.lr) for one in plan.combinations]
+    assert found[0][:2] == ("mine", "full") and ("rosd", "error_quote", 0.001) in found
+    assert ("mine", "full", 0.001) not in found[1:]
+    assert len(plan.skipped) == 1
