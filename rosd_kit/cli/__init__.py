@@ -13,6 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from rosd_kit.cli.busy_machine import share_processors
 from rosd_kit.cli.common import Commands, FieldsCommand
 from rosd_kit.cli.crashes import explain_crash, explain_path
 from rosd_kit.cli.diagnose import diagnose
@@ -81,6 +82,7 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 on success, 2 for a user's mistake, 1 for any other error; both are said on stderr."""
     manager: PluginManager | None = None
+    share_processors()
     with _renames_shown():
         try:
             manager = PluginManager()
