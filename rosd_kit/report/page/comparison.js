@@ -140,7 +140,7 @@ async function start() {
   if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack it (it needs DecompressionStream, available since 2023)");
   data = await unpack("comparison");
   names = seriesNames(data.runs);
-  byId("facts").textContent = data.axes ? `sweep over ${data.axes.join(", ")} · ${grouped(data.groups.length)} combinations · ${grouped(data.runs.length)} trials` : `${grouped(data.runs.length)} runs; differences are from ${data.groups[0]}`;
+  byId("facts").textContent = data.axes ? `sweep over ${data.axes.join(", ")} · ${grouped(data.groups.length)} combinations · records of ${grouped(data.runs.length)} trials` : `${grouped(data.runs.length)} runs; differences are from ${data.groups[0]}`;
   byId("notes").replaceChildren(...data.notes.map((note) => el("p", { class: "quiet" }, note)));
   startChoices();
   readAddress();
