@@ -50,11 +50,11 @@ def find(what: str, *, base: Path | None = None, folder: str = "") -> Path:
         )
     if what not in shipped and os.path.isfile(what):
         raise RecipeError(
-            f"{shortened(what)} is not a .yaml file. Write the {_KINDS[folder]} as YAML, in a file that ends in .yaml."
+            f"{shortened(what, 240)} is not a .yaml file. Write the {_KINDS[folder]} as YAML, in a file that ends in .yaml."
         )
     if what not in shipped:
         raise RecipeError(
-            f"unknown {_KINDS[folder]} {shortened(what)}.{did_you_mean(what[:200], shipped)} {_choices(folder, shipped)}"
+            f"unknown {_KINDS[folder]} {shortened(what, 240)}.{did_you_mean(what[:200], shipped)} {_choices(folder, shipped)}"
         )
     return SHIPPED / folder / f"{what}.yaml"
 

@@ -93,13 +93,13 @@ def test_a_fault_names_how_a_component_ended(end):
 def test_a_component_that_always_exits_ends_the_run_with_an_error_that_names_it(train, slot, end):
     code, errors, folder = train(slot, ENDS[end], every=1)
     assert code == 2, code
-    assert f"error: {slot} 'bad' of plugin bad" in errors and "bad.py)" in errors and f"raised {end}" in errors
+    assert re.search(rf"error: {slot} 'bad' of plugin \S+/bad\.py, in ", errors) and f"raised {end}" in errors
     assert not (folder / "model").exists()
 
 
 def test_a_component_that_exits_outside_samples_is_named(tmp_path, capsys):
     code, errors = run_class(tmp_path, capsys, "Teacher", "teacher", "def after_step(self, student): raise SystemExit(0)")
-    assert code == 2 and "error: teacher 'bad' of plugin bad" in errors
+    assert code == 2 and re.search(r"error: teacher 'bad' of plugin \S+/bad\.py, in after_step, ", errors)
     assert "in after_step, raised SystemExit: 0" in errors and not (tmp_path / "run/model").exists()
 
 
@@ -231,7 +231,7 @@ def test_a_wrong_tensor_of_the_loss_is_an_error_with_component_and_file(tmp_path
     base, code, message = WRONG[wrong]
     exit_code, errors = run_class(tmp_path, capsys, base, base.lower(), code)
     assert exit_code == 2, errors
-    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and message in errors
+    assert re.search(rf"error: {base.lower()} 'bad' of plugin \S+/bad\.py: ", errors) and message in errors
     assert not (tmp_path / "run/checkpoints").exists()
 
 
@@ -240,7 +240,7 @@ def test_a_dry_run_finds_it_before_a_run(tmp_path, capsys, wrong):
     base, code, message = WRONG[wrong]
     exit_code, errors = run_class(tmp_path, capsys, base, base.lower(), code, "--dry-run")
     assert exit_code == 2, errors
-    assert f"error: {base.lower()} 'bad' of plugin bad" in errors and "bad.py): " in errors and message in errors
+    assert re.search(rf"error: {base.lower()} 'bad' of plugin \S+/bad\.py: ", errors) and message in errors
 
 
 def test_a_dry_run_asks_the_teacher_and_names_the_plugin_whose_code_raises(tmp_path, capsys):
@@ -248,7 +248,8 @@ def test_a_dry_run_asks_the_teacher_and_names_the_plugin_whose_code_raises(tmp_p
     exit_code, errors = run_class(tmp_path, capsys, "Teacher", "teacher", nothing, "--dry-run")
     assert exit_code == 2 and "scoring yielded no network, so there is no teacher to learn from" in errors
     exit_code, errors = run_class(tmp_path, capsys, "Divergence", "divergence", PER_TOKEN + "return 1 / 0", "--dry-run")
-    assert exit_code == 1 and "ZeroDivisionError: division by zero; raised in divergence 'bad', of plugin bad" in errors
+    assert exit_code == 1
+    assert re.search(r"ZeroDivisionError: division by zero; raised in divergence 'bad', of plugin \S+/bad\.py", errors)
 
 
 PROBLEM = "rk.Problem(id={id}, suite='train', messages=(rk.Message(role='user', content='1 + 1 ='),), answer='2')"
@@ -266,7 +267,7 @@ def test_a_batch_without_problems_or_with_equal_ids_is_an_error(tmp_path, capsys
     exit_code, errors = run_class(
         tmp_path, capsys, "Task", "task", f"def train_batch(self, *, step, count, seed): return {code}"
     )
-    assert exit_code == 2 and "error: task 'bad' of plugin bad" in errors and message in errors
+    assert exit_code == 2 and re.search(r"error: task 'bad' of plugin \S+/bad\.py: ", errors) and message in errors
 
 
 def test_a_teacher_without_networks_is_an_error(tmp_path, capsys):
@@ -309,7 +310,7 @@ def test_what_a_plugin_changes_is_named_and_undone(run, same, tmp_path, undistur
     warnings = warned(tmp_path / "run", "steps=2", "localizer=bad", plugins=[file])
     for what in CHANGES:
         [message] = [text for text in warnings if f"changed {what}" in text]
-        assert message.startswith("localizer 'bad' of plugin bad") and str(file) in message
+        assert message.startswith(f"localizer 'bad' of plugin {file}")
         assert "in locate; it was put back" in message
     assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
     folder = run(tmp_path / "run", "steps=2", "localizer=bad", plugins=[file], resume=True)
