@@ -38,8 +38,8 @@ nitpick_ignore = [
     ("py:class", f"rosd_kit.{name}")
     for name in (
         "parallel.ranks.Ranks",
-        "settings.ModelSettings",
-        "settings.CoreSettings",
+        "settings.model.ModelSettings",
+        "settings.core.CoreSettings",
         "display.base.RunSummary",
         "types.LeftOut",
         "components.reflectors.self_reflector.SelfReflector",
