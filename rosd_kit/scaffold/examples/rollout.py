@@ -14,7 +14,7 @@ rosd_kit_api = 2
 
 
 class Example(rk.RolloutEngine):
-    """Samples with the student's own module, one request at a time: simple but slow."""
+    """Samples with the student's own module, one request at a time, and reads all of it for each token: simple but slow."""
 
     name = "example"
 
@@ -43,15 +43,13 @@ class Example(rk.RolloutEngine):
         window = self.config.window or model.config.max_position_embeddings
         max_tokens = min(request.sampling.max_new_tokens, window - len(request.prompt_ids))
         generator = torch.Generator().manual_seed(request.seed)
-        next_ids, cache = torch.tensor([request.prompt_ids], device=self.student.device), None
         with rk.TeacherModel(model).active():
             while len(ids) < max_tokens and not self._has_ended(ids, request):
-                out = model(input_ids=next_ids, past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
+                read = torch.tensor([[*request.prompt_ids, *ids]], device=self.student.device)
+                out = model(input_ids=read, use_cache=False)
                 token, logprob = _sample(out.logits[0, -1].float().cpu(), request.sampling, generator)
                 ids.append(token)
                 logprobs.append(logprob)
-                next_ids = torch.tensor([[token]], device=self.student.device)
         text, spans = rk.decode_with_spans(self.student.tokenizer, ids)
         return rk.Completion(
             prompt_ids=request.prompt_ids,
