@@ -173,7 +173,7 @@ def restore(run: Run) -> None:
 
 def _like(present: Mapping[str, Mapping[str, Tensor]], optimizer: Optimizer, component: str, name: str) -> Tensor | None:
     """Return the tensor as whose shards a saved one is needed; a new optimizer's state is not there yet."""
-    return optimizer.parameter_of(name) if component == "optimizer" else present[component].get(name)
+    return optimizer.parameter_of(name) if component == "optimizer" else present.get(component, {}).get(name)
 
 
 def _tell_gaps(run: Run) -> None:

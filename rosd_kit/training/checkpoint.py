@@ -94,7 +94,9 @@ def load_checkpoint(path: Path, *, like: Like = lambda component, name: None, ra
             if name.endswith(".safetensors") and "/" not in name:
                 tensors[Path(name).stem] = load_file(reads(name))
         if any(name.startswith(f"{SHARDS}/") for name in manifest):
-            reads(SHARDS)
+            listed, there = set(manifest), reads(SHARDS).glob("*.safetensors")  # torch reads every one that is there
+            if stray := sorted(file.name for file in there if f"{SHARDS}/{file.name}" not in listed):
+                raise ValueError(f"it holds {stray[0]}, which is not of this checkpoint")
             tensors |= read_shards(path, like, ranks)
     state = _state(path)
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
@@ -126,8 +128,8 @@ def _manifest(path: Path) -> Manifest:
         manifest: Manifest = json.loads(file.read_text())
         if "state.json" not in manifest:
             raise ValueError("it does not list state.json")
-        return {str(name): digest for name, digest in manifest.items()}
-    raise AssertionError("either returned or raised")
+        manifest = {str(name): digest for name, digest in manifest.items()}
+    return manifest
 
 
 def _verify(path: Path, manifest: Manifest, names: Iterable[str]) -> None:
@@ -150,8 +152,8 @@ def _state(path: Path) -> SavedState:
             raise ValueError("it holds no object")
         if "ahead" in values:  # its name before API 2
             values["prefetched"] = values.pop("ahead")
-        return SavedState(**values)  # type: ignore[typeddict-item, no-any-return]
-    raise AssertionError("either returned or raised")
+        state: SavedState = SavedState(**values)  # type: ignore[typeddict-item]
+    return state
 
 
 @contextmanager

@@ -184,6 +184,15 @@ def test_a_damaged_shard_is_named(damage, together, tmp_path):
         load_checkpoint(folder)
 
 
+def test_a_file_that_is_not_of_the_checkpoint_is_refused_among_shards(together, tmp_path):
+    """torch would read it: a copy that a synchronisation left would compete with the shards."""
+    folder = shutil.copytree(list_checkpoints(together("rosd-fsdp") / "checkpoints")[-1], tmp_path / "step-000002")
+    file = sorted((folder / "shards").iterdir())[0]
+    shutil.copy(file, file.with_name("copy.safetensors"))
+    with pytest.raises(RunError, match=re.escape(f"{folder / 'shards'}: the checkpoint is damaged: it holds copy.safetensors")):
+        load_checkpoint(folder)
+
+
 def test_only_the_main_rank_calls_hooks(together):
     steps = {name: 3 if "steps=3" in changes else 2 for name, (_, changes) in CASES.items()}
     expected = [f"{name} {step}" for name in QUICK for step in range(1, steps[name] + 1)]
