@@ -289,7 +289,7 @@ class Student:
     def follow(self, student: Student) -> None:
         """Copy another student's trained weights; all ranks call it together."""
         if student is not self:
-            with torch.no_grad(), student.gathered():
+            with torch.no_grad(), student.gathered(initial=False):
                 for mine, theirs in zip(self.state().values(), student.state().values(), strict=True):
                     mine.copy_(theirs)
 
