@@ -140,5 +140,6 @@ def _write_failure(error: Exception) -> str | None:
     else:
         return None
     if number == errno.ENOENT and isinstance(error, OSError) and error.filename:
-        return f"there is no folder {str(Path(os.fsdecode(error.filename)).parent)!r}"
+        folder = Path(os.fsdecode(error.filename)).parent
+        return str(error) if folder.is_dir() else f"there is no folder {str(folder)!r}"
     return "the disk is full" if number in _FULL else str(error)
