@@ -12,6 +12,7 @@ from rosd_kit.display.base import Display, RunSummary
 from rosd_kit.display.text import (
     comparison_note,
     comparison_table,
+    counted,
     duration,
     evaluation_note,
     evaluation_table,
@@ -64,11 +65,11 @@ class PlainDisplay(Display):
 
     def evaluation(self, step: int, results: Sequence[SuiteResult]) -> None:
         if results and not self.quiet:
-            self.console.print(f"evaluation after {step} {_steps(step)}", highlight=False)
+            self.console.print(f"evaluation after {counted(step, 'step')}", highlight=False)
             self.console.print(evaluation_table(results, self.console.width))
 
     def measured(self, subject: str, step: int | None, results: Sequence[SuiteResult]) -> None:
-        self._print(subject if step is None else f"{subject} after {step} {_steps(step)}")
+        self._print(subject if step is None else f"{subject} after {counted(step, 'step')}")
         if results:
             self.console.print(full_evaluation_table(results, self.console.width))
             print_line(self.console, evaluation_note(results))
@@ -102,7 +103,7 @@ def print_line(console: Console, line: str, *, copied: bool = False) -> None:
 
 def print_summary(console: Console, summary: RunSummary) -> None:
     """Print the result of a run: the table near the end, so that it is still there on a terminal of 24 lines."""
-    print_line(console, f"\n{summary.name}: {summary.steps} {_steps(summary.steps)} in {duration(summary.seconds)}")
+    print_line(console, f"\n{summary.name}: {counted(summary.steps, 'step')} in {duration(summary.seconds)}")
     for warning in summary.warnings:
         print_line(console, f"warning: {warning}")
     if cut_off := truncation(summary.rollouts):
@@ -119,7 +120,3 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     if summary.next_steps:
         for line in ("try next:", *(f"  {line}" for line in summary.next_steps)):
             print_line(console, line, copied=True)
-
-
-def _steps(count: int) -> str:
-    return "step" if count == 1 else "steps"

@@ -118,8 +118,9 @@ def nearest_option(field: str, known: Iterable[str]) -> str:
     if not section and plain in _OF_THE_COMMAND:
         return f" It is no field of a recipe: give the command {_OF_THE_COMMAND[plain]}, as rosd-kit run --help says."
     meant = _MEANINGS.get(plain) or _MEANINGS.get(f"{section}_{plain}")
-    near_paths = [path for path in paths if path.startswith("sampling.")] if section else paths
-    same = [path for path in near_paths if path.rpartition(".")[2] == plain]
+    # Inside a section, often that of the rollout, what belongs elsewhere is mostly an option of sampling.
+    candidates = [path for path in paths if path.startswith("sampling.")] if section else paths
+    same = [path for path in candidates if path.rpartition(".")[2] == plain]
     elsewhere = [meant] if meant else same[:_MOST]
     if section and not (meant and meant.startswith(f"{section}.")) and (near := did_you_mean(word, known)):
         return near
