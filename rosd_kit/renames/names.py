@@ -65,6 +65,7 @@ NAMES: dict[str, Renamed] = table(
         "train.branching.attending_by": "model.tree_attention.use_kernel",
         "train.checkpoint.Parts": "training.shards.StateTensors",
         "train.clock.Clock": "training.timer.Timer",
+        "train.head.check_split": "model.split_check.check_split",
         "train.head.split": "model.split.split_model",
         "train.layout.Mode": "model.packing.LayoutMode",
         "train.layout.Text": "model.packing.TokenSequence",
