@@ -142,13 +142,25 @@ class Ranks:
             reported: Exception = error
             if _is_communication_error(error):
                 reported = self._lost_peer(error)
-                with suppress(ValueError):  # outside the main thread
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher stops the other ranks; this one must report
                 time.sleep(_LOST_PEER_DELAY)
             get_error_handler().record_exception(reported)
             if reported is error:
                 raise
             raise reported from error
+
+    @contextmanager
+    def outlasting_sigterm(self) -> Iterator[None]:
+        """Once an error is raised inside, ignore SIGTERM for good, so that this rank closes what is open and reports the error.
+
+        A launcher sends it to the ranks that are left as soon as one of them has died, and kills them 30 seconds later.
+        """
+        try:
+            yield
+        except Exception:
+            if self.count > 1:
+                with suppress(ValueError):  # outside the main thread
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
 
     def _lost_peer(self, error: Exception) -> RunError:
         return RunError(

@@ -34,7 +34,7 @@ def stopping_signals(ranks: Ranks) -> list[signal.Signals]:
 def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
     """Call `on_first` at the first of these signals and raise `UserInterrupt` at the second.
 
-    Changes nothing outside the main thread, which alone may handle signals.
+    Changes nothing outside the main thread, which alone may handle signals. A handler that was set inside stays in force.
     """
     interrupted = False
 
@@ -54,7 +54,8 @@ def interruptible(on_first: Callable[[], None], signals: Sequence[signal.Signals
         yield
     finally:
         for number, handler in earlier.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -67,7 +67,8 @@ def run_recipe(
     """
     began = time.monotonic()
     ranks = Ranks.start(recipe.parallel, recipe.model.device)
-    with ranks.reporting_failure(), ExitStack() as cleanup:  # in reverse order; every callback runs, even if others fail
+    # Clean-ups run in reverse order; every callback runs, even if others fail.
+    with ranks.reporting_failure(), ExitStack() as cleanup, ranks.outlasting_sigterm():
         cleanup.enter_context(user_interrupts())
         folder = open_folder(ranks, out, name or recipe.name, exactly=name is not None, resume=resume)
         cleanup.callback(folder.close)
@@ -89,7 +90,7 @@ def run_recipe(
                 if resolution is not None:
                     write_origins(folder, run.recipe, resolution, plugins.registry)
             record_environment(run, given)
-            with interruptible(partial(_interrupt, run), stopping_signals(ranks)):
+            with interruptible(partial(_interrupt, run), stopping_signals(ranks)), ranks.outlasting_sigterm():
                 train(run, baseline)
             run.checkpoints.wait()
             summary = finish(run, seconds=time.monotonic() - began)

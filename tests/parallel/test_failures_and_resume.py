@@ -40,7 +40,8 @@ def test_a_run_resumes_with_two_processes_and_then_with_one(whole, launch, alone
 
 
 def test_when_one_process_is_killed_all_stop_and_the_run_can_resume(whole, launch, tmp_path):
-    lost = launch(tmp_path, job("steps=3", "parallel.mode=fsdp", "checkpoint.background=true", name="run", at=[1, 2, "kill"]))
+    changes = ["steps=3", "parallel.mode=fsdp", "checkpoint.background=true"]
+    lost = launch(tmp_path, job(*changes, name="run", at=[1, 2, "kill"], slow_close=0.5))
     assert lost.code != 0
     assert "Signal 9 (SIGKILL)" in lost.output and "rank      : 1" in lost.output
     assert "process 0 of 2 lost the others: " in lost.output and "rosd-kit run --resume" in lost.output

@@ -2,7 +2,8 @@
 
 An order is {"out", "jobs", "processes"}, its answer {"code", "output"}. A job is {"recipe", "changes", and "name" or "resume"};
 "at": [rank, step, what] kills that rank in that step, or makes it raise; "kill_in_save": [rank, n] kills that rank at the main
-rank's n-th operation on files of checkpoints, and prints how many there were; "old_torch" removes what only newer torch has.
+rank's n-th operation on files of checkpoints, and prints how many there were; "slow_close": seconds lengthens the cleanup;
+"old_torch" removes what only newer torch has.
 torchrun's own agent starts and watches the processes, but as forks of this one, which has already imported everything.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from rosd_kit.display import make_display
 from rosd_kit.errors import RosdError
+from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.loop import run_recipe
@@ -66,11 +69,24 @@ def killer_in_saves(out: Path, job: dict[str, Any]) -> RankKiller | None:
     return RankKiller(out / job["name"] / "checkpoints", out / f"pid-{rank}", at) if os.environ["RANK"] == "0" else None
 
 
+def slow_close(seconds: float) -> None:
+    """Make runs take longer to close, so that the launcher's SIGTERM comes before a rank has reported."""
+    close = Prefetcher.close
+
+    def slow(prefetcher: Prefetcher) -> None:
+        close(prefetcher)
+        time.sleep(seconds)
+
+    Prefetcher.close = slow  # type: ignore[method-assign]
+
+
 def work(out: Path, jobs: list[dict[str, Any]]) -> None:
     """Run the jobs one after the other."""
     for job in jobs:
         if "at" in job:
             fail_at(*job["at"])
+        if "slow_close" in job:
+            slow_close(job["slow_close"])
         killer = killer_in_saves(out, job) if "kill_in_save" in job else None
         if "old_torch" in job:
             del FSDPModule.reset_iter_state
