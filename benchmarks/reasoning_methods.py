@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rosd_kit.plugins.manager import PluginManager
+from rosd_kit.sweep.effects import Effects, read_effects
 from rosd_kit.sweep.exchange import export_results, import_results
 from rosd_kit.sweep.plan import make_plan, write_plan
 from rosd_kit.sweep.records import TrialResult
-from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, CombinationResult, Results, read_results
+from rosd_kit.sweep.report import ALPHA, CombinationResult, Difference, Results, read_results
+from rosd_kit.sweep.scores import IN_DOMAIN, OUT_OF_DOMAIN
 from rosd_kit.sweep.settings import read_sweep
 from rosd_kit.sweep.statistics import MeanWithInterval
 from rosd_kit.sweep.store import Store
@@ -30,6 +32,8 @@ from rosd_kit.sweep.store import Store
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results.md"
 TIERS = ("rates", "cells", "methods", "twice", "others")
+#: The tier whose axes are fully crossed, so that each has an effect of its own once all trials are finished.
+CROSSED = "cells"
 #: The tables are between these two lines of the page; the text around them is written by hand.
 BEGIN, END = "<!-- tables: python benchmarks/reasoning_methods.py report -->", "<!-- end of tables -->"
 TRAINED = "woods"
@@ -76,15 +80,16 @@ def run(tier: str, out: Path, jobs: int) -> None:
         sys.exit(sweep.returncode)
 
 
-def read(tier: str) -> tuple[Results, dict[str, TrialResult]]:
-    """Return the statistics of a tier's finished trials, and the result of each."""
+def read(tier: str) -> tuple[Results, list[Effects], dict[str, TrialResult]]:
+    """Return the statistics of a tier's finished trials, what its axes change where it says so, and each trial's result."""
     plan = make_plan(read_sweep(str(sweep_of(tier)), ()), PluginManager(selection="builtin").registry)
     with tempfile.TemporaryDirectory() as folder:
         with Store(Path(folder), create=True) as store:
             write_plan(plan, store, [])
             import_results(store, plan.ids, results_of(tier))
             finished = {id: row.result for id, row in store.rows().items() if row.result is not None}
-        return read_results(Path(folder)), finished
+        splits = ([], ["context"]) if tier == CROSSED and len(finished) == len(plan.ids) else ()
+        return read_results(Path(folder)), [read_effects(Path(folder), within=split) for split in splits], finished
 
 
 def score_table(results: Results) -> str:
@@ -102,6 +107,17 @@ def score_table(results: Results) -> str:
         if one.trials
     ]
     return _markdown(titles, [before, *rows])
+
+
+def effect_table(effects: Effects) -> str:
+    """Return what each axis changes on the trained suite and on each other suite, in points with 95 % intervals."""
+    titles = [*effects.within, "part", "instead of", *(title for _, title in SUITES), "verdicts"]
+    rows = []
+    for one in effects.effects:
+        cells = [_points(one.differences[name].value) for name, _ in SUITES]
+        told = [f"{title} {one.differences[name].verdict}" for name, title in SUITES if _is_told(one.differences[name])]
+        rows.append([*one.within, f"{one.axis}: {one.value}", one.reference, *cells, ", ".join(told) or "none"])
+    return _markdown(titles, rows)
 
 
 def style_table(results: Results, trials: dict[str, TrialResult]) -> str:
@@ -125,13 +141,22 @@ def _percent(mean: MeanWithInterval) -> str:
     return f"{100 * mean.mean:.0f} ({100 * low:.0f}..{100 * high:.0f})"
 
 
+def _points(value: MeanWithInterval) -> str:
+    interval = value.interval
+    return f"{100 * interval.mean:+.0f} ({100 * interval.low:+.0f}..{100 * interval.high:+.0f})"
+
+
+def _is_told(difference: Difference) -> bool:
+    """Return whether a difference is told from chance after correction."""
+    return difference.adjusted_p < ALPHA
+
+
 def _difference(one: CombinationResult, suites: str) -> str:
     """Return the paired difference from the first combination on these suites, with its verdict."""
     difference = one.differences.get(suites)
     if difference is None:
         return ""
-    interval = difference.value.interval
-    return f"{100 * interval.mean:+.0f} ({100 * interval.low:+.0f}..{100 * interval.high:+.0f}), {difference.verdict}"
+    return f"{_points(difference.value)}, {difference.verdict}"
 
 
 def _style(trials: Sequence[TrialResult], index: int) -> list[str]:
@@ -157,9 +182,10 @@ def write_page() -> None:
     blocks = []
     for tier in TIERS:
         if results_of(tier).is_file():
-            results, trials = read(tier)
+            results, effects, trials = read(tier)
             planned = sum(one.planned for one in results.combinations)
             blocks += [f"### {tier.capitalize()}: {len(trials)} of {planned} trials", "", score_table(results), ""]
+            blocks += [text for one in effects for text in (effect_table(one), "")]
             blocks += [style_table(results, trials), ""]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(blocks) + f"\n{END}{rest.partition(END)[2]}")

@@ -129,6 +129,11 @@ def report(
     plan: Annotated[str | None, typer.Option(help="Of several sweeps in one folder, which. Default: the last.")] = None,
     format: Annotated[Format, typer.Option(help="How to write the table.")] = Format.table,
     suites: Annotated[bool, typer.Option("--suites", help="Also every suite by itself.")] = False,
+    effects: Annotated[bool, typer.Option("--effects", help="What each axis changes, over all combinations.")] = False,
+    within: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS", help="The effects for each value of this axis by itself. Repeatable."),
+    ] = None,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write plots there (needs matplotlib).")] = None,
 ) -> None:
     """Say what came out: means over seeds, and paired differences against the recipe.
@@ -137,7 +142,15 @@ def report(
     """
     from rosd_kit.sweep.command import print_report
 
-    print_report(folder, plan=plan, format=format.value, suites=suites, plots=plots)
+    print_report(
+        folder,
+        plan=plan,
+        format=format.value,
+        suites=suites,
+        effects=effects or bool(within),
+        within=within or (),
+        plots=plots,
+    )
 
 
 @sweep.command(short_help="Write the results of finished trials into a file.")

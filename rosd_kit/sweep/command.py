@@ -139,20 +139,27 @@ def print_dry_run(sweep: Sweep, manager: PluginManager, folder: Path, *, jobs: i
     print_line(console, estimate_time(plan, rows, manager, jobs=jobs))
 
 
-def print_report(folder: Path, *, plan: str | None, format: str, suites: bool, plots: Path | None) -> None:
-    """Print a sweep's results, and write plots of them."""
+def print_report(
+    folder: Path, *, plan: str | None, format: str, suites: bool, effects: bool, within: Sequence[str], plots: Path | None
+) -> None:
+    """Print a sweep's results, or with `effects` what each of its axes changes, and write plots of the results."""
+    from rosd_kit.sweep.effects import read_effects
     from rosd_kit.sweep.formats import FORMATS, print_tables
     from rosd_kit.sweep.report import read_results
+    from rosd_kit.sweep.tables import effects_report, results_report
 
-    results = read_results(folder, plan)
-    if format == "table":
-        print_tables(results, Console(highlight=False), suites=suites)
+    if effects:
+        report = effects_report(read_effects(folder, plan, within), suites=suites)
     else:
-        print(FORMATS[format](results, suites))
+        report = results_report(read_results(folder, plan), suites=suites)
+    if format == "table":
+        print_tables(report, Console(highlight=False))
+    else:
+        print(FORMATS[format](report))
     if plots is not None:
         from rosd_kit.sweep.plots import write_plots
 
-        for file in write_plots(results, plots):
+        for file in write_plots(read_results(folder, plan), plots):
             print_line(Console(stderr=True, highlight=False), f"wrote {file}")
 
 

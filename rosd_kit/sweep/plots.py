@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosd_kit.errors import RunError
-from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, CombinationResult, Results
+from rosd_kit.sweep.report import CombinationResult, Results
+from rosd_kit.sweep.scores import IN_DOMAIN, OUT_OF_DOMAIN, shown_measures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,7 +110,7 @@ def _hide_each_other(curves: Sequence[NDArray[np.float64]]) -> bool:
 def _plot_differences(results: Results, figure: Figure) -> bool:
     """Plot every difference from the recipe with its interval (a forest plot); markers are filled where it is significant."""
     combinations = [combination for combination in results.combinations[1:] if combination.differences]
-    measures = results.shown_measures(suites=False)
+    measures = shown_measures(results.measures, suites=False)
     if not combinations:
         return False
     figure.set_size_inches(7.2, 1.2 + 0.32 * len(combinations))

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from rosd_kit.sweep.report import IN_DOMAIN, read_results
+from rosd_kit.sweep.report import read_results
+from rosd_kit.sweep.scores import IN_DOMAIN
 from rosd_kit.sweep.store import FILE, Store
 from tests.sweep.conftest import SMALL
 

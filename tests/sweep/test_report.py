@@ -13,8 +13,10 @@ from rosd_kit.errors import RunError
 from rosd_kit.sweep.estimate import estimate_time
 from rosd_kit.sweep.formats import FORMATS
 from rosd_kit.sweep.lease import LeaseHolder
-from rosd_kit.sweep.report import IN_DOMAIN, OUT_OF_DOMAIN, read_results
+from rosd_kit.sweep.report import read_results
+from rosd_kit.sweep.scores import IN_DOMAIN, OUT_OF_DOMAIN, shown_measures
 from rosd_kit.sweep.store import Store
+from rosd_kit.sweep.tables import results_report
 from tests.sweep.made_up_results import finish
 
 WORDS = ("rosd", "localizer=error_quote,full,oracle", "seed=0..2", "steps=2")
@@ -45,7 +47,7 @@ def test_means_differences_and_verdicts_of_known_results(results):
     assert oracle.differences[IN_DOMAIN].adjusted_p >= oracle.differences[IN_DOMAIN].value.p_value
     assert results.before[IN_DOMAIN].mean == pytest.approx(0.5)
     assert results.measures[OUT_OF_DOMAIN] == ("coins", "clock")
-    assert results.shown_measures(suites=True) == [IN_DOMAIN, OUT_OF_DOMAIN, "sums", "coins", "clock"]
+    assert shown_measures(results.measures, suites=True) == [IN_DOMAIN, OUT_OF_DOMAIN, "sums", "coins", "clock"]
     assert results.notes == ()
 
 
@@ -60,7 +62,7 @@ def test_only_common_seeds_are_compared_and_unfinished_trials_are_noted(plan, tm
     assert [len(combination.trials) for combination in results.combinations] == [3, 2, 2]
     assert results.combinations[1].differences[IN_DOMAIN].value.seeds == 2
     assert "not all trials are finished: 7 finished, 2 waiting" in results.notes
-    assert "| full | 2/3 |" in FORMATS["markdown"](results, False)
+    assert "| full | 2/3 |" in FORMATS["markdown"](results_report(results, suites=False))
 
 
 def test_failures_mixed_environments_and_single_seeds_are_noted(plan, tmp_path):
@@ -117,7 +119,7 @@ def test_trials_on_different_problems_cannot_be_compared(plan, tmp_path):
 
 @pytest.mark.parametrize("format", ["markdown", "latex", "csv"])
 def test_the_formats_match_their_golden_files(results, golden, format):
-    golden(f"sweep/report.{format}", rounded(FORMATS[format](results, format == "csv")) + "\n")
+    golden(f"sweep/report.{format}", rounded(FORMATS[format](results_report(results, suites=format == "csv"))) + "\n")
 
 
 def rounded(text: str) -> str:
@@ -126,7 +128,7 @@ def rounded(text: str) -> str:
 
 
 def test_csv_contains_every_number(results):
-    lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](results, True))))
+    lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](results_report(results, suites=False)))))
     assert len(lines) == 3 * 5
     (line,) = (line for line in lines if line["localizer"] == "full" and line["measure"] == "in domain")
     assert float(line["difference"]) == pytest.approx(0.25) and line["verdict"] == "better"

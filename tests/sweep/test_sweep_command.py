@@ -13,7 +13,8 @@ from rosd_kit.files import read_json_lines
 from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.recipe import load_recipe
 from rosd_kit.run.loop import run_recipe
-from rosd_kit.sweep.report import IN_DOMAIN, read_results
+from rosd_kit.sweep.report import read_results
+from rosd_kit.sweep.scores import IN_DOMAIN
 from rosd_kit.sweep.store import Store
 from tests.sweep.conftest import SMALL
 

@@ -15,7 +15,8 @@ from rosd_kit.cli import main
 from rosd_kit.errors import RunError
 from rosd_kit.report.comparison_page import write_sweep_report
 from rosd_kit.sweep.plan import write_plan
-from rosd_kit.sweep.report import IN_DOMAIN, read_results
+from rosd_kit.sweep.report import read_results
+from rosd_kit.sweep.scores import IN_DOMAIN
 from rosd_kit.sweep.store import Store
 from tests.sweep.made_up_results import finish
 
