@@ -52,6 +52,7 @@ def test_compiled_norms_and_gates_compute_the_same(checkpointing):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kernels", ["liger", "compile"])
 def test_kernels_on_a_card_compute_the_same(model, kernels, monkeypatch):
     keep_rotary(monkeypatch)
