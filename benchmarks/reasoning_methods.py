@@ -109,6 +109,17 @@ def score_table(results: Results) -> str:
     return _markdown(titles, [before, *rows])
 
 
+def course_table(results: Results, trials: dict[str, TrialResult]) -> str:
+    """Return the percentage solved in the woods and in the mines at each evaluation: mean (least..greatest seed)."""
+    steps = [evaluation["step"] for evaluation in next(iter(trials.values()))["evaluations"]]
+    suites = [(suite, title) for suite, title in SUITES if suite in (TRAINED, "mines")]
+    rows = []
+    for one in results.combinations:
+        if own := [trials[id] for id in one.trials]:
+            rows.append([*one.labels, *(_spread(own, suite, index) for suite, _ in suites for index in range(len(steps)))])
+    return _markdown([*results.axes, *(f"{title}, step {step}" for _, title in suites for step in steps)], rows)
+
+
 def effect_table(effects: Effects) -> str:
     """Return what each axis changes on the trained suite and on each other suite, in points with 95 % intervals."""
     titles = [*effects.within, "part", "instead of", *(title for _, title in SUITES), "verdicts"]
@@ -165,6 +176,12 @@ def _style(trials: Sequence[TrialResult], index: int) -> list[str]:
     return [form.format(sum(map(value, named)) / len(named)) for _, form, value in STYLE]
 
 
+def _spread(trials: Sequence[TrialResult], suite: str, index: int) -> str:
+    evaluations = [trial["evaluations"][index]["results"] for trial in trials]
+    means = [100 * result["mean"] for results in evaluations for result in results if result["suite"] == suite]
+    return f"{sum(means) / len(means):.0f} ({min(means):.0f}..{max(means):.0f})"
+
+
 def _training(trials: Sequence[TrialResult], metric: str) -> float:
     """Return a metric's mean over steps and trials; 0 where it was never recorded."""
     return sum(trial["training"].get(metric, 0.0) for trial in trials) / len(trials)
@@ -186,6 +203,8 @@ def write_page() -> None:
             planned = sum(one.planned for one in results.combinations)
             blocks += [f"### {tier.capitalize()}: {len(trials)} of {planned} trials", "", score_table(results), ""]
             blocks += [text for one in effects for text in (effect_table(one), "")]
+            if len(next(iter(trials.values()))["evaluations"]) > 2:
+                blocks += [course_table(results, trials), ""]
             blocks += [style_table(results, trials), ""]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(blocks) + f"\n{END}{rest.partition(END)[2]}")

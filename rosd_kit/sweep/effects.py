@@ -44,7 +44,7 @@ class Effects:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Pairs:
     """The pairs of combinations that differ in one axis alone: (with the value, with the reference)."""
 
@@ -52,10 +52,8 @@ class _Pairs:
     value: str
     reference: str
     within: tuple[str, ...]
-    pairs: list[tuple[CombinationScores, CombinationScores]]
-
-    def finished(self) -> list[tuple[CombinationScores, CombinationScores]]:
-        return [(one, other) for one, other in self.pairs if one.by_seed.keys() & other.by_seed.keys()]
+    planned: int
+    finished: Sequence[tuple[CombinationScores, CombinationScores]]
 
 
 def read_effects(folder: Path, plan: str | None = None, within: Sequence[str] = ()) -> Effects:
@@ -80,9 +78,8 @@ def read_effects(folder: Path, plan: str | None = None, within: Sequence[str] = 
         )
     values: dict[tuple[int, str], MeanWithInterval] = {}
     for index, group in enumerate(groups):
-        finished = group.finished()
-        for name, suites in scores.measures.items() if finished else ():
-            variants, references = ([pair[side].by_seed for pair in finished] for side in (0, 1))
+        for name, suites in scores.measures.items() if group.finished else ():
+            variants, references = ([pair[side].by_seed for pair in group.finished] for side in (0, 1))
             if (difference := paired_difference(variants, references, suites)) is not None:
                 values[index, name] = difference
     differences = corrected(values)
@@ -95,8 +92,8 @@ def read_effects(folder: Path, plan: str | None = None, within: Sequence[str] = 
                 value=group.value,
                 reference=group.reference,
                 within=group.within,
-                pairs=len(group.finished()),
-                planned=len(group.pairs),
+                pairs=len(group.finished),
+                planned=group.planned,
                 differences={name: differences[index, name] for name in scores.measures if (index, name) in differences},
             )
             for index, group in enumerate(groups)
@@ -114,10 +111,11 @@ def _pairs(scores: SweepScores, axis: str, within: Sequence[str]) -> Iterator[_P
     by_labels = {one.labels: one for one in scores.combinations}
     for inside in dict.fromkeys(tuple(one.labels[index] for index in shared) for one in scores.combinations):
         for value in values:
-            found = _Pairs(axis, value, reference, inside, [])
+            pairs = []
             for labels, one in by_labels.items():
                 other = by_labels.get((*labels[:place], reference, *labels[place + 1 :]))
                 if labels[place] == value and tuple(labels[index] for index in shared) == inside and other is not None:
-                    found.pairs.append((one, other))
-            if found.pairs:
-                yield found
+                    pairs.append((one, other))
+            finished = [(one, other) for one, other in pairs if one.by_seed.keys() & other.by_seed.keys()]
+            if pairs:
+                yield _Pairs(axis=axis, value=value, reference=reference, within=inside, planned=len(pairs), finished=finished)

@@ -114,12 +114,9 @@ def paired_difference(
     seeds = sorted(set.intersection(*(set(side) for side in sides)))
     if not seeds:
         return None
-    tables = [table.reshape(2, len(variants), len(seeds), -1) for table in score_tables(_evaluations(sides, seeds), suites)]
+    evaluations = [side[seed] for side in sides for seed in seeds]
+    tables = [table.reshape(2, len(variants), len(seeds), -1) for table in score_tables(evaluations, suites)]
     return mean_with_interval([(table[0] - table[1]).mean(axis=0) for table in tables], bounds=(-1.0, 1.0))
-
-
-def _evaluations(sides: Sequence[Mapping[int, Evaluation]], seeds: Sequence[int]) -> list[Evaluation]:
-    return [side[seed] for side in sides for seed in seeds]
 
 
 def _no_result(name: str, rows: Sequence[Row]) -> str:
