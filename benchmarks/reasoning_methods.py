@@ -1,6 +1,6 @@
 """Runs the experiment on problems that leave choices, and writes its tables into docs/results.md.
 
-    python benchmarks/reasoning_methods.py run rates      # one tier, or several: rates, cells, methods, twice, others
+    python benchmarks/reasoning_methods.py run rates      # one tier, or several; without a name all
     python benchmarks/reasoning_methods.py report         # the tables, from benchmarks/results/reasoning-*.jsonl.gz
 
 Each tier is a sweep of `recipes/ablations/reasoning-TIER.sweep.yaml`, two trials at a time, one thread each. What is finished
@@ -31,7 +31,7 @@ from rosd_kit.sweep.store import Store
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results.md"
-TIERS = ("rates", "cells", "methods", "twice", "others")
+TIERS = ("rates", "cells", "methods", "twice", "others", "imitation", "reflector", "unlimited")
 #: The tier whose axes are fully crossed, so that each has an effect of its own once all trials are finished.
 CROSSED = "cells"
 #: The tables are between these two lines of the page; the text around them is written by hand.
@@ -66,16 +66,17 @@ def results_of(tier: str) -> Path:
 
 def run(tier: str, out: Path, jobs: int) -> None:
     """Run the trials of a tier that are not finished, then write down what is."""
-    known = results_of(tier)
+    kept = results_of(tier)
     command = [sys.executable, "-m", "rosd_kit", "sweep", str(sweep_of(tier)), "--name", tier, "--out", str(out)]
     command += ["--jobs", str(jobs), "--threads", "1", "--keep", "results"]
-    command += ["--results", str(known)] if known.is_file() else []
+    for known in map(results_of, TIERS):  # tiers share trials
+        command += ["--results", str(known)] if known.is_file() else []
     with subprocess.Popen(command) as sweep:
         while sweep.poll() is None:
             with contextlib.suppress(KeyboardInterrupt):  # the sweep gets it too, and ends once its trials have saved
                 sweep.wait()
     with Store(out / tier) as store:
-        print(f"{export_results(store, known)} trials are in {known.relative_to(ROOT)}")
+        print(f"{export_results(store, kept)} trials are in {kept.relative_to(ROOT)}")
     if sweep.returncode:
         sys.exit(sweep.returncode)
 

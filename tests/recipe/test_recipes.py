@@ -26,7 +26,7 @@ NAMES = [path.relative_to(ROOT / "recipes").with_suffix("").as_posix() for path 
 def test_the_documented_recipes_ship():
     methods = {"rosd", "rosd_v2", "opsd", "sdpo", "sdft", "op2sd", "grpo", "rft", "micro/base"}
     assert methods <= set(NAMES)
-    assert sum(name.startswith("ablations/") for name in NAMES) == 8
+    assert sum(name.startswith("ablations/") for name in NAMES) == 10
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -302,7 +302,10 @@ def test_shipped_sweeps_are_found_by_name_and_resolve(registry):
 
 @pytest.mark.parametrize(
     ("name", "combinations", "trials"),
-    [("cells", 16, 48), ("methods", 5, 25), ("twice", 5, 25), ("rates", 20, 20), ("others", 6, 12)],
+    [
+        *(("rates", 20, 20), ("cells", 16, 48), ("methods", 5, 25), ("twice", 5, 25), ("others", 6, 12)),
+        *(("imitation", 8, 16), ("reflector", 6, 12), ("unlimited", 4, 8)),
+    ],
 )
 def test_the_sweeps_on_problems_that_leave_choices_resolve_with_equal_rollouts(registry, name, combinations, trials):
     made = make_plan(read_sweep(f"recipes/ablations/reasoning-{name}.sweep.yaml"), registry)
