@@ -18,7 +18,8 @@ class Site:
     """Where an engine runs: its rank, a folder for its files, and a listener for progress messages.
 
     `folder` may not exist yet; None means that no files are kept. The run has `count` ranks, `neighbours` of them on this
-    machine; this is rank `rank`, with local rank `local`. Every rank has an engine.
+    machine; this is rank `rank`, with local rank `local`. Every rank has an engine. `samples_initial` says whether
+    anything will be sampled with the initial weights.
     """
 
     folder: Path | None = None
@@ -27,6 +28,7 @@ class Site:
     count: int = 1
     local: int = 0
     neighbours: int = 1
+    samples_initial: bool = True
 
     def tell(self, text: str) -> None:
         """Report what the engine is waiting for."""

@@ -99,7 +99,7 @@ def estimate_memory(
     update = _update(recipe.optimizer, weights, device)
     transient = max(student_forward + head, student_backward + hidden_gradient, teacher, update)
     gathered = _gathered(recipe, components, model, weights)
-    server, cache = _sampling(recipe, split_model(model), model, max(0, device_bytes - weights.bytes - copies))
+    server, cache = _sampling(recipe, components, split_model(model), model, max(0, device_bytes - weights.bytes - copies))
     lines = [
         Line(
             what="weights",
@@ -268,12 +268,17 @@ def _head(recipe: Recipe, components: BuiltComponents, model: SplitModel, device
     return chunk + _TILE_TENSORS * tile + gradient + 2 * hidden, gradient
 
 
-def _sampling(recipe: Recipe, network: SplitModel, model: PreTrainedModel, device_bytes: int) -> tuple[int, int]:
+def _sampling(
+    recipe: Recipe, components: BuiltComponents, network: SplitModel, model: PreTrainedModel, device_bytes: int
+) -> tuple[int, int]:
     """Return the bytes that SGLang takes, and those that sampling takes in the trainer's process."""
     options: Any = recipe.rollout.options  # the Config of the engine chosen, perhaps a plugin's
     if recipe.rollout.name == "sglang":
-        share = float(options.launch.args.get("mem_fraction_static", 0.85)) if getattr(options, "colocated", False) else 0.0
-        return int(share * device_bytes), 0
+        if not getattr(options, "colocated", False):
+            return 0, 0
+        servers = 1 + options.launched_for_initial * components.samples_initial
+        free = 1 - float(options.launch.args.get("mem_fraction_static", 0.85))  # of what is free when a server starts
+        return int((1 - free**servers) * device_bytes), 0
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

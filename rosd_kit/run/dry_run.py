@@ -70,7 +70,10 @@ def _rehearse(recipe: Recipe, plugins: PluginManager, console: Console) -> None:
     check_readable(student, train_problems(recipe, components, 0), suites)
     student.check_layout(recipe.batch.layout)
     components.teacher.attach(student)
-    components.rollout.start(student, Site(listener=lambda text: console.print(text, style="dim", markup=False)))
+    site = Site(
+        listener=lambda text: console.print(text, style="dim", markup=False), samples_initial=components.samples_initial
+    )
+    components.rollout.start(student, site)
     engine = _RecordingEngine(components.rollout)
     pipeline = Pipeline.of(recipe, components, student, engine=engine)
     totals: Counter[str] = Counter()

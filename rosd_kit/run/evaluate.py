@@ -94,7 +94,7 @@ def _measure(
     components = build_components(recipe, plugins.registry)
     student, step = _load(recipe, plugins, subject)
     check_readable(student, (), components.task.suites(count=recipe.evaluation.problems, seed=recipe.evaluation.seed))
-    components.rollout.start(student, Site(listener=display.waiting))
+    components.rollout.start(student, Site(listener=display.waiting, samples_initial=False))
     faults = Faults()
     judged: list[tuple[SuiteResult, Sequence[Judgement]]] = []
     try:

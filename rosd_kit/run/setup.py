@@ -141,7 +141,7 @@ def _start_engine(
         write_recipe(folder, recipe, registry, display.warning)
     try:
         with student.sampler.gathered(initial=components.samples_initial):
-            components.rollout.start(student.sampler, _site(ranks, folder, display))
+            components.rollout.start(student.sampler, _site(ranks, folder, display, components))
     except Exception:
         if is_new and all(entry.name.startswith(".") or entry == file for entry in folder.path.iterdir()):
             file.unlink(missing_ok=True)
@@ -180,10 +180,18 @@ def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline,
     return Prefetcher(lambda step: silent.step(train_problems(recipe, components, step), step), enabled=enabled)
 
 
-def _site(ranks: Ranks, folder: RunFolder, display: Display) -> Site:
+def _site(ranks: Ranks, folder: RunFolder, display: Display, components: BuiltComponents) -> Site:
     """Return where this rank's engine keeps its files: the run's folder, or a subfolder per further rank."""
     path = folder.path if ranks.is_main else folder.path / f"rank-{ranks.rank}"
-    return Site(path, display.waiting, ranks.rank, ranks.count, ranks.local_rank, ranks.local_count)
+    return Site(
+        path,
+        display.waiting,
+        rank=ranks.rank,
+        count=ranks.count,
+        local=ranks.local_rank,
+        neighbours=ranks.local_count,
+        samples_initial=components.samples_initial,
+    )
 
 
 def record_environment(run: Run, given: GivenComponents) -> None:

@@ -12,21 +12,24 @@ from rosd_kit.serving.replica import Replica
 class ColocatedMemory:
     """Knows which kinds of memory (`weights`, `kv_cache`) the servers of a pool have released."""
 
-    def __init__(self, loop: EventLoopThread) -> None:
+    def __init__(self, loop: EventLoopThread, pool: Pool) -> None:
         self._loop = loop
+        self._pool = pool
         self._released: set[str] = set()
         self._starts_at_release: dict[Replica, int] = {}
 
-    def release(self, pool: Pool) -> None:
+    def release(self) -> None:
         """Make all servers release their memory, unless they already have."""
         if not self._released:
-            self._loop.run(pool.call_each(lambda replica: replica.client.flush_cache()))
-            self._loop.run(pool.call_each(lambda replica: replica.client.release_memory()))
+            self._loop.run(self._pool.call_each(lambda replica: replica.client.flush_cache()))
+            self._loop.run(self._pool.call_each(lambda replica: replica.client.release_memory()))
             self._released = {"kv_cache", "weights"}
-            self._starts_at_release = {replica: replica.starts for replica in pool.replicas}
+            self._starts_at_release = {replica: replica.starts for replica in self._pool.replicas}
 
-    def resume(self, pool: Pool, tag: str) -> None:
-        """Make the servers that released this memory allocate it again; one that restarted meanwhile still has its own.
+    def resume(self, tag: str) -> bool:
+        """Make the servers that released this memory allocate it again; return whether any had to.
+
+        One that restarted meanwhile still has its own.
 
         SGLang exits if it is asked to resume twice. So the request is repeated only if the server said that it is unavailable,
         not if the response was lost; if the request did not arrive, the server fails at the next one and is recovered then.
@@ -44,7 +47,9 @@ class ColocatedMemory:
                     sent.discard(replica)
                 raise
 
-        if tag in self._released:
-            free_cached_memory()  # the server exits if it cannot have its memory back
-            self._loop.run(pool.call_each(resume_one))
-            self._released.discard(tag)
+        if tag not in self._released:
+            return False
+        free_cached_memory()  # the server exits if it cannot have its memory back
+        self._loop.run(self._pool.call_each(resume_one))
+        self._released.discard(tag)
+        return True

@@ -31,6 +31,7 @@ from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
     from rosd_kit.serving.client import Client
+    from rosd_kit.serving.colocation import ColocatedMemory
     from rosd_kit.serving.factory import PoolFactory
     from rosd_kit.serving.pool import Pool
     from rosd_kit.serving.protocol import GenerateResult
@@ -63,9 +64,6 @@ class ServedEngine(RolloutEngine):
         """Return what the interpreter that would run the servers lacks, each with its remedy."""
         return []
 
-    def wants_initial(self) -> bool:
-        return bool(self.config.initial_url)
-
     @abstractmethod
     def pool_factory(self) -> type[PoolFactory[Any]]:
         """Return the class that builds the pools; import it here, because listing the components must not import httpx."""
@@ -73,7 +71,6 @@ class ServedEngine(RolloutEngine):
     def start(self, student: Policy, site: Site | None = None) -> None:
         # Imported here: they need httpx, and listing the components must not.
         from rosd_kit.parallel.devices import use_in_this_thread
-        from rosd_kit.serving.colocation import ColocatedMemory
         from rosd_kit.serving.event_loop import EventLoopThread
         from rosd_kit.serving.probe import LogprobChecker
         from rosd_kit.serving.weight_lease import WeightLease
@@ -91,7 +88,7 @@ class ServedEngine(RolloutEngine):
         self._pools: list[Pool] = []
         self._temporary = tempfile.TemporaryDirectory(prefix="rosd-kit-")
         self._loop = EventLoopThread(partial(use_in_this_thread, student.device))
-        self._memory = ColocatedMemory(self._loop)
+        self._memory: dict[Pool, ColocatedMemory] = {}
         self._checker = LogprobChecker(student=student, settings=self.config.check, loop=self._loop)
         self._lease = WeightLease(holds=self._holds, load=lambda which: self._load(self._pool, which))
         factory = self.pool_factory()(
@@ -105,10 +102,14 @@ class ServedEngine(RolloutEngine):
         )
         try:
             self._pool = self._start_pool(factory, live_urls, "live")
-            self._initial = self._start_pool(factory, initial_urls, "initial") if initial_urls else None
+            self._initial = self._start_pool(factory, initial_urls, "initial") if self._keeps_initial() else None
         except BaseException:
             self.close()
             raise
+
+    def _keeps_initial(self) -> bool:
+        """Return whether some servers keep the initial weights: named or launched for them, in a run that samples with them."""
+        return self.site.samples_initial and bool(self.config.initial_url or self.config.launched_for_initial)
 
     def _urls_of_rank(self, field: str) -> list[str]:
         """Return the servers named in a field that this rank uses. Raises `RecipeError` if some rank would have none."""
@@ -123,6 +124,7 @@ class ServedEngine(RolloutEngine):
 
     def _start_pool(self, factory: PoolFactory[Any], urls: Sequence[str], which: PolicyWeights) -> Pool:
         """Return a pool whose servers are ready and hold these weights."""
+        from rosd_kit.serving.colocation import ColocatedMemory
 
         async def start() -> Pool:
             pool = factory.create(urls, which)
@@ -131,15 +133,24 @@ class ServedEngine(RolloutEngine):
             return pool
 
         pool = self._loop.run(start())
+        self._memory[pool] = ColocatedMemory(self._loop, pool)
         self._load(pool, which)
         return pool
 
     def sync(self, student: Policy, version: int) -> None:
         self.version = version
-        self._memory.resume(self._pool, "weights")
+        self._memory[self._pool].resume("weights")
         with self._lease.hold("live"):
             pass
-        self._memory.resume(self._pool, "kv_cache")
+        self._memory[self._pool].resume("kv_cache")
+        if self._initial is not None:
+            self._wake(self._initial)
+
+    def _wake(self, initial: Pool) -> None:
+        """Make servers with the initial weights ready again after they slept; they kept a copy of the weights meanwhile."""
+        if self._memory[initial].resume("weights"):
+            self._memory[initial].resume("kv_cache")
+            self._probe(initial, "initial")
 
     def generate(self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live") -> list[Completion]:
         completions = dict(self.stream(requests, weights=weights))
@@ -177,8 +188,13 @@ class ServedEngine(RolloutEngine):
         self._metrics["engine/mismatch_ratio_greatest"] = gap.ratio_max
 
     def rest(self) -> None:
-        if self.config.colocated:
-            self._memory.release(self._pool)
+        for pool, memory in self._memory.items():
+            if self._shares_gpu(pool):
+                memory.release()
+
+    def _shares_gpu(self, pool: Pool) -> bool:
+        """Return whether a pool's servers share the trainer's GPU; those at `initial_url` never do."""
+        return self.config.colocated and (pool is self._pool or bool(self.config.launched_for_initial))
 
     def metrics(self) -> Mapping[str, float]:
         metrics, self._metrics = self._metrics, defaultdict(float)
@@ -213,7 +229,10 @@ class ServedEngine(RolloutEngine):
 
     def _load(self, pool: Pool, which: PolicyWeights) -> None:
         self._loop.run(pool.load(self._labeled_weights(which)))
-        self._memory.resume(pool, "kv_cache")  # the probe needs it, the transfer did not
+        self._memory[pool].resume("kv_cache")  # the probe needs it, the transfer did not
+        self._probe(pool, which)
+
+    def _probe(self, pool: Pool, which: PolicyWeights) -> None:
         if self.config.check.probe:
             gap = self._checker.probe(pool, which)
             self._metrics["engine/probe_max"] = max(self._metrics["engine/probe_max"], gap.max)

@@ -43,7 +43,7 @@ class PoolFactory(ABC, Generic[Options]):
         config, transfer = self.config, self.transfer(which)
         servers: list[tuple[str, ServerProcess | None]] = [(url, None) for url in urls]
         if not servers:
-            servers = [(process.command.url, process) for process in self._processes()]
+            servers = [(process.command.url, process) for process in self._processes(which)]
         limits = RetryLimits(
             launch_seconds=config.launch.deadline, return_seconds=config.patience, relaunches=config.relaunches
         )
@@ -74,8 +74,8 @@ class PoolFactory(ABC, Generic[Options]):
         return self.client_class(url, timeout=config.timeout, api_key=self.api_key(), any_version=config.any_version)
 
     @abstractmethod
-    def commands(self) -> list[ServerCommand]:
-        """Return one command per server that this rank launches."""
+    def commands(self, which: PolicyWeights) -> list[ServerCommand]:
+        """Return one command per server that this rank launches for these weights."""
 
     def transfer(self, which: PolicyWeights) -> WeightTransfer:
         """Return the way in which these weights reach the servers."""
@@ -92,8 +92,9 @@ class PoolFactory(ABC, Generic[Options]):
             raise RecipeError(f"rollout.api_key_env: the environment variable {name!r} is not set. Set it, or use null.")
         return os.environ[name] if name is not None else None
 
-    def _processes(self) -> list[ServerProcess]:
-        commands, name = self.commands(), self.client_class.engine.lower()
+    def _processes(self, which: PolicyWeights) -> list[ServerProcess]:
+        commands, name = self.commands(which), self.client_class.engine.lower()
+        name = f"{name}-initial" if which == "initial" else name
         logs = [self.folder / (f"{name}-{number}.log" if number else f"{name}.log") for number in range(len(commands))]
         return [ServerProcess(command, log) for command, log in zip(commands, logs, strict=True)]
 

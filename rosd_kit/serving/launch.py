@@ -12,6 +12,7 @@ from rosd_kit.contracts import Policy, Site
 from rosd_kit.errors import EngineError, RecipeError
 from rosd_kit.serving.options import Launch
 from rosd_kit.serving.server import Argument, ServerCommand, free_port, has_module
+from rosd_kit.types import PolicyWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,9 @@ class Program:
         arguments: Mapping[str, Argument],
         environment: Mapping[str, str],
         site: Site | None = None,
+        which: PolicyWeights = "live",
     ) -> list[ServerCommand]:
-        """Return one command per server of the rank at `site`; each rank has its own servers.
+        """Return one command per server of the rank at `site` that holds these weights; each rank has its own servers.
 
         `arguments` and `environment` are the engine's defaults, which the recipe's override. Raises `EngineError` if the
         interpreter lacks the server, `RecipeError` if the numbers of devices and servers differ.
@@ -55,10 +57,12 @@ class Program:
                 f"running server (rollout.url=...). See {self.page}."
             )
         site = site or Site()
-        first, on_this_machine = site.local * launch.servers, site.neighbours * launch.servers
+        on_this_machine = site.neighbours * (launch.servers + launch.initial_servers)
         if launch.devices and len(launch.devices) != on_this_machine:
             raise RecipeError(
-                f"rollout.launch.devices: {len(launch.devices)} entries for {on_this_machine} servers. Give one each, or none."
+                f"rollout.launch.devices: {len(launch.devices)} entries for {on_this_machine} servers "
+                f"(servers={launch.servers} and initial_servers={launch.initial_servers}, times {site.neighbours} ranks). "
+                "Give one each, or none."
             )
         model = _model_path(student, folder / f"{self.module}-model")
         return [
@@ -70,8 +74,16 @@ class Program:
                 arguments={**arguments, **launch.args},
                 environment={**environment, **_visible_devices(launch, index, student, colocated=colocated), **launch.env},
             )
-            for index in range(first, first + launch.servers)
+            for index in _indices(launch, site, which)
         ]
+
+
+def _indices(launch: Launch, site: Site, which: PolicyWeights) -> range:
+    """Return the places of a rank's servers among those of its machine: all that are trained, then all with initial weights."""
+    if which == "live":
+        return range(site.local * launch.servers, (site.local + 1) * launch.servers)
+    first = site.neighbours * launch.servers + site.local * launch.initial_servers
+    return range(first, first + launch.initial_servers)
 
 
 def _visible_devices(launch: Launch, index: int, student: Policy, *, colocated: bool) -> dict[str, str]:

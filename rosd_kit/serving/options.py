@@ -34,9 +34,11 @@ class Launch(Config):
     """Port of the first server; the others take the ports after it. 0 picks free ports."""
     servers: PositiveInt = 1
     """Servers per rank, each with the whole model (data parallel)."""
+    initial_servers: NonNegativeInt = 0
+    """More servers per rank, which keep the initial weights for frozen reflectors. With 0 the other servers swap weights."""
     devices: list[str] = Field(default_factory=list)
-    """`CUDA_VISIBLE_DEVICES` of each server on a machine, in order, for example `["4,5", "6,7"]`. Empty leaves it unchanged,
-    except that a colocated server gets the GPU of its rank."""
+    """`CUDA_VISIBLE_DEVICES` of each server on a machine, for example `["4,5", "6,7"]`: first of all `servers`, then of all
+    `initial_servers`. Empty leaves it unchanged, except that a colocated server gets the GPU of its rank."""
     deadline: Seconds = 900.0
     """Seconds until a server must be ready."""
 
@@ -101,11 +103,26 @@ class ServedOptions(RolloutEngine.Config):
     @model_validator(mode="after")
     def _colocated_servers_share_the_gpu_of_their_rank(self) -> Self:
         launch = self.launch
-        if self.colocated and (launch.devices or launch.servers > 1) and not self.url:
-            option = "devices" if launch.devices else f"servers={launch.servers}"
+        counts = {"servers": launch.servers, "initial_servers": launch.initial_servers}
+        refused = ["devices"] * bool(launch.devices) + [f"{name}={number}" for name, number in counts.items() if number > 1]
+        if self.colocated and refused and not self.url:
             raise ValueError(
-                f"colocated and launch.{option} contradict each other: a colocated server, one per rank, shares the GPU of its "
-                f"rank. For servers on other GPUs set {self.on_other_gpus}; else leave "
-                f"launch.{option.partition('=')[0]} out"
+                f"colocated and launch.{refused[0]} contradict each other: a colocated server, one per rank, shares the GPU of "
+                f"its rank. For servers on other GPUs set {self.on_other_gpus}; else leave "
+                f"launch.{refused[0].partition('=')[0]} out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_place_names_the_servers_with_initial_weights(self) -> Self:
+        if self.launched_for_initial and self.initial_url:
+            raise ValueError(
+                f"launch.initial_servers={self.launch.initial_servers} and initial_url contradict each other: servers with the "
+                "initial weights are launched with the others, or named. Set launch.initial_servers=0 or initial_url=[]"
+            )
+        return self
+
+    @property
+    def launched_for_initial(self) -> int:
+        """How many servers with the initial weights each rank launches: none beside servers that are named."""
+        return 0 if self.url else self.launch.initial_servers

@@ -22,10 +22,11 @@ class SGLangPoolFactory(PoolFactory[EngineOptions]):
     def router(self) -> Client | None:
         return self.client(self.config.router) if self.config.router else None
 
-    def commands(self) -> list[ServerCommand]:
+    def commands(self, which: PolicyWeights) -> list[ServerCommand]:
         return launch_commands(
             self.student,
             self.config.launch,
+            which=which,
             site=self.site,
             folder=self.folder,
             colocated=self.config.colocated,

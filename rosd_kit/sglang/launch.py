@@ -11,6 +11,7 @@ from rosd_kit.serving.options import Launch
 from rosd_kit.serving.server import Argument, ServerCommand
 from rosd_kit.sglang.options import EngineOptions
 from rosd_kit.sglang.protocol import NEWEST, OLDEST
+from rosd_kit.types import PolicyWeights
 
 PROGRAM = Program(
     engine="SGLang",
@@ -40,17 +41,33 @@ def _release(version: str) -> list[str]:
 
 
 def launch_commands(
-    student: Policy, launch: Launch, *, folder: Path, colocated: bool, api_key: str | None, site: Site | None = None
+    student: Policy,
+    launch: Launch,
+    *,
+    folder: Path,
+    colocated: bool,
+    api_key: str | None,
+    site: Site | None = None,
+    which: PolicyWeights = "live",
 ) -> list[ServerCommand]:
-    """Return one command per server of the rank at `site`; each rank has its own servers.
+    """Return one command per server of the rank at `site` that holds these weights; each rank has its own servers.
 
     Raises `EngineError` if the interpreter has no SGLang, `RecipeError` if the numbers of devices and servers differ.
     """
     arguments, environment = _default_arguments(student, colocated=colocated)
+    if colocated and which == "initial":
+        arguments["enable_weights_cpu_backup"] = True  # nobody sends them again when the server wakes
     if api_key is not None:
         arguments["api_key"] = api_key
     return PROGRAM.commands(
-        student, launch, folder=folder, colocated=colocated, arguments=arguments, environment=environment, site=site
+        student,
+        launch,
+        folder=folder,
+        colocated=colocated,
+        arguments=arguments,
+        environment=environment,
+        site=site,
+        which=which,
     )
 
 

@@ -22,12 +22,17 @@ from rosd_kit.plugins.registry import Origin, Registry
 from rosd_kit.recipe import Recipe, to_values
 from rosd_kit.recipe.source_file import digest_of
 from rosd_kit.sweep.combinations import Combination
+from rosd_kit.types import JsonObject
 from rosd_kit.version import __version__
 
 _FIELDS_WITHOUT_EFFECT = ("name", "checkpoint", "samples", "watch", "tracking")
 #: Fields that are younger than results which people keep, each with the value that means what was done before it: with this
 #: value they are left out of an id, so that those results stay those of the same trial.
-_YOUNGER: dict[tuple[str, str], object] = {("model", "kernels"): "plain", ("model", "tree_attention"): "auto"}
+_YOUNGER: dict[tuple[str, ...], object] = {
+    ("model", "kernels"): "plain",
+    ("model", "tree_attention"): "auto",
+    ("rollout", "launch", "initial_servers"): 0,
+}
 _DIGITS = 16
 
 
@@ -61,9 +66,18 @@ def make_trials(combinations: Sequence[Combination], seeds: Sequence[int], regis
 def trial_id(recipe: Recipe, registry: Registry) -> str:
     """Return a trial's id: the first digits of a SHA-256 of everything its numbers depend on."""
     values = {field: value for field, value in to_values(recipe).items() if field not in _FIELDS_WITHOUT_EFFECT}
-    for (field, name), before in _YOUNGER.items():
-        values[field] = {key: value for key, value in values[field].items() if key != name or value != before}
+    for path, before in _YOUNGER.items():
+        values = _without(values, path, before)
     return digest({"recipe": values, "rosd-kit": __version__, "code": plugin_versions(recipe, registry, SLOTS)})
+
+
+def _without(values: JsonObject, path: Sequence[str], value: object) -> JsonObject:
+    """Return values without the one at a path of keys if it is `value`."""
+    key, *rest = path
+    inner = values.get(key)
+    if rest:
+        return {**values, key: _without(inner, rest, value)} if isinstance(inner, dict) else values
+    return {name: one for name, one in values.items() if name != key or one != value}
 
 
 def plugin_versions(recipe: Recipe, registry: Registry, slots: Container[str]) -> list[tuple[str, str]]:

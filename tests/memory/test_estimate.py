@@ -139,6 +139,9 @@ def test_every_phase_of_a_colocated_run_counts_what_it_holds(folder):
     assert lines["gathered weights"].sample == pytest.approx(2 * 0.75 * layers, abs=4)
     at_start = lines["weights"].train + lines["copies of weights"].train
     assert lines["SGLang"].sample == tensors.server == int(0.5 * (device - at_start))
+    free = device - at_start
+    assert found("rollout.launch.initial_servers=1").server == int(0.75 * free)  # the second takes its share of what is left
+    assert found("rollout.launch.initial_servers=1", "reflector.weights=live").server == int(0.5 * free), "nobody would ask it"
     resident = at_start + lines["optimizer"].train + lines["gathered weights"].sample
     assert tensors.wake == resident + whole and tensors.sample == resident + tensors.server
     assert tensors.transfer == tensors.wake + whole  # a bucket of 512 MiB holds them all

@@ -50,18 +50,36 @@ def read(folder: Path, name: str) -> list[dict]:
     return list(read_json_lines(folder / name))
 
 
-def test_a_run_trains_as_with_transformers(server, tmp_path):
+@pytest.fixture(scope="module")
+def with_transformers(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("transformers"))
+
+
+def assert_same_training(folder: Path, other: Path) -> list[dict]:
+    """Compare two runs' steps and evaluations; return the steps of the first."""
     names = ["train/loss", "train/grad_norm", "train/weighted_tokens", "rollout/success", "rollout/length", "tokens/reflect"]
-    sglang = run(tmp_path / "sglang", "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=400")
-    transformers = run(tmp_path / "transformers")
-    steps = read(sglang, "metrics.jsonl")
+    steps = read(folder, "metrics.jsonl")
     assert len(steps) == 4
-    for step, expected in zip(steps, read(transformers, "metrics.jsonl"), strict=True):
+    for step, expected in zip(steps, read(other, "metrics.jsonl"), strict=True):
         assert {name: step[name] for name in names} == pytest.approx({name: expected[name] for name in names}, rel=1e-3)
-        assert step["train/engine_mismatch"] < 1e-4 and step["engine/probe_max"] < 1e-3
-    assert steps[0]["train/loss"] > 0 and steps[0]["train/weighted_tokens"] > 0
-    evaluations, expected = (numbers_in(read(folder, "evaluations.jsonl")) for folder in (sglang, transformers))
+    evaluations, expected = (numbers_in(read(one, "evaluations.jsonl")) for one in (folder, other))
     assert evaluations == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    return steps
+
+
+def test_a_run_trains_as_with_transformers(server, with_transformers, tmp_path):
+    folder = run(tmp_path, "rollout=sglang", f"rollout.url={server.command.url}", "rollout.patience=400")
+    steps = assert_same_training(folder, with_transformers)
+    assert all(step["train/engine_mismatch"] < 1e-4 and step["engine/probe_max"] < 1e-3 for step in steps)
+    assert steps[0]["train/loss"] > 0 and steps[0]["train/weighted_tokens"] > 0
+
+
+def test_with_a_server_that_keeps_the_initial_weights_none_are_swapped(python, with_transformers, tmp_path):
+    where = f"rollout={{name: sglang, launch: {{python: {python}, initial_servers: 1}}}}"
+    folder = run(tmp_path, where, ONE_THREAD)
+    assert_same_training(folder, with_transformers)
+    transfers = {log.name: log.read_text().count("POST /update_weights_from_disk") for log in folder.glob("*.log")}
+    assert transfers == {"sglang.log": 1 + 4, "sglang-initial.log": 1}
 
 
 def test_a_run_whose_server_is_gone_stops_with_an_error_and_can_be_resumed(python, server, tmp_path, capsys):

@@ -40,6 +40,8 @@ def load(*changes):
         ("rollout.launch.devices=3", ["rollout.launch.devices", "3"]),
         ("rollout.launch.args={a: [1]}", ["rollout.launch.args.a"]),
         ("rollout.router=http://127.0.0.1:1", ["rollout", "router needs url"]),
+        ("rollout={initial_url: [http://h:1], launch: {initial_servers: 1}}", ["launch.initial_servers=1 and initial_url"]),
+        ("rollout={colocated: true, launch: {initial_servers: 2}}", ["colocated and launch.initial_servers=2", "leave"]),
     ],
 )
 def test_a_mistake_is_reported_with_its_field(change, words):
@@ -132,11 +134,6 @@ def test_ids_without_a_token_are_never_sampled(serve, larger, student, tmp_path)
     assert server.payloads("generate")[-1]["sampling_params"]["logit_bias"] == {str(known + n): -1e9 for n in range(8)}
     assert all(max(completion.token_ids) < known for completion in completions)
     assert ids(completions) == expected(larger, requests)
-
-
-@pytest.mark.parametrize(("url", "expected"), [([], False), ("http://127.0.0.1:1", True)])
-def test_servers_for_the_initial_weights_need_a_copy_of_them(url, expected):
-    assert SGLangEngine(SGLangEngine.Config(initial_url=url)).wants_initial() == expected
 
 
 def test_the_api_key_is_sent_with_every_request(serve, engine_at, student, monkeypatch):

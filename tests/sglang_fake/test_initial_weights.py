@@ -5,7 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 
+from rosd_kit.components.rollouts import SGLangEngine
+from rosd_kit.contracts import Site
+from rosd_kit.errors import EngineError
+from rosd_kit.model.student import Student
+from rosd_kit.settings import ModelSettings
 from tests.sglang_fake import fake_server
 from tests.sglang_fake.helpers import expected, ids, requests_for, train
 
@@ -78,3 +84,46 @@ def test_threads_that_need_different_weights_never_get_the_others(serve, engine_
         thread.join(120)
     assert wrong == [] and not any(thread.is_alive() for thread in threads)
     assert engine.metrics().get("engine/fault/stale", 0) == 0, "weights stayed in place while requests used them"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_servers_that_slept_are_probed_and_get_nothing_sent_again(serve, engine_at, student, monkeypatch, kept):
+    """They keep a copy of their weights; one that lost it is found by the probe."""
+    live, frozen = serve(), serve()
+    engine = engine_at(live, initial_url=frozen.url, colocated=True, check={"every": 0, "probe": True})
+    monkeypatch.setattr(engine, "_shares_gpu", lambda pool: True)  # as if both had been launched
+    engine.rest()
+    assert live.released == frozen.released == {"kv_cache", "weights"}
+    train(student)
+    if not kept:
+        with torch.no_grad():
+            next(iter(frozen.backend.weights().values())).zero_()
+    if kept:
+        engine.sync(student, 1)
+        requests = requests_for(student, 2)
+        assert ids(engine.generate(requests, weights="initial")) == expected(student, requests, weights="initial")
+    else:
+        with pytest.raises(EngineError, match="does not compute with them"):
+            engine.sync(student, 1)
+    assert frozen.released == set() and (labels(live), labels(frozen)) == (["0", "1"], ["initial"])
+
+
+def test_servers_for_initial_weights_stay_alone_where_nothing_is_sampled_with_those(serve, tmp_path):
+    """As in `rosd-kit evaluate`, where the student has no copy of its initial weights."""
+    live, frozen = serve(), serve()
+    engine = SGLangEngine(SGLangEngine.Config(url=live.url, initial_url=frozen.url))
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False)
+    engine.start(student, Site(tmp_path, samples_initial=False))
+    try:
+        requests = requests_for(student, 2)
+        assert ids(engine.generate(requests)) == expected(student, requests)
+    finally:
+        engine.close()
+    assert labels(live) == ["0"] and frozen.payloads("generate") == labels(frozen) == []
+
+
+def test_servers_at_initial_url_keep_their_memory_while_others_sleep(serve, engine_at, student):
+    live, frozen = serve(), serve()
+    engine = engine_at(live, initial_url=frozen.url, colocated=True)
+    engine.rest()
+    assert live.released and not frozen.released

@@ -90,6 +90,46 @@ def test_each_rank_launches_servers_on_its_own_devices_and_ports(fake_sglang, st
     assert launched == [[("0", 31000), ("1", 31001)], [("2,3", 31002), ("4", 31003)]]
 
 
+def test_servers_with_initial_weights_come_after_all_others_of_a_machine(fake_sglang, student, tmp_path):
+    devices = ["0", "1", "2", "3"]
+    launch = Launch(initial_servers=1, devices=devices, port=31000, env=fake_sglang.environment())
+    options = {"folder": tmp_path, "colocated": False, "api_key": None}
+    for local in (0, 1):
+        site = Site(rank=local, count=2, local=local, neighbours=2)
+        for which, place in (("live", local), ("initial", 2 + local)):
+            (command,) = launch_commands(student, launch, site=site, which=which, **options)
+            assert (command.environment["CUDA_VISIBLE_DEVICES"], command.port) == (devices[place], 31000 + place)
+            assert "enable_weights_cpu_backup" not in command.arguments
+    with pytest.raises(RecipeError, match=r"rollout.launch.devices: 4 entries for 2 servers"):
+        launch_commands(student, launch, **options)
+
+
+def test_only_a_colocated_server_with_initial_weights_keeps_a_copy_of_them_on_the_cpu(fake_sglang, student, tmp_path):
+    launch = Launch(initial_servers=1, env=fake_sglang.environment())
+    for which in ("live", "initial"):
+        (command,) = launch_commands(student, launch, folder=tmp_path, colocated=True, api_key=None, which=which)
+        assert command.arguments["enable_memory_saver"] is True
+        assert ("enable_weights_cpu_backup" in command.arguments) == (which == "initial")
+
+
+@pytest.mark.parametrize("colocated", [False, True])
+def test_a_launched_server_with_initial_weights_works_sleeps_and_wakes_with_the_others(
+    launch, fake_sglang, student, tmp_path, colocated
+):
+    engine = launch(options={"initial_servers": 1}, colocated=colocated)
+    requests = requests_for(student, 3)
+    live, initial = fake_sglang.starts()
+    assert ("--enable-weights-cpu-backup" in initial.arguments) == colocated and live.arguments != initial.arguments
+    for version in (1, 2):
+        for which, expected_version in (("live", version - 1), ("initial", 0)):
+            completions = engine.generate(requests, weights=which)
+            assert {(c.token_ids, c.weight_version) for c in completions} == {(CONSTANT_IDS, expected_version)}
+        engine.rest()
+        engine.sync(student, version)  # a fake server ends if it generates while its memory is released
+    assert engine.metrics().get("engine/relaunches", 0) == 0 and len(fake_sglang.starts()) == 2
+    assert {log.name for log in tmp_path.glob("*.log")} == {"sglang.log", "sglang-initial.log"}
+
+
 def test_a_colocated_server_sees_the_device_of_its_rank(fake_sglang, student, tmp_path, monkeypatch):
     launch = Launch(env=fake_sglang.environment())
     monkeypatch.setattr(student, "device", torch.device("cuda", 1))
@@ -147,7 +187,10 @@ def test_the_error_about_an_interpreter_without_sglang_names_the_remedies(launch
 
 @pytest.mark.parametrize(("servers", "devices"), [(2, ["0"]), (1, ["0", "1"])])
 def test_the_numbers_of_devices_and_servers_must_match(launch, servers, devices):
-    with pytest.raises(RecipeError, match=rf"launch\.devices: {len(devices)} entries for {servers} servers\. Give one each"):
+    with pytest.raises(
+        RecipeError,
+        match=rf"launch\.devices: {len(devices)} entries for {servers} servers \(servers={servers} and .*Give one each",
+    ):
         launch(options={"servers": servers, "devices": devices})
 
 

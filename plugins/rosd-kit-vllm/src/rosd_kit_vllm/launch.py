@@ -42,12 +42,13 @@ class VLLMPoolFactory(PoolFactory[ServedOptions]):
 
     client_class = VLLMClient
 
-    def commands(self) -> list[ServerCommand]:
+    def commands(self, which: rk.PolicyWeights) -> list[ServerCommand]:
         arguments, environment = default_arguments(self.student)
         key = self.api_key()
         return PROGRAM.commands(
             self.student,
             self.config.launch,
+            which=which,
             site=self.site,
             folder=self.folder,
             colocated=self.config.colocated,
