@@ -4,9 +4,9 @@
 
 A turn is the rollouts and reflections of a step of `rosd`, and the transfer of the weights for the next step, with real servers
 on the CPU. Both engines take turns in one process: `swapped` has one server, `kept` also one with the initial weights.
-Transfers are counted in the servers' logs. A reflection is early if it arrives before the step's last rollout. Models: the
-embedded one, and the random Llama of `rollouts.py`, on which every rollout is reflected on. A server answers a quarter of a
-step's rollouts at once, so that groups are complete while others are still being sampled, as with long responses on a GPU.
+Transfers are counted in the servers' logs. A reflection is early if it arrives before the step's last rollout. A server answers
+a quarter of a step's rollouts at once, so that groups are complete while others are still being sampled, as with long
+responses on a GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import median
 
 from harness import Step, machine, table
-from rollouts import random_llama
 
 from rosd_kit.components.rollouts import SGLangEngine
 from rosd_kit.contracts import Site
@@ -39,8 +38,6 @@ from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 RESULTS = Path(__file__).parent / "results/initial-servers-cpu.jsonl"
 ENGINES = {"swapped": 0, "kept": 1}
-SMALL = ("problems_per_step=4", "group_size=4", "sampling.max_new_tokens=40", "reflector.max_new_tokens=40")
-MODELS = {"micro": (), "llama-138m": (*SMALL, "gate=all", "demonstration=reference")}
 AT_ONCE = 4  # the part of a step's rollouts that a server answers at once
 
 
@@ -72,10 +69,10 @@ class RecordingEngine:
         return share
 
 
-def measure(name: str, path: str, python: str, turns: int) -> list[dict[str, object]]:
+def measure(python: str, turns: int) -> list[dict[str, object]]:
     """Return one record per engine."""
     registry = PluginManager(selection="builtin").registry
-    recipe = load_recipe("rosd", [f"model.path={path}", "model.device=cpu", *MODELS[name]], registry=registry)
+    recipe = load_recipe("rosd", ["model.device=cpu"], registry=registry)
     components = build_components(recipe, registry)
     student = Student.load(recipe.model, keep_initial=True)
     engines: dict[str, RecordingEngine] = {}
@@ -108,7 +105,6 @@ def measure(name: str, path: str, python: str, turns: int) -> list[dict[str, obj
         transfers = {which: _transfers(Path(folder) / which) - before[which] for which in ENGINES}
     return [
         {
-            "model": name,
             "engine": which,
             "median": round(median(seconds[which]), 4),
             "least": round(min(seconds[which]), 4),
@@ -141,10 +137,9 @@ def _transfers(folder: Path) -> int:
 
 def records_table(records: Sequence[dict[str, object]]) -> str:
     """Return the records as a Markdown table."""
-    titles = ["model", "initial weights", "seconds (min .. max)", "speed", "transfers a step", "early reflections"]
+    titles = ["initial weights", "seconds (min .. max)", "speed", "transfers a step", "early reflections"]
     rows = [
         [
-            str(r["model"]),
             str(r["engine"]),
             f"{r['median']:.2f} ({r['least']:.2f} .. {r['greatest']:.2f})",
             f"{r['ratio']:.2f} x",
@@ -160,12 +155,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="interpreter that has SGLang")
     parser.add_argument("--turns", type=int, default=8)
-    parser.add_argument("--only", choices=list(MODELS))
     arguments = parser.parse_args()
-    records: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in [arguments.only] if arguments.only else MODELS:
-            path = "micro" if name == "micro" else random_llama(Path(temporary) / name)
-            records += measure(name, path, arguments.python, arguments.turns)
+    records = measure(arguments.python, arguments.turns)
     RESULTS.write_text("".join(json.dumps(record) + "\n" for record in records))
     print(records_table(records))
