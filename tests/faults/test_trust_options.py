@@ -52,6 +52,7 @@ NEED_NONE = {
     "rollout sglang: launch": "a section",
     "rollout sglang: launch.port": "a number; the host says who reaches it",
     "rollout sglang: launch.servers": "a number",
+    "rollout sglang: launch.initial_servers": "a number",
     "rollout sglang: sync": "one of three words",
     "rollout sglang: sync_dir": "a folder for files with a prefix of their own",
     "reflector tutor: wrong_template": "fields by name, no expressions",
