@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, ClassVar
 
 from rosd_kit.contracts.component import Component
@@ -42,9 +43,9 @@ class RolloutEngine(Component):
     `streams` declares that `stream` yields completions while others are still being generated, and that `generate` may be
     called from other threads meanwhile. With several ranks each has its own engine, which gets a share of the requests and
     finds the student's weights gathered whenever it is called, the initial ones only if a component other than the teacher says
-    `wants_initial()`. An engine that can generate while the student trains on the same device provides `overlap`. `replays`
-    declares that completions do not come from the model: neither seeds nor weights determine them, and their log-probs are
-    not the model's.
+    `wants_initial()`. An engine that can generate while the student trains on the same device provides `overlap`; one that
+    can stop open requests, `partial_rollouts`. `replays` declares that completions do not come from the model: neither seeds
+    nor weights determine them, and their log-probs are not the model's.
     """
 
     kind = "rollout"
@@ -76,6 +77,14 @@ class RolloutEngine(Component):
     ) -> Iterator[tuple[int, Completion]]:
         """Continue every prompt; yield (index of the request, completion) in the order in which they finish."""
         yield from enumerate(self.generate(requests, weights=weights))
+
+    def stream_until(self, stop: Event, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Completion]]:
+        """Like `stream` with the live weights; end all open requests soon after `stop` is set.
+
+        Each of them then gives the tokens that it has, perhaps none, with finish reason `abort`. For engines that provide
+        `partial_rollouts`: `sampling.extra_problems` continues such rollouts in the next step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot stop requests that are open.")
 
     @abstractmethod
     def sync(self, student: Policy, version: int) -> None:

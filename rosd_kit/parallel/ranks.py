@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
+from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from rosd_kit.errors import RunError
@@ -38,7 +39,7 @@ _LOST_PEER_DELAY = 2.0
 class Ranks:
     """This process's `rank` among the `count` processes of a run; `local_rank` among the `local_count` on its machine.
 
-    All ranks must call its methods in the same order, except `assigned_indices` and `reporting_failure`.
+    All ranks must call its methods in the same order, except `assigned_indices`, `reporting_failure` and `shared_number`.
     """
 
     device: torch.device
@@ -120,6 +121,20 @@ class Ranks:
     def any(self, value: bool) -> bool:
         """Return whether the value is true on any rank."""
         return any(self.gather(value))
+
+    def shared_number(self, name: str) -> Callable[[int], int]:
+        """Return a function that adds to a number that all ranks share, at first 0, and returns it; callable at any time."""
+        if self.count > 1:
+            store = _get_default_store()
+            return lambda amount: int(store.add(f"rosd-kit {name}", amount))
+        total = 0
+
+        def add(amount: int) -> int:
+            nonlocal total
+            total += amount
+            return total
+
+        return add
 
     def sum_in_place(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks."""

@@ -10,10 +10,14 @@ it knows no method, no loss and no optimizer. Every stage takes values and retur
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
 
 from rosd_kit.contracts import Generator
 from rosd_kit.evaluation.collapse_metrics import collapse_metrics
@@ -24,11 +28,13 @@ from rosd_kit.parallel.ranks import Ranks
 from rosd_kit.pipeline.assembly import SampleAssembler
 from rosd_kit.pipeline.counters import Counters
 from rosd_kit.pipeline.diagnosis import Diagnoser, Diagnosis
-from rosd_kit.pipeline.requests import Encode, Requester
+from rosd_kit.pipeline.open_groups import OpenGroup, StepEnd, new_groups
+from rosd_kit.pipeline.requests import Decode, Encode, Requester
 from rosd_kit.pipeline.sampling import GroupSampler
 from rosd_kit.recipe import Recipe
 from rosd_kit.recipe.built import BuiltComponents
 from rosd_kit.settings import ChatRole, SamplingSettings
+from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.text.specials import ids_without_token
 from rosd_kit.types import Group, Problem, StepBatch, Trace
 
@@ -52,6 +58,7 @@ class Pipeline:
     encode: Encode
     encode_reflection: Encode | None = None
     encode_for_teacher: Encode | None = None
+    decode: Decode | None = None
     sampling: SamplingSettings
     group_size: int
     seed: int
@@ -78,6 +85,7 @@ class Pipeline:
             encode=student.encoder("student"),
             encode_reflection=student.encoder("reflector"),
             encode_for_teacher=student.encoder("teacher"),
+            decode=partial(decode_with_spans, student.tokenizer),
             sampling=recipe.sampling,
             group_size=recipe.group_size,
             seed=recipe.seed,
@@ -94,11 +102,28 @@ class Pipeline:
         its share of the problems and all return the whole batch; all must call this with the same problems.
         """
         with options_at(step):
-            return replace(self, sampling=self.sampling.at_step(step))._step(problems, step)
+            return self._at_step(step)._step(new_groups(problems, step, self.group_size), step)
 
-    def _step(self, problems: Sequence[Problem], step: int) -> StepBatch:
-        counters = Counters()
-        groups, diagnoses = self._sample_and_diagnose(problems, step, counters)
+    def step_until(self, opened: Sequence[OpenGroup], step: int, enough: int) -> tuple[StepBatch, list[OpenGroup]]:
+        """Like `step`, with groups of which only the first `enough` that are complete belong to it; return also the others.
+
+        Rollouts that are open when the step has its groups are stopped, on all ranks. Needs an engine that provides
+        `partial_rollouts`.
+        """
+        with options_at(step):
+            ranks = self.ranks or Ranks(device=torch.device("cpu"))
+            end = StepEnd(enough=min(enough, len(opened)), total=ranks.shared_number(f"complete groups of step {step}"))
+            with end.watched() if ranks.count > 1 else nullcontext():
+                batch = self._at_step(step)._step(opened, step, end)
+            left = {(one.step, one.index): one for share in ranks.gather(end.left) for one in share}
+            return batch, [left[place] for one in opened if (place := (one.step, one.index)) in left]
+
+    def _at_step(self, step: int) -> Pipeline:
+        return replace(self, sampling=self.sampling.at_step(step))
+
+    def _step(self, opened: Sequence[OpenGroup], step: int, end: StepEnd | None = None) -> StepBatch:
+        counters, problems = Counters(), [group.problem for group in opened]
+        groups, diagnoses = self._sample_and_diagnose(opened, step, counters, end)
         for diagnosis in diagnoses:
             counters.merge(diagnosis.counters)
         assembler = SampleAssembler(
@@ -143,6 +168,7 @@ class Pipeline:
         return Requester(
             engine=self.engine,
             encode=encoders.get(role) or self.encode,
+            decode=self.decode,
             begins_in_thinking=role in self.roles_in_thinking,
         )
 
@@ -152,7 +178,6 @@ class Pipeline:
             requester=self._requester("student"),
             verifier=self.components.verifier,
             sampling=self.sampling,
-            group_size=self.group_size,
             seed=self.seed,
             on_phase=self.on_phase,
         )
@@ -161,21 +186,23 @@ class Pipeline:
     def _diagnoser(self) -> Diagnoser:
         return Diagnoser(components=self.components, requester=self._requester("reflector"), seed=self.seed)
 
-    def _share(self, problems: Sequence[Problem]) -> Sequence[int]:
-        return self.ranks.assigned_indices(len(problems)) if self.ranks is not None else range(len(problems))
+    def _share(self, opened: Sequence[OpenGroup]) -> Sequence[OpenGroup]:
+        indices = self.ranks.assigned_indices(len(opened)) if self.ranks is not None else range(len(opened))
+        return [opened[index] for index in indices]
 
     def _sample_and_diagnose(
-        self, problems: Sequence[Problem], step: int, counters: Counters
+        self, opened: Sequence[OpenGroup], step: int, counters: Counters, end: StepEnd | None
     ) -> tuple[tuple[Group, ...], list[Diagnosis]]:
-        """Sample and diagnose this rank's share of the problems, overlapped if the engine and the components allow it."""
-        sample_and_diagnose = self._overlapped if self.overlaps else self._one_after_the_other
-        return sample_and_diagnose(problems, step, counters)
+        """Sample and diagnose this rank's share of the groups, overlapped if the engine and the components allow it."""
+        sampled = self._sampler.groups(self._share(opened), counters, end)
+        diagnose = self._overlapped if self.overlaps else self._one_after_the_other
+        return diagnose(sampled, [group.problem for group in opened], step, counters)
 
     def _one_after_the_other(
-        self, problems: Sequence[Problem], step: int, counters: Counters
+        self, sampling: Iterable[Group], problems: Sequence[Problem], step: int, counters: Counters
     ) -> tuple[tuple[Group, ...], list[Diagnosis]]:
         """Sample everything, then diagnose everything: the reflector's prompts are one batch."""
-        sampled = list(self._sampler.groups(problems, self._share(problems), step, counters))
+        sampled = list(sampling)
         groups = batch = _in_order(problems, [sampled])
         if self.ranks is not None and self.components.demonstration.sees_batch:
             batch = _in_order(problems, self.ranks.gather(groups))
@@ -188,14 +215,14 @@ class Pipeline:
         return groups, [diagnosis]
 
     def _overlapped(
-        self, problems: Sequence[Problem], step: int, counters: Counters
+        self, sampling: Iterable[Group], problems: Sequence[Problem], step: int, counters: Counters
     ) -> tuple[tuple[Group, ...], list[Diagnosis]]:
         """Diagnose each group in a thread as soon as it is sampled; the engine answers both kinds of requests at once."""
         threads = ThreadPoolExecutor(_REFLECTION_THREADS, "rosd-kit-reflect", same_device())
         diagnoser = self._diagnoser
         try:
             pending, sampled = {}, []
-            for group in self._sampler.groups(problems, self._share(problems), step, counters):
+            for group in sampling:
                 sampled.append(group)
                 present = copy_context()  # a thread of its own has no step
                 pending[group.problem.id] = threads.submit(present.run, diagnoser.diagnose, [group], [group], step)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Event
 
-from rosd_kit.contracts import Generator
+from rosd_kit.contracts import Generator, RolloutEngine
 from rosd_kit.pipeline.counters import Counters
 from rosd_kit.seeds import stable_seed
 from rosd_kit.text.budget import fit_prompt
 from rosd_kit.types import Completion, GenerateRequest, Message, PolicyWeights, Prompt, Sampling
 
 Encode = Callable[[Sequence[Message]], tuple[int, ...]]
+Send = Callable[[Sequence[GenerateRequest]], Iterator[tuple[int, Completion]]]
+Decode = Callable[[Sequence[int]], tuple[str, Sequence[tuple[int, int]]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requester:
-    """An engine, and how to turn messages into prompt ids."""
+    """An engine, how to turn messages into prompt ids, and ids into a text and the range of characters of each."""
 
     engine: Generator
     encode: Encode
+    decode: Decode | None = None
+    """Needed where rollouts are continued."""
     begins_in_thinking: bool = False
     """Whether the chat template opens a thinking block at the end of these prompts."""
 
@@ -28,12 +34,50 @@ class Requester:
         self, requests: Sequence[GenerateRequest], limit: int, weights: PolicyWeights = "live"
     ) -> Iterator[tuple[int, Completion]]:
         """Yield (index, completion) as they finish; prompts that are empty or over `limit` tokens come first, as `overlong`."""
-        fitting = [i for i, request in enumerate(requests) if 0 < len(request.prompt_ids) <= limit]
+        return self._stream(requests, limit, {}, partial(self.engine.stream, weights=weights))
+
+    def rollouts(
+        self, requests: Sequence[GenerateRequest], limit: int, begun: Mapping[int, Completion], stop: Event | None
+    ) -> Iterator[tuple[int, Completion]]:
+        """Like `stream`; end what is open once `stop` is set, and join what continues a `begun` completion to it.
+
+        The prompt of such a request ends in the begun tokens, which do not count for `limit`.
+        """
+        send: Send = self.engine.stream
+        if stop is not None:
+            assert isinstance(self.engine, RolloutEngine), "a wrapper cannot stop requests"
+            send = partial(self.engine.stream_until, stop)
+        for place, completion in self._stream(requests, limit, begun, send):
+            yield place, self._joined(begun[place], completion) if place in begun else completion
+
+    def _stream(
+        self,
+        requests: Sequence[GenerateRequest],
+        limit: int,
+        begun: Mapping[int, Completion],
+        send: Send,
+    ) -> Iterator[tuple[int, Completion]]:
+        continued = {place: len(completion.token_ids) for place, completion in begun.items()}
+        fitting = [i for i, request in enumerate(requests) if 0 < len(request.prompt_ids) - continued.get(i, 0) <= limit]
         for i in sorted(set(range(len(requests))) - set(fitting)):
             yield i, _overlong(requests[i].prompt_ids)
         if fitting:
-            for position, completion in self.engine.stream([requests[i] for i in fitting], weights=weights):
+            for position, completion in send([requests[i] for i in fitting]):
                 yield fitting[position], replace(completion, begins_in_thinking=True) if self.begins_in_thinking else completion
+
+    def _joined(self, begun: Completion, rest: Completion) -> Completion:
+        """Return a completion and its continuation as one, which is as old as the weights that began it."""
+        ids = begun.token_ids + rest.token_ids
+        assert self.decode is not None
+        text, spans = self.decode(ids)
+        return replace(
+            begun,
+            token_ids=ids,
+            logprobs=begun.logprobs + rest.logprobs,
+            text=text,
+            token_spans=tuple(spans),
+            finish_reason=rest.finish_reason,
+        )
 
     def encode_within(self, prompt: Prompt, budget: int, name: str, counters: Counters) -> tuple[int, ...] | None:
         """Return the prompt's ids, shortened to `budget` tokens; None where the sections that are never cut do not fit.

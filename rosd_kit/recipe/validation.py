@@ -82,6 +82,12 @@ def _put_into_list(tree: object, place: Sequence[int | str]) -> bool:
     return True
 
 
+#: Capabilities that options of `sampling` need, and what provides them.
+_OVERLAP = ("overlap", "an engine that samples while the student trains")
+_PARTIAL = ("partial_rollouts", "an engine that stops open requests, like sglang without a router")
+_OFF_POLICY = ("off_policy", "a correction for older rollouts")
+
+
 class UnmetNeedError(RecipeError):
     """A chosen component needs what no chosen component provides."""
 
@@ -98,13 +104,15 @@ def check_capabilities(recipe: Recipe, registry: Registry) -> None:
         for cls in chosen
         for need in sorted(cls.needs - provided)
     ]
-    if recipe.sampling.prefetch:
-        wanted = {"overlap": "an engine that samples while the student trains", "off_policy": "a correction for older rollouts"}
-        faults += [
-            f"sampling.prefetch: 1 needs {what}. {_remedy(need, registry)}"
-            for need, what in wanted.items()
-            if need not in provided
-        ]
+    for field, engine in (("prefetch", _OVERLAP), ("extra_problems", _PARTIAL)):
+        if value := getattr(recipe.sampling, field):
+            faults += [
+                f"sampling.{field}: {value} needs {what}. {_remedy(need, registry)}"
+                for need, what in (engine, _OFF_POLICY)
+                if need not in provided
+            ]
+    if recipe.sampling.prefetch and recipe.sampling.extra_problems:
+        faults.append("sampling.prefetch: 1 and sampling.extra_problems exclude each other. Set one of them to 0")
     if faults:
         raise UnmetNeedError("\n".join(dict.fromkeys(faults)))
 

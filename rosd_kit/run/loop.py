@@ -148,8 +148,8 @@ def _train_step(run: Run, recipe: Recipe) -> None:
     run.sync_engine()
     synced = time.perf_counter()
     times = {"time/sync": synced - trained, "time/step": synced - began}
-    if prefetcher.enabled:
-        times |= {"time/prefetch": waited, "rollout/staleness": staleness(batch, run.step - 1)}
+    times |= {"time/prefetch": waited} if prefetcher.enabled else {}
+    times |= {"rollout/staleness": staleness(batch, run.step - 1)} if run.off_policy else {}
     record(run, batch, updated, {**times, **scheduled_values(run.recipe, run.step - 1)})
     run.components.boundary.first_step = False
     run.optimizer.check()
@@ -158,7 +158,7 @@ def _train_step(run: Run, recipe: Recipe) -> None:
 def sample(run: Run) -> StepBatch:
     """Sample and diagnose the current step's batch with the current weights."""
     with run.gathered():  # also while the engine rests: it may have to mend a server
-        batch = run.pipeline.step(run.problems(run.step), run.step)
+        batch = run.sample()
         if not run.prefetcher.enabled:
             run.components.rollout.rest()
     return batch

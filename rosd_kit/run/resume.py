@@ -131,6 +131,7 @@ def save(run: Run) -> None:
     state: RunValues = {
         "warnings": run.reporter.warnings,
         "prefetched": run.prefetcher.state(),
+        "open_groups": run.open_groups.state() if run.open_groups is not None else None,
         "identity": run.identity.state(run.recipe),
     }
     run.checkpoints.save(run.step, _tensors(run), state)
@@ -161,6 +162,8 @@ def restore(run: Run) -> None:
         if identity is None:
             run.reporter.warn_new([f"{newest}: {_UNKNOWN}"])
         run.prefetcher.load_state(checkpoint.state.get("prefetched"), run.problems)
+        if run.open_groups is not None and (left := checkpoint.state.get("open_groups")):
+            run.open_groups.load_state(left)
         run.sync_engine()
     if run.step > run.recipe.steps:
         raise RunError(f"steps: the run already took {run.step} steps, more than the {run.recipe.steps} asked for.")

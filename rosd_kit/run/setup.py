@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from rosd_kit.model.split import mark_wrong_layouts, split_model
 from rosd_kit.model.split_check import check_split
 from rosd_kit.model.student import Student
 from rosd_kit.parallel.ranks import Ranks
+from rosd_kit.pipeline.open_groups import OpenGroups
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.plugins.manager import PluginManager
@@ -94,6 +96,7 @@ def prepare(
         optimizer=optimizer,
         pipeline=pipeline,
         prefetcher=_prefetcher(recipe, components, pipeline, ranks),
+        open_groups=_open_groups(recipe, components),
         checkpoints=CheckpointWriter(
             folder.checkpoints,
             ranks,
@@ -170,6 +173,13 @@ def _check_teacher(recipe: Recipe, components: BuiltComponents, student: Student
             else:
                 with network.active() as model:
                     check_split(model, recipe.batch.layout, pad_id=student.pad_id)
+
+
+def _open_groups(recipe: Recipe, components: BuiltComponents) -> OpenGroups | None:
+    if recipe.sampling.extra_problems == 0:
+        return None
+    wanted = recipe.problems_per_step + recipe.sampling.extra_problems
+    return OpenGroups(partial(train_problems, recipe, components), wanted=wanted, size=recipe.group_size)
 
 
 def _prefetcher(recipe: Recipe, components: BuiltComponents, pipeline: Pipeline, ranks: Ranks) -> Prefetcher:

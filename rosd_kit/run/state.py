@@ -12,6 +12,7 @@ from rosd_kit.evaluation.results import SuiteResult
 from rosd_kit.model.student import Student
 from rosd_kit.options import options_at
 from rosd_kit.parallel.ranks import Ranks
+from rosd_kit.pipeline.open_groups import OpenGroups
 from rosd_kit.pipeline.pipeline import Pipeline
 from rosd_kit.pipeline.prefetch import Prefetcher
 from rosd_kit.plugins.run_view import RunView
@@ -23,7 +24,7 @@ from rosd_kit.run.interrupts import Interrupts
 from rosd_kit.run.reporter import Reporter
 from rosd_kit.training.checkpoint_writer import CheckpointWriter
 from rosd_kit.training.optimizer import Optimizer
-from rosd_kit.types import JsonObject, Problem
+from rosd_kit.types import JsonObject, Problem, StepBatch
 
 if TYPE_CHECKING:
     from rosd_kit.plugins.registry import Registry
@@ -48,6 +49,7 @@ class Run:
     optimizer: Optimizer
     pipeline: Pipeline
     prefetcher: Prefetcher
+    open_groups: OpenGroups | None
     checkpoints: CheckpointWriter
     identity: Identity
     reporter: Reporter
@@ -60,6 +62,11 @@ class Run:
         """Whether every step of the recipe is done."""
         return self.step >= self.recipe.steps
 
+    @property
+    def off_policy(self) -> bool:
+        """Whether rollouts may come from weights that are older than a step's."""
+        return self.prefetcher.enabled or self.open_groups is not None
+
     @cached_property
     def values(self) -> JsonObject:
         """The resolved recipe as plain values."""
@@ -68,6 +75,14 @@ class Run:
     def problems(self, step: int) -> list[Problem]:
         """Return the training problems of one step."""
         return train_problems(self.recipe, self.components, step)
+
+    def sample(self) -> StepBatch:
+        """Sample and diagnose the batch of the current step."""
+        if self.open_groups is None:
+            return self.pipeline.step(self.problems(self.step), self.step)
+        batch, left = self.pipeline.step_until(self.open_groups.take(), self.step, self.recipe.problems_per_step)
+        self.open_groups.put_back(left)
+        return batch
 
     def sync_engine(self) -> None:
         """Give the engine the present weights."""

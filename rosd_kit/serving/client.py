@@ -74,12 +74,17 @@ class Client(ABC):
         seed: int,
         end_ids: Sequence[int],
         never: Sequence[int] = (),
+        name: str | None = None,
     ) -> GenerateResult:
-        """Continue a prompt by at most `budget` tokens, none of them in `never`.
+        """Continue a prompt by at most `budget` tokens, none of them in `never`; `abort` can end a request that has a name.
 
         A token of `end_ids`, or one that completes a stop string, ends the response and belongs to it. The log-probs are those
         of the distribution without the tokens in `never`.
         """
+
+    async def abort(self, name: str) -> None:
+        """End a request by its name: it gives what it has, with finish reason `abort`. A name that is not open is ignored."""
+        raise NotImplementedError(f"{self.engine} cannot end requests.")
 
     @abstractmethod
     async def score(self, ids: Sequence[int]) -> list[float]:

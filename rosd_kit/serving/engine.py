@@ -10,14 +10,17 @@ Knows nothing of HTTP, processes, or which server it is: an engine names its opt
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import tempfile
+import threading
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +84,7 @@ class ServedEngine(RolloutEngine):
         self.version = 0
         self._without_token = ids_without_token(student.tokenizer, student.vocabulary)
         self._name = secrets.token_hex(4)
+        self._numbers = count()
         self._metrics: defaultdict[str, float] = defaultdict(float)
         if self.site.folder is not None:
             self.site.folder.mkdir(exist_ok=True)
@@ -159,12 +163,27 @@ class ServedEngine(RolloutEngine):
     def stream(
         self, requests: Sequence[GenerateRequest], *, weights: PolicyWeights = "live"
     ) -> Iterator[tuple[int, Completion]]:
+        return self._stream(requests, weights, None)
+
+    def stream_until(self, stop: threading.Event, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Completion]]:
+        from rosd_kit.serving.stopping import follow
+
+        seen = asyncio.Event()
+        following = self._loop.start(follow(stop, seen))
+        try:
+            yield from self._stream(requests, "live", seen)
+        finally:
+            following.cancel()
+
+    def _stream(
+        self, requests: Sequence[GenerateRequest], weights: PolicyWeights, stopped: asyncio.Event | None
+    ) -> Iterator[tuple[int, Completion]]:
         self._check_ids(requests)
         with self._pool_with(weights) as pool:
             fitting = [index for index, request in enumerate(requests) if len(request.prompt_ids) < pool.context_length - 1]
             for index in sorted(set(range(len(requests))) - set(fitting)):
                 yield index, self._completion(requests[index], None, weights)
-            calls = [partial(self._generate_one, pool, requests[index]) for index in fitting]
+            calls = [partial(self._generate_one, pool, requests[index], stopped) for index in fitting]
             to_compare: list[Completion] = []
             for position, result in self._loop.stream(calls):
                 index = fitting[position]
@@ -239,19 +258,33 @@ class ServedEngine(RolloutEngine):
 
     # -- requests
 
-    async def _generate_one(self, pool: Pool, request: GenerateRequest) -> GenerateResult:
+    async def _generate_one(self, pool: Pool, request: GenerateRequest, stopped: asyncio.Event | None) -> GenerateResult:
+        from rosd_kit.serving.protocol import GenerateResult, ServerFault
+        from rosd_kit.serving.stopping import until
+
         budget = min(request.sampling.max_new_tokens, pool.context_length - len(request.prompt_ids))
         end_ids = sorted(self.student.end_ids)
 
         async def send(client: Client) -> GenerateResult:
-            return await client.generate(
+            nothing = GenerateResult(token_ids=(), logprobs=(), finish_reason="abort", labels=pool.labels)
+            if stopped is not None and stopped.is_set():
+                return nothing
+            name = f"{self._name}-{next(self._numbers)}" if stopped is not None else None
+            answer = client.generate(
                 request.prompt_ids,
                 request.sampling,
                 budget=budget,
                 seed=request.seed,
                 end_ids=end_ids,
                 never=self._without_token,
+                name=name,
             )
+            if stopped is None or name is None:
+                return await answer
+            result = await until(stopped, answer, partial(client.abort, name))
+            if result.finish_reason == "abort" and not stopped.is_set():
+                raise ServerFault("aborted", "the server ended a request by itself")
+            return result if result.token_ids else nothing
 
         return await pool.call(send)
 
@@ -271,13 +304,14 @@ class ServedEngine(RolloutEngine):
         text, spans = decode_with_spans(self.student.tokenizer, ids)
         ended = bool(ids) and ids[-1] in self.student.end_ids
         ended = ended or completes_stop(self.student.tokenizer, ids, request.sampling.stop)
+        aborted = result is not None and result.finish_reason == "abort"
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=ids,
             logprobs=result.logprobs if result else (),
             text=text,
             token_spans=tuple(spans),
-            finish_reason="overlong" if result is None else "stop" if ended else "length",
+            finish_reason="overlong" if result is None else "stop" if ended else "abort" if aborted else "length",
             weight_version=self.version if weights == "live" else 0,
         )
 

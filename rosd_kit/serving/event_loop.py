@@ -67,6 +67,10 @@ class EventLoopThread:
         finally:
             future.cancel()
 
+    def start(self, coroutine: Coroutine[object, None, T]) -> Future[T]:
+        """Start a coroutine; cancel what is returned to end it."""
+        return self._submit(coroutine)
+
     def cancel(self) -> None:
         """Cancel all running coroutines; their callers get an `EngineError`."""
 

@@ -131,8 +131,13 @@ class Pool:
 
     def _check_weights(self, response: object) -> None:
         """Raise `ServerFault` for a response that was sampled from other weights than the run's."""
-        if isinstance(response, GenerateResult) and self.weights and response.labels != {self.weights.label}:
+        if isinstance(response, GenerateResult) and self.weights and response.labels != self.labels:
             raise ServerFault("stale", f"sampled from the weights {sorted(response.labels)}, not {self.weights.label!r}")
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels that a response must have: that of the weights, if there are any yet."""
+        return frozenset({self.weights.label} if self.weights is not None else ())
 
     async def _recover(self, replica: Replica, fault: ServerFault, recoveries: int) -> None:
         if self.weights is not None:

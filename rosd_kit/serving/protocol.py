@@ -45,5 +45,5 @@ class GenerateResult:
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "abort"]
     labels: frozenset[str]

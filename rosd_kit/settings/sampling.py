@@ -43,6 +43,10 @@ class SamplingSettings(Config):
     """1: sample the next batch while the current one trains, with weights one update older (one step off-policy). Needs memory
     for another copy of the weights."""
 
+    extra_problems: Annotated[int, Field(ge=0, le=MOST_PROBLEMS), Fixed("open groups are kept from step to step")] = 0
+    """Problems that are open beyond those of a step. The step then ends when it has its groups; rollouts that are still open
+    are stopped and continue in the next one (partial rollouts), so some of their tokens come from older weights."""
+
     def to_request(self) -> Sampling:
         """Return what a request for a rollout asks of the engine."""
         return Sampling(

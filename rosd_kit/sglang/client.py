@@ -36,6 +36,7 @@ class SGLangClient(Client):
         seed: int,
         end_ids: Sequence[int],
         never: Sequence[int] = (),
+        name: str | None = None,
     ) -> GenerateResult:
         # A server decodes a batch of `top_k` 1 greedily, with log-probs at temperature 1; `min_p` 1 leaves the same token.
         only_likeliest = sampling.top_k == 1
@@ -52,8 +53,13 @@ class SGLangClient(Client):
         }
         if never:
             params["logit_bias"] = dict.fromkeys(map(str, never), _NEVER)
-        payload = {"input_ids": list(prompt_ids), "sampling_params": params, "return_logprob": True}
-        return parse_generate(await self.post("/generate", payload), prompt_ids)
+        payload: JsonObject = {"input_ids": list(prompt_ids), "sampling_params": params, "return_logprob": True}
+        if name is not None:
+            payload["rid"] = name
+        return parse_generate(await self.post("/generate", payload), prompt_ids, may_abort=name is not None)
+
+    async def abort(self, name: str) -> None:
+        await self.post("/abort_request", {"rid": name})
 
     async def score(self, ids: Sequence[int]) -> list[float]:
         payload = {

@@ -43,10 +43,16 @@ def parse_server_info(info: JsonObject, *, any_version: bool) -> ServerInfo:
     )
 
 
-def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:  # of JSON that nobody has checked
+def parse_generate(
+    payload: Any,  # JSON that nobody has checked
+    prompt_ids: Sequence[int],
+    *,
+    may_abort: bool = False,
+) -> GenerateResult:
     """Parse the response of `/generate`.
 
-    Raises `ServerFault` if it is incomplete or was aborted, `RequestRejected` if the server continued another prompt.
+    Raises `ServerFault` if it is incomplete or was aborted, unless it may be, and `RequestRejected` if the server continued
+    another prompt.
     """
     try:
         meta = payload["meta_info"]
@@ -57,11 +63,13 @@ def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:  
         labels = frozenset(str(span["version"]) for span in spans)
         ids = tuple(int(token) for token in payload["output_ids"])
         prompt_tokens = int(meta["prompt_tokens"])
+        if finish_reason == "abort":
+            ids, pairs = ids[: len(pairs)], pairs[: len(ids)]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ServerFault("garbled", f"not a response of /generate: {error!r}") from error
-    if finish_reason == "abort":
+    if finish_reason == "abort" and not may_abort:
         raise ServerFault("aborted", str(reason.get("message", "")))
-    if finish_reason not in ("stop", "length"):
+    if finish_reason not in ("stop", "length", "abort"):
         raise ServerFault("garbled", f"unknown finish_reason {finish_reason!r}")
     if ids != tuple(token for token, _ in pairs):
         raise ServerFault("garbled", f"{len(ids)} ids but log-probs of {len(pairs)}; they must be of the same tokens")
@@ -72,7 +80,7 @@ def parse_generate(payload: Any, prompt_ids: Sequence[int]) -> GenerateResult:  
     return GenerateResult(
         token_ids=ids,
         logprobs=tuple(logprob for _, logprob in pairs),
-        finish_reason="stop" if finish_reason == "stop" else "length",
+        finish_reason="stop" if finish_reason == "stop" else "abort" if finish_reason == "abort" else "length",
         labels=labels,
     )
 

@@ -32,6 +32,7 @@ _YOUNGER: dict[tuple[str, ...], object] = {
     ("model", "kernels"): "plain",
     ("model", "tree_attention"): "auto",
     ("rollout", "launch", "initial_servers"): 0,
+    ("sampling", "extra_problems"): 0,
 }
 _DIGITS = 16
 

@@ -50,15 +50,17 @@ class RandomStates(TypedDict):
 
 
 class RunValues(TypedDict):
-    """What a run keeps besides tensors: the warnings so far, the batch sampled ahead, and what the checkpoint belongs to."""
+    """What a run keeps besides tensors: the warnings so far, the batch sampled ahead, the groups that are open, and what the
+    checkpoint belongs to."""
 
     warnings: list[str]
     prefetched: JsonObject | None
+    open_groups: JsonObject | None
     identity: Mapping[str, object]
 
 
 class SavedState(RunValues):
-    """state.json. Older versions wrote no `identity`."""
+    """state.json. Older versions wrote no `identity` and no `open_groups`."""
 
     step: int
     random: RandomStates

@@ -43,7 +43,8 @@ def third(three):
 
 
 def job(name, *changes):
-    return {"recipe": "rosd", "changes": [*SHORT, *ALL_TRAIN, "rollout=sglang", *CASES[name], *changes], "name": name}
+    case = CASES.get(name, ["parallel.mode=ddp"])
+    return {"recipe": "rosd", "changes": [*SHORT, *ALL_TRAIN, "rollout=sglang", *case, *changes], "name": name}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,22 @@ def together(launch, servers, tmp_path_factory):
     launched = launch(out, *(job(name, urls) for name in CASES))
     assert launched.code == 0, launched.cause
     return out
+
+
+def test_a_step_ends_on_all_ranks_when_they_have_its_groups_together(launch, tmp_path):
+    """One server takes ten times as long: its rank need not have a share of the step's groups."""
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=True)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(closing(FakeServer(MicroBackend(student)))) for _ in range(2)]
+        for server, pace in zip(servers, (0.005, 0.05), strict=True):
+            server.pace = pace
+        urls = f"rollout.url={json.dumps([server.url for server in servers])}"
+        launched = launch(tmp_path, job("open", urls, "sampling.extra_problems=3", "steps=3"))
+        assert launched.code == 0, launched.cause
+        assert servers[1].payloads("/abort_request"), "the slow server was not stopped"
+    steps = Finished(tmp_path / "open").numbers()
+    assert [step["rollout/count"] for step in steps] == [6, 6, 6]
+    assert sum(step["tokens/continued"] for step in steps) > 0
 
 
 @pytest.mark.parametrize("name", CASES)

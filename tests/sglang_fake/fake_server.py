@@ -81,6 +81,8 @@ class FakeServer:
         self.released: set[str] = set()
         self.received: list[ReceivedRequest] = []
         self.crashes: list[str] = []
+        self.pace = 0.0  # seconds per token of a request with a name
+        self.open: dict[str, threading.Event] = {}  # set where a request is to end
         self.closing = threading.Event()
         self.connections: set[socket.socket] = set()
         self._script: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
@@ -192,13 +194,16 @@ class FakeServer:
                 output, values = self.backend.sample(ids, params)
             else:
                 scores = [None, *self.backend.score(ids)]
+        ended = bool(output) and output[-1] in params.get("stop_token_ids", ())
+        reason: Payload = {"type": "stop", "matched": output[-1]} if ended else {"type": "length", "length": budget}
+        if (name := payload.get("rid")) and (sent := self._paced(name, len(output))) < len(output):
+            output, values, reason = output[:sent], values[:sent], {"type": "abort", "message": "Abort in waiting queue"}
         if budget:
             logprobs = {"output_token_logprobs": [[value, token, None] for value, token in zip(values, output, strict=True)]}
         else:
             logprobs = {"input_token_logprobs": [[score, token, None] for score, token in zip(scores, ids, strict=True)]}
-        ended = bool(output) and output[-1] in params.get("stop_token_ids", ())
         meta = {
-            "finish_reason": {"type": "stop", "matched": output[-1]} if ended else {"type": "length", "length": budget},
+            "finish_reason": reason,
             "prompt_tokens": len(ids),
             "completion_tokens": len(output),
             "weight_version": label,
@@ -206,6 +211,19 @@ class FakeServer:
             **logprobs,
         }
         return {"text": "", "output_ids": output, "meta_info": meta}
+
+    def _paced(self, name: str, tokens: int) -> int:
+        """Take the time of so many tokens; return how many there are when the request is ended."""
+        end = self.open[name] = threading.Event()
+        try:
+            return next((sent for sent in range(tokens) if end.wait(self.pace)), tokens)
+        finally:
+            del self.open[name]
+
+    def _abort_request(self, payload: Payload) -> Payload:
+        if open_request := self.open.get(payload["rid"]):  # a real server ignores other names too
+            open_request.set()
+        return {}
 
     # -- weights
 

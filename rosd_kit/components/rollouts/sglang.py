@@ -17,12 +17,17 @@ class SGLangEngine(ServedEngine):
     """Samples with SGLang servers, at `url` or launched with the run; sends them new weights every step and checks them."""
 
     name = "sglang"
+    provides = ServedEngine.provides | {"partial_rollouts"}
 
     class Config(EngineOptions):
         """Servers, transfer of weights, and checks."""
 
     Config.free_on_resume = frozenset(Config.model_fields)
     config: Config
+
+    @classmethod
+    def offers(cls, options: Any) -> frozenset[str]:
+        return super().offers(options) - ({"partial_rollouts"} if options.router else set())
 
     def pool_factory(self) -> type[PoolFactory[Any]]:
         from rosd_kit.sglang.factory import SGLangPoolFactory

@@ -44,6 +44,7 @@ class VLLMClient(Client):
         seed: int,
         end_ids: Sequence[int],
         never: Sequence[int] = (),
+        name: str | None = None,  # vLLM drops what an ended request has
     ) -> GenerateResult:
         if 0 < sampling.temperature < LOWEST_TEMPERATURE:
             raise RequestRejected(
