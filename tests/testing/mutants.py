@@ -311,6 +311,27 @@ class StreamsTwice(TransformersEngine):
         yield 0, self.generate(requests[:1], weights=weights)[0]
 
 
+class Stops(TransformersEngine):
+    """Generates everything, and gives half of it once it is stopped."""
+
+    provides = TransformersEngine.provides | {"partial_rollouts"}
+
+    def stream_until(self, stop, requests):
+        for place, completion in enumerate(self.generate(requests)):
+            yield place, self.half(completion) if stop.is_set() else completion
+
+    def half(self, completion):
+        count = len(completion.token_ids) // 2
+        cut = {"token_ids": completion.token_ids[:count], "logprobs": completion.logprobs[:count]}
+        return replace(completion, **cut, token_spans=completion.token_spans[:count], finish_reason="abort")
+
+
+@breaks("rollout", "stops_open_requests")
+class CallsStoppedRequestsWhole(Stops):
+    def half(self, completion):
+        return replace(super().half(completion), finish_reason="length")
+
+
 @breaks("rollout", "does_not_change_the_student")
 class LeavesEvalMode(TransformersEngine):
     def generate(self, requests, *, weights="live"):

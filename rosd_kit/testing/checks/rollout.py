@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event
 
 import torch
 
@@ -208,6 +209,32 @@ def check_stream_equals_generate(engine: RolloutEngine, bench: Bench) -> None:
         require(
             all(c.token_ids == expected[index] for index, c in streamed), "a streamed completion belongs to another request"
         )
+
+
+@check("rollout")
+def check_stops_open_requests(engine: RolloutEngine, bench: Bench) -> None:
+    """If it provides `partial_rollouts`, `stream_until` gives each request once: whole, or `abort` and how far it came."""
+    if "partial_rollouts" not in engine.offers(engine.config):
+        raise does_not_apply("it does not provide partial_rollouts")
+    with _started(engine) as (engine, student):
+        requests = _requests(student, max_new_tokens=40)
+        whole = engine.generate(requests)
+        for stop_after in (None, 1, 0):
+            stop, seen = Event(), set[int]()
+            if stop_after == 0:
+                stop.set()
+            for index, completion in engine.stream_until(stop, requests):
+                require(index not in seen, f"request {index} is answered twice")
+                seen.add(index)
+                if len(seen) == stop_after:
+                    stop.set()
+                ids, expected = completion.token_ids, whole[index].token_ids
+                require(ids == expected[: len(ids)], "a stopped request has other tokens than the whole one")
+                require(len(completion.logprobs) == len(ids), "a stopped request has not one log-prob per token")
+                stopped = completion.finish_reason == "abort"
+                require(stopped or ids == expected, f"a request that is cut short ends with {completion.finish_reason!r}")
+                require(stop.is_set() or not stopped, "a request is stopped before `stop` is set")
+            require(len(seen) == len(requests), f"{len(seen)} completions for {len(requests)} requests")
 
 
 @check("rollout")
