@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +23,7 @@ from rosd_kit.plugins.manager import PluginManager
 from rosd_kit.sweep.effects import Effects, read_effects
 from rosd_kit.sweep.exchange import export_results, import_results
 from rosd_kit.sweep.plan import make_plan, write_plan
+from rosd_kit.sweep.plots import write_plots
 from rosd_kit.sweep.records import TrialResult
 from rosd_kit.sweep.report import ALPHA, CombinationResult, Difference, Results, read_results
 from rosd_kit.sweep.scores import IN_DOMAIN, OUT_OF_DOMAIN
@@ -31,6 +33,15 @@ from rosd_kit.sweep.store import Store
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results.md"
+PICTURES = "pictures/reasoning-{}"  # of a tier, beside the page
+#: The tiers of which pictures are drawn, and which ones.
+DRAWN = {"cells": ("differences", "domains"), "methods": ("curves", "differences"), "twice": ("curves",)}
+DRAWN |= dict.fromkeys(("others", "imitation", "reflector"), ("differences",))
+CAPTIONS = {
+    "curves": "successful rollouts in training over the steps",
+    "differences": "differences from the first line of the table",
+    "domains": "in the trained domain and outside it",
+}
 TIERS = ("rates", "cells", "methods", "twice", "others", "imitation", "reflector", "unlimited")
 #: The tier whose axes are fully crossed, so that each has an effect of its own once all trials are finished.
 CROSSED = "cells"
@@ -195,8 +206,19 @@ def _located(trials: Sequence[TrialResult]) -> str:
     return f"{100 * exact / asked:.0f}" if asked else ""
 
 
-def write_page() -> None:
-    """Put the tables of all tiers that have results into the page."""
+def draw(tier: str, results: Results, out: Path) -> list[str]:
+    """Write the pictures of a tier, and return the lines that show them. Curves need the folders of the runs."""
+    folder = PICTURES.format(tier)
+    wanted = DRAWN.get(tier, ())
+    for file in write_plots(replace(results, folder=out / tier), PAGE.parent / folder) if wanted else ():
+        if file.stem not in wanted:
+            file.unlink()
+    drawn = [name for name in wanted if (PAGE.parent / folder / f"{name}.svg").is_file()]
+    return [f"![{tier.capitalize()}: {CAPTIONS[name]}]({folder}/{name}.svg)" for name in drawn]
+
+
+def write_page(out: Path) -> None:
+    """Put the tables and pictures of all tiers that have results into the page."""
     blocks = []
     for tier in TIERS:
         if results_of(tier).is_file():
@@ -204,6 +226,7 @@ def write_page() -> None:
             planned = sum(one.planned for one in results.combinations)
             blocks += [f"### {tier.capitalize()}: {len(trials)} of {planned} trials", "", score_table(results), ""]
             blocks += [text for one in effects for text in (effect_table(one), "")]
+            blocks += [text for line in draw(tier, results, out) for text in (line, "")]
             if len(next(iter(trials.values()))["evaluations"]) > 2:
                 blocks += [course_table(results, trials), ""]
             blocks += [style_table(results, trials), ""]
@@ -222,7 +245,7 @@ def main() -> None:
         for tier in args.tiers or TIERS:
             run(tier, args.out, args.jobs)
     else:
-        write_page()
+        write_page(args.out)
 
 
 if __name__ == "__main__":

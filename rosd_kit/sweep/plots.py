@@ -31,6 +31,8 @@ _STYLE: dict[Any, Any] = {  # matplotlib types the keys as a Literal of all its 
     "legend.frameon": False,
 }
 _LINE_STYLES = ("-", "--", ":", "-.")
+#: Markers of combinations that share a colour.
+_MARKERS = "osD^"
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
@@ -123,8 +125,8 @@ def _plot_differences(results: Results, figure: Figure) -> bool:
             colour = "0.35" if not significant else "C2" if interval.mean > 0 else "C3"
             panel.plot([100 * interval.low, 100 * interval.high], [row, row], color=colour, linewidth=1.5)
             panel.plot(100 * interval.mean, row, "o", color=colour, markerfacecolor=colour if significant else "white")
-        panel.set(title=measure, xlabel="difference from the recipe, points")
-    figure.suptitle(f"{results.name}: filled where significant after Holm's correction", fontsize=9)
+        panel.set(title=measure, xlabel="points")
+    figure.suptitle(f"{results.name}: difference from the recipe; filled where significant after Holm's correction", fontsize=9)
     panels[0].set_yticks(range(len(combinations)), [combination.label for combination in combinations])
     panels[0].set_ylim(len(combinations) - 0.5, -0.5)
     return True
@@ -139,7 +141,8 @@ def _plot_domains(results: Results, figure: Figure) -> bool:
     axes.set_title(f"{results.name}: after training, with 95 % intervals")
     points = [(results.before, "before training", "k", "x")]
     points += [
-        (combination.means, _name(results, combination), _style(index)[0], "o") for index, combination in _with_trials(results)
+        (combination.means, _name(results, combination), f"C{index % 10}", _MARKERS[index // 10 % len(_MARKERS)])
+        for index, combination in _with_trials(results)
     ]
     for means, name, colour, marker in points:
         inside, outside = means[IN_DOMAIN].interval, means[OUT_OF_DOMAIN].interval
