@@ -76,7 +76,7 @@ class Requester:
             logprobs=begun.logprobs + rest.logprobs,
             text=text,
             token_spans=tuple(spans),
-            finish_reason=rest.finish_reason,
+            finish_reason="length" if rest.finish_reason == "overlong" else rest.finish_reason,
         )
 
     def encode_within(self, prompt: Prompt, budget: int, name: str, counters: Counters) -> tuple[int, ...] | None:

@@ -20,24 +20,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rosd_kit.contracts import Policy, RolloutEngine, Site
-from rosd_kit.errors import EngineError, RecipeError
+from rosd_kit.errors import RecipeError
 from rosd_kit.serving.options import ServedOptions
-from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.text.specials import ids_without_token
-from rosd_kit.text.stops import completes_stop
 from rosd_kit.types import Completion, GenerateRequest, PolicyWeights
 
 if TYPE_CHECKING:
-    from rosd_kit.serving.client import Client
     from rosd_kit.serving.colocation import ColocatedMemory
     from rosd_kit.serving.factory import PoolFactory
     from rosd_kit.serving.pool import Pool
-    from rosd_kit.serving.protocol import GenerateResult
     from rosd_kit.serving.weight_transfer import LabeledWeights
 
 
@@ -76,15 +71,17 @@ class ServedEngine(RolloutEngine):
         from rosd_kit.parallel.devices import use_in_this_thread
         from rosd_kit.serving.event_loop import EventLoopThread
         from rosd_kit.serving.probe import LogprobChecker
+        from rosd_kit.serving.requests import RequestSender
         from rosd_kit.serving.weight_lease import WeightLease
 
         self.student = student
         self.site = site or Site()
         live_urls, initial_urls = self._urls_of_rank("url"), self._urls_of_rank("initial_url")
         self.version = 0
-        self._without_token = ids_without_token(student.tokenizer, student.vocabulary)
         self._name = secrets.token_hex(4)
-        self._numbers = count()
+        self._sender = RequestSender(
+            student=student, never=ids_without_token(student.tokenizer, student.vocabulary), name=self._name
+        )
         self._metrics: defaultdict[str, float] = defaultdict(float)
         if self.site.folder is not None:
             self.site.folder.mkdir(exist_ok=True)
@@ -178,16 +175,17 @@ class ServedEngine(RolloutEngine):
     def _stream(
         self, requests: Sequence[GenerateRequest], weights: PolicyWeights, stopped: asyncio.Event | None
     ) -> Iterator[tuple[int, Completion]]:
-        self._check_ids(requests)
+        self._sender.check(requests)
+        version = self.version if weights == "live" else 0
         with self._pool_with(weights) as pool:
             fitting = [index for index, request in enumerate(requests) if len(request.prompt_ids) < pool.context_length - 1]
             for index in sorted(set(range(len(requests))) - set(fitting)):
-                yield index, self._completion(requests[index], None, weights)
-            calls = [partial(self._generate_one, pool, requests[index], stopped) for index in fitting]
+                yield index, self._sender.completion(requests[index], None, version)
+            calls = [partial(self._sender.send, pool, requests[index], stopped) for index in fitting]
             to_compare: list[Completion] = []
             for position, result in self._loop.stream(calls):
                 index = fitting[position]
-                completion = self._completion(requests[index], result, weights)
+                completion = self._sender.completion(requests[index], result, version)
                 if len(to_compare) < self.config.check.samples and completion.token_ids:
                     to_compare.append(completion)
                 yield index, completion
@@ -255,65 +253,6 @@ class ServedEngine(RolloutEngine):
         if self.config.check.probe:
             gap = self._checker.probe(pool, which)
             self._metrics["engine/probe_max"] = max(self._metrics["engine/probe_max"], gap.max)
-
-    # -- requests
-
-    async def _generate_one(self, pool: Pool, request: GenerateRequest, stopped: asyncio.Event | None) -> GenerateResult:
-        from rosd_kit.serving.protocol import GenerateResult, ServerFault
-        from rosd_kit.serving.stopping import until
-
-        budget = min(request.sampling.max_new_tokens, pool.context_length - len(request.prompt_ids))
-        end_ids = sorted(self.student.end_ids)
-
-        async def send(client: Client) -> GenerateResult:
-            nothing = GenerateResult(token_ids=(), logprobs=(), finish_reason="abort", labels=pool.labels)
-            if stopped is not None and stopped.is_set():
-                return nothing
-            name = f"{self._name}-{next(self._numbers)}" if stopped is not None else None
-            answer = client.generate(
-                request.prompt_ids,
-                request.sampling,
-                budget=budget,
-                seed=request.seed,
-                end_ids=end_ids,
-                never=self._without_token,
-                name=name,
-            )
-            if stopped is None or name is None:
-                return await answer
-            result = await until(stopped, answer, partial(client.abort, name))
-            if result.finish_reason == "abort" and not stopped.is_set():
-                raise ServerFault("aborted", "the server ended a request by itself")
-            return result if result.token_ids else nothing
-
-        return await pool.call(send)
-
-    def _check_ids(self, requests: Sequence[GenerateRequest]) -> None:
-        """Raise `EngineError` for ids outside the vocabulary: a server that reads one crashes."""
-        for request in requests:
-            for token in (min(request.prompt_ids, default=0), max(request.prompt_ids, default=0)):
-                if not 0 <= token < self.student.vocabulary:
-                    raise EngineError(
-                        f"rollout: a prompt has the token id {token}; the model's are 0 to {self.student.vocabulary - 1}. "
-                        "Tokenizer and model do not match: correct model.path."
-                    )
-
-    def _completion(self, request: GenerateRequest, result: GenerateResult | None, weights: PolicyWeights) -> Completion:
-        """Return the completion of a request; without a result, its prompt was too long."""
-        ids = result.token_ids if result else ()
-        text, spans = decode_with_spans(self.student.tokenizer, ids)
-        ended = bool(ids) and ids[-1] in self.student.end_ids
-        ended = ended or completes_stop(self.student.tokenizer, ids, request.sampling.stop)
-        aborted = result is not None and result.finish_reason == "abort"
-        return Completion(
-            prompt_ids=request.prompt_ids,
-            token_ids=ids,
-            logprobs=result.logprobs if result else (),
-            text=text,
-            token_spans=tuple(spans),
-            finish_reason="overlong" if result is None else "stop" if ended else "abort" if aborted else "length",
-            weight_version=self.version if weights == "live" else 0,
-        )
 
     def _add_metric(self, name: str, amount: float) -> None:
         self._metrics[name] += amount

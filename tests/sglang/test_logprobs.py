@@ -73,7 +73,7 @@ def test_ids_that_are_masked_are_never_sampled(student, engine_at):
     engine = engine_at(student)
     requests = [replace(r, sampling=replace(r.sampling, max_new_tokens=12)) for r in requests_for(student, 4, temperature=0.0)]
     likeliest = sorted({completion.token_ids[0] for completion in engine.generate(requests)})
-    engine._without_token = likeliest
+    engine._sender.never = likeliest
     masked = engine.generate(requests)
     assert all(set(completion.token_ids).isdisjoint(likeliest) for completion in masked)
     with torch.no_grad():

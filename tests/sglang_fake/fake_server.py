@@ -365,6 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "cut":
                 self._write(200, b'{"output_ids": [1,', length=500)
             case "truncated":
+                self.close_connection = False  # or the next request may be sent on a connection that is being closed
                 self._write(200, b'{"output_ids": [1, 2, 3], "meta_info": {"finish_re')
             case "hang":
                 self.server.fake.closing.wait(300)

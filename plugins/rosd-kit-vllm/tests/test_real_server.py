@@ -187,7 +187,7 @@ def test_ids_that_are_masked_are_never_sampled(student, engine_at):
     engine = engine_at(student)
     requests = requests_for(student, 4, temperature=0.0, max_new_tokens=12)
     likeliest = sorted({completion.token_ids[0] for completion in engine.generate(requests)})
-    engine._without_token = likeliest
+    engine._sender.never = likeliest
     for request, completion in zip(requests, engine.generate(requests), strict=True):
         assert set(completion.token_ids).isdisjoint(likeliest)
         with torch.no_grad():
