@@ -69,7 +69,7 @@ def diagnose(
     student.check_layout(recipe.batch.layout)
     components.teacher.attach(student)
     step = _load_run(run, student, components) if run is not None else None
-    components.rollout.start(student, Site(listener=display.waiting, samples_initial=keep_initial))
+    components.rollout.start(student, Site(listener=display.waiting, samples_initial=components.samples_initial))
     bench = _Bench(recipe=recipe, components=components, student=student, display=display, trained=run is not None)
     contexts: dict[str, Context] = {recipe.context.name: components.context}
     for other in compared:

@@ -6,6 +6,7 @@ joined through accelerate. Does not know models.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -33,13 +34,14 @@ _BUCKET_BYTES = 64 << 20
 #: Seconds that a rank which lost a peer waits before it ends too. The launcher compares times in whole seconds, and should
 #: report the peer that failed first.
 _LOST_PEER_DELAY = 2.0
+_SHARED_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
     """This process's `rank` among the `count` processes of a run; `local_rank` among the `local_count` on its machine.
 
-    All ranks must call its methods in the same order, except `assigned_indices`, `reporting_failure` and `shared_number`.
+    All ranks must call its methods in the same order, except `assigned_indices` and `reporting_failure`.
     """
 
     device: torch.device
@@ -123,10 +125,13 @@ class Ranks:
         return any(self.gather(value))
 
     def shared_number(self, name: str) -> Callable[[int], int]:
-        """Return a function that adds to a number that all ranks share, at first 0, and returns it; callable at any time."""
+        """Return a function that adds to a new number, which all ranks share, and returns it.
+
+        All ranks call this together; what is returned may be called by any of them, any time.
+        """
         if self.count > 1:
-            store = _get_default_store()
-            return lambda amount: int(store.add(f"rosd-kit {name}", amount))
+            store, key = _get_default_store(), f"rosd-kit {next(_SHARED_NUMBERS)} {name}"  # it outlives a run
+            return lambda amount: int(store.add(key, amount))
         total = 0
 
         def add(amount: int) -> int:

@@ -83,7 +83,7 @@ class StepEnd:
 class OpenGroups:
     """What is open between steps. `problems` returns the training problems of a step, in which each has an id of its own.
 
-    `wanted` groups are open at a time. A problem that is still open when it comes round again is left out that time.
+    `wanted` groups are open at a time. A problem that is still open when it comes round again waits until it is complete.
     """
 
     def __init__(self, problems: Callable[[int], Sequence[Problem]], *, wanted: int, size: int) -> None:
@@ -97,19 +97,20 @@ class OpenGroups:
     def take(self) -> list[OpenGroup]:
         """Return the groups of the next step: those that are open, and new ones until there are as many as wanted.
 
-        Fewer, if a whole batch of training problems brings nothing that is not open yet.
+        Fewer, if the next step's training problems are all open already.
         """
         taken, self._open = self._open, []
         while len(taken) < self._wanted:
-            if not self._waiting:
-                self._waiting = new_groups(self._problems(self._next_step), self._next_step, self._size)
-                self._next_step += 1
-                if {group.problem.id for group in self._waiting} <= {group.problem.id for group in taken}:
-                    self._waiting = []
-                    break
-            group = self._waiting.pop(0)
-            if group.problem.id not in {other.problem.id for other in taken}:
-                taken.append(group)
+            known = {group.problem.id for group in taken}
+            free = next((place for place, group in enumerate(self._waiting) if group.problem.id not in known), None)
+            if free is not None:
+                taken.append(self._waiting.pop(free))
+                continue
+            more = new_groups(self._problems(self._next_step), self._next_step, self._size)
+            if {group.problem.id for group in more} <= known:
+                break
+            self._waiting += more
+            self._next_step += 1
         return taken
 
     def put_back(self, groups: Sequence[OpenGroup]) -> None:

@@ -36,20 +36,19 @@ class GroupSampler:
         self.on_phase("generate")
         places = [(number, member) for number, group in enumerate(opened) for member in group.unfinished]
         begun = {place: one for place, (number, member) in enumerate(places) if (one := opened[number].completions[member])}
-        prompts = [self.requester.encode(group.problem.messages) for group in opened]
+        prompts = [self._prompt(group) for group in opened]
         requests = [self._request(opened[number], member, prompts[number]) for number, member in places]
         members = [list(group.completions) for group in opened]
         waiting = [len(group.unfinished) for group in opened]
         complete = deque(number for number, count in enumerate(waiting) if count == 0)
         stream = self.requester.rollouts(requests, self.sampling.max_prompt_tokens, begun, end.stop if end else None)
-        tokens, waited, taken = 0, 0.0, set()
+        tokens, continued, waited, taken = 0, 0, 0.0, set()
         for sampled in range(len(requests) + 1):
             while complete:
                 number = complete.popleft()
                 if end is None or end.has_room():
                     taken.add(number)
-                    if end is not None:
-                        counters.add("tokens/continued", _tokens(opened[number].completions))
+                    continued += _tokens(opened[number].completions)
                     whole = [one for one in members[number] if one is not None]
                     yield self._verified(opened[number].problem, whole, counters)
             if sampled == len(requests):
@@ -61,6 +60,8 @@ class GroupSampler:
                 self.on_phase("verify")
             number, member = places[position]
             tokens += len(completion.token_ids) - _tokens([begun.get(position)])
+            if completion.finish_reason == "abort" and len(completion.token_ids) >= self.sampling.max_new_tokens:
+                completion = replace(completion, finish_reason="length")  # stopped with its last token
             if completion.finish_reason == "abort":
                 members[number][member] = completion if completion.token_ids else None
             else:
@@ -71,9 +72,15 @@ class GroupSampler:
                     complete.append(number)
         next(stream, None)  # an engine may clean up after its last completion
         if end is not None:
+            counters.add("tokens/continued", continued)
             left = [number for number in range(len(opened)) if number not in taken]
             end.left += [replace(opened[number], completions=tuple(members[number])) for number in left]
         counters.add_phase("generate", tokens, waited)
+
+    def _prompt(self, group: OpenGroup) -> tuple[int, ...]:
+        """Return the ids of a group's prompt: those that it began with, although a template may write today's date."""
+        begun = next((one.prompt_ids for one in group.completions if one is not None), None)
+        return self.requester.encode(group.problem.messages) if begun is None else begun
 
     def _request(self, group: OpenGroup, member: int, prompt: tuple[int, ...]) -> GenerateRequest:
         """Return the request for a rollout: to begin it, or to continue after what there is of it."""

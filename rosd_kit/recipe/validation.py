@@ -84,7 +84,7 @@ def _put_into_list(tree: object, place: Sequence[int | str]) -> bool:
 
 #: Capabilities that options of `sampling` need, and what provides them.
 _OVERLAP = ("overlap", "an engine that samples while the student trains")
-_PARTIAL = ("partial_rollouts", "an engine that stops open requests, like sglang without a router")
+_PARTIAL = ("partial_rollouts", "an engine that stops open requests: sglang, unless rollout.router is set")
 _OFF_POLICY = ("off_policy", "a correction for older rollouts")
 
 

@@ -45,5 +45,6 @@ def worst(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def staleness(batch: StepBatch, step: int) -> float:
     """Return the mean age of rollouts: how many updates their weights are behind the current ones."""
-    ages = [step - rollout.completion.weight_version for group in batch.groups for rollout in group.rollouts]
+    completions = [rollout.completion for group in batch.groups for rollout in group.rollouts]
+    ages = [step - one.weight_version for one in completions if one.finish_reason != "overlong"]
     return sum(ages) / max(1, len(ages))

@@ -35,7 +35,8 @@ class Launch(Config):
     servers: PositiveInt = 1
     """Servers per rank, each with the whole model (data parallel)."""
     initial_servers: NonNegativeInt = 0
-    """More servers per rank, which keep the initial weights for frozen reflectors. With 0 the other servers swap weights."""
+    """More servers per rank, which keep the initial weights for frozen reflectors. With 0 the other servers swap weights. Not
+    used with `url`: name such servers in `initial_url`."""
     devices: list[str] = Field(default_factory=list)
     """`CUDA_VISIBLE_DEVICES` of each server on a machine, for example `["4,5", "6,7"]`: first of all `servers`, then of all
     `initial_servers`. Empty leaves it unchanged, except that a colocated server gets the GPU of its rank."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 
@@ -53,7 +53,9 @@ class RequestSender:
             result = await until(stopped, generate(client, name=name), partial(client.abort, name))
             if result.finish_reason == "abort" and not stopped.is_set():
                 raise ServerFault("aborted", "the server ended a request by itself")
-            return result if result.token_ids else nothing
+            if result.finish_reason == "abort" and len(result.token_ids) >= budget:  # its last token was sampled meanwhile
+                return replace(result, finish_reason="length")
+            return nothing if result.finish_reason == "abort" and not result.token_ids else result
 
         return await pool.call(stoppable)
 

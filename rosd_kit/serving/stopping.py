@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from rosd_kit.serving.protocol import ServerFault
 
 T = TypeVar("T")
 
@@ -28,7 +31,8 @@ async def until(seen: asyncio.Event, answer: Coroutine[Any, Any, T], end: Callab
     try:
         await asyncio.wait({answering, noticing}, return_when=asyncio.FIRST_COMPLETED)
         while not answering.done():
-            await end()
+            with suppress(ServerFault):  # the answer fails too then, or is worth waiting for
+                await end()
             await asyncio.wait({answering}, timeout=_AGAIN)
         return await answering
     finally:

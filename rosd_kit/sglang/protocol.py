@@ -58,6 +58,8 @@ def parse_generate(
         meta = payload["meta_info"]
         reason = meta["finish_reason"]
         finish_reason = str(reason["type"])
+        if finish_reason == "abort":  # the answer to a request that was still waiting has no more than this
+            payload, meta = {"output_ids": [], **payload}, {"prompt_tokens": len(prompt_ids), **meta}
         pairs = [(int(token), float(logprob)) for logprob, token, *_ in meta.get("output_token_logprobs") or ()]
         spans = meta.get("weight_versions") or ({"version": meta.get("weight_version")},)
         labels = frozenset(str(span["version"]) for span in spans)

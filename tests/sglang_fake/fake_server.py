@@ -82,6 +82,7 @@ class FakeServer:
         self.received: list[ReceivedRequest] = []
         self.crashes: list[str] = []
         self.pace = 0.0  # seconds per token of a request with a name
+        self.slots = threading.Semaphore(1000)  # requests with a name that are worked on at once; others wait
         self.open: dict[str, threading.Event] = {}  # set where a request is to end
         self.closing = threading.Event()
         self.connections: set[socket.socket] = set()
@@ -196,8 +197,11 @@ class FakeServer:
                 scores = [None, *self.backend.score(ids)]
         ended = bool(output) and output[-1] in params.get("stop_token_ids", ())
         reason: Payload = {"type": "stop", "matched": output[-1]} if ended else {"type": "length", "length": budget}
-        if (name := payload.get("rid")) and (sent := self._paced(name, len(output))) < len(output):
-            output, values, reason = output[:sent], values[:sent], {"type": "abort", "message": "Abort in waiting queue"}
+        if (name := payload.get("rid")) and (sent := self._paced(name, len(output))) is not None:
+            if sent == 0:  # a real server says no more about a request that waited
+                meta = {"finish_reason": {"type": "abort", "message": "Abort in waiting queue"}, "weight_version": label}
+                return {"text": "", "output_ids": [], "meta_info": meta}
+            output, values, reason = output[:sent], values[:sent], {"type": "abort", "message": "Abort"}
         if budget:
             logprobs = {"output_token_logprobs": [[value, token, None] for value, token in zip(values, output, strict=True)]}
         else:
@@ -212,11 +216,22 @@ class FakeServer:
         }
         return {"text": "", "output_ids": output, "meta_info": meta}
 
-    def _paced(self, name: str, tokens: int) -> int:
-        """Take the time of so many tokens; return how many there are when the request is ended."""
+    def _paced(self, name: str, tokens: int) -> int | None:
+        """Take the time of so many tokens; return how many there are if the request is ended meanwhile: one more is sampled."""
         end = self.open[name] = threading.Event()
         try:
-            return next((sent for sent in range(tokens) if end.wait(self.pace)), tokens)
+            while not self.slots.acquire(timeout=0.005):
+                if end.is_set():
+                    return 0
+            try:
+                if end.is_set():
+                    return 0
+                sent = next((sent + 1 for sent in range(tokens) if end.wait(self.pace)), None)
+                if sent is not None:
+                    self.closing.wait(0.2)  # what waits is ended before there is room for it
+                return sent
+            finally:
+                self.slots.release()
         finally:
             del self.open[name]
 

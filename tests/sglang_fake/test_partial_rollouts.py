@@ -68,6 +68,33 @@ def test_stopped_requests_give_the_beginning_of_what_they_would_have_given(serve
     assert ids(engine.generate(requests)) == expected(student, requests), "later requests are whole"
 
 
+def test_requests_that_a_server_lets_wait_are_stopped_without_a_fault(serve, engine_at, student):
+    server = serve()
+    server.pace, server.slots = 0.03, threading.Semaphore(3)
+    engine = engine_at(server)
+    completions = collect(engine, requests_for(student, 8, max_new_tokens=10), threading.Event(), after=1)
+    assert sum(completion.token_ids == () for completion in completions) >= 4, "they had not begun"
+    assert not {name for name in engine.metrics() if "fault" in name or "retries" in name}
+
+
+def test_a_rollout_that_is_stopped_with_its_last_token_is_complete(serve, engine_at, student, pipeline_of):
+    """A real server gives the abort as the reason, although the budget is used up; there is nothing to continue."""
+    server = serve()
+    server.pace = 0.03
+    pipeline = pipeline_of(engine_at(server), "sampling.max_new_tokens=4")
+    groups = OpenGroups(lambda step: pipeline.components.task.train_batch(step=step, count=2, seed=0), wanted=4, size=2)
+    opened_in: dict[str, int] = {}
+    for step in range(5):
+        opened = groups.take()
+        for group in opened:
+            assert step - opened_in.setdefault(group.problem.id, step) <= 2, "a group stays open for good"
+        batch, left = pipeline.step_until(opened, step, 2)
+        groups.put_back(left)
+        tokens = [one for group in left for one in group.completions if one is not None]
+        assert all(len(one.token_ids) < 4 or one.finish_reason != "abort" for one in tokens)
+        assert len(batch.groups) == 2
+
+
 def test_a_server_that_ends_a_request_by_itself_is_asked_again(serve, engine_at, student):
     server = serve()
     server.pace = 0.02
@@ -162,7 +189,7 @@ def test_a_run_counts_continued_tokens_and_their_age_and_resumes_with_what_was_o
         (["rollout=transformers"], ["sampling.extra_problems: 2 needs an engine that stops", "sglang"]),
         (["correction=none"], ["sampling.extra_problems: 2 needs a correction", "truncated"]),
         (["sampling.prefetch=1"], ["sampling.prefetch: 1 and sampling.extra_problems exclude each other"]),
-        (["rollout.url=http://127.0.0.1:1", "rollout.router=http://127.0.0.1:2"], ["without a router"]),
+        (["rollout.url=http://127.0.0.1:1", "rollout.router=http://127.0.0.1:2"], ["unless rollout.router is set"]),
     ],
 )
 def test_what_extra_problems_need_is_said_when_the_recipe_loads(changes, words):
