@@ -70,10 +70,10 @@ def test_stopped_requests_give_the_beginning_of_what_they_would_have_given(serve
 
 def test_requests_that_a_server_lets_wait_are_stopped_without_a_fault(serve, engine_at, student):
     server = serve()
-    server.pace, server.slots = 0.03, threading.Semaphore(3)
+    server.pace, server.slots = 0.1, threading.Semaphore(1)
     engine = engine_at(server)
     completions = collect(engine, requests_for(student, 8, max_new_tokens=10), threading.Event(), after=1)
-    assert sum(completion.token_ids == () for completion in completions) >= 4, "they had not begun"
+    assert any(completion.token_ids == () for completion in completions), "none had not begun"
     assert not {name for name in engine.metrics() if "fault" in name or "retries" in name}
 
 

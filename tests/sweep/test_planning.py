@@ -315,7 +315,7 @@ def test_the_sweeps_on_problems_that_leave_choices_resolve_with_equal_rollouts(r
     assert {(recipe.task.name, recipe.model.path) for recipe in recipes} == {("micro_reasoning", "micro-reasoning")}
 
 
-@pytest.mark.parametrize("tier", ["rates", "cells", "methods", "twice"])
+@pytest.mark.parametrize("tier", ["rates", "cells", "methods", "twice", "others", "imitation", "reflector", "unlimited"])
 def test_kept_results_are_those_of_the_sweeps_that_ship(registry, tier):
     """A new field of recipes must not change the ids of what was measured before it: see `_YOUNGER` in trial_id.py."""
     planned = {trial.id for trial in make_plan(read_sweep(f"recipes/ablations/reasoning-{tier}.sweep.yaml"), registry).trials}
