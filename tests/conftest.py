@@ -33,10 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let SIGINT interrupt, and keep what tests trust out of the user's own folders.
+    """Let SIGINT interrupt, keep what tests trust out of the user's own folders, and collect no garbage while importing.
 
     A shell starts background jobs with SIGINT ignored, and the processes that tests start would inherit that.
     """
+    gc.disable()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.TemporaryDirectory(prefix="rosd-kit-tests-")
     config.add_cleanup(home.cleanup)
@@ -55,9 +56,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep what the tests' modules imported out of garbage collections, each of which would take a fifth of a second."""
+    """Keep what the tests' modules imported out of garbage collections, each of which would take a fifth of a second.
+
+    Later imports make whole collections slow again, so they are rare.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(700, 10, 100)
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

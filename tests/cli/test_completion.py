@@ -9,24 +9,29 @@ import sys
 
 import pytest
 
+from rosd_kit.cli import main
 from rosd_kit.recipe.shipped import shipped_names
 
 
 @pytest.fixture
-def offered(tmp_path, monkeypatch):
+def offered(tmp_path, monkeypatch, capsys):
     """Return a function that asks for completions of the last word, in a folder with a run, a sweep and a recipe."""
     for name in ("runs/rosd-1/recipe.yaml", "runs/no-run/notes", "sweeps/rosd/sweep.db", "mine.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
 
+    monkeypatch.setenv("_ROSD_KIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("ROSD_KIT_PLUGINS", "builtin")
+
     def ask(*words: str) -> list[str]:
-        asked = {"COMP_WORDS": "\n".join(["rosd-kit", *words]), "COMP_CWORD": str(len(words))}
-        environment = {**os.environ, **asked, "_ROSD_KIT_COMPLETE": "complete_bash", "ROSD_KIT_PLUGINS": "builtin"}
-        program = "from rosd_kit.cli import main; main()"
-        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.split()
+        monkeypatch.setenv("COMP_WORDS", "\n".join(["rosd-kit", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit) as end:
+            main([])
+        said = capsys.readouterr()
+        assert (end.value.code, said.err) == (0, "")
+        return said.out.split()
 
     return ask
 

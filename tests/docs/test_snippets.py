@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ NOT_OURS = (
 )
 
 
+@cache
 def blocks(language: str) -> list[tuple[str, str]]:
     pages = [page for page in PAGES if page != TUTORIAL and not (language == "python" and page.is_relative_to(SLOTS))]
     return [(page.name, text) for page in pages for kind, text in BLOCK.findall(page.read_text()) if kind == language]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rosd_kit.display import Display
 from rosd_kit.errors import RunError
 from rosd_kit.model.loading import find_model, pin_revision
 from rosd_kit.model.student import Student
+from rosd_kit.recipe import load_recipe
+from rosd_kit.run.loop import run_recipe
 from rosd_kit.settings import LoraSettings, ModelSettings
 from tests.model.tiny_models import make_model, save
 
@@ -140,27 +141,6 @@ def test_attention_that_an_architecture_lacks_is_an_error(tmp_path):
         load(folder)
 
 
-RUN = """
-import sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from rosd_kit.display import Display
-from rosd_kit.run.loop import run_recipe
-from rosd_kit.plugins.manager import PluginManager
-from rosd_kit.recipe import load_recipe
-from tests.model.conftest import COIN, TINY
-from tests.model.test_loading import on_hub
-
-plugins, display = PluginManager([COIN]), Display()
-on_hub(Path("hub"), "a" * 40)
-recipe = load_recipe("rosd", [*TINY, "model.path=somebody/model", "model.revision=main"], registry=plugins.registry)
-run_recipe(recipe, plugins=plugins, out=Path("runs"), name="one", resume=None, display=display)
-on_hub(Path("hub"), "b" * 40, hidden_size=16)
-recipe = load_recipe("runs/one/recipe.yaml", ["steps=2"], registry=plugins.registry)
-run_recipe(recipe, plugins=plugins, out=Path("runs"), name=None, resume=Path("runs/one"), display=display)
-"""
-
-
 def on_hub(cache: Path, commit: str, **changes) -> None:
     """Put a model into the hub client's cache and point `main` at it."""
     repository = cache / "models--somebody--model"
@@ -169,12 +149,16 @@ def on_hub(cache: Path, commit: str, **changes) -> None:
     (repository / "refs/main").write_text(commit)
 
 
-def test_a_run_resumes_with_the_commit_it_started_from(tmp_path):
+def test_a_run_resumes_with_the_commit_it_started_from(recipe, plugins, tmp_path, monkeypatch):
     """Even if the branch has moved to weights of another shape."""
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN.format(root=str(Path(__file__).parents[2]))]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    where = {"plugins": plugins, "out": tmp_path / "runs", "display": Display()}
+    on_hub(tmp_path / "hub", "a" * 40)
+    run_recipe(recipe("somebody/model", "model.revision=main"), **where, name="one", resume=None)
+    on_hub(tmp_path / "hub", "b" * 40, hidden_size=16)
+    again = load_recipe(str(tmp_path / "runs/one/recipe.yaml"), ["steps=2"], registry=plugins.registry)
+    run_recipe(again, **where, name=None, resume=tmp_path / "runs/one")
     run = tmp_path / "runs/one"
     assert f"revision: {'a' * 40}" in (run / "recipe.yaml").read_text()
     began = json.loads((run / "environment.json").read_text())

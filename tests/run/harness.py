@@ -12,6 +12,7 @@ Forking after all imports makes a job as quick as the run itself.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -166,11 +167,13 @@ def import_everything() -> None:
     """Import what a run imports on its way; no gradient is taken, after which torch could not be forked."""
     registry = PluginManager().registry
     components = build_components(load_recipe("rosd", registry=registry), registry)
-    student = Student.load(ModelSettings(path="micro-blank", device="cpu"), keep_initial=False)
+    student = Student.load(ModelSettings(path="micro", device="cpu"), keep_initial=False)
     components.rollout.start(student)
     for parameter in student.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     Optimizer(student.model, OptimizerSettings(), steps=1).step(0.0)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy the whole heap
 
 
 def fork(runs: str, job: dict[str, Any], log: Path) -> dict[str, Any]:

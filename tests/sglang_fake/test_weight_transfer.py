@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-import subprocess
-import sys
+import os
 import threading
 from datetime import timedelta
 from functools import partial
@@ -200,11 +199,12 @@ def test_scratch_folders_of_killed_runs_are_removed_and_those_of_running_ones_ke
     locked, abandoned, unrelated = (tmp_path / name for name in ("rosd-kit-locked", "rosd-kit-abandoned", "other"))
     running = ScratchFolder(locked)
     running.open()
-    script = (
-        "import os; from pathlib import Path; from rosd_kit.serving.weight_transfer.scratch import ScratchFolder\n"
-        f"ScratchFolder(Path({str(abandoned)!r})).open(); os._exit(1)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=False)
+    if not (killed := os.fork()):
+        try:
+            ScratchFolder(abandoned).open()
+        finally:
+            os._exit(1)
+    os.waitpid(killed, 0)
     unrelated.mkdir()
     assert abandoned.is_dir()
     new = ScratchFolder(tmp_path / "rosd-kit-new")

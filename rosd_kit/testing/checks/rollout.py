@@ -6,16 +6,19 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
+from typing import TYPE_CHECKING
 
 import torch
 
 from rosd_kit.contracts import RolloutEngine, Site
-from rosd_kit.model.student import Student
 from rosd_kit.testing.builders import SOLUTION
 from rosd_kit.testing.check import Bench, check, does_not_apply, rebuilt, require
 from rosd_kit.testing.student import tiny_student
 from rosd_kit.text.spans import decode_with_spans
 from rosd_kit.types import Completion, GenerateRequest, Sampling
+
+if TYPE_CHECKING:
+    from rosd_kit.model.student import Student
 
 _TOLERANCE = 2e-3  # nats
 _QUESTIONS = ("Start at 17 . Add 8 .", "What is 1 + 2 + 3 ?", "Ann has 9 coins")

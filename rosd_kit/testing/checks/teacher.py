@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from rosd_kit.contracts import Teacher, TeacherModel
-from rosd_kit.model.student import Student
 from rosd_kit.testing.check import Bench, check, does_not_apply, rebuilt, require
 from rosd_kit.testing.student import tiny_student
+
+if TYPE_CHECKING:
+    from rosd_kit.model.student import Student
 
 _TEACHER_IDS = torch.tensor([[30, 31, 32, 40, 41, 42, 43]])
 _STUDENT_IDS = torch.tensor([[33, 40, 41, 42, 43]])
