@@ -15,6 +15,7 @@ import pytest
 
 from rosd_kit.cli import main
 from tests.parallel.conftest import ROOT, TINY
+from tests.processes import processes_below
 
 pytestmark = pytest.mark.timeout(900)  # parallel.timeout_minutes ends a hang earlier
 
@@ -56,7 +57,7 @@ def test_an_interrupted_launcher_lets_every_process_finish_the_step_and_save(tmp
     process = start(launcher, tmp_path, *ENDLESS)
     wait_for_a_step(tmp_path / "run", process)
     workers = psutil.Process(process.pid).children(recursive=True)
-    assert sum("rosd_kit" in " ".join(worker.cmdline()) for worker in workers) >= 2
+    assert len(processes_below(process.pid, naming="rosd_kit")) >= 2
     process.send_signal(signum)
     output, _ = process.communicate(timeout=300)
     _, alive = psutil.wait_procs(workers, timeout=60)

@@ -18,6 +18,7 @@ import pytest
 from rosd_kit.errors import RunError
 from rosd_kit.sandbox import seccomp
 from rosd_kit.sandbox.sandbox import ProgramResult, Sandbox
+from tests.processes import processes_below
 
 SANDBOX = Sandbox(deadline=20.0, memory_mib=512, output_kib=256)
 
@@ -103,7 +104,7 @@ def test_an_attack_fails(program):
         with pytest.raises(BlockingIOError):
             server.accept()
     assert "Traceback" not in message and not Path(tempfile.gettempdir(), "left").exists()
-    assert not [p for p in psutil.Process().children(recursive=True) if "jail.py" in " ".join(p.cmdline())]
+    assert not processes_below(naming="jail.py")
 
 
 @pytest.mark.parametrize("number", [57, 58, 59, 101, 165, 272, 298, 310, 311, 321, 322, 323, 425, 41, 42])

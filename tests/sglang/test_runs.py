@@ -15,6 +15,7 @@ import pytest
 from rosd_kit.cli import main
 from rosd_kit.files import read_json_lines
 from tests.leaves import numbers_in
+from tests.processes import processes_below
 from tests.sglang.conftest import ONE_THREAD, ROOT
 
 #: Almost greedy, so that two engines with different random numbers sample the same tokens; reflections are greedy anyway.
@@ -105,7 +106,7 @@ def test_a_launched_server_stops_with_the_run(python, tmp_path, sent):
         assert process.poll() is None
         time.sleep(0.2)
     below = psutil.Process(process.pid).children(recursive=True)
-    assert any("sglang" in " ".join(child.cmdline()) for child in below)
+    assert processes_below(process.pid, naming="sglang")
     process.send_signal(sent)
     process.wait(120)
     _, alive = psutil.wait_procs(below, timeout=60)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
 from rosd_kit.files import read_json_lines
@@ -24,6 +23,7 @@ from rosd_kit.serving.server import ServerProcess, free_port
 from rosd_kit.settings import ModelSettings
 from rosd_kit.sglang.launch import launch_commands
 from rosd_kit.sglang.options import Launch
+from tests.processes import processes_below
 from tests.sglang.conftest import ONE_THREAD, ROOT, launch_options
 from tests.sglang.test_runs import arguments, run
 
@@ -114,6 +114,4 @@ def _kill_a_server(ranks: subprocess.Popen, metrics: Path) -> None:
     while not metrics.exists() or not metrics.read_text():
         assert ranks.poll() is None and time.monotonic() < deadline, "no step was finished"
         time.sleep(0.1)
-    children = psutil.Process(ranks.pid).children(recursive=True)
-    servers = [child for child in children if "sglang.launch_server" in child.cmdline()]
-    servers[-1].kill()
+    processes_below(ranks.pid, naming="sglang.launch_server")[-1].kill()
