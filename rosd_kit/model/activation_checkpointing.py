@@ -1,8 +1,9 @@
 """Activation checkpointing: what each layer keeps for the backward pass and what it computes again.
 
     all        Keep only the layer's input; run the whole forward pass twice.
-    selective  Keep the outputs of matrix products and attention; repeat the cheap rest (norms, activations, rotary
-               embeddings, concatenated keys and values).
+    selective  Keep what matrix products and attention put out; compute the cheap rest again: what norms and activations
+               put out (`activation_replay.py`). With fused kernels, whose operations autograd does not see, torch's own
+               selective checkpointing does it, which costs more in the interpreter.
 
 It applies to the layers that transformers itself can checkpoint, and works under tree attention (`tree_attention.py`).
 Does not know losses or layouts.
@@ -16,7 +17,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rosd_kit.model.activation_replay import replay_activations
 from rosd_kit.model.tree_attention import capture_tree
 
 if TYPE_CHECKING:
@@ -30,8 +33,16 @@ _EXPENSIVE = ("mm", "addmm", "bmm", "baddbmm", "_grouped_mm", "_flash_attn_forwa
 _ATTENTION_PREFIX = "_scaled_dot_product_"
 
 
-def enable_checkpointing(model: PreTrainedModel, *, selective: bool) -> None:
-    """Turn on activation checkpointing for a transformers model. Raises `ValueError` if the architecture has no support."""
+def enable_checkpointing(model: PreTrainedModel, *, selective: bool, fused: bool = False) -> None:
+    """Turn on activation checkpointing for a transformers model, whose norms and activations may be `fused` kernels.
+
+    Raises `ValueError` if the architecture has no support.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if selective and not fused and layers:
+        for layer in layers:
+            replay_activations(layer)
+        return
     # transformers 5.2x renames the method
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False, "context_fn": partial(_contexts, selective)})
@@ -40,7 +51,8 @@ def enable_checkpointing(model: PreTrainedModel, *, selective: bool) -> None:
 def apply_checkpointing(model: PreTrainedModel, settings: ModelSettings) -> None:
     """Turn on what `model.gradient_checkpointing` says. `auto` is nothing here: a run that trains has chosen before."""
     if settings.gradient_checkpointing in (True, "selective"):
-        enable_checkpointing(model, selective=settings.gradient_checkpointing == "selective")
+        selective = settings.gradient_checkpointing == "selective"
+        enable_checkpointing(model, selective=selective, fused=settings.kernels != "plain")
 
 
 def _contexts(selective: bool) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:

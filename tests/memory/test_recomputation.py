@@ -100,7 +100,7 @@ def test_a_run_applies_the_choice(recipe, plugins, needed, tmp_path, monkeypatch
     monkeypatch.setattr(recomputation, "free_bytes", lambda ranks: int(needed[checkpointing] / 0.85) + 1)
     said = Said()
     run_recipe(recipe, plugins=plugins, out=tmp_path, name="run", resume=None, display=said)
-    assert applied == ([] if checkpointing is False else [{"selective": checkpointing == "selective"}])
+    assert applied == ([] if checkpointing is False else [{"selective": checkpointing == "selective", "fused": False}])
     assert [line for line in said.lines if line.startswith("model.gradient_checkpointing=auto recomputes ")]
     assert "gradient_checkpointing: auto" in (tmp_path / "run/recipe.yaml").read_text()
 
