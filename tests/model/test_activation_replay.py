@@ -112,6 +112,5 @@ def test_keys_and_values_of_a_tree_are_kept_once(monkeypatch: pytest.MonkeyPatch
 
     once = kept()
     monkeypatch.setattr("rosd_kit.model.tree_attention._join_again", lambda *_: None)
-    assert (
-        kept() - once == 2 * len(backbone.layers) * 16 * 48 * 2 * 8 * 8
-    )  # keys and values, branches, tokens, heads, size, bytes
+    copies = 16 * 48 * 2 * 8 * 8  # branches, tokens, heads, size, bytes
+    assert kept() - once == 2 * len(backbone.layers) * copies
