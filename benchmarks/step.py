@@ -39,7 +39,7 @@ SCRIPT = Path(__file__)
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "padded-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
-    "smollm2-135m": ("ours-1024", "selective-256", "selective-416", "trl-1", "trl-2", "trl_lean-1"),
+    "smollm2-135m": ("ours-1024", "selective-384", "selective-512", "trl-1", "trl_lean-1"),
     "smollm2-135m-random": ("ours-1024", "selective-512", "trl-1", "trl_lean-1"),
     "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
