@@ -174,8 +174,8 @@ class _Recipes:
             dim = _signed(node._saved_dim)
             return self._from_inputs(node, lambda *inputs: torch.cat(inputs, dim))
         if name == "ToCopyBackward0":
-            dtype = node._input_metadata[0].dtype
-            return self._from_inputs(node, lambda input: input.to(dtype)) or _from_narrow(node, value)
+            made = node._input_metadata[0]
+            return self._from_inputs(node, lambda input: input.to(made.device, made.dtype)) or _from_narrow(node, value)
         return None
 
     def _from_kept(self, node: Node, compute: Callable[..., Tensor]) -> Replay | None:
