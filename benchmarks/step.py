@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "micro": ("ours-256", "ours-512", "ours-1024", "ours-3072", "padded-3072", "trl-4", "trl-8", "trl-16", "trl-32"),
     "smollm2-135m": ("ours-1024", "selective-384", "selective-512", "trl-1", "trl_lean-1"),
-    "smollm2-135m-random": ("ours-1024", "selective-512", "trl-1", "trl_lean-1"),
+    "smollm2-135m-random": ("ours-1024", "selective-640", "trl-1", "trl_lean-1"),
     "qwen3-1.7b-random": ("ours-4096", "ours-16384", "trl-1", "trl-2", "trl-4", "trl-8"),
 }
 ON = {"cpu": ("micro", "smollm2-135m", "smollm2-135m-random"), "cuda": ("qwen3-1.7b-random",)}
