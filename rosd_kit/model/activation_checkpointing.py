@@ -1,9 +1,9 @@
 """Activation checkpointing: what each layer keeps for the backward pass and what it computes again.
 
     all        Keep only the layer's input; run the whole forward pass twice.
-    selective  Keep what matrix products and attention put out; compute the cheap rest again: what norms and activations
-               put out (`activation_replay.py`). With fused kernels, whose operations autograd does not see, torch's own
-               selective checkpointing does it, which costs more in the interpreter.
+    selective  Keep what is expensive to compute, and compute the outputs of norms and activations again
+               (`activation_replay.py`). With fused kernels, whose operations autograd does not see, use torch's own
+               selective checkpointing, which costs more time in the interpreter.
 
 It applies to the layers that transformers itself can checkpoint, and works under tree attention (`tree_attention.py`).
 Does not know losses or layouts.
@@ -34,7 +34,7 @@ _ATTENTION_PREFIX = "_scaled_dot_product_"
 
 
 def enable_checkpointing(model: PreTrainedModel, *, selective: bool, fused: bool = False) -> None:
-    """Turn on activation checkpointing for a transformers model, whose norms and activations may be `fused` kernels.
+    """Turn on activation checkpointing for a transformers model. `fused`: its norms or activations are fused kernels.
 
     Raises `ValueError` if the architecture has no support.
     """

@@ -1,18 +1,17 @@
 """Selective activation recomputation on autograd's own graph: what follows cheaply from a kept tensor is not kept.
 
-For its backward pass a layer keeps the inputs of every operation, and many of these are products of others: the input of a
-projection is a norm's product of two tensors that the norm keeps as well. After a layer's forward pass, `replay_activations`
-looks for such tensors in the layer's graph, frees them, and computes each again, by the same operations on the same tensors,
-when the backward pass asks for it. So gradients are the same to the last bit, no product and no attention runs twice, and the
-layer is not run again.
+Autograd keeps the inputs of a layer's operations, and many of them follow from others: the input of a projection is a norm's
+output, and the norm has kept the two factors of that. After a layer's forward pass, `replay_activations` looks for such
+tensors in the layer's graph, frees them, and computes each again, by the same operation on the same tensors, when the backward
+pass asks for it. So gradients are the same to the last bit, and neither a matrix product nor attention runs twice.
 
-What is kept: the inputs of norms and of attention, what attention puts out, and what a gate and its activation take.
-It sees eager operations; fused kernels are opaque to it. Does not know losses or layouts.
+What is kept: the inputs of norms, attention, gates and activations, and the output of attention. It sees eager operations,
+not what fused kernels do. Does not know losses or layouts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,8 @@ from torch.utils._pytree import tree_leaves
 Node = Any
 #: Where a tensor comes from: a node, None for one that needs no gradient, and the index among what the node puts out.
 Edge = tuple[Node | None, int]
+#: What an operation has saved, before it is unpacked: torch's `SavedTensor`, whose type has no methods.
+SavedTensor = Any
 
 #: Consumers by name: under which names they keep inputs, and which inputs these are.
 _KEPT_INPUTS = {
@@ -74,39 +75,46 @@ def replay_activations(layer: nn.Module) -> None:
     layer.register_forward_hook(_thin_graph, with_kwargs=True)
 
 
-def replace_saved(saved: torch._C._autograd.SavedTensor, replay: Callable[[], Tensor]) -> bool:
-    """Free what an operation has saved for its backward pass; `replay` returns an equal tensor then.
+def replace_saved(saved: SavedTensor, tensor: Tensor, replay: Callable[[], Tensor]) -> bool:
+    """Free a tensor that an operation has saved for its backward pass; `replay` returns an equal one then.
 
-    Returns False, and changes nothing, where other hooks keep the tensor: under activation checkpointing, for example.
+    Returns False, and changes nothing, where other hooks keep it: under activation checkpointing, for example. What the
+    operation has saved in place of `tensor` stays: some attention kernels repeat or pad their keys first.
     """
+    storage, shape = tensor.untyped_storage()._cdata, tensor.shape
     try:
-        saved.register_hooks(lambda _: None, lambda _: replay())  # type: ignore[attr-defined]
+        saved.register_hooks(
+            lambda kept: None if (kept.untyped_storage()._cdata, kept.shape) == (storage, shape) else kept,
+            lambda kept: replay() if kept is None else kept,
+        )
     except RuntimeError:
         return False
     return True
 
 
-def attention_saves(node: Node) -> tuple[Any, Any] | None:
-    """Return the saved keys and values of a fused attention, if `node` is one."""
+def saved_by_attention(node: Node) -> Sequence[SavedTensor]:
+    """Return where a fused attention saves its keys and its values; nothing for another node."""
     if hasattr(node, "_raw_saved_key") and hasattr(node, "_raw_saved_value"):
         return node._raw_saved_key, node._raw_saved_value
-    if node is not None and node.name() == "_FusedAttentionBackward":
+    if node is not None and node.name() == "_FusedAttentionBackward":  # `memory/shapes.py`
         return node._raw_saved_tensors[1:3]  # type: ignore[no-any-return]
-    return None
+    return ()
 
 
 def _thin_graph(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    if torch._C._autograd._top_saved_tensors_default_hooks(True):
+        return  # others keep what this layer saves; to look at it would make them restore it
     ends = {node for node in map(_maker, tree_leaves((args, kwargs))) if node is not None}
-    recipes = _Recipes()
-    # All recipes first: the saved tensors that they read are not replaced yet.
+    replays = _Replays()
+    # All replays are made first, while none of the saved tensors that they look at is replaced.
     found = [
-        (saved, replay)
+        (saved, value, replay)
         for node in _between({_maker(leaf) for leaf in tree_leaves(output)} - {None}, ends)
         for saved, value, edge in _kept_inputs(node)
-        if (replay := recipes.of(edge, value)) is not None
+        if (replay := replays.of(edge, value)) is not None
     ]
-    for saved, replay in found:
-        if replace_saved(saved, replay.value):
+    for saved, value, replay in found:
+        if replace_saved(saved, value, replay.value):
             replay.add_use()
 
 
@@ -126,7 +134,7 @@ def _between(starts: set[Node], ends: set[Node]) -> Iterator[Node]:
         waiting.extend(below for below, _ in node.next_functions)
 
 
-def _kept_inputs(node: Node) -> list[tuple[torch._C._autograd.SavedTensor, Tensor, Edge]]:
+def _kept_inputs(node: Node) -> list[tuple[SavedTensor, Tensor, Edge]]:
     """Return what a node keeps of its inputs that may have been made cheaply: where, the tensor, and where it comes from."""
     name = node.name()
     if name == "_LinearBackward":  # `training/grad_accumulation.py`
@@ -138,7 +146,7 @@ def _kept_inputs(node: Node) -> list[tuple[torch._C._autograd.SavedTensor, Tenso
     ]
 
 
-class _Recipes:
+class _Replays:
     """How to compute what a layer's nodes put out from what other nodes keep, one `Replay` for each node."""
 
     def __init__(self) -> None:
@@ -154,7 +162,7 @@ class _Recipes:
         return self._known[node]
 
     def _replay(self, node: Node, name: str, value: Tensor | None) -> Replay | None:
-        if name.startswith("ScaledDotProduct"):
+        if name.startswith("ScaledDotProduct") and hasattr(node, "_saved_output"):
             return Replay(lambda: node._saved_output)
         if name == "_FusedAttentionBackward":  # `memory/shapes.py`
             return Replay(lambda: node.saved_tensors[3])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
-from rosd_kit.model.activation_replay import attention_saves, replace_saved
+from rosd_kit.model.activation_replay import replace_saved, saved_by_attention
 from rosd_kit.model.attention_interface import attend_by
 from rosd_kit.model.flex_tree import Engine, flex_attend, prefers_flex, tree_mask
 
@@ -134,7 +134,7 @@ def _attend(
     for index, (queries, ancestors) in enumerate(zip(_split(query, tree.lengths), tree.ancestors, strict=True)):
         path = (*root, *ancestors, index)
         parts = [[segments[i] for i in path] for segments in (keys, values)]
-        k, v = (torch.cat(each, dim=2) for each in parts)
+        k, v = joined = [torch.cat(each, dim=2) for each in parts]
         causal = len(path) == 1 and queries.shape[2] > 1
         output = kernel(
             queries, k, v,
@@ -144,17 +144,15 @@ def _attend(
             dropout_p=dropout,
             enable_gqa=queries.shape[1] != k.shape[1],
         )  # fmt: skip
-        _join_again(output, *parts)
+        _join_again(output, joined, parts)
         outputs.append(output)
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None
 
 
-def _join_again(output: Tensor, *parts: Sequence[Tensor]) -> None:
-    """Keep the keys and values of an attention as the segments that they were joined from, which paths have in common."""
-    saves = attention_saves(output.grad_fn)
-    for saved, segments in zip(saves or (), parts, strict=False):
-        kept = [segment.detach() for segment in segments]
-        replace_saved(saved, partial(torch.cat, kept, dim=2))
+def _join_again(output: Tensor, joined: Sequence[Tensor], parts: Sequence[Sequence[Tensor]]) -> None:
+    """Let an attention keep its keys and values as the parts they were joined from, which paths have in common."""
+    for saved, tensor, segments in zip(saved_by_attention(output.grad_fn), joined, parts, strict=False):
+        replace_saved(saved, tensor, partial(torch.cat, [segment.detach() for segment in segments], dim=2))
 
 
 def _split(row: Float[Tensor, "1 heads tokens size"], lengths: Sequence[int]) -> tuple[Tensor, ...]:

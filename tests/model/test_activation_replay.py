@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from rosd_kit.memory.live import LiveMemory
 from rosd_kit.model.activation_checkpointing import enable_checkpointing
 from rosd_kit.model.activation_replay import Replay, replace_saved
 from rosd_kit.model.split import split_model
-from rosd_kit.model.tree_attention import AttentionTree, attend_along
+from rosd_kit.model.tree_attention import AttentionTree, attend_along, use_kernel
 from rosd_kit.training.grad_accumulation import accumulate_in_place
 from tests.training.networks import cohere, gemma, granite, lora, phi, qwen
 
@@ -93,9 +94,45 @@ def test_tensors_that_other_hooks_keep_stay_theirs() -> None:
     x = torch.ones(3, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
         y = x.exp()
-    assert packed and not replace_saved(y.grad_fn._raw_saved_result, lambda: torch.zeros(3))
+    assert packed and not replace_saved(y.grad_fn._raw_saved_result, y, lambda: torch.zeros(3))
     y.sum().backward()
     assert torch.equal(x.grad, torch.ones(3).exp())
+
+
+def test_a_layer_inside_another_checkpoint_is_left_alone() -> None:
+    model = qwen().train()
+    layer, rotary = model.model.layers[0], model.model.rotary_emb
+    x = torch.randn(1, 48, 32, dtype=torch.float64, requires_grad=True)
+    positions = rotary(x, POSITIONS)
+
+    def gradient(run: Any) -> Tensor:
+        return torch.autograd.grad(run(x).square().sum(), x)[0]
+
+    def plain(hidden: Tensor) -> Tensor:
+        return layer(hidden, position_embeddings=positions)
+
+    expected = gradient(plain)
+    enable_checkpointing(model, selective=True)
+    assert torch.equal(gradient(lambda hidden: checkpoint(plain, hidden, use_reentrant=False)), expected)
+    assert torch.equal(gradient(plain), expected)
+
+
+def test_attention_that_changes_its_keys_keeps_the_changed_ones() -> None:
+    """Some kernels repeat keys for their query heads, or pad them, before the operation that autograd records."""
+
+    def repeating(query: Tensor, key: Tensor, value: Tensor, *, enable_gqa: bool, **options: Any) -> Tensor:
+        key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], dim=1) for each in (key, value))
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, **options)
+
+    model = qwen().train()
+    with use_kernel(repeating):
+        expected, _ = step(model, tree=True, in_place=False)
+        enable_checkpointing(model, selective=True)
+        found, _ = step(model, tree=True, in_place=False)
+    plain, _ = step(qwen().train(), tree=True, in_place=False)
+    for name, gradient in plain.items():
+        assert torch.equal(found[name], expected[name])
+        torch.testing.assert_close(expected[name], gradient)
 
 
 def test_keys_and_values_of_a_tree_are_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
